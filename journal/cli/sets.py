@@ -44,7 +44,7 @@ class ShownSet:
             "set": whole.id,
             "name": job.name,
             "status": whole.state,
-            "shards": _shards_text(whole),
+            "shards": shards_text(whole),
             "hosts": ", ".join(job.hosts),
             "created": local_text(job.created_at, "%Y-%m-%d %H:%M:%S %Z"),
             "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
@@ -88,7 +88,7 @@ def _error_text(group: ErrorGroup) -> str:
     return f"{group.count} x {code}{review}: {rows}: {shorten(as_text(group.message), 200)}"
 
 
-def _shards_text(whole: Whole) -> str:
+def shards_text(whole: Whole) -> str:
     """How many shards there are, and which of them are not completed."""
     states = (
         *(JobStatus.RUNNING.value, INTERRUPTED, JobStatus.PAUSED.value, JobStatus.PENDING.value),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Iterator, Sequence
+from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,12 @@ from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
-from journal.history.reading import look
+from journal.history.reading import Entry, look
 from journal.history.statistics import JobStatistics
-from journal.model import SHOWN_STATUSES, RowStatus, expected_cost_cents
+from journal.model import SHOWN_STATUSES, Job, JobRow, RowStatus, expected_cost_cents
 from journal.report.plots import Series, lines, stacked_bars
 from journal.service import JobService
+from journal.sets.whole import look_at_set, merged_rows
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
 MAX_ROWS = 1000
@@ -65,8 +68,8 @@ def report_page(service: JobService, job_id: str) -> str:
     InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
     jinja2 = load_extra("jinja2", "a report", "report")
-    job, trouble, history = look(service.store, job_id, _TROUBLE)
-    statistics = JobStatistics(history.entries())
+    job, state, trouble, entries = _look(service, job_id)
+    statistics = JobStatistics(entries)
     groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(
         autoescape=True,
@@ -89,7 +92,7 @@ def report_page(service: JobService, job_id: str) -> str:
         job=job,
         counts=[(status.label, status.value, job.count(status)) for status in SHOWN_STATUSES],
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
-        state=service.get_state(job),
+        state=state,
         statistics=statistics,
         plots=_plots(statistics),
         groups=groups,
@@ -102,6 +105,19 @@ def report_page(service: JobService, job_id: str) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return page
+
+
+def _look(service: JobService, job_id: str) -> tuple[Job, str, Sequence[JobRow], Iterator[Entry]]:
+    """Return a job, its state, its rows in trouble, and its history; of a set, those of all shards."""
+    if service.store.holds_job(job_id) or not service.store.is_set(job_id):
+        job, rows, history = look(service.store, job_id, _TROUBLE)
+        return job, service.get_state(job), rows, history.entries()
+    whole = look_at_set(service, job_id)
+    found = [look(service.store, part.id, _TROUBLE) for part in whole.parts if part.job is not None]
+    every = merge(
+        *(history.entries() for _, _, history in found), key=lambda entry: entry.record.at
+    )
+    return whole.job, whole.state, list(merged_rows(rows for _, rows, _ in found)), every
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:

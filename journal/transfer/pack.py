@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.format.records import JobRecord
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import whole_file
 from journal.store.pruned import find_pruned
@@ -113,6 +114,19 @@ def unpack_job(
     return Packed(job_id, made.rows, made.copy.end.offset, made.names)
 
 
+def _check_key(store: Store, header: JobRecord) -> None:
+    """Raise InvalidValueError if the shards that are here have another key than a new one."""
+    name = next(store.shards(header.id), None) if header.shard is not None else None
+    if name is None or header.shard is None:
+        return
+    here = open_copy(store.directory(f"{header.id}/{name}"), may_be_cut=True).header
+    if here.shard is not None and here.shard.key != header.shard.key:
+        reason = (
+            f"has another key than {here.job_id}, so a row may be in both: gather one set at a time"
+        )
+        raise InvalidValueError("shard", header.job_id, reason)
+
+
 def make_job(
     store: Store, job_id: str, contents: Contents, name: str, max_bytes: int | None = None
 ) -> Placed:
@@ -130,6 +144,7 @@ def make_job(
         if pruned is not None and not holds(made.copy, pruned.end):
             raise pruned.error(name)
         made.copy.file.close()
+        _check_key(store, made.copy.header)
 
     store.make(job_id, build, anew=True)
     return made

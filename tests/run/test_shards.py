@@ -125,7 +125,9 @@ def test_shards_that_have_seen_another_input_are_named_until_they_start_with_it(
     assert others == [[1, 2], [2], []]
 
 
-@pytest.mark.parametrize("rows", [ORDERS[1:], ORDERS[:-1]], ids=["shifted", "shorter"])
+@pytest.mark.parametrize(
+    "rows", [[*ORDERS[1:], ORDERS[0]], ORDERS[:-1]], ids=["shifted", "shorter"]
+)
 def test_without_a_key_another_beginning_of_the_input_is_refused(path: Path, rows: Any) -> None:
     run(path, (0, 3))
     with pytest.raises(RefusedError, match=r"doesn't begin with the 40 rows that ship/000-of-003"):

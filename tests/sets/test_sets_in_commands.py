@@ -204,3 +204,80 @@ def test_a_command_that_takes_one_shard_says_so(ship: str, name: str) -> None:
     assert refused.returncode == 4
     assert f"`journal {name}` takes one of them, such as ship/" in refused.stderr
     assert command("shards", "ship/000-of-004").returncode == 4
+
+
+def test_shards_of_several_machines_are_gathered_by_pull(ship: str) -> None:
+    Path("there").mkdir()
+    for index in range(COUNT):
+        node = Path(f"node{index}")
+        node.mkdir()
+        shutil.copytree(
+            Path("jobs", ship, f"{index:03}-of-004"), node / ship / f"{index:03}-of-004"
+        )
+        pulled = command("--root", "there", "pull", str(node / ship))
+        assert pulled.returncode == 0
+        assert pulled.stdout.startswith(f"ship/{index:03}-of-004: created in ")
+    again = command("--root", "there", "pull", str(Path("jobs", ship)), ship)
+    assert again.stdout.count("no commits to pull") == COUNT
+    with JobService("jobs") as here, JobService("there") as there:
+        here.redo_row("ship:1")
+        there.redo_row("ship:2")
+        here.redo_row(there_too := "ship:3")
+        there.start_row(there.redo_row(there_too).id)
+    looked = command("--root", "there", "pull", str(Path("jobs", ship)), "--dry-run").stdout
+    assert [line.partition(": ")[2][:8] for line in looked.splitlines() if line[:4] == "ship"] == [
+        *("behind: ", "no commi"),
+        *("diverged", "no commi"),
+    ]
+    pulled = command("--root", "there", "pull", str(Path("jobs", ship)))
+    assert pulled.returncode == 3
+    assert "'ship/002-of-004' have diverged" in pulled.stderr
+    assert pulled.stdout.count("ship/000-of-004: 1 commit applied") == 1
+    merged = command("--root", "there", "pull", str(Path("jobs", ship)), "--merge-outcomes")
+    assert merged.stdout.count("ship/002-of-004: merged") == 1
+
+
+def test_a_pull_refuses_another_count_another_key_and_a_job_of_the_sets_name(ship: str) -> None:
+    with journal.open_job("other/ship", ORDERS, key="id", shard=(0, 3)):
+        pass
+    with journal.open_job("by-n/ship", ORDERS, key="n", shard=(1, COUNT)):
+        pass
+    with journal.open_job("plain/ship", ORDERS):
+        pass
+    pulled = command("pull", "other/ship")
+    assert (pulled.returncode, "are 4, such as" in pulled.stderr) == (2, True)
+    shutil.rmtree(Path("jobs", ship, "001-of-004"))
+    pulled = command("pull", "by-n/ship")
+    assert (pulled.returncode, "another key" in pulled.stderr) == (2, True)
+    pulled = command("pull", "plain/ship")
+    assert (pulled.returncode, "is a set of shards" in pulled.stderr) == (2, True)
+    pulled = command("--root", "plain", "pull", "jobs/ship")
+    assert (pulled.returncode, "is a job, and not a set" in pulled.stderr) == (2, True)
+    assert states()[1] == "absent"
+
+
+def test_a_shard_is_packed_under_a_name_of_its_own_and_unpacked_into_its_set(ship: str) -> None:
+    assert command("pack", "ship/001-of-004").returncode == 0
+    assert (
+        command("--root", "there", "unpack", "ship-001-of-004.tar.gz").stdout == "ship/001-of-004\n"
+    )
+    assert command("--root", "there", "shards", ship, "--open").stdout == "0,2-3\n"
+
+
+def test_wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set(ship: str) -> None:
+    waited = command("wait", ship)
+    assert (waited.returncode, waited.stderr) == (3, "ship: failed: 19 completed, 1 failed\n")
+    assert command("skip", ship, "--status", "failed").returncode == 0
+    assert command("watch", ship).returncode == 0
+    shutil.rmtree(Path("jobs", ship, "002-of-004"))
+    waited = command("wait", ship, "--timeout", "0s")
+    assert waited.returncode == 124
+    assert "1 absent (2)" in waited.stderr
+
+
+def test_the_report_of_a_set_counts_the_rows_of_all_shards(ship: str) -> None:
+    pytest.importorskip("jinja2")
+    page = command("report", ship, "-o", "-").stdout
+    assert "no such order" in page
+    assert page.count("ship") > 0
+    assert command("report", "ship/000-of-004").stderr == "wrote ship-000-of-004.html\n"

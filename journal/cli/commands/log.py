@@ -21,7 +21,7 @@ from journal.cli.find import (
     FoundJob,
     FoundSet,
     counts_text,
-    find_job,
+    find_job_or_set,
     found_job_or_set,
     job_argument,
     status_text,
@@ -30,7 +30,7 @@ from journal.cli.follow import POLL_S, check_reader, follow_job, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
-from journal.cli.sets import missing_in, ranges_of_shards
+from journal.cli.sets import missing_in, ranges_of_shards, shards_text
 from journal.cli.shared_options import option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
@@ -39,9 +39,11 @@ from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import above_bar, has_terminal
+from journal.sets.whole import look_at_set
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
+_SET_POLL_S = 1.0  # a look at a set takes a look at each shard
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
 
 
@@ -187,7 +189,8 @@ def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run.
+    continue. If the run of a running job dies, the command waits for the next run. A set of shards has
+    ended when each of its shards has. Shards that aren't here are waited for.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is
@@ -203,6 +206,8 @@ def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
 @click.pass_context
 def wait_command(ctx: click.Context, /, job: str, **given: Any) -> int:
     """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
+
+    A set of shards has ended when each of its shards has. Shards that aren't here are waited for.
 
     Example: journal wait hash-stdlib --timeout 1h
     """
@@ -220,7 +225,7 @@ def _follow_to_end(
     while True:
         try:
             # The beginning of an id may be that of another job, which is there already.
-            job = find_job(ctx, name, is_whole=is_awaited)
+            job = find_job_or_set(ctx, name, is_whole=is_awaited)
             break
         except JobNotFoundError:
             if not is_awaited:
@@ -229,6 +234,8 @@ def _follow_to_end(
                 echo_err(f"{name}: is not there after {timeout_s:g} s")
                 return EXIT_TIMED_OUT
             sleep(POLL_S)
+    if isinstance(job, FoundSet):
+        return _follow_set(job, is_over, is_shown=is_shown)
     found = job.read()
     if is_shown and not has_terminal() and not found.status.is_ended:
         job.say(f"{job.service.get_state(found)}: {_counts_text(found)}")
@@ -243,6 +250,23 @@ def _follow_to_end(
     if found.open_rows:
         echo_advice(job.service, found, job.command)
     return job_exit_code(found)
+
+
+def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool) -> int:
+    """Wait until each shard of a set has ended. A shard that isn't here may be started yet."""
+    whole = look_at_set(found.service, found.id)
+    if is_shown and not has_terminal():
+        found.say(f"{whole.state}: {_counts_text(whole.job)}; {shards_text(whole)}")
+    with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
+        while not whole.job.status.is_ended:
+            if is_over():
+                found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
+                return EXIT_TIMED_OUT
+            sleep(_SET_POLL_S)
+            whole = look_at_set(found.service, found.id)
+            progress.show(whole.job, whole.state)
+    found.say(f"{whole.state}: {_counts_text(whole.job)}")
+    return job_exit_code(whole.job)
 
 
 def _counts_text(job: Job) -> str:

@@ -24,6 +24,7 @@ from journal.format.records import CODES_OF_MERGES
 from journal.fs import shell
 from journal.fs.names import CLAIMS_NAME, JOURNAL_NAME
 from journal.history.error_groups import Numbers
+from journal.ids import is_job_id, is_shard_id
 from journal.model import RowStatus
 from journal.run.signals import ending_signals
 from journal.text import counted
@@ -73,7 +74,7 @@ def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
     Example: journal pack ship-ca -o ship-ca.tar.gz
     """
     directory = job.service.root / job.id
-    output = output or f"{job.id}.tar.gz"
+    output = output or f"{job.id.replace('/', '-')}.tar.gz"
     suffix = os.path.splitext(output)[1]
     if suffix not in ("", ".gz", ".tgz"):
         reason = f"the name of a pack can't end with {suffix}: use .tar.gz or .tgz"
@@ -189,7 +190,8 @@ def pull_command(
 ) -> int:
     """Apply the changes of another copy of a job. If the job doesn't exist here, it is created.
 
-    SOURCE is the other copy: a directory, a pack, or - for a pack on standard input.
+    SOURCE is the other copy: a directory, a pack, or - for a pack on standard input. If it is the
+    directory of a set of shards, each of its shards is pulled, and those that fail are named.
 
     If the other copy has all commits of the job here, and further commits, the further commits are
     appended, and missing artifacts are copied. If the copies have diverged, give
@@ -217,13 +219,51 @@ def pull_command(
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
+    names = _shards_in(source)
+    if not names:
+        return _pull(ctx, source, job, merge, dry_run, max_bytes, json_output)
+    code = EXIT_OK
+    for name in names:
+        shard = None if job is None else f"{job}/{name}"
+        try:
+            path = os.path.join(source, name)
+            pulled = _pull(ctx, path, shard, merge, dry_run, max_bytes, json_output)
+            code = max(code, pulled)
+        except JournalError as error:  # the other shards are pulled all the same
+            echo_err(f"journal: {error}")
+            code = max(code, error.exit_code)
+    return code
+
+
+def _shards_in(source: str) -> list[str]:
+    """The names of the shards if ``source`` is the directory of a set, else an empty list."""
+    if (
+        source == _STDIN
+        or not os.path.isdir(source)
+        or os.path.lexists(os.path.join(source, JOURNAL_NAME))
+    ):
+        return []
+    above, name = os.path.split(os.path.abspath(source))
+    return sorted(ReadingService(above).store.shards(name)) if is_job_id(name) else []
+
+
+def _pull(
+    ctx: click.Context,
+    source: str,
+    job: str | None,
+    merge: bool,
+    dry_run: bool,
+    max_bytes: int | None,
+    json_output: bool,
+) -> int:
+    """Pull one copy of a job or shard. Returns the exit code."""
     root, job_id, there = ctx.obj, job, _source(ctx, source)
     if job is not None:
         try:
             here = find_job(ctx, job)
             root, job_id = str(here.service.root), here.id
         except JobNotFoundError:  # the job doesn't exist yet, and will be made
-            if os.path.dirname(job):
+            if os.path.dirname(job) and not is_shard_id(job):
                 raise
     if dry_run:
         found = preview_pull(root, there, job_id, max_bytes=max_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mutation.patch import Patch
 
 _RUN = "tests/run/test_shards.py::test_"
+_SETS = "tests/sets/test_sets_in_commands.py::test_"
 PATCHES = [
     Patch(
         "the key of a row chooses its shard, and not its position",
@@ -89,5 +90,47 @@ PATCHES = [
         "            if (number - lowest) % distance:\n",
         "            if False:\n",
         "tests/store/test_sets.py::test_a_shard_takes_only_numbers_of_its_own",
+    ),
+    Patch(
+        "an export of shards that have seen different inputs without a key is refused",
+        "cli/commands/export",
+        "    whole.check_input()\n",
+        "",
+        _SETS + "an_export_names_absent_shards_and_refuses_different_inputs_without_a_key",
+    ),
+    Patch(
+        "an export of a set is sorted by the places in the input",
+        "tables/collected",
+        "        return _chunks_of(merge(*shards, key=itemgetter(0)))\n",
+        "        return _chunks_of(chain.from_iterable(shards))\n",
+        _SETS + "a_set_is_exported_in_the_order_of_its_input",
+    ),
+    Patch(
+        "a shard that isn't here is started again",
+        "sets/whole",
+        "            return self.state == ABSENT\n",
+        "            return False\n",
+        _SETS + "what_is_missing_is_printed_as_the_array_of_a_scheduler",
+    ),
+    Patch(
+        "all rows are checked before the first shard is changed",
+        "cli/commands/settle",
+        "            if sum(1 for _ in part.rows(job.service, shard.id, verb)):  # all are checked\n",
+        "            if True:\n",
+        _SETS + "rows_are_settled_in_the_shards_that_have_them",
+    ),
+    Patch(
+        "shards of another key are not gathered in one set",
+        "transfer/pack",
+        "    if here.shard is not None and here.shard.key != header.shard.key:\n",
+        "    if False:\n",
+        _SETS + "a_pull_refuses_another_count_another_key_and_a_job_of_the_sets_name",
+    ),
+    Patch(
+        "a set has not ended while a shard isn't here",
+        "sets/whole",
+        "        statuses.add(JobStatus.PENDING)\n",
+        "        pass\n",
+        _SETS + "wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set",
     ),
 ]
