@@ -176,12 +176,13 @@ class Claim:
         claim = None
         while claim is None:
             earlier, may_work = sorted(_numbers(look(claims))), False
-            for number in earlier:
-                with suppress(FileNotFoundError), closing(_open(claims / f"{number:06}")) as file:
-                    if not wait_for_lock(file, PATIENCE_S):
-                        return None
-                    may_work = may_work or system.os.fstat(file.fd).st_size > 0
-            with suppress(FileExistsError):  # another run was faster
+            # If one is gone, or there is one more, another run was faster: look again.
+            with suppress(FileNotFoundError, FileExistsError):
+                for number in earlier:
+                    with closing(_open(claims / f"{number:06}")) as file:
+                        if not wait_for_lock(file, PATIENCE_S):
+                            return None
+                        may_work = may_work or system.os.fstat(file.fd).st_size > 0
                 claim = cls._make(directory, max(earlier, default=0) + 1, network)
         try:
             if claim.sign(holder):
@@ -214,6 +215,8 @@ class Claim:
                     system.os.unlink(self.directory / name)
         for name in (NEW_JOURNAL_NAME, REPAIR_STAGING_NAME):
             directories.remove_tree(self.directory.parent / name)
+        # This node may still know the journal by its name that an earlier run has replaced.
+        _change_directory_of(self.directory.parent / REPAIR_STAGING_NAME)
         return True
 
     def forget_earlier(self) -> None:
@@ -265,20 +268,28 @@ class Claim:
 def look(claims: Path) -> list[str]:
     """Return the names of a directory of claims, as they are on the server.
 
-    A cached list may lack a claim of another node. A change of the directory makes such a list
-    invalid, so a subdirectory is made first, and removed. Raises ``OSError``.
+    A cached list may lack a claim of another node. Raises ``OSError``.
     """
-    path = claims / "look"
+    _change_directory_of(claims / "look")
+    return list(directories.names_in(claims))
+
+
+def _change_directory_of(path: Path) -> None:
+    """Make and remove the directory ``path``.
+
+    This changes the directory that it is in, so a network file system no longer uses what this node
+    knows of the names there.
+    """
     while True:
+        is_made = True
         try:
             system.os.mkdir(path, DIRECTORY_MODE)
-        except FileExistsError:  # another process looks, or has died meanwhile
-            with suppress(FileNotFoundError):
-                system.os.rmdir(path)
-            continue
-        with suppress(FileNotFoundError):  # removed by a process that looks
+        except FileExistsError:  # another process does the same, or has died meanwhile
+            is_made = False
+        with suppress(FileNotFoundError):
             system.os.rmdir(path)
-        return list(directories.names_in(claims))
+        if is_made:
+            return
 
 
 def is_claimed(directory: Path) -> bool:

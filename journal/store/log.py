@@ -86,7 +86,8 @@ class Log:
         On a local file system, there is no claim.
         """
         if claim is not None:
-            self.claim, self.syncs, self.is_synced = claim, True, False
+            self.close()  # what was open may have been replaced on another node
+            self.claim, self.syncs = claim, True
 
     @property
     def is_after_claim(self) -> bool:

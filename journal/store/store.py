@@ -246,6 +246,10 @@ class Store:
         claim = self.runs.claim(job_id)
         if claim is not None:
             journal = self.journal(job_id)
+            if journal.in_own_commit:
+                self.runs.release(job_id)
+                reason = "is open: on a network file system, end it before a run begins"
+                raise InvalidValueError("batch", job_id, reason)
             journal.acquire()
             try:
                 journal.log.use_claim(claim)

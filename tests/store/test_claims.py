@@ -17,6 +17,7 @@ from support.nodes import separate_locks, two_mounts
 import journal
 from journal import (
     CommitOutcomeUnknownError,
+    InvalidValueError,
     JobBusyError,
     JobService,
     JournalDamagedError,
@@ -340,6 +341,15 @@ def test_a_job_on_a_local_file_system_has_no_claims_and_no_message(
 
 
 @pytest.mark.usefixtures("apart")
+def test_a_run_begins_outside_of_a_batch_since_the_journal_may_be_replaced(nodes: Nodes) -> None:
+    a, _ = nodes
+    with a.batch("j"), pytest.raises(InvalidValueError, match="batch"):
+        a.update_status("j", "running")
+    assert a.run_holder("j") is None
+    assert a.update_status("j", "running").status == "running"
+
+
+@pytest.mark.usefixtures("apart")
 def test_a_repair_of_a_job_that_a_run_has_claimed_meanwhile_replaces_nothing(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -348,11 +358,17 @@ def test_a_repair_of_a_job_that_a_run_has_claimed_meanwhile_replaces_nothing(
     before = path.read_bytes()
     path.write_bytes(before.replace(b'"k":1', b'"k":7'))
 
+    made = list[str]()
+
+    def is_second(path: Path | str, *_: object) -> bool:
+        made.append(Path(path).name)
+        return made.count(".repair") == 2
+
     def restore_and_start() -> None:
         path.write_bytes(before)
         b.start_job("j")
 
-    at_call(monkeypatch, "mkdir", lambda path, *_: Path(path).name == ".repair", restore_and_start)
+    at_call(monkeypatch, "mkdir", is_second, restore_and_start)
     with pytest.raises(StorageError, match="another run has claimed the job"):
         repair_job(a.root / "j")
     assert b.start_row("j:2").data == {"k": 1}
