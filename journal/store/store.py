@@ -243,8 +243,7 @@ class Store:
     def _take_run(self, job_id: str, run: Held) -> None:
         """Take the run lock. Raises JobBusyError if somebody has it, be it this store."""
         self.runs.take(job_id, run)
-        claim = self.runs.claim(job_id)
-        if claim is not None:
+        if (claim := self.runs.claim(job_id)) is not None:
             journal = self.journal(job_id)
             if journal.in_own_commit:
                 self.runs.release(job_id)
