@@ -97,7 +97,7 @@ class Array:
     def called(self) -> Counter[str]:
         return Counter((self.directory / "ledger").read_text().split())
 
-    def check(self) -> dict[int, str]:
+    def check(self, root: str = "jobs") -> dict[int, str]:
         """Compare the rows with the ledger. Return the rows in doubt: their keys by number.
 
         Raises AssertionError.
@@ -106,8 +106,8 @@ class Array:
         assert set(called.values()) <= {1}, called.most_common(3)
         in_doubt = {}
         known = set()
-        for path in sorted((self.directory / "jobs" / "ship").iterdir()):
-            with JobService(self.directory / "jobs", sync="none") as service:
+        for path in sorted((self.directory / root / "ship").iterdir()):
+            with JobService(self.directory / root, sync="none") as service:
                 for row in service.get_rows(f"ship/{path.name}"):
                     key = str(row.data["order"])
                     known.add(key)
@@ -138,9 +138,8 @@ class Array:
         """Check that each row was called once, and that the table of the set is the input's."""
         assert self.check() == {}
         assert len(self.called()) == self.rows
-        self.journal("export", "ship", "table.csv", "--columns", "order,street,result")
-        with (self.directory / "table.csv").open(newline="") as file:
-            table = [*csv.reader(file)][1:]
+        exported = self.journal("export", "ship", "-", "--columns", "order,street,result")
+        table = [*csv.reader(exported.splitlines())][1:]
         with (self.directory / "orders.csv").open(newline="") as file:
             orders = [*csv.reader(file)][1:]
         assert [row[:2] for row in table] == orders

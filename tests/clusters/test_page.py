@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -135,3 +136,26 @@ def test_an_array_whose_task_is_killed_is_continued_by_the_commands_of_the_page(
         assert command.pop(0) == "journal"
         cluster.journal(" ".join(f"'{word}'" for word in command), **{variable: "7"})
     assert cluster.ledger() == sorted(ORDERS)
+
+
+def test_shards_of_two_nodes_are_gathered_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    if shutil.which("rsync") is None:
+        pytest.skip("rsync is not installed")
+    cluster = Cluster(tmp_path, None)
+    (tmp_path / "killed").mkdir()
+    for node, tasks in (("node1", "0-4"), ("node2", "5-7")):
+        disk = tmp_path / node / "scratch"
+        disk.mkdir(parents=True)
+        for name in ("orders.csv", "ship.sh", "ship.sbatch", "killed"):
+            (disk / name).symlink_to(tmp_path / name)
+        block = (
+            f"cd {disk} && sbatch --array={tasks} ship.sbatch && cat ledger >> {tmp_path}/ledger"
+        )
+        cluster._finish(
+            examples.run(examples.Block("sh", block, "", (), ()), tmp_path, cluster.environment)
+        )
+    cluster.run("gather", ("${node}:/", "${node}/"))
+    assert cluster.ledger() == sorted(ORDERS)
+    cluster.run("table")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        assert [line["order"] for line in csv.DictReader(file)] == ORDERS
