@@ -97,7 +97,7 @@ class Nodes(Array):
             while todo and len(running) < AT_ONCE:
                 index = todo.pop()
                 again = self.holds(index)
-                pace_s = 0.02 if index in doomed else 0.0
+                pace_s = 0.1 if index in doomed else 0.0
                 running.append(
                     (index, self.start(index, self.node(index), is_restart=again, pace_s=pace_s))
                 )
