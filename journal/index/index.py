@@ -150,17 +150,17 @@ class Index:
         The usual change of a row is made by hand here, since each call makes a commit slower.
         """
         columns = self.columns
-        if (
-            type(record) is not RowStatusRecord
-            or record.reset
-            or columns.numbers is not None
-            or record.row > len(columns.statuses)
-        ):
+        if type(record) is not RowStatusRecord or record.reset:
+            return self.apply((record,), (offset,))
+        position: int | None = record.row - 1
+        if columns.numbers is not None:
+            position = self.position_of(record.row)
+        if position is None or position >= len(columns.statuses):
             return self.apply((record,), (offset,))
         if self._lease is not None:
             self.detach()
             columns = self.columns
-        position, code, known = record.row - 1, CODES[record.status], None
+        code, known = CODES[record.status], None
         statuses, places, counts = columns.statuses, columns.status_offsets, self.status_counts
         old, before, attempts = statuses[position], places[position], columns.attempts[position]
         if self.before_attempt:

@@ -122,7 +122,7 @@ class Run:
         flight have ended.
         """
         begin_s = monotonic()
-        self._held.start(self._limits.where)
+        self._held.start(self._limits.where, has_budget=self._limits.has_budget)
         try:
             try:
                 report_unknown_column(self._held, self._limits.limit_per)

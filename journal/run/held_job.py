@@ -170,10 +170,11 @@ class HeldJob:
             return self.job()
         return self._seen
 
-    def start(self, where: Where | None = None) -> None:
+    def start(self, where: Where | None = None, *, has_budget: bool = False) -> None:
         """Start the job and keep its run lock until :meth:`release`.
 
         Then warns if the last run of the job was on another host. ``where``: see :func:`take_up`.
+        ``has_budget``: the run has limits that a person may take for those of a whole set of shards.
         Raises NothingToDo.
         """
 
@@ -200,6 +201,9 @@ class HeldJob:
                 "is still running there"
             )
         self._report_claim()
+        if job.shard is not None and has_budget:
+            text = "limits of rate, rows and cost are those of this shard alone"
+            self.report(f"{self.id}: {text}, one of {job.shard.count}")
         self._report_interrupted(job, started, in_flight)
 
     def _report_claim(self) -> None:

@@ -183,6 +183,8 @@ def match_rows(
         match.by_place(items)
     else:
         match.by_key(items, key)
+    if split is not None:
+        match.matched.other_inputs = split.others
     return match.matched
 
 
@@ -388,6 +390,8 @@ class _Match:
         self.matched.back = sorted(back)
         # True only if no row of the input was found in the job, and none was new.
         is_empty = self.matched.gone == self._job.total_rows + self.matched.added
+        if self._split is not None and self._split.seen is not None:
+            is_empty = not self._split.seen.rows  # of other shards, too
         if undone and (is_empty or self._rules.on_gone == "error"):
             row = self._service.get_row(row_id := row_id_of(self._job.id, undone[0]))
             hint = self._how_to.gone(self._job.id, undone, is_empty=is_empty)

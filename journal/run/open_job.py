@@ -220,7 +220,7 @@ def _take_input(
     if job is not None:
         rules.check_start(job)
         with service.store.hold_run(job_id):  # else two processes could add the same new rows
-            return _seen_by(split, match_rows(service, job, rows, rules, split=split))
+            return match_rows(service, job, rows, rules, split=split)
     header = new_header(
         job_id.partition("/")[0],
         key=rules.key if isinstance(rules.key, str) else None,
@@ -236,13 +236,7 @@ def _take_input(
         job = make_job(service, header, row_data, anew=anew, then=then)
     except JobExistsError:  # another process has created the job, and the input can't be read again
         raise JobBusyError(job_id) from None
-    return _seen_by(split, Matched(added=job.total_rows))
-
-
-def _seen_by(split: Split | None, matched: Matched) -> Matched:
-    if split is not None:
-        matched.other_inputs = split.others
-    return matched
+    return Matched(added=job.total_rows, other_inputs=[] if split is None else split.others)
 
 
 class JobRun(NamesAttributesElsewhere):

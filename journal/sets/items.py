@@ -12,8 +12,8 @@ from journal.format.arguments import given_rows, how_to_dict
 from journal.format.conversion import SCALARS, typed
 from journal.format.idempotency import own_key_text
 from journal.format.keys import Data, Key, key_of
-from journal.format.values import as_json_value, checksum_of, encode_value, own_value
-from journal.sets.split import Split
+from journal.format.values import as_json_value, own_value
+from journal.sets.split import Split, checksum_at
 
 
 class Item(NamedTuple):
@@ -29,11 +29,7 @@ class Item(NamedTuple):
     seen: int | None = None
 
     def checksum(self) -> str:
-        try:
-            return checksum_of(self.data)
-        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-            encode_value(self.data, f"input row {self.place}")  # raises the error
-            raise
+        return checksum_at(self.data, self.place)
 
     def as_new(self, number: int | None) -> dict[str, Any]:
         """The row as :meth:`JobService.create_rows` takes it."""

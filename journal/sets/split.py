@@ -16,7 +16,7 @@ import msgspec
 from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.keys import Data, Key, key_of, twin_of
 from journal.format.records import UNSET_TIME, InputRecord
-from journal.format.values import checksum_of, load_sha256
+from journal.format.values import checksum_of, encode_value, load_sha256
 from journal.index.summary import job_of
 from journal.model import InputSeen, Job, Shard
 from journal.store import transitions
@@ -56,6 +56,15 @@ def recorded_key(key: Key | None) -> tuple[str, ...] | None:
     return key if key is None or isinstance(key, tuple) else () if callable(key) else (key,)
 
 
+def checksum_at(data: Data, place: int) -> str:
+    """Return the checksum of a row of an input. Raises InvalidValueError."""
+    try:
+        return checksum_of(data)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        encode_value(data, f"input row {place}")  # raises the error
+        raise
+
+
 class Split:
     """Takes the rows of ``shard`` from an input.
 
@@ -90,7 +99,7 @@ class Split:
     def takes(self, place: int, data: Data, convert: Callable[[Data, int], Data]) -> bool:
         """Return whether the shard has a row of the input, whose rows must be given in order."""
         if self.key is None:
-            self._in_order.update(checksum_of(convert(data, place)).encode())
+            self._in_order.update(checksum_at(convert(data, place), place).encode())
             for job_id, seen in self._known:
                 if seen.rows == place and seen.digest != self._in_order.hexdigest():
                     self._refuse(job_id, seen)

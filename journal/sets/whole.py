@@ -10,7 +10,6 @@ from operator import attrgetter
 import msgspec
 
 from journal.errors import JobNotFoundError, JournalError, RefusedError
-from journal.history.error_groups import Numbers
 from journal.ids import shard_name, split_shard_name
 from journal.index.summary import job_of
 from journal.model import (
@@ -83,6 +82,8 @@ class Whole(msgspec.Struct, frozen=True):
     @property
     def open_text(self) -> str:
         """The indexes of the shards that another start would work on, such as ``1-2,5-10``."""
+        from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
+
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
 
     def check_input(self) -> None:

@@ -145,11 +145,12 @@ class Collected:
         if self.name != "rows" or len(sets) > 1 or None in sets:  # they aren't the shards of a set
             return map(decode, self._lines.lines())
         ends = [*begins[1:], self._lines.size_bytes]
+        names: list[str] = []
         shards = (
-            chain.from_iterable(map(_rows_of, map(decode, self._lines.lines(*ends_of))))
-            for ends_of in zip(begins, ends, strict=True)
+            chain.from_iterable(_rows_of(decode(line), names) for line in self._lines.lines(*part))
+            for part in zip(begins, ends, strict=True)
         )
-        return _chunks_of(merge(*shards, key=itemgetter(0)))
+        return _chunks_of(merge(*shards, key=itemgetter(0)), names)
 
     def cells(self) -> Iterator[list[list[Any]]]:
         """Yield the columns of each chunk."""
@@ -174,20 +175,21 @@ class Collected:
                 yield row | dict(zip(own, values, strict=True))
 
 
-_Row = tuple[tuple[int, int], dict[str, Any], dict[str, Any]]  # its place and number, data, columns
+_Row = tuple[tuple[int, int], dict[str, Any], tuple[Any, ...]]  # place and number, data, columns
 
 
-def _rows_of(chunk: Chunk) -> Iterator[_Row]:
-    names = list(chunk.own)
-    cells: Iterable[tuple[Any, ...]] = zip(*chunk.own.values(), strict=True)
-    for order, data, values in zip(
-        chunk.order, chunk.data, cells if names else repeat(()), strict=False
-    ):
-        yield order, data, dict(zip(names, values, strict=True))
+def _rows_of(chunk: Chunk, names: list[str]) -> Iterator[_Row]:
+    """Yield the rows of a chunk. ``names`` gets the names of the columns, the same in all chunks."""
+    names[:] = chunk.own
+    cells = zip(*chunk.own.values(), strict=True) if names else repeat((), chunk.size)
+    return zip(chunk.order, chunk.data, cells, strict=True)
 
 
-def _chunks_of(rows: Iterator[_Row]) -> Iterator[Chunk]:
+def _chunks_of(rows: Iterator[_Row], names: list[str]) -> Iterator[Chunk]:
     while some := list(islice(rows, CHUNK_ROWS)):
-        names = dict.fromkeys(chain.from_iterable(own for _, _, own in some))
-        columns = {name: [own.get(name) for _, _, own in some] for name in names}
-        yield Chunk(len(some), [data for _, data, _ in some], columns)
+        _, data, cells = zip(*some, strict=True)
+        yield Chunk(
+            len(some),
+            list(data),
+            dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)),
+        )

@@ -246,3 +246,38 @@ def test_a_row_of_a_shard_keeps_its_place_when_its_data_changes(path: Path) -> N
         for row in service.get_rows("ship/000-of-002"):
             assert row.data["n"] == 100 + (row.place or 0)
             assert row.idempotency_key == f"ship:id={row.data['id']}#2"
+
+
+@pytest.mark.parametrize("limit", [{"rate": "9/s"}, {"max_rows": 50}, {"limit_per": {"id": 1}}, {}])
+def test_a_start_says_that_its_limits_are_those_of_one_shard(path: Path, limit: Any) -> None:
+    said: list[str] = []
+    for shard in ((0, 2), None):
+        where = path if shard else path.with_name("whole")
+        with journal.open_job(where, ORDERS[:4], key="id", shard=shard) as job:
+            job.run(lambda row: row.data["n"], tell=said.append, **limit)
+    found = [text for text in said if "this shard alone, one of 2" in text]
+    assert len(found) == bool(limit)
+
+
+def test_rows_of_a_shard_that_are_gone_are_skipped_though_none_of_the_shard_is_left(
+    path: Path,
+) -> None:
+    with journal.open_job(path, ORDERS, key="id", shard=(0, 2)) as job:
+        gone = {row.data["id"] for row in job.rows()}
+    rest = [row for row in ORDERS if row["id"] not in gone]
+    with journal.open_job(path, rest, key="id", shard=(0, 2), on_gone="skip") as job:
+        assert job.matched.gone_settled == len(gone)
+    with JobService(path.parent) as service:
+        service.retry_row("ship:1")
+    with pytest.raises(journal.RowChangedError, match="no rows at all"):
+        run(path, (0, 2), [], key="id", on_gone="skip")
+
+
+@pytest.mark.parametrize("key", ["id", None])
+def test_a_value_that_cannot_be_recorded_is_refused_and_the_input_is_read_once(
+    path: Path, key: str | None
+) -> None:
+    with pytest.raises(InvalidValueError, match="input row 2"):
+        run(path, (0, 1), [{"id": 1}, {"id": 2, "n": object()}], key=key)
+    assert not path.exists()
+    assert run(path, (0, 1), iter(ORDERS), key=key)[1].exit_code == 0

@@ -75,6 +75,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return {kind: most for kind, most in self.retry_on.items() if isinstance(kind, of)}
 
     @property
+    def has_budget(self) -> bool:
+        """Whether there is a limit of what a job may use: in a set, each shard has one of its own."""
+        budgets = (self.rate, self.max_cost_cents, self.max_rows, self.limit_per)
+        return any(budget is not None for budget in budgets)
+
+    @property
     def most_attempts(self) -> int:
         """The maximum number of attempts at a row, whatever its error is."""
         most: int = max(self.max_attempts, *self.retry_on.values(), 0)

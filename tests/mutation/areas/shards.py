@@ -101,8 +101,8 @@ PATCHES = [
     Patch(
         "an export of a set is sorted by the places in the input",
         "tables/collected",
-        "        return _chunks_of(merge(*shards, key=itemgetter(0)))\n",
-        "        return _chunks_of(chain.from_iterable(shards))\n",
+        "        return _chunks_of(merge(*shards, key=itemgetter(0)), names)\n",
+        "        return _chunks_of(chain.from_iterable(shards), names)\n",
         _SETS + "a_set_is_exported_in_the_order_of_its_input",
     ),
     Patch(
