@@ -131,9 +131,12 @@ class StepStore:
 _opened: dict[tuple[Any, ...], JobService] = {}
 
 
-def claim_of(row: AttemptedRow) -> int:
-    """The number of the claim of the run that attempts a row: see :meth:`StepStore.claim`."""
-    return row._store.claim()  # noqa: SLF001  (it isn't for handlers)
+def claim_of(row: JobRow) -> int:
+    """The number of the claim of the run that attempts a row: see :meth:`StepStore.claim`.
+
+    0 if no run attempts the row.
+    """
+    return row._store.claim() if isinstance(row, AttemptedRow) else 0  # noqa: SLF001
 
 
 # Two threads of one handler may log at the same time, before the attempt has a RowLog. Only one of
