@@ -241,6 +241,10 @@ class JobService:
             idempotency_key=idempotency_key,
         )
         record.id = new_job_id(name, datetime.now(UTC)) if job_id is None else check_job_id(job_id)
+        if "/" in record.id:
+            raise InvalidValueError(
+                "job_id", job_id, "is a shard's: open_job(..., shard=) makes it"
+            )
         return make_job(self, record, row_data, anew=anew)
 
     def get_job(self, job_id: str) -> Job | None:

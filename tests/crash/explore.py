@@ -35,6 +35,7 @@ from crash.scenarios import (
     SMALL_HINTS,
     SMALL_SPILLS,
     Scenario,
+    make_shard,
     repair,
 )
 from support.memory import fast_directory
@@ -44,6 +45,7 @@ import journal.fs.system
 import journal.index.hint
 import journal.store.journal
 from journal import Job, JobRow, JobService
+from journal.ids import is_job_id, is_shard_id
 from journal.repair import repair_job
 from journal.verify import verify_job
 
@@ -168,13 +170,20 @@ def keep_all(root: Path) -> None:
 def go_on(root: Path, acknowledge: Callable[[], None]) -> None:
     """Add a row to each job, or make a job if there is none."""
     with JobService(root) as service:
-        job_ids = list(service.store.job_ids())
+        job_ids = ids_in(service)
         for job_id in job_ids:
             add_row(service, job_id)
             acknowledge()
         if not job_ids:
             service.create_job("Made", job_id="made")
             acknowledge()
+
+
+def ids_in(service: JobService) -> list[str]:
+    """The ids of all jobs and shards."""
+    store = service.store
+    shards = (f"{set_id}/{name}" for set_id in store.set_ids() for name in store.shards(set_id))
+    return [*store.job_ids(), *shards]
 
 
 def add_row(service: JobService, job_id: str) -> None:
@@ -290,8 +299,9 @@ def journals(tree: Tree) -> dict[str, bytes]:
     found = {}
     for path, content in tree.items():
         directory, _, name = path.rpartition("/")
-        store, _, job_id = directory.rpartition("/")
-        if content is not None and name == JOURNAL_NAME and store == STORE:
+        job_id = directory.removeprefix(f"{STORE}/")
+        is_id = job_id != directory and (is_job_id(job_id) or is_shard_id(job_id))
+        if content is not None and name == JOURNAL_NAME and is_id:
             found[job_id] = content
     return found
 
@@ -321,12 +331,15 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
             f"{[_in_words(content) for content in contents]}"
         )
     with JobService(root, sync="none") as service:
-        assert set(service.store.job_ids()) == found.keys()
+        assert set(ids_in(service)) == found.keys()
         for job_id, content in found.items():
             assert ask(service, job_id) == known_of(job_id, content)
         for job_id in [*(allowed.keys() - found.keys()), "next"]:
             assert service.get_job(job_id) is None
-            service.create_job("Next", job_id=job_id)
+            if "/" in job_id:
+                make_shard(root, job_id)
+            else:
+                service.create_job("Next", job_id=job_id)
         for job_id in found:
             add_row(service, job_id)
     assert list((root / ".staging").iterdir()) == []
@@ -398,7 +411,7 @@ def known_of(job_id: str, content: bytes) -> Known:
     base = fast_directory("crash-")
     try:
         path = base / job_id / JOURNAL_NAME
-        path.parent.mkdir()
+        path.parent.mkdir(parents=True)
         path.write_bytes(content)
         with JobService(base, sync="none") as service:
             return ask(service, job_id)

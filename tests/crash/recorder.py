@@ -140,7 +140,7 @@ class Recorder:
 
     _HARMLESS = frozenset((
         "close", "fspath", "fstat", "getcwd", "geteuid", "getpid", "getuid", "lstat", "pread", "read", "scandir", "stat",
-        "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod",
+        "statvfs", "strerror", "uname", "urandom", "fchown", "fchmod", "major", "minor",
     ))  # fmt: skip
 
     def __init__(self, base: Path, refused: AbstractSet[str] = frozenset()) -> None:

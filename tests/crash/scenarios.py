@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from journal import CommitOutcomeUnknownError, JobService, StorageError
+from journal import CommitOutcomeUnknownError, JobService, StorageError, open_job
 from journal.repair import repair_job
 
 JOB = "proven"
@@ -57,6 +57,28 @@ def create_job(root: Path, acknowledge: Acknowledge) -> None:
         acknowledge()
         service.create_job("Other", job_id="other", row_data=[{"data": {"n": 1}}])
         acknowledge()
+
+
+def make_shards(root: Path, acknowledge: Acknowledge) -> None:
+    """The first shard brings the directory of its set; the last one takes it along."""
+    for index in (1, 0):
+        make_shard(root, f"set/{index:03}-of-003")
+        acknowledge()
+    with JobService(root) as service:
+        service.skip_row("set:1")
+        acknowledge()
+        for job_id in ("set/000-of-003", "set/001-of-003"):
+            service.delete_job(job_id)
+            acknowledge()
+    make_shard(root, "set/002-of-003")
+    acknowledge()
+
+
+def make_shard(root: Path, job_id: str) -> None:
+    set_id, _, name = job_id.partition("/")
+    index, _, count = name.partition("-of-")
+    rows = [{"n": n} for n in range(4)]
+    open_job(root / set_id, rows, shard=(int(index), int(count)), argv=[]).close()
 
 
 def streamed_rows(root: Path, acknowledge: Acknowledge) -> None:
@@ -351,6 +373,7 @@ def a_sync_fails(root: Path, acknowledge: Acknowledge) -> None:
 
 SCENARIOS = [
     Scenario("create job", nothing, create_job),
+    Scenario("create and delete shards", nothing, make_shards),
     Scenario("a failed sync", some_rows, a_sync_fails, frozenset(["fdatasync 3"])),
     Scenario(
         "a failed sync, then another service",

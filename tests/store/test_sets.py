@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,39 @@ def test_a_shard_is_packed_unpacked_pulled_verified_and_repaired(tmp_path: Path)
     repair_job(there / job_id)
     with JobService(there) as service:
         assert [row.id for row in service.get_rows(job_id)][:2] == ["ship:3", "ship:6"]
+
+
+def test_only_a_start_makes_a_shard(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service, pytest.raises(InvalidValueError, match="open_job"):
+        service.create_job("Ship", job_id="ship/000-of-002")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_merge_gives_a_row_of_the_other_copy_the_next_number_of_the_shard(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    mine = [
+        key
+        for n in range(40)
+        if int(sha256(f'"{(key := f"k{n}")}"'.encode()).hexdigest(), 16) % 3 == 1
+    ]
+    for root, keys in (
+        (here, mine[:3]),
+        (there, mine[:3]),
+        (here, mine[:4]),
+        (there, [*mine[:3], mine[4]]),
+    ):
+        if root is there and not there.exists():
+            shutil.copytree(here, there)
+        with journal.open_job(root / "ship", [{"id": key} for key in keys], "id", shard=(1, 3)):
+            pass
+    pulled = pull_job(here, there / "ship" / "001-of-003", merge=True)
+    assert pulled.merged is not None
+    assert (pulled.merged.added, pulled.merged.renumbered) == ([14], {14: 11})
+    with JobService(here) as service:
+        rows = list(service.get_rows("ship/001-of-003"))
+    assert [(row.row_number, row.data["id"], row.place) for row in rows[2:]] == [
+        (8, mine[2], 3),
+        (11, mine[3], 4),
+        (14, mine[4], 4),
+    ]
+    assert rows[-1].idempotency_key == f"ship:id={mine[4]}"
