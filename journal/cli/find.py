@@ -238,6 +238,8 @@ def find_job_or_set(
         if not os.path.lexists(directory / JOURNAL_NAME):
             above = ReadingService(directory.parent) if is_job_id(directory.name) else None
             if above is None or not above.store.is_set(directory.name):
+                if is_shard_id(name):
+                    check_not_pruned(Path(ctx.obj).absolute(), name)
                 raise _not_found(name)
             return FoundSet.of(ctx, above, directory.name)
         job_id = id_of_directory(directory)

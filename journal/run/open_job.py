@@ -189,7 +189,9 @@ def open_job(
         "metadata": metadata,
     }
     try:
-        rules, split = split_by(rules, service, job_id, part, anew=anew)
+        split = None
+        if rows is not None:
+            rules, split = split_by(rules, service, job_id, part, anew=anew)
         matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
     except BaseException:
         service.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -122,19 +123,37 @@ def _prune(
     left_named: bool,
     dry_run: bool,
 ) -> Iterator[Pruned]:
-    for job_id in sorted(store.job_ids()):
+    for job_id, why_left in _ids(store):
         job = None
         try:
             with refusals_of(store.directory(job_id), "prune"):
                 job = _job(store, job_id)
                 if job.updated_at >= before or (job.status not in wanted and not left_named):
                     continue
+                if why_left:
+                    raise _Left(why_left)
                 pruned = _prune_one(store, job, before, wanted, target, dry_run=dry_run)
         except JobNotFoundError:  # another process has deleted the job
             continue
         except (_Left, JournalError) as error:
             pruned = _left(job_id, job, error)
         yield pruned
+
+
+def _ids(store: Store) -> Iterator[tuple[str, str]]:
+    """Yield the ids of all jobs, then those of all shards. Each with a reason to leave it, or "".
+
+    If a shard has not ended, the set is still worked on, and none of its shards is deleted.
+    """
+    yield from ((job_id, "") for job_id in sorted(store.job_ids()))
+    for set_id in sorted(store.set_ids()):
+        shards = [f"{set_id}/{name}" for name in sorted(store.shards(set_id))]
+        why_left = ""
+        for shard_id in shards:
+            with suppress(JournalError):  # reported when it is the shard's turn
+                if not (status := _job(store, shard_id).status).is_ended:
+                    why_left = f"shard {shard_id} is {status}"
+        yield from ((shard_id, why_left) for shard_id in shards)
 
 
 def _left(job_id: str, job: Job | None, error: Exception) -> Pruned:
@@ -242,9 +261,10 @@ def _check_complete(directory: Path, snapshot: Snapshot) -> None:
 
 
 def _names(target: Path, job_id: str) -> Iterator[Path]:
-    yield target / f"{job_id}.tar.gz"
+    name = job_id.replace("/", "-")
+    yield target / f"{name}.tar.gz"
     for number in itertools.count(2):
-        yield target / f"{job_id}.{number}.tar.gz"
+        yield target / f"{name}.{number}.tar.gz"
 
 
 def _digests(contents: Contents) -> list[tuple[str, bytes]]:

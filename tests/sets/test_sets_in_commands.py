@@ -281,3 +281,26 @@ def test_the_report_of_a_set_counts_the_rows_of_all_shards(ship: str) -> None:
     assert "no such order" in page
     assert page.count("ship") > 0
     assert command("report", "ship/000-of-004").stderr == "wrote ship-000-of-004.html\n"
+
+
+def test_the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew(ship: str) -> None:
+    prune = ("prune", "--older-than", "0s", "--to", "packs", "--json")
+    Path("packs").mkdir()
+    with JobService("jobs") as service:
+        service.redo_row(f"{ship}:1")
+    left = json.loads(command(*prune).stdout)
+    assert {one["action"] for one in left} == {"left"}
+    assert left[-1]["reason"] == "shard ship/000-of-004 is pending"
+    for index in range(COUNT):
+        run(index)
+    assert {one["action"] for one in json.loads(command(*prune).stdout)} == {"deleted"}
+    assert sorted(path.name for path in Path("packs").iterdir()) == [
+        f"ship-{index:03}-of-004.tar.gz" for index in range(COUNT)
+    ]
+    assert not Path("jobs", ship).exists()
+    with pytest.raises(journal.JobPrunedError, match="ship/001-of-004"):
+        run(1)
+    assert "was pruned" in command("show", "ship/001-of-004").stderr
+    restored = command("unpack", *(str(path) for path in sorted(Path("packs").iterdir())))
+    assert restored.returncode == 0
+    assert len(json.loads(command("rows", ship, "--json").stdout)) == 20

@@ -147,4 +147,11 @@ PATCHES = [
         "        if False:\n",
         "tests/store/test_sets.py::test_only_a_start_makes_a_shard",
     ),
+    Patch(
+        "no shard is pruned while another one of its set has not ended",
+        "transfer/prune",
+        "                if why_left:\n",
+        "                if False:\n",
+        _SETS + "the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew",
+    ),
 ]
