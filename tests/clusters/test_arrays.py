@@ -18,5 +18,5 @@ def test_shards_on_nodes_of_their_own_are_gathered_and_no_row_is_called_twice(
     tmp_path: Path, count: Callable[[str, int], None]
 ) -> None:
     random.seed(7)
-    tally = run_on_nodes(tmp_path, rows=40, shards=4, kills=2)
+    tally = run_on_nodes(tmp_path, rows=30, shards=3, kills=2)
     count("tasks of an array that were killed", tally["killed"])
