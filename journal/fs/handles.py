@@ -407,6 +407,17 @@ class JournalFile(Descriptor):
         system.os.rename(self.path, path)
         self.path, self._path_text = path, system.os.fspath(path)
 
+    def forget_cached(self) -> None:
+        """Let the next reads ask the server of a network file system.
+
+        While a program on this node has the file open for writing, an NFS client keeps the pages
+        that it has read, though another node has written to the file. A lock of the file would make
+        it drop them, but not where locks are local.
+        """
+        if sys.platform == "linux":
+            with refusals_of(self.path, "read"):
+                system.os.posix_fadvise(self.fd, 0, 0, system.os.POSIX_FADV_DONTNEED)
+
     def _live_fd(self) -> int:
         if self.fd < 0:  # in a forked child: open the file again if the path still names it
             fd, stat = open_regular(self.path, system.os.O_RDONLY)

@@ -17,7 +17,8 @@ earlier run may itself be about to replace the journal. So each run writes its c
 its own, ``claims/NNNNNN.new``. It lists the claims before it renames the copy, and the next run
 removes all other copies before it opens the journal. So the rename precedes this, or fails.
 
-A claim holds the name of its run. When the run has ended, the claim is empty.
+A claim holds the name of its run. When the run has ended, and all that it has written is on the
+server, the claim is empty.
 """
 
 from __future__ import annotations
@@ -144,6 +145,8 @@ class Claim:
     - ``network``: the type of the file system.
     - ``lost``: why the run has lost the job, or "".
     - ``is_over``: whether the run has ended.
+    - ``is_writing``: whether a commit hasn't ended, or has failed: something of it may reach the
+      server later.
     """
 
     def __init__(self, directory: Path, number: int, network: str = "") -> None:
@@ -153,7 +156,7 @@ class Claim:
         self.number = number
         self.path = self.directory / f"{number:06}"
         self.lost = ""
-        self.is_over = False
+        self.is_over = self.is_writing = False
         self.file: Descriptor  # of the run's own process
 
     @property
@@ -253,7 +256,7 @@ class Claim:
         """End the claim. Errors are ignored: the next run then replaces the journal in vain."""
         self.is_over = True
         if self.file.fd >= 0:
-            if not self.lost:
+            if not (self.lost or self.is_writing):
                 with suppress(OSError):
                     system.os.ftruncate(self.file.fd, 0)
             self.file.close()

@@ -269,7 +269,8 @@ class HeldJob:
         if claim is None or outcome.kind == "unstarted":
             return
         line = {"at": time_text(now()), "row": row.row_number, "attempt": row.attempts}
-        line |= msgspec.structs.asdict(outcome)
+        values = msgspec.structs.asdict(outcome).items()
+        line |= {name: value for name, value in values if value or name == "result"}
         with suppress(OSError, TypeError, ValueError):
             claim.leave_late(msgspec.json.encode(line, enc_hook=repr))
 

@@ -76,6 +76,7 @@ class Log:
         self._file = file = open_journal(self.path, id_of_directory(self.directory))
         if self.claim is not None:
             self._check_claim()
+            file.forget_cached()
         return file
 
     # --- on a network file system: see fs/locks.py
@@ -287,6 +288,8 @@ class Log:
         ``check``: whether another program may have written to the file since the commit began.
         Raises StorageError if nothing of the commit is recorded, else CommitOutcomeUnknownError.
         """
+        if self.claim is not None:
+            self.claim.is_writing = True
         del data[-2:]  # the closing brace and LF of the last record
         crc = crc32(data, self.written.crc)
         seal = sealed_end(crc)
@@ -310,6 +313,7 @@ class Log:
         self.end, self.seal = end, seal
         self.known_ns = time_ns()
         if self.claim is not None:
+            self.claim.is_writing = False
             try:
                 self._check_claim()
             except StorageError as error:

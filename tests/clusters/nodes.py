@@ -174,7 +174,6 @@ def run(plan: Plan) -> None:
 
 def node(plan: Plan) -> int:
     """Do the work of a node. Returns its exit code: 5 if another node has the job."""
-    os.environ["JOURNAL_CLAIMS"] = "1"
     of = DirectoryLock if plan.only_directories else Descriptor
     separate_locks(setattr, plan.locks, lambda _: plan.name, of)
     system.os = System(plan)  # type: ignore[assignment]
@@ -400,6 +399,7 @@ def main() -> None:
     if options.roots:
         play((options.roots[0], options.roots[1]), options.rounds, options.seed, show)
         return
+    os.environ["JOURNAL_CLAIMS"] = "1"
     with tempfile.TemporaryDirectory(prefix="nodes-") as place, two_mounts(Path(place)) as roots:
         play(roots, options.rounds, options.seed, show)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -404,3 +405,35 @@ def test_a_node_leaves_alone_what_another_node_is_making(
         leftover.mkdir()
         b.create_job("k", job_id="k")
         assert (directory.is_dir(), leftover.exists()) == (True, False)
+
+
+@pytest.mark.usefixtures("directories_apart")
+def test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_has_ended(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    a.start_job("j")
+
+    def refuse() -> None:
+        raise OSError(errno.EIO, "refused")
+
+    at_call(monkeypatch, "fdatasync", lambda _fd: True, refuse)
+    with pytest.raises(StorageError, match="refused"):
+        a.start_row("j:1")
+    a.close()
+    inode = os.stat(b.root / "j/journal.jsonl").st_ino
+    assert b.start_job("j").pending_count == 3
+    assert os.stat(b.root / "j/journal.jsonl").st_ino != inode
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no cache of files can be dropped")
+@pytest.mark.usefixtures("apart")
+def test_who_claims_a_job_reads_the_journal_anew_from_the_server(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = nodes
+    assert a.get_job("j") is not None  # it has the file open, and may have cached it
+    dropped = list[int]()
+    at_call(monkeypatch, "posix_fadvise", lambda *_: True, lambda: dropped.append(1))
+    a.start_job("j")
+    assert dropped

@@ -155,6 +155,20 @@ PATCHES = [
         f"{CLAIMS}::test_a_step_of_a_command_is_not_begun_once_another_run_has_claimed_the_job",
     ),
     Patch(
+        "a claim after a commit that failed says that its run may still write",
+        "fs/locks",
+        "            if not (self.lost or self.is_writing):\n",
+        "            if not self.lost:\n",
+        f"{CLAIMS}::test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_has_ended",
+    ),
+    Patch(
+        "what a client of NFS has cached is dropped after a claim",
+        "store/log",
+        "            file.forget_cached()\n",
+        "",
+        f"{CLAIMS}::test_who_claims_a_job_reads_the_journal_anew_from_the_server",
+    ),
+    Patch(
         "a repair looks at the claims before it replaces the journal",
         "repair/rebuild",
         "        run.check()\n",
