@@ -11,7 +11,14 @@ from journal.cli.output import bar, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
-from journal.sets.whole import ABSENT, INTERRUPTED, UNREADABLE, Whole, look_at_set
+from journal.sets.whole import (
+    ABSENT,
+    INTERRUPTED,
+    UNREADABLE,
+    Whole,
+    look_at_set,
+    merged_rows,
+)
 from journal.text import as_text, cents_text, counted, shorten, usage_text
 from journal.verbs import missing_rows
 
@@ -29,7 +36,7 @@ class ShownSet:
         self.whole = look_at_set(found.service, found.id)
         self.command = found.command
         shards = (found.service.get_rows(job.id, _WRONG) for job in self.whole.jobs)
-        rows = chain.from_iterable(rows[:_MOST_READ] for rows in shards)
+        rows = merged_rows(rows[:_MOST_READ] for rows in shards)
         self.errors = list(group_errors(rows))
         self.next = list(_advice(self.whole, found))
 

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from journal.errors import JobLockedError, StorageError
-from journal.fs import directories, system
+from journal.fs import directories, files, system
 from journal.fs.directories import DIRECTORY_MODE
 from journal.fs.files import NewFile
 from journal.fs.handles import Descriptor, JournalFile
 from journal.fs.locks import DirectoryLock, network_of, wait_for_lock
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
+
+_MAX_TRIES = 100  # each is followed by another if another process has changed the set meanwhile
 
 
 class Staging(Descriptor):
@@ -144,3 +146,26 @@ class Staging(Descriptor):
         If ``target`` is an empty directory, it is replaced.
         """
         system.os.rename(path.name, target, src_dir_fd=self.fd)
+
+    def place_shard(self, path: Path, target: Path) -> None:
+        """Move a directory from a directory in the staging directory to ``target``.
+
+        If the parent of ``target`` is missing, the parent of ``path`` becomes this parent. So the
+        directory of a set is never empty. Raises FileExistsError if ``target`` or a job is there.
+        """
+        for _ in range(_MAX_TRIES):
+            if files.exists(target / JOURNAL_NAME) or files.exists(target.parent / JOURNAL_NAME):
+                break
+            try:
+                for left in (target, target.parent):  # by a deletion that died
+                    directories.remove_if_empty(left)
+                if files.exists(target.parent):
+                    system.os.rename(path, target)
+                else:
+                    self.place(path.parent, target.parent)
+            except OSError as error:  # another process was faster, with this shard or with another
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                    raise
+            else:
+                return
+        raise FileExistsError(errno.EEXIST, "a job is there", target)

@@ -253,7 +253,11 @@ class _Match:
         keys = Keys(key)
         job_rows, split = self._service.get_rows(self._job.id), self._split
         if split is not None:
-            split.watch_types(_key_in_job(row, row.data, key) for row in job_rows if _is_here(row))
+            split.watch_types(
+                _key_in_job(row, row.data, key)
+                for row in job_rows
+                if _is_here(row) and not self._is_edited(row, key)
+            )
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
         rest = _by_key(self._service, self._job, later, key)
@@ -273,6 +277,11 @@ class _Match:
                 split.check_types(iter(rest))
 
         self._write(new(), rest.values)
+
+    def _is_edited(self, row: JobRow, key: Key) -> bool:
+        """Whether a person may have changed the row's key."""
+        # A person can't change the value of the job's own key column.
+        return key != self._job.key and checksum_of(row.data) != row.row_checksum
 
     def _row(self, number: int) -> JobRow | None:
         return self._service.get_row(row_id_of(self._job.id, number))

@@ -26,12 +26,11 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.fs import directories, files, handles, system
+from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import (
     check_job_id,
-    id_of_directory,
     is_job_id,
     shard_name,
     split_row_id,
@@ -396,7 +395,7 @@ class Store:
                 if target.parent == self.root:
                     staging.place(directory, target)
                 else:
-                    _place_shard(staging, directory, target)
+                    staging.place_shard(directory, target)
             except OSError as error:
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
                     raise JobExistsError(job_id) from None
@@ -455,7 +454,8 @@ class Store:
         if shard:
             self._check_set(set_id, shard)
         elif self.is_set(job_id):
-            raise InvalidValueError("job_id", job_id, f"{target} is a set of shards: name one")
+            reason = f"{target} is a set of shards: give the shard to start, by shard= or --shard"
+            raise InvalidValueError("job_id", job_id, reason)
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not directories.is_empty(target):
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
@@ -533,21 +533,3 @@ class Store:
 def _staging_name(job_id: str) -> str:
     """Return a unique name in the staging directory, which nobody can guess."""
     return f"{job_id.partition('/')[0]}.{os.urandom(6).hex()}"
-
-
-def _place_shard(staging: Staging, directory: Path, target: Path) -> None:
-    """Move a shard out of the staging directory, with its parent if that is the set's first."""
-    while not files.exists(target / JOURNAL_NAME):
-        try:
-            if not files.exists(target.parent) or directories.is_empty(target.parent):
-                staging.place(directory.parent, target.parent)
-            elif files.exists(target.parent / JOURNAL_NAME):
-                raise JobExistsError(target.parent.name)
-            else:
-                system.os.rename(directory, target)
-        except OSError as error:  # another process was faster, with this shard or with another
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
-                raise
-        else:
-            return
-    raise JobExistsError(id_of_directory(target))

@@ -149,7 +149,7 @@ def test_a_key_that_changes_its_type_is_refused_by_its_shard(path: Path) -> None
     ("shard", "options", "message"),
     [
         ((0, 5), {"key": "id"}, "the shards of 'ship' are 4, such as 000-of-004"),
-        (None, {"key": "id"}, "is a set of shards"),
+        (None, {"key": "id"}, "is a set of shards: give the shard to start"),
         ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
         ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
         ((0, 4), {"key": lambda data: data["id"]}, "the key of ship/000-of-004 is 'id'"),
@@ -281,3 +281,21 @@ def test_a_value_that_cannot_be_recorded_is_refused_and_the_input_is_read_once(
         run(path, (0, 1), [{"id": 1}, {"id": 2, "n": object()}], key=key)
     assert not path.exists()
     assert run(path, (0, 1), iter(ORDERS), key=key)[1].exit_code == 0
+
+
+def test_a_shard_without_rows_is_done_and_takes_rows_later(path: Path) -> None:
+    (index,) = {0, 1} - {shard_in_theory('"a1"', 2)}
+    assert run(path, (index, 2), ORDERS[:1], key="id")[1].exit_code == 0
+    handled, report = run(path, (index, 2), ORDERS, key="id")
+    assert report.exit_code == 0
+    assert handled[0].row_number == index + 1
+
+
+def test_a_key_that_a_person_has_changed_is_compared_as_it_was_in_the_input(path: Path) -> None:
+    key = ("id", "n")
+    handled, _ = run(path, (0, 2), key=key)
+    with JobService(path.parent) as service:
+        service.redo_row(handled[0].id)
+        service.update_row_data(handled[0].id, {"other": 1})
+    with journal.open_job(path, ORDERS, key=key, shard=(0, 2)) as job:
+        assert (job.matched.added, job.matched.gone) == (0, 0)
