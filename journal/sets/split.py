@@ -56,6 +56,13 @@ def recorded_key(key: Key | None) -> tuple[str, ...] | None:
     return key if key is None or isinstance(key, tuple) else () if callable(key) else (key,)
 
 
+def _type_of(key: bytes) -> str:
+    """Return the type of a key as JSON text. Of several columns, the types of all."""
+    if key.startswith(b"["):
+        return ",".join(_type_of(encode_json(part)) for part in msgspec.json.decode(key))
+    return "text" if key.startswith(b'"') else "number" if key[:1] in b"-0123456789" else "other"
+
+
 def checksum_at(data: Data, place: int) -> str:
     """Return the checksum of a row of an input. Raises InvalidValueError."""
     try:
@@ -81,6 +88,8 @@ class Split:
         self._sha256 = load_sha256()
         self._in_order = self._sha256(b"")
         self._sum = 0
+        self._begins = set[int]()  # the first bytes of the keys as JSON, which tell their types
+        self._types = set[str]()
         # Of the keys in the job: hashes of the same texts with other types. Those in the input.
         self._twins: set[int] = set()
         self._met: set[int] = set()
@@ -109,6 +118,9 @@ class Split:
             text = key_of(self.key, convert(data, place), f"input row {place}").encode()
         if self._twins and (twin := hash(text)) in self._twins:
             self._met.add(twin)
+        if text[0] not in self._begins or isinstance(self.key, tuple):
+            self._begins.add(text[0])
+            self._types.add(_type_of(text))
         number = int.from_bytes(self._sha256(text).digest())
         self._sum += number
         return number % self.shard.count == self.shard.index
@@ -123,23 +135,27 @@ class Split:
         return None
 
     def end(self, rows: int) -> None:
-        """The input has ended after so many rows. Raises RefusedError."""
+        """The input has ended after so many rows. Raises RefusedError and InvalidValueError."""
         digest = self._in_order.hexdigest()
         if self.key is not None:
             digest = f"{self._sum % (1 << 256):064x}"
         for job_id, seen in self._known:
             if self.key is None and seen.rows > rows:
                 self._refuse(job_id, seen)
+            if self._types and seen.key_types and self._types.isdisjoint(seen.key_types):
+                types, known = " or ".join(sorted(self._types)), " or ".join(seen.key_types)
+                reason = f"the keys that {job_id} has seen are of the type {known}: a key must keep its type"
+                raise InvalidValueError("key", types, reason)
             is_other = (seen.rows, seen.digest) != (rows, digest)
             if is_other and job_id != f"{self._set_id}/{self.shard.name}":
                 self.others.append(job_id)
-        self.seen = InputSeen(rows, digest)
+        self.seen = InputSeen(rows, digest, tuple(sorted(self._types)))
 
     def record(self, journal: Journal) -> None:
         """Record the input, if it is another than at the last start of this shard."""
         if self.seen is not None and self.seen != transitions.state_of(journal).input:
-            rows, digest = self.seen.rows, self.seen.digest
-            transitions.put_record(journal, InputRecord(rows=rows, digest=digest, at=UNSET_TIME))
+            members = msgspec.structs.asdict(self.seen)
+            transitions.put_record(journal, InputRecord(**members, at=UNSET_TIME))
 
     def _refuse(self, job_id: str, seen: InputSeen) -> None:
         raise RefusedError(

@@ -145,6 +145,17 @@ def test_a_key_that_changes_its_type_is_refused_by_its_shard(path: Path) -> None
             run(path, (index, 4), texts, key="id")
 
 
+@pytest.mark.parametrize("key", ["id", ("id", "n"), lambda data: data["id"]])
+def test_a_key_that_changes_its_type_is_refused_by_a_shard_that_is_new(
+    path: Path, key: Any
+) -> None:
+    numbers, texts = ([{"id": kind(n), "n": n} for n in range(20)] for kind in (int, str))
+    run(path, (0, 4), numbers, key=key)
+    with pytest.raises(InvalidValueError, match="ship/000-of-004 has seen are of the type number"):
+        run(path, (1, 4), texts, key=key)
+    assert run(path, (1, 4), [*numbers, {"id": "x", "n": 1}], key=key)[1].exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("shard", "options", "message"),
     [

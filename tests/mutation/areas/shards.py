@@ -154,4 +154,11 @@ PATCHES = [
         "                if False:\n",
         _SETS + "the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew",
     ),
+    Patch(
+        "a new shard refuses keys of another type than its neighbours have seen",
+        "sets/split",
+        "if self._types and seen.key_types and self._types.isdisjoint(seen.key_types):",
+        "if False:",
+        _RUN + "a_key_that_changes_its_type_is_refused_by_a_shard_that_is_new",
+    ),
 ]
