@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts, shards_in
 from journal.cli.output import bar, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
+from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
     ABSENT,
@@ -45,6 +45,8 @@ class ShownSet:
         whole, job = self.whole, self.whole.job
         total, done = job.total_rows, job.done_rows
         counts = counts_text(row_counts(job))
+        if away := total - sum(job.counts.values()):
+            counts += f", {away} in shards that aren't here"
         percent = f"{100 * done // total}%" if total else "no rows yet"
         rows = counted(total, "row|rows")
         facts = {
@@ -142,11 +144,16 @@ def ranges_of_shards(
         if ranges:
             yield job, ranges
         return
-    found: dict[str, list[range]] = {}
-    for number in chain.from_iterable(ranges or ()):
-        shard_id, _ = job.service.store.locate(f"{job.id}:{number}")
-        found.setdefault(shard_id, []).append(range(number, number + 1))
     here = {shard.id: shard for shard in shards_in(job)}
+    last = (job.service.get_rows(shard_id)[-1:] for shard_id in here)
+    highest = max((row.row_number for rows in last for row in rows), default=0)
+    found: dict[str, list[range]] = {}
+    for wanted in ranges or ():
+        # Of the numbers that no row has, the first one stands for all.
+        end = min(wanted.stop, max(wanted.start, highest + 1) + 1)
+        for number in range(wanted.start, end):
+            shard_id, _ = job.service.store.locate(row_id_of(job.id, number))
+            found.setdefault(shard_id, []).append(range(number, number + 1))
     if absent := found.keys() - here.keys():
         numbers = Numbers(sorted(each.start for name in absent for each in found[name]))
         raise RefusedError(f"{numbers.words(_MAX_RANGES)}: {', '.join(sorted(absent))} isn't here")

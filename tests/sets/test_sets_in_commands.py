@@ -87,6 +87,8 @@ def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> 
     (group,) = json.loads(command("errors", ship, "--attempts", "--json").stdout)
     assert group["rows"] == str(number_of(5))
     assert command("rows", ship, "--row", "999").returncode == 4
+    every = command("rows", ship, "--row", "1-999999999999", "--csv")
+    assert (every.returncode, every.stdout.count("\n")) == (4, 21)
     assert command("rows", ship, "--error-code", "X").stderr.count("no row has code 'X'") == 1
 
 
@@ -109,6 +111,8 @@ def test_what_is_missing_is_printed_as_the_array_of_a_scheduler(ship: str) -> No
     with JobService("jobs") as service:
         whole = look_at_set(service, ship)
     assert (whole.job.total_rows, whole.job.status) == (20, "pending")
+    away = 20 - len(json.loads(command("rows", ship, "--json").stdout))
+    assert f", {away} in shards that aren't here\n" in command("show", ship).stdout
     run(0, [*ORDERS, {"id": "b", "n": 21}])
     listed = json.loads(command("shards", ship, "--json", "--open").stdout)
     assert [(shard["index"], shard["has_other_input"]) for shard in listed] == [
