@@ -41,13 +41,21 @@ exec {python} task.py auto/{shards}
 """
 
 TASK = """\
-import os, random, sys, time
+import itertools, os, random, sys, time
 import journal
 
 ledger = os.open("ledger", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
+calls = itertools.count(1)
+ends_at, end = int(os.environ.get("ENDS_AT", "0")), int(os.environ.get("ENDS_BY", "0"))
+
 def ship(row):
+    is_last, is_early = next(calls) == ends_at, random.random() < 0.5
+    if is_last and is_early:
+        os.kill(os.getpid(), end)
     os.write(ledger, f"{row.data['order']}\\n".encode())
+    if is_last and not is_early:
+        os.kill(os.getpid(), end)
     time.sleep(random.random() * PACE_S)
     return row.data["street"].upper()
 

@@ -12,6 +12,7 @@ elsewhere. A ledger outside of the jobs shows that each row was called once.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import shutil
 import signal
@@ -63,12 +64,17 @@ class Nodes(Array):
         *,
         is_restart: bool = False,
         shard: str = "",
-        pace_s: float = 0.0,
+        ends_at: int = 0,
+        by: signal.Signals = signal.SIGKILL,
     ) -> subprocess.Popen[str]:
-        """Start the task of a shard on a node, as its scheduler would."""
+        """Start the task of a shard on a node, as its scheduler would.
+
+        At its call number ``ends_at``, it sends itself the signal ``by``.
+        """
         variable, restarts, first, later = ENGINES[index % len(ENGINES)]
         number = index + self.shards if variable == "HQ_TASK_ID" else index
-        environment = self.environment | {variable: str(number), "PACE_S": str(pace_s)}
+        environment = self.environment | {variable: str(number)}
+        environment |= {"ENDS_AT": str(ends_at), "ENDS_BY": str(int(by))}
         if restarts and (said := later if is_restart else first):
             environment[restarts] = said
         return subprocess.Popen(
@@ -88,44 +94,34 @@ class Nodes(Array):
         return said if process.returncode else ""
 
     def run_all(self, killed: int) -> None:
-        """Run each shard on its node. So many of the processes are killed, and started again."""
+        """Run each shard on its node. So many of the tasks kill themselves, and are restarted.
+
+        A copy of what such a task has left is kept: ``nodes/old-003``.
+        """
         todo = [*range(1, self.shards)]  # shard 0 has been run
         random.shuffle(todo)
         doomed = set(todo[:killed])
+        old: set[int] = set()
         running: list[tuple[int, subprocess.Popen[str]]] = []
         while todo or running:
             while todo and len(running) < AT_ONCE:
                 index = todo.pop()
-                again = self.holds(index)
-                pace_s = 0.1 if index in doomed else 0.0
-                running.append(
-                    (index, self.start(index, self.node(index), is_restart=again, pace_s=pace_s))
+                ends_at = random.randint(1, 3) if index in doomed - old else 0
+                node, is_restart = self.node(index), index in old
+                task = self.start(index, node, is_restart=is_restart, ends_at=ends_at)
+                running.append((index, task))
+            index, task = running.pop(0)
+            said = task.communicate()[1]
+            if index in doomed - old:
+                assert task.returncode == -signal.SIGKILL, said
+                shutil.copytree(
+                    self.node(index) / "jobs", self.node(index, f"old-{index:03}") / "jobs"
                 )
-            index, process = running.pop(0)
-            if index in doomed:
-                self._kill_once_it_works(index, process)
-                process.wait()
-                old = self.node(index, f"old-{index:03}")
-                shutil.copytree(self.node(index) / "jobs", old / "jobs")
-                doomed.remove(index)
+                old.add(index)
                 todo.insert(0, index)
                 self.tally["killed"] += 1
-            said = process.communicate()[1]
-            if index not in doomed and process.returncode > 0:
-                assert process.returncode == 3, said  # rows that were in flight need a review
-
-    def holds(self, index: int) -> bool:
-        path = self.node(index) / "jobs" / self.shard(index) / "journal.jsonl"
-        return path.exists()
-
-    def _kill_once_it_works(self, index: int, process: subprocess.Popen[str]) -> None:
-        log = self.node(index) / "jobs" / self.shard(index) / "journal.jsonl"
-        while process.poll() is None:
-            if log.exists() and b'"completed"' in log.read_bytes():
-                time.sleep(random.random() * 0.1)
-                process.send_signal(signal.SIGKILL)
-                return
-            time.sleep(0.01)
+            else:  # 3: rows that were in flight need a review
+                assert task.returncode == (3 if index in old else 0), said
 
     def gather(self, index: int) -> str:
         """Copy a node's shards, and pull them into the set here."""
@@ -142,10 +138,8 @@ class Nodes(Array):
 def check_second_start(nodes: Nodes) -> None:
     """While a shard runs, a second start of it is refused."""
     node = nodes.node(0)
-    first = nodes.start(0, node, pace_s=0.02)
-    while not nodes.called():
-        time.sleep(0.01)
-    first.send_signal(signal.SIGSTOP)
+    first = nodes.start(0, node, ends_at=1, by=signal.SIGSTOP)
+    assert os.WIFSTOPPED(os.waitpid(first.pid, os.WUNTRACED)[1])
     said = nodes.run(0, node)
     assert "JobBusyError" in said, said
     first.send_signal(signal.SIGCONT)
