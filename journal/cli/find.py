@@ -15,6 +15,7 @@ import click
 from journal.cli.output import echo_err, first_of, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
 from journal.fs import system
+from journal.fs.handles import allow_open_files
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of
 from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
@@ -167,6 +168,7 @@ class FoundSet(NamedTuple):
     def shards(self) -> list[FoundJob]:
         """The shards that are here, by their index."""
         names = sorted(self.service.store.shards(self.id))
+        allow_open_files(len(names))  # a listing of rows reads all shards side by side
         return [FoundJob(self.service, f"{self.id}/{name}", self.command) for name in names]
 
     def say(self, text: str) -> None:

@@ -30,6 +30,7 @@ _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 # Twice the length that the format allows, so that a reader can report a line that is too long.
 _MAX_LINE_BYTES = 128 << 20
 _PIECE_BYTES = 1 << 20
+_SPARE_FILES = 200  # those that a process opens beside the shards of a set
 # Holes of a sparse file beyond this size are never a journal's: reading them would take for ever.
 _MAX_HOLES_BYTES = 1 << 30
 _NOT_REGULAR = "it is not a regular file: move it away"
@@ -508,6 +509,20 @@ class _Refusals:
     ) -> None:
         if isinstance(error, OSError):
             raise storage_error(self._path, self._operation, error) from error
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have so many files open, and some more, as far as the system allows it."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415  (few commands need it)
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count + _SPARE_FILES
+        if hard != resource.RLIM_INFINITY:
+            wanted = min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def refusals_of(path: Path, operation: str) -> AbstractContextManager[None]:

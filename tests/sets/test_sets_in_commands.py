@@ -13,6 +13,8 @@ from support.commands import journal as command
 
 import journal
 from journal import Fail, JobService
+from journal.model import Shard
+from journal.service import make_job, new_header
 from journal.sets.choice import RESTARTS, VARIABLES
 from journal.sets.whole import look_at_set
 
@@ -308,3 +310,32 @@ def test_the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew(sh
     restored = command("unpack", *(str(path) for path in sorted(Path("packs").iterdir())))
     assert restored.returncode == 0
     assert len(json.loads(command("rows", ship, "--json").stdout)) == 20
+
+
+def test_a_set_may_have_more_shards_than_a_process_may_have_files_open() -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with JobService("jobs", sync="none") as service:
+        for index in range(150):
+            shard = Shard(index, 150, ("id",))
+            header = new_header(
+                "big",
+                "big",
+                "",
+                None,
+                "auto",
+                metadata=None,
+                key="id",
+                idempotency_key=None,
+                shard=shard,
+            )
+            make_job(
+                service, header, [{"data": {"id": str(index)}, "place": 150 - index}], anew=False
+            )
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+        assert command("rows", "big", "--csv").stdout.count("\n") == 151
+        lines = command("export", "big", "-", "--columns", "id").stdout.splitlines()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lines[1:] == [str(index) for index in reversed(range(150))]
