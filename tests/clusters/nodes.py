@@ -34,7 +34,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+# For the command; pytest has them there already. In the machine of NFS, PYTHONPATH isn't set.
+sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.nodes import separate_locks, two_mounts
 
@@ -361,6 +363,9 @@ class Round:
             lost = answers - done
             assert not lost, f"seed {self.seed}: answers that aren't in the job: {lost}"
             self.counts.update(f"rows: {row.status}" for row in rows.values())
+        assert os.listdir(self.roots[1] / "j/claims"), (
+            f"seed {self.seed}: no run has claimed the job"
+        )
         late = list((self.roots[1] / "j/claims").glob("*.late"))
         for path in late:
             self.counts["late outcomes"] += len([json.loads(x) for x in path.open()])
@@ -395,7 +400,7 @@ def main() -> None:
         for what, number in sorted(counts.items()):
             print(f"{number:8} {what}")
 
-    print(f"seed {options.seed}")
+    print(f"seed {options.seed}", flush=True)
     if options.roots:
         play((options.roots[0], options.roots[1]), options.rounds, options.seed, show)
         return
