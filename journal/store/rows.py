@@ -58,6 +58,8 @@ def row_from_records(
     checksum, data = row.checksum, row.data
     if latest is None:
         made = (row_id, job_id, number, checksum, data, created_at, created_at)
+        if row.place is None:  # one argument less for most rows
+            return JobRow(*made, idempotency_key=key)
         return JobRow(*made, idempotency_key=key, place=row.place)
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
