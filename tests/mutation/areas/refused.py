@@ -120,7 +120,7 @@ PATCHES = [
     Patch(
         "only the directory above the store may refuse its sync",
         "store/recovery",
-        "if path == root.parent and isinstance",
+        "if path == above[-1] and isinstance",
         "if isinstance",
         "tests/store/test_faults.py::test_a_directory_that_may_not_be_synced_is_named_before_a_commit_is_acknowledged",
     ),
