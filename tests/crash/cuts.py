@@ -26,14 +26,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from crash.fault_disk import FaultDisk, why_no_fault_disk
-from crash.power import FILE_SYSTEMS, has_given_up
+from crash.power import FILE_SYSTEMS, WAIT_S, has_given_up
 from support.activation import check_share
 
 import journal
@@ -154,17 +154,20 @@ def cut_power(kind: str, options: str, states: int, seed: int) -> Tally:
 
 
 def _cut_power_of_one(kind: str, options: str, until: int, draw: Random, tally: Tally) -> None:
-    stop = threading.Event()
+    stop, has_proof = threading.Event(), threading.Event()
     with ExitStack() as stack:
         disk = stack.enter_context(FaultDisk(kind, options))
         root = disk.mount / "jobs"
         for job_id, syncs in JOBS.items():
             with JobService(root, sync=syncs[0]) as service:
                 service.create_job("Cut", job_id=job_id)
-            thread = threading.Thread(target=_work, args=(root, job_id, stop, draw.random()))
+            thread = threading.Thread(
+                target=_work, args=(root, job_id, stop, has_proof, draw.random())
+            )
             thread.start()
             stack.callback(thread.join)
             stack.callback(stop.set)
+        assert has_proof.wait(WAIT_S), "no durable hint would prove a cut"
         while tally.states < until and not has_given_up(root):
             disk.slow_down(draw.choice([0, 0.005, 0.02]))
             time.sleep(draw.random() * 0.2)  # the moment of the cut is what is random here
@@ -175,7 +178,9 @@ def _cut_power_of_one(kind: str, options: str, until: int, draw: Random, tally: 
             tally.states += 1
 
 
-def _work(root: Path, job_id: str, stop: threading.Event, seed: float) -> None:
+def _work(
+    root: Path, job_id: str, stop: threading.Event, has_proof: threading.Event, seed: float
+) -> None:
     draw, turn = Random(seed), 0
     while not stop.is_set():
         sync = JOBS[job_id][turn % len(JOBS[job_id])]
@@ -187,9 +192,11 @@ def _work(root: Path, job_id: str, stop: threading.Event, seed: float) -> None:
                 service.complete_row(row.id, "T" * draw.randrange(1, 900))
             service.update_status(job_id, "paused")
         if draw.random() < 0.5:  # the worst case: the hint is on the disk before the commits are
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 _sync(root / job_id / "index.hint")
                 _sync(root / job_id)
+                if _header(root / job_id)["synced"] > 0:
+                    has_proof.set()
 
 
 def _sync(path: Path) -> None:
@@ -200,6 +207,11 @@ def _sync(path: Path) -> None:
         os.close(fd)
 
 
+def _header(directory: Path) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads((directory / "index.hint").read_bytes().partition(b"\n")[0])
+    return header
+
+
 def _look(root: Path, job_id: str, where: str, tally: Tally) -> None:
     directory = root / job_id
     path = directory / "journal.jsonl"
@@ -207,7 +219,7 @@ def _look(root: Path, job_id: str, where: str, tally: Tally) -> None:
         return
     tally.jobs += 1
     with suppress(OSError, ValueError):  # no hint, or a broken one
-        header = json.loads((directory / "index.hint").read_bytes().partition(b"\n")[0])
+        header = _header(directory)
         tally.proofs += header["synced"] > 0
         tally.ahead += header["offset"] > path.stat().st_size
     missing = find_cut(directory, JournalFile(path))

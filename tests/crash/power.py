@@ -50,7 +50,7 @@ from crash.disk_errors import (
 )
 from crash.disk_work import ROWS_A_PROCESS, SHARED, data
 from crash.fault_disk import KINDS, Cut, FaultDisk, why_no_fault_disk
-from crash.ledger import PACKS, Ledger, do, losses, seen
+from crash.ledger import PACKS, PENDING, Ledger, do, losses, seen
 
 from journal import JobService
 
@@ -224,13 +224,24 @@ def generations(directory: Path, lose: Lose, rounds: int, draw: Random) -> Tally
 
 
 def wait_for_work(root: Path, ledger: Ledger, draw: Random) -> None:
-    """Until some changes were acknowledged, and some side effects made."""
+    """Until some changes were acknowledged, also of the shared job, and some side effects made."""
     counts, deadline_s = ledger.counts, time.monotonic() + WAIT_S
     done, effects = (
         counts["done"] + draw.randrange(20, 100),
         counts["effect"] + draw.randrange(1, 60),
     )
-    while (counts["done"] < done or counts["effect"] < effects) and not has_given_up(root):
+
+    def is_enough() -> bool:
+        return (
+            counts["done"] >= done
+            and counts["effect"] >= effects
+            and any(
+                key.startswith(f"{SHARED}:") and PENDING not in may
+                for key, may in ledger.possible().items()
+            )
+        )
+
+    while not is_enough() and not has_given_up(root):
         if time.monotonic() > deadline_s:
             raise TimeoutError("no work is done")
         time.sleep(0.01)

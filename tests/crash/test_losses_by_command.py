@@ -31,6 +31,8 @@ def test_processes_go_on_with_what_was_killed_and_nothing_is_lost(
 def test_what_a_command_has_lost_of_rows_and_of_side_effects_is_found(tmp_path: Path) -> None:
     kinds = ["shared", "p?-[cs][at]*s"]  # of jobs: rows that were acknowledged, and runs
     journals = " ".join(f"{tmp_path}/jobs/{kind}/journal.jsonl" for kind in kinds)
-    tally = lose_by(f"truncate -s -30000 {journals}", tmp_path, 1, 1)
+    all_but_the_first_commit = """sed -i '/,"crc":"[0-9a-f]*"}$/q' $journal"""
+    lose = f"for journal in {journals}; do {all_but_the_first_commit}; done"
+    tally = lose_by(lose, tmp_path, 1, 1)
     for kind in kinds:
         assert any(fnmatch(loss.partition(":")[0], kind) for loss in tally.lost), tally.lost
