@@ -12,11 +12,19 @@ from support.activation import check_share
 from support.paths import TESTS
 
 FAULTS = """
-import errno, os
+import errno, os, pytest
 from support.children import FaultyOs, fails, works
 
 def use(faulty):
     faulty.close(faulty.open(os.devnull, os.O_RDONLY))
+
+@pytest.fixture
+def fails_later():
+    FaultyOs().plan("close", fails(errno.EIO))
+    raise ValueError
+
+def test_of_a_setup_that_fails(fails_later):
+    pass
 
 def test_of_calls_that_are_made():
     faulty = FaultyOs()
@@ -48,7 +56,7 @@ def test_a_fault_that_never_takes_effect_fails_its_test_and_the_others_are_count
         text=True,
         check=False,
     )
-    assert "2 failed, 1 passed" in done.stdout
+    assert "2 failed, 1 passed, 1 error" in done.stdout
     assert "injected, and never took effect: fault 2 of os.close" in done.stdout
     assert "injected, and never took effect: the fault of each os.open" in done.stdout
     assert "2 single system calls with a fault" in done.stdout
