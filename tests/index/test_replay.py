@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,7 @@ from journal.format import commits as replay
 from journal.format.commits import START, Position, verified_blocks, verified_lines
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.fs.handles import load_filelock
+from journal.index.columns import Columns
 from journal.index.index import CODES, Index
 from journal.index.replay import BadRecordError, apply
 from journal.store.journal import Journal
@@ -196,6 +198,7 @@ def contents(index: Index) -> tuple[Any, ...]:
 @example([row(1), b'{"type":"row_data","row":1,"checksum":"d","data":{},"key":"k",' + AT], [])
 @example([row(1), row(2, DEEPEST), row(3, TOO_DEEP), row(4)], [])
 @example([row(1), status(1, b"failed"), status(1, b"lost"), row(1)], [])
+@example([row(1), row(3), status(9, b"failed")], [])
 def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
     lines: list[bytes], cuts: list[int]
 ) -> None:
@@ -217,6 +220,10 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
     assert found == refused
     if refused is None:
         assert contents(index) == contents(expected)
+
+
+def columns_of(columns: Columns) -> list[object]:
+    return [copy(getattr(columns, name)) for name in Columns.__slots__[1:]]
 
 
 @settings(max_examples=200, deadline=None)
@@ -243,7 +250,10 @@ def test_a_rollback_restores_what_the_index_was_at_the_mark(
     mark, view = index.mark(), index.view(None) if viewed else None
     for number, line in enumerate(lines[kept:], kept + 1):
         apply_alone(index, offsets[number], line)
+    later = index.view(None) if viewed else None
+    seen = None if later is None else columns_of(later.columns)
     index.rollback(mark)
+    assert later is None or columns_of(later.columns) == seen
     for name in ("earlier", "given_back", "step_heads", "step_offsets", "step_previous"):
         if getattr(expected.columns, name) is None:  # then 0 in all rows, or no step
             assert not any(getattr(index.columns, name) or ())

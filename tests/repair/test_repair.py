@@ -14,6 +14,7 @@ from support.children import (
     Child,
     FaultyOs,
     Memory,
+    append_commit,
     fails,
     journal_path,
     place_journal,
@@ -44,6 +45,7 @@ from journal.cli.output import as_json
 from journal.cli.run.messages import lost_rows
 from journal.format.damage import survey
 from journal.format.records import LOST_CHECKSUM
+from journal.format.seal import SEAL_BYTES
 from journal.fs.shell import split
 from journal.repair import Repair, repair_job
 from journal.run.input_match import InputRules, match_rows
@@ -552,17 +554,32 @@ def test_a_first_commit_cut_in_the_middle_may_have_had_others_behind_it(path: Pa
     assert not repair.lossless
 
 
-def test_a_wrong_time_that_no_seal_vouches_for_does_not_hold_the_clock(path: Path) -> None:
+def test_rows_that_no_seal_vouches_for_are_kept_and_are_no_lossless_repair(path: Path) -> None:
+    before = read_all(path.parents[1], JOB)[1]
+    break_it(path, path.read_bytes().replace(b'"Broken"', b'"Untrue"', 1))
+    repair = mend_it(path)
+    assert {action.kind for action in repair.actions} == {"unsealed"}
+    assert not repair.lossless
+    assert list(map(known, read_all(path.parents[1], JOB)[1])) == list(map(known, before))
+
+
+@pytest.mark.parametrize("broken", [ROWS, ROWS + 3], ids=["first commit", "last commit"])
+def test_a_wrong_time_that_no_seal_vouches_for_does_not_hold_the_clock(
+    path: Path, broken: int
+) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        service.create_rows(JOB, [{"data": order(ROWS + number)} for number in (1, 2, 3)])
     content = path.read_bytes()
     before = read_all(path.parents[1], JOB)[1]
-    at = content.index(b"2026", content.index(b'"row":30,'))
+    at = content.index(b"2026", content.index(b'"row":%d,' % broken))
     break_it(path, content[:at] + b"9926" + content[at + 4 :])
     mend_it(path)
-    assert [known(row)[:5] for row in read_all(path.parents[1], JOB)[1][:7]] == [
-        known(row)[:5] for row in before[:7]
-    ]
+    after = read_all(path.parents[1], JOB)[1]
+    assert [known(row) for row in after[:5]] == [known(row) for row in before[:5]]
+    assert after[broken - 1].data == before[broken - 1].data
     with JobService(path.parents[1]) as service:
-        assert service.skip_row(f"{JOB}:29").updated_at.year == before[0].updated_at.year
+        row = service.create_rows(JOB, [{"data": order(0)}])[0]
+        assert row.created_at.year == before[0].updated_at.year
 
 
 @needs_modes
@@ -744,6 +761,29 @@ def test_a_line_that_is_not_utf_8_where_decoding_passes_over_is_lost_and_not_in_
     break_it_unseen(path, seal_commits([commit.split(b"\n") for commit in commits]))
     repair = mend_it(path)
     assert not repair.lossless
+
+
+def test_a_line_of_a_sealed_commit_that_makes_no_sense_may_have_been_any_outcome(
+    path: Path,
+) -> None:
+    append_commit(path, b'{"type":"row_status","row":"8","status":"completed","attempts":1}')
+    break_it_unseen(path, path.read_bytes())
+    repair = mend_it(path)
+    assert not repair.lossless
+    rows = statuses(read_all(path.parents[1], JOB)[1])
+    assert {rows[number] for number in range(6, ROWS + 1)} == {RowStatus.NEEDS_REVIEW}
+
+
+def test_commits_of_one_moment_are_kept_after_a_lost_one(path: Path) -> None:
+    commits = split_commits(path.read_bytes())
+    plain = [(commit[: -SEAL_BYTES - 1] + b"}").split(b"\n") for commit in commits]
+    end = plain[0][0][-29:]  # the time of the first record
+    moment = [[line[: -len(end)] + end for line in commit] for commit in plain]
+    commits = split_commits(seal_commits(moment))
+    break_it(path, b"".join([*commits[:2], b"#" * 80 + b"\n", *commits[3:]]))
+    mend_it(path)
+    rows = read_all(path.parents[1], JOB)[1]
+    assert [row.tracking_number for row in rows[1:5]] == [f"T-{number}" for number in range(2, 6)]
 
 
 def break_it_unseen(path: Path, content: bytes) -> None:

@@ -664,6 +664,21 @@ def test_a_repair_accepts_the_cut_and_sends_the_rows_that_lost_something_to_revi
     assert shipped == [11, 12]
 
 
+def test_after_a_repair_rows_that_an_older_and_longer_copy_shows_as_open_need_a_review(
+    root: Path,
+) -> None:
+    newer = path_of(root).read_bytes()
+    path = root.parent / "other" / JOB / "journal.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(split_commits(newer)[0])
+    with JobService(root.parent / "other") as service:
+        service.set_error(JOB, "E", "another history" * 1000)
+    assert len(path.read_bytes()) > len(newer)
+    path_of(root).write_bytes(path.read_bytes())
+    repair_job(root / JOB)
+    assert [*statuses(root).values()] == ["needs_review"] * 10 + ["pending"] * 2
+
+
 def test_a_row_whose_last_step_was_cut_off_needs_a_review_though_its_status_is_the_same(
     root: Path,
 ) -> None:
