@@ -14,14 +14,15 @@ class Injected:
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self.count = 0
+        self.count = 0  # how often it took effect
+        self.faults = 0  # how often the call then did something else than it does by itself
         self._all.append(self)
 
     @classmethod
     def end(cls) -> tuple[int, list[str]]:
-        """Forget all that was injected. Return how many took effect, and which never did."""
+        """Forget all that was injected. Return how many were faults, and which never took effect."""
         never = [one.what for one in cls._all if not one.count]
-        taken = len(cls._all) - len(never)
+        taken = sum(one.faults > 0 for one in cls._all)
         cls._all.clear()
         return taken, never
 

@@ -221,7 +221,10 @@ def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
 
 
 def counted(fault: Fault, injected: Injected, *, may_pass: bool = False) -> Fault:
-    """Return the fault, which counts its calls; with ``may_pass``, not those in which it does what ``works`` does."""
+    """Return the fault, which counts its calls. No fault is what does what ``works`` does, whatever else it does.
+
+    With ``may_pass``, such calls don't count at all: something else must happen.
+    """
 
     def call(real: Callable[..., Any], *arguments: Any) -> Any:
         made: list[tuple[Any, Any]] = []
@@ -233,10 +236,11 @@ def counted(fault: Fault, injected: Injected, *, may_pass: bool = False) -> Faul
         passed = False
         try:
             result = fault(noted, *arguments)
-            passed = may_pass and made == [(arguments, result)]
+            passed = made == [(arguments, result)]
             return result
         finally:
-            injected.count += not passed
+            injected.count += not (passed and may_pass)
+            injected.faults += not passed
 
     return call
 
@@ -264,7 +268,10 @@ class FaultyOs:
         self._made: dict[str, Callable[..., Any]] = {}
 
     def plan(self, name: str, *faults: Fault) -> None:
-        """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again."""
+        """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again.
+
+        Each must be called. It may also do something beside the real call, and is then no fault.
+        """
         self._faults[name] = [
             fault if fault is works else counted(fault, Injected(f"fault {number} of os.{name}"))
             for number, fault in enumerate(faults, 1)
