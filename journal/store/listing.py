@@ -10,11 +10,12 @@ the error is raised.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from operator import itemgetter
 
-from journal.errors import JobNotFoundError, JournalError
+from journal.errors import JobNotFoundError, JournalError, StorageError
 from journal.format.commits import START, Position, end_of_good_commits
 from journal.format.decode import (
     UndecodableError,
@@ -69,8 +70,10 @@ def newest_ids(
             job = _open(store, job_id, on_error)
             if job is not None:
                 head = job.created_at, job_id, job.name, job.status.value
-            elif sets is not None and store.is_set(job_id):
-                sets.append(job_id)
+            elif sets is not None:
+                with suppress(StorageError):  # on_error has it
+                    if store.is_set(job_id):
+                        sets.append(job_id)
         if (
             head is not None
             and (status is None or head[3] in wanted)

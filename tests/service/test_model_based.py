@@ -1076,7 +1076,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     assert ((run.host,) if run else ()) == model.hosts[-1:]
     assert fields == {
         **model.header,
-        "idempotency_key": None,
+        **dict.fromkeys(("idempotency_key", "shard", "input")),
         **model.counts(),
         **model.status_counts(),
         "passes": model.passes,
