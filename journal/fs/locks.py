@@ -178,18 +178,19 @@ class Claim:
         close_fd(directories.open_directory(claims))  # a link is refused
         claim = None
         while claim is None:
-            earlier, may_work = sorted(_numbers(look(claims))), False
+            earlier = sorted(_numbers(look(claims)))
             # If one is gone, or there is one more, another run was faster: look again.
             with suppress(FileNotFoundError, FileExistsError):
                 for number in earlier:
                     with closing(_open(claims / f"{number:06}")) as file:
                         if not wait_for_lock(file, PATIENCE_S):
                             return None
-                        may_work = may_work or system.os.fstat(file.fd).st_size > 0
                 claim = cls._make(directory, max(earlier, default=0) + 1, network)
         try:
             if claim.sign(holder):
-                return claim, may_work
+                # Only now, since a run whose claim was still empty may have signed it meanwhile. If
+                # it does so later, it finds this claim.
+                return claim, any(claim.is_signed(number) for number in earlier)
         except BaseException:
             claim.abandon()
             raise
@@ -200,7 +201,7 @@ class Claim:
     def _make(cls, directory: Path, number: int, network: str) -> Claim:
         claim = cls(directory, number, network)
         claim.file = _open(claim.path, system.os.O_CREAT | system.os.O_EXCL)
-        claim.file.try_lock()
+        wait_for_lock(claim.file, PATIENCE_S)  # without it, the claim still counts
         return claim
 
     def sign(self, holder: bytes) -> bool:
@@ -221,6 +222,12 @@ class Claim:
         # This node may still know the journal by its name that an earlier run has replaced.
         _change_directory_of(self.directory.parent / REPAIR_STAGING_NAME)
         return True
+
+    def is_signed(self, number: int) -> bool:
+        """Return whether an earlier claim names a run that may still work."""
+        with suppress(FileNotFoundError), closing(_open(self.directory / f"{number:06}")) as file:
+            return system.os.fstat(file.fd).st_size > 0
+        return False
 
     def forget_earlier(self) -> None:
         """Remove earlier claims, after the journal was replaced. Their runs have lost the job."""

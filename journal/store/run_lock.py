@@ -64,7 +64,7 @@ class RunLock:
                     _write(directory / RUN_LOCK_NAME, text)
             except BaseException:  # close, since a caller may keep the error, and so the lock
                 if claim is not None:
-                    claim.abandon()
+                    claim.release()
                 lock.close()
                 raise
         except (FileNotFoundError, NotADirectoryError):
@@ -305,7 +305,7 @@ def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
             Log(directory, sync=True, lock_timeout_s=locks.LOCK_TIMEOUT_S).take_over(claim)
         claim.forget_earlier()
     except BaseException:
-        claim.abandon()
+        claim.release()  # it stays, since the journal may have been replaced
         raise
     return claim
 

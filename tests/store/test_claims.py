@@ -8,6 +8,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from journal import (
     StorageError,
 )
 from journal.fs import locks, system
+from journal.fs.handles import Descriptor
 from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
+from journal.store import run_lock
 from journal.store.run_lock import Held
 from journal.verify import verify_job
 
@@ -187,6 +190,64 @@ def test_of_runs_that_claim_a_job_at_the_same_time_one_has_it(
         a.start_job("j")
     assert b.start_row("j:1").status == "processing"
     assert claims_of(b) == ["000002"]
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_run_that_signs_its_claim_while_another_makes_one_writes_to_another_file(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, b = nodes
+    first = b.root / "j/claims/000001"
+    first.parent.mkdir()
+    first.touch()
+    at_call(
+        monkeypatch,
+        "open",
+        lambda path, *_: str(path).endswith("claims/000002"),
+        lambda: first.write_text("the run of node-a"),
+    )
+    before = os.stat(b.root / "j/journal.jsonl").st_ino
+    b.start_job("j")
+    assert os.stat(b.root / "j/journal.jsonl").st_ino != before
+
+
+@pytest.mark.usefixtures("apart")
+def test_a_claim_is_locked_though_another_process_looks_at_its_lock(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, _ = nodes
+    refused = [True]
+    try_lock = Descriptor.try_lock
+
+    def at_second_try(file: Descriptor) -> bool:
+        is_claim = file.path.parent.name == "claims"
+        return not (is_claim and refused and refused.pop()) and try_lock(file)
+
+    monkeypatch.setattr(Descriptor, "try_lock", at_second_try)
+    a.start_job("j")
+    assert not refused
+    with closing(Descriptor(a.root, os.open(a.root / "j/claims/000001", os.O_RDWR))) as claim:
+        assert claim.is_held()
+
+
+@pytest.mark.usefixtures("apart")
+def test_the_number_of_a_run_that_has_replaced_the_journal_is_never_used_again(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    a.start_job("j")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_lock, "_write", fail)
+        with pytest.raises(KeyboardInterrupt):
+            b.start_job("j")
+    b.start_job("j")
+    with pytest.raises(StorageError, match="another run has claimed the job"):
+        a.start_row("j:1")
+    assert claims_of(b) == ["000003"]
+
+
+def fail(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("apart")
