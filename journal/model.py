@@ -214,17 +214,15 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         return shard_name(self.index, self.count)
 
 
-class InputSeen(msgspec.Struct, frozen=True, omit_defaults=True):
+class InputSeen(msgspec.Struct, frozen=True):
     """The whole input of a set, as the last start of a shard has seen it.
 
     - ``rows``: how many rows the input has.
     - ``digest``: with a key, of the keys, whatever their order. Without, of the rows in order.
-    - ``key_types``: the types of the keys, sorted, such as "number" and "text".
     """
 
     rows: int
     digest: str
-    key_types: tuple[str, ...] = ()
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,10 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import check_key_digits
 from journal.format.idempotency import key_json
 from journal.format.values import DECODE_ERRORS, encode_value
-from journal.text import encode_json, similar
+from journal.text import similar
 
-_NUMBERS = (int, float)
-_NUMBER_BEGINS = tuple("-0123456789 \t\r\n")
+# A number as JSON.
+NUMBER = re.compile(r"[ \t\r\n]*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?[ \t\r\n]*")
 
 Data = dict[str, Any]
 Key = str | tuple[str, ...] | Callable[[Data], Any]  # a column, columns, or a function of the data
@@ -57,24 +58,30 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
     return key_json(value)
 
 
-def twin_of(key: str) -> str | None:
-    """Return the key with text in place of numbers, or numbers in place of text, as JSON text.
+def untyped(key: str) -> str:
+    """Return a key in which text that is a number is that number. Both are JSON text."""
+    parts, is_list = _parts(key)
+    numbers = [number_in(part) if isinstance(part, str) else part for part in parts]
+    return key_json(numbers if is_list else numbers[0])
 
-    ``key`` is JSON text, too. The result is None if the key has neither.
-    """
+
+def is_typed_as(key: str, other: str) -> bool:
+    """Return whether text stands at the same places in two keys whose :func:`untyped` is equal."""
+    kinds = [[isinstance(part, str) for part in _parts(text)[0]] for text in (key, other)]
+    return kinds[0] == kinds[1]
+
+
+def number_in(text: str) -> int | float | str:
+    """Return the number that text is as JSON, else the text."""
+    if NUMBER.fullmatch(text) is None:
+        return text
+    try:
+        number: int | float = msgspec.json.decode(text)
+    except DECODE_ERRORS:  # out of range
+        return text
+    return number
+
+
+def _parts(key: str) -> tuple[list[Any], bool]:
     value = msgspec.json.decode(key)
-    twins = [_twin(part) for part in (value if isinstance(value, list) else [value])]
-    twin = key_json(twins if isinstance(value, list) else twins[0])
-    return None if twin == key else twin
-
-
-def _twin(value: Any) -> Any:
-    if isinstance(value, str):
-        if not value.startswith(_NUMBER_BEGINS):  # a tenth of the time of decoding
-            return value
-        try:
-            number = msgspec.json.decode(value)
-        except (*DECODE_ERRORS, UnicodeEncodeError):
-            return value
-        return number if type(number) in _NUMBERS else value
-    return encode_json(value).decode() if type(value) in _NUMBERS else value
+    return (value, True) if isinstance(value, list) else ([value], False)

@@ -115,12 +115,11 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     at: Moment
 
 
-class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True, omit_defaults=True):
+class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
     """The whole input of the set, as a start of this shard has seen it: see :class:`InputSeen`."""
 
     rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROW_NUMBER)]
     digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    key_types: tuple[str, ...] = ()
     at: Moment
 
 

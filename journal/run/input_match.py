@@ -16,7 +16,7 @@ import msgspec
 from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
 from journal.format.conversion import reader_of
 from journal.format.idempotency import first_key, own_key_text
-from journal.format.keys import Data, Key, check_key, key_of, twin_of
+from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyped
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import checksum_of, encode_value
 from journal.history.reading import read_history
@@ -251,30 +251,27 @@ class _Match:
 
     def by_key(self, items: Iterator[Item], key: Key) -> None:
         keys = Keys(key)
-        job_rows, split = self._service.get_rows(self._job.id), self._split
-        if split is not None:
-            split.watch_types(
-                _key_in_job(row, row.data, key)
-                for row in job_rows
-                if _is_here(row) and not self._is_edited(row, key)
-            )
+        job_rows = self._service.get_rows(self._job.id)
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
         rest = _by_key(self._service, self._job, later, key)
+        added: dict[str, tuple[str, int]] = {}  # keys with numbers, by them without types
 
         def new() -> Iterator[dict[str, Any]]:
             for one in itertools.chain([item] if item else [], items):
                 where = f"input row {one.place}"
                 known = rest.pop(text := keys.take(one.data, where), None)
                 if known is None:
-                    if rest and (twin := twin_of(text)) in rest:
-                        reason = f"the job has the key {twin}: a key must keep its type"
-                        raise InvalidValueError(where, text, reason)
+                    if rest and not (plain := untyped(text)).startswith('"'):
+                        added[plain] = (text, one.place)
                     yield one.as_new(None)
                 else:
                     self._compare(known, one)
-            if split is not None:
-                split.check_types(iter(rest))
+            for gone in rest if added else ():
+                text, place = added.get(untyped(gone), (gone, 0))
+                if not is_typed_as(gone, text):
+                    reason = f"the job has the key {gone}: a key must keep its type"
+                    raise InvalidValueError(f"input row {place}", text, reason)
 
         self._write(new(), rest.values)
 

@@ -1,6 +1,7 @@
 """Takes the rows of one shard from an input, which is read once, in a stream.
 
-With a key, the SHA-256 of the key's JSON text chooses the shard of a row, else the row's position.
+With a key, the SHA-256 of the key without its type chooses the shard of a row: 1 and "1" belong to
+the same one, which then sees that a key has changed its type. Else the row's position chooses.
 Each start takes a digest of the whole input, too. Shards that have seen another input are named.
 Without a key, a start is refused then, since a row might be in two shards, or in none.
 """
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError, RefusedError
-from journal.format.keys import Data, Key, key_of, twin_of
+from journal.format.keys import NUMBER, Data, Key, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import checksum_of, encode_value, load_sha256
 from journal.index.summary import job_of
@@ -56,13 +57,6 @@ def recorded_key(key: Key | None) -> tuple[str, ...] | None:
     return key if key is None or isinstance(key, tuple) else () if callable(key) else (key,)
 
 
-def _type_of(key: bytes) -> str:
-    """Return the type of a key as JSON text. Of several columns, the types of all."""
-    if key.startswith(b"["):
-        return ",".join(_type_of(encode_json(part)) for part in msgspec.json.decode(key))
-    return "text" if key.startswith(b'"') else "number" if key[:1] in b"-0123456789" else "other"
-
-
 def checksum_at(data: Data, place: int) -> str:
     """Return the checksum of a row of an input. Raises InvalidValueError."""
     try:
@@ -88,11 +82,6 @@ class Split:
         self._sha256 = load_sha256()
         self._in_order = self._sha256(b"")
         self._sum = 0
-        self._begins = set[int]()  # the first bytes of the keys as JSON, which tell their types
-        self._types = set[str]()
-        # Of the keys in the job: hashes of the same texts with other types. Those in the input.
-        self._twins: set[int] = set()
-        self._met: set[int] = set()
 
     @classmethod
     def of(cls, store: Store, set_id: str, shard: Shard, key: Key | None, where: str) -> Split:
@@ -115,41 +104,34 @@ class Split:
             return (place - 1) % self.shard.count == self.shard.index
         text = self._quick_text(data)
         if text is None:
-            text = key_of(self.key, convert(data, place), f"input row {place}").encode()
-        if self._twins and (twin := hash(text)) in self._twins:
-            self._met.add(twin)
-        if text[0] not in self._begins or isinstance(self.key, tuple):
-            self._begins.add(text[0])
-            self._types.add(_type_of(text))
+            text = untyped(key_of(self.key, convert(data, place), f"input row {place}")).encode()
         number = int.from_bytes(self._sha256(text).digest())
         self._sum += number
         return number % self.shard.count == self.shard.index
 
     def _quick_text(self, data: Any) -> bytes | None:
-        """Return the JSON text of a usual key, as :func:`key_of` makes it. None for other keys."""
+        """Return a usual key as :func:`untyped` makes it. None for other keys."""
         value = data.get(self.key) if type(self.key) is str else None
         if type(value) is int and -_EXACT < value < _EXACT:
             return b"%d" % value
         if type(value) is str and value and value.isascii():
-            return encode_json(value)
+            if value.isdigit() and value[0] != "0" and len(value) <= 15:  # below _EXACT
+                return value.encode()
+            if value[0] > "9" or NUMBER.fullmatch(value) is None:  # such text is no number
+                return encode_json(value)
         return None
 
     def end(self, rows: int) -> None:
-        """The input has ended after so many rows. Raises RefusedError and InvalidValueError."""
+        """The input has ended after so many rows. Raises RefusedError."""
         digest = self._in_order.hexdigest()
         if self.key is not None:
             digest = f"{self._sum % (1 << 256):064x}"
         for job_id, seen in self._known:
             if self.key is None and seen.rows > rows:
                 self._refuse(job_id, seen)
-            if self._types and seen.key_types and self._types.isdisjoint(seen.key_types):
-                types, known = " or ".join(sorted(self._types)), " or ".join(seen.key_types)
-                reason = f"the keys that {job_id} has seen are of the type {known}: a key must keep its type"
-                raise InvalidValueError("key", types, reason)
-            is_other = (seen.rows, seen.digest) != (rows, digest)
-            if is_other and job_id != f"{self._set_id}/{self.shard.name}":
+            if seen != InputSeen(rows, digest) and job_id != f"{self._set_id}/{self.shard.name}":
                 self.others.append(job_id)
-        self.seen = InputSeen(rows, digest, tuple(sorted(self._types)))
+        self.seen = InputSeen(rows, digest)
 
     def record(self, journal: Journal) -> None:
         """Record the input, if it is another than at the last start of this shard."""
@@ -163,21 +145,6 @@ class Split:
             "seen: without a key, the position of a row chooses its shard, so a row might be done "
             "twice or never; give the same input, to which rows may be added at its end"
         )
-
-    def watch_types(self, keys: Iterator[str]) -> None:
-        """Note the keys of the job's rows, for :meth:`check_types`."""
-        self._twins = {hash(twin.encode()) for key in keys if (twin := twin_of(key)) is not None}
-
-    def check_types(self, gone: Iterator[str]) -> None:
-        """Raise InvalidValueError if a key that is gone is in the input with another type.
-
-        Such a key may belong to another shard, which would do the row again.
-        """
-        for key in gone if self._met else ():
-            twin = twin_of(key)
-            if twin is not None and hash(twin.encode()) in self._met:
-                reason = f"the job has the key {key}: a key must keep its type"
-                raise InvalidValueError("a row of the input", twin, reason)
 
     def own_key(self, data: Data, where: str) -> str | None:
         """Return the idempotency key of a row. None: it is made from the key's column, or is the id."""

@@ -288,7 +288,7 @@ GOOD = [
         [row(4, '{"n":1}', '"key":"corpus:n=1","place":70,'), row(68, '{"n":9}', '"key":"corpus:n=9","place":2,'),
          rec("input", f'"rows":90,"digest":"{"0a" * 32}",')],
         [row_data(68, '{"n":9,"m":1}', '"key":"corpus:n=9","place":2,'),
-         rec("input", f'"rows":91,"digest":"{"0b" * 32}","key_types":["number"],', 4)],
+         rec("input", f'"rows":91,"digest":"{"0b" * 32}",', 4)],
     ),
     good(
         "shard-of-a-function",

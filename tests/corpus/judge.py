@@ -406,7 +406,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
             **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
         },
     ),
-    "input": ({"rows": partial(is_integer, least=0), "digest": partial(is_hex, 64)}, {"key_types": is_list_of_text}),
+    "input": ({"rows": partial(is_integer, least=0), "digest": partial(is_hex, 64)}, {}),
     "run_ended": ({"kind": is_text, "message": is_text}, {}),
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
     "job_reopened": ({}, {"reason": is_text}),

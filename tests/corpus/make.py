@@ -95,9 +95,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if "place" in record:
                     rows[record["row"]]["place"] = record["place"]
             case "input":
-                job["input"] = {
-                    name: record[name] for name in ("rows", "digest", "key_types") if name in record
-                }
+                job["input"] = {name: record[name] for name in ("rows", "digest")}
             case "row_data":
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":

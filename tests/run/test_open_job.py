@@ -515,7 +515,9 @@ def test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_in
         ({"id": 1}, {"id": "1"}, "id"),
         ({"id": 1}, {"id": "1.0"}, "id"),
         ({"id": "2.5"}, {"id": 2.5}, "id"),
+        ({"id": "1.0"}, {"id": 1}, "id"),
         ({"a": 1, "b": "x"}, {"a": "1", "b": "x"}, ("a", "b")),
+        ({"a": 1, "b": "2"}, {"a": "1", "b": "2"}, ("a", "b")),
     ],
 )
 def test_a_key_that_is_known_with_another_type_is_refused_and_nothing_is_added(
