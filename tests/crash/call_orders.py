@@ -192,12 +192,16 @@ def play(root: Path, acts: Sequence[Act], plan: Plan) -> tuple[Answers, Turns]:
 
 
 class Scenario(NamedTuple):
-    """Two acts on one store, and what must hold afterwards. ``prepare`` gets the store's root."""
+    """Two acts on one store, and what must hold afterwards. ``prepare`` gets the store's root.
+
+    Whoever waits lets the other one end. With a ``patience_s`` of 0, a start doesn't wait.
+    """
 
     name: str
     acts: tuple[Act, Act]
     check: Callable[[Path, Answers], object]
     prepare: Callable[[Path], None]
+    patience_s: float = journal.fs.locks.PATIENCE_S
 
 
 def three_rows(root: Path) -> None:
@@ -380,6 +384,13 @@ def with_another(root: Path) -> None:
 SCENARIOS = [
     Scenario("two starts", (run_to_the_end, run_to_the_end), each_row_was_done_once, three_rows),
     Scenario("two starts of a job that stays open", (run, run), each_row_was_done_once, three_rows),
+    Scenario(
+        "two starts that don't wait",
+        (run_to_the_end, run_to_the_end),
+        each_row_was_done_once,
+        three_rows,
+        patience_s=0,
+    ),
     Scenario("two commits", (complete(1), complete(2)), both_are_in_the_journal, three_rows),
     Scenario(
         "a reader beside a commit",
@@ -436,6 +447,7 @@ def _try(scenario: Scenario, base: Path, plan: Plan, ends: Counter[object]) -> T
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr(journal.index.hint, "MIN_BYTES", 1)
         patch.setattr(journal.index.hint, "GROWTH_BYTES", 1)
+        patch.setattr(journal.fs.locks, "PATIENCE_S", scenario.patience_s)
         stack.callback(shutil.rmtree, base)
         scenario.prepare(root)
         try:
