@@ -94,19 +94,20 @@ def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 
     """Check each distinct state of the case, or a random ``share`` of them.
 
     ``states`` has what was checked: a state may be right at one moment, or of one case, and wrong
-    where more was acknowledged. In some states, something must be missing.
+    where more was acknowledged. In some of those that are checked, something must be missing.
     """
     chance = Random(seed)
     about = case.name, _digest(case.recording.before.tree())
     met = set(states)
     lacking = 0
     for cut, tree in crash_states(case.recording, Random(seed), case.draws):
-        lacking += tree != cut.views[-1]
+        lacks = tree != cut.views[-1]
         state = hash((about, cut.acknowledged, _digest(tree)))
         if state in met:
+            lacking += lacks and state in states
             continue
         met.add(state)
-        if chance.random() >= share:
+        if chance.random() >= share and (lacking or not lacks):
             continue
         place(base, tree)
         try:
@@ -120,6 +121,7 @@ def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 
         finally:
             shutil.rmtree(base)
         states.add(state)
+        lacking += lacks
     assert lacking, f"{case.name!r}, seed {seed}: no cut takes anything away"
 
 

@@ -38,4 +38,4 @@ def test_a_run_that_gets_signals_ends_as_the_pages_say(
     if "loky" in cell.where:
         pytest.importorskip("loky", reason="loky is not installed")
     run_cell(cell, tmp_path)
-    count("signals that a run has answered", len(cell.signals.split("+")))
+    count("signals sent to a run at work", len(cell.signals.split("+")))
