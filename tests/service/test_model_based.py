@@ -215,6 +215,7 @@ class ModelJob:
                 "attempts": 0,
                 "earlier_attempts": 0,
                 "idempotency_key": "",
+                "place": None,
             }
             self._set(new[number], RowStatus.PENDING)
         self.rows.update(new)
