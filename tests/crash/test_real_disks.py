@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from crash.disk_errors import (
@@ -31,6 +32,7 @@ from crash.power import (
     fail,
     lose_power,
 )
+from support.effort import SEED as SAMPLE_SEED
 from support.paths import TESTS
 
 WHY_NOT = why_no_fault_disk()
@@ -91,7 +93,8 @@ def test_a_power_cut_while_a_journal_is_written_anew_loses_nothing_acknowledged(
 
 
 def test_processes_go_on_with_what_a_disk_has_left_again_and_again(count: Count) -> None:
-    tally = lose_power("ext4", "data=writeback", 2, SEED)
+    kind, options = Random(SAMPLE_SEED).choice(FILE_SYSTEMS)
+    tally = lose_power(kind, options, 2, SEED)
     assert tally.generations == 2
     assert_nothing_lost(tally, count)
 
