@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -46,6 +47,7 @@ import journal.index.hint
 import journal.store.journal
 import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
+from journal.fs.handles import JournalFile
 from journal.repair import repair_job
 from journal.verify import verify_job
 
@@ -103,6 +105,15 @@ def test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_
     assert row is not None
     assert (job.passes, row.attempts, row.earlier_attempts) == (2, 1, 1)
     assert job.pause is not None
+
+
+def test_columns_that_an_interrupted_reading_has_left_keep_their_changes(hint: Path) -> None:
+    found = journal.index.hint.read_hint(hint.parent, JournalFile(hint.with_name("journal.jsonl")))
+    assert found is not None
+    columns = found[0].columns
+    columns.attempts = changed = array("I", [7] * len(columns.statuses))
+    assert len(columns.row_offsets) == len(columns.statuses)  # read with the rest of the part
+    assert columns.attempts is changed
 
 
 def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_had(

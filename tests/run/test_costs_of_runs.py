@@ -24,9 +24,14 @@ from journal import (
     NeedsReview,
     Retry,
     RowResult,
+    RowStatus,
     Skip,
     StorageError,
 )
+from journal.run.held_job import HeldJob, Settings
+from journal.run.outcome import Outcome
+from journal.run.pacing.limits import Limits
+from journal.run.row_queue import RowQueue
 
 
 @pytest.fixture(name="path")
@@ -264,6 +269,25 @@ def test_an_attempt_whose_row_was_settled_before_a_commit_failed_has_a_cost(
         with pytest.raises(StorageError):
             job.run(handler, tell=quiet)
         assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
+
+
+def test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again(
+    path: Path,
+) -> None:
+    with open_job(path, 1) as job:
+        held = HeldJob(job.service, job.id, Settings())
+        queue = RowQueue(held, Limits(max_attempts=3))
+        held.start()
+        (first,) = queue.start(1, held.job())
+        outcome = Outcome(kind="failed", error_code="busy", **SPENT)
+        queue.settle(first, outcome)
+        job.service.retry_row(first.id)
+        job.service.start_row(first.id)
+        assert queue.settle_once(first, outcome)
+        held.release()
+    with JobService(path.parent) as other:
+        assert other.get_job_summary(path.name)["total_cost_cents"] == 0.06
+        assert other.get_rows(path.name)[0].status is RowStatus.PROCESSING
 
 
 @pytest.mark.parametrize("refused", [("write",), ("fdatasync", "ftruncate")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, held, outcome_of_error
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
+from journal.run.workers.handover import Call, Results
 
 WORKERS = 4
 
@@ -388,3 +390,16 @@ def test_an_empty_account_costs_few_more_calls_than_the_failures_that_halt_the_r
     assert sum(number > max(succeeded) for number in calls) <= 10 + 8
     assert report.reason == "the last 10 rows have failed"
     assert report.job.status == "paused"
+
+
+def test_a_hold_is_in_force_before_the_driver_can_take_its_outcome() -> None:
+    results, call = Results(), Call((), 1)
+
+    class Ended(deque[Any]):
+        def append(self, item: Any) -> None:
+            assert item[0] in results.held
+            super().append(item)
+
+    results._ended = Ended()
+    results.put(call, [Outcome(kind="held")])
+    assert results.take() == (call, [Outcome(kind="held")])

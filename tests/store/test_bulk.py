@@ -86,6 +86,15 @@ def test_rows_that_may_not_start_are_left_out(service: JobService) -> None:
     assert [row.attempts for row in service.get_rows("j")] == [1, 0, 1, 0, 0]
 
 
+def test_rows_that_were_read_are_not_those_that_are_added_later(service: JobService) -> None:
+    rows = service.get_rows("j")
+    columns = rows.view.columns
+    service.create_rows("j", [{"data": {"n": 6}}])
+    assert len(columns.statuses) == len(columns.row_offsets) == len(rows) == 5
+    with JobService(service.root) as other:
+        assert len(other.get_rows("j")) == 6
+
+
 def test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice(
     service: JobService,
 ) -> None:

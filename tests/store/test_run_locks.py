@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,12 @@ from journal import (
     InvalidStateTransition,
     InvalidValueError,
     JobBusyError,
+    JobLockedError,
     JobService,
     JournalError,
 )
 from journal.store.interrupted_rows import start_run
+from journal.store.journal import Journal
 from journal.store.run_lock import RunLock
 
 ROUNDS = 8
@@ -144,6 +147,46 @@ def test_a_run_whose_end_may_be_recorded_holds_its_job_no_more(
     assert not service.store.runs.holds("j")
     with JobService(tmp_path, sync="none") as other:
         assert other.start_job("j").status == "running"
+
+
+def test_a_start_that_never_got_to_its_commit_holds_no_run_lock(
+    tmp_path: Path, service: JobService
+) -> None:
+    with JobService(tmp_path, sync="none", lock_timeout_s=0) as other:
+        with service.batch("j"), pytest.raises(JobLockedError):
+            other.start_job("j")
+        assert service.run_holder("j") is None
+        assert service.start_job("j").status == "running"
+
+
+def test_a_run_that_is_interrupted_after_its_start_was_written_holds_its_job(
+    tmp_path: Path, service: JobService
+) -> None:
+    def interrupt(_: bool) -> None:
+        raise KeyboardInterrupt
+
+    def changes(journal: Journal) -> dict[str, int]:
+        journal.at_end(interrupt)  # as a signal handler does after the commit
+        return {}
+
+    with pytest.raises(KeyboardInterrupt):
+        start_run(service.store, "j", changes=changes)
+    with JobService(tmp_path, sync="none") as other:
+        assert other.get_job_summary("j")["status"] == "running"
+        with pytest.raises(JobBusyError):
+            other.start_job("j")
+
+
+def test_a_run_whose_end_is_discarded_with_its_batch_holds_its_job(
+    tmp_path: Path, service: JobService
+) -> None:
+    service.start_job("j")
+    with suppress(ValueError), service.batch("j"):
+        service.update_status("j", "cancelled")
+        assert service.get_job_summary("j")["status"] == "cancelled"
+        raise ValueError
+    with JobService(tmp_path, sync="none") as other, pytest.raises(JobBusyError):
+        other.start_job("j")
 
 
 def test_no_run_that_keeps_its_job_begins_in_an_open_batch(service: JobService) -> None:

@@ -35,7 +35,8 @@ from support.copies import (
 import journal.fs.system
 import journal.store.journal
 from journal import InvalidValueError, JobService, JournalDamagedError, PackError
-from journal.format.extent import seal_after, seal_before
+from journal.format.commits import Position
+from journal.format.extent import has_seal, seal_after, seal_before
 from journal.fs.handles import JournalFile
 from journal.transfer import Preview, preview_pull, pull_job
 from journal.transfer.copies import (
@@ -329,6 +330,10 @@ def test_a_seal_across_the_border_of_what_is_read_at_once_is_found(
         behind = seal_after(file, limit, len(content))
         after = [end for end in ends if end > limit]
         assert (behind and behind.offset) == (after[0] if after else None)
+    for position in [end + more for end in ends for more in (-1, 0, 1)]:
+        assert (position in ends) == (seal_after(file, position - 1, position) is not None)
+        assert (position in ends) == (seal_before(file, position, position - 1) is not None)
+    assert not has_seal(file, Position(1, 0))
 
 
 @pytest.mark.parametrize("action", ["flip", "cut"])

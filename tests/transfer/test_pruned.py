@@ -130,6 +130,19 @@ def test_a_job_whose_creation_failed_still_counts_as_pruned(root: Path) -> None:
     assert is_refused(root)
 
 
+def test_a_job_that_others_make_and_prune_while_it_is_made_counts_as_pruned(
+    tmp_path: Path,
+) -> None:
+    def rows() -> Any:
+        yield {"data": {}}
+        make_ended_job(tmp_path)
+        prune(tmp_path, tmp_path)
+
+    with pytest.raises(JobPrunedError):
+        create(tmp_path, row_data=rows())
+    assert not (tmp_path / JOB).exists()
+
+
 def failing() -> Any:
     yield {"data": {}}
     raise ValueError("no rows")

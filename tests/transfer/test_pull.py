@@ -40,6 +40,7 @@ from support.platforms import needs_links, not_under_wine
 
 import journal
 import journal.fs.system
+import journal.store.journal
 import journal.transfer.pull
 from journal import (
     CommitOutcomeUnknownError,
@@ -505,7 +506,10 @@ def test_after_a_full_merge_a_pull_and_its_dry_run_say_that_all_is_here(
     text = f"{JOB}: no commits to pull: the job here has everything from there"
     assert (dry_run.returncode, dry_run.stdout) == (0, f"{text}, and 3 commits of its own\n")
     assert (plain.returncode, plain.stdout) == (0, f"{text}, 1 new file\n")
-    assert (here / JOB / "artifacts" / "4.pdf").read_bytes() == b"4"
+    put_artifact(there, "5.pdf", b"5")
+    again = pull(here, there, merge=True)
+    assert (again.action, again.artifacts) == ("ahead", ["artifacts/5.pdf"])
+    assert artifacts_of(here) == {"4.pdf": b"4", "5.pdf": b"5"}
     assert journal_path(here, JOB).read_bytes() == merged
     go_on(there, 5)
     assert journal_line(here, "pull", str(there / JOB)).returncode == 3
@@ -702,6 +706,23 @@ def test_a_pull_that_can_t_write_the_journal_or_the_artifacts_changes_neither(
     faulty_os.heal()
     assert content_of(here) == before
     assert not (here / JOB / "journal.jsonl.new").exists()
+
+
+def test_a_merge_that_the_disk_has_no_space_for_brings_no_artifacts(
+    here: Path, there: Path, faulty_os: FaultyOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.store.journal, "SPILL_BYTES", 1)
+    go_on(here, 3)
+    go_on(there, 4)
+    put_artifact(there, "4.pdf", b"4")
+    before = journal_path(here, JOB).read_bytes()
+    faulty_os.plan("write", *[works] * 4, fails(28))  # run.lock, the artifact, the copy, sync.mark
+    with pytest.raises(StorageError, match=r"journal\.jsonl:"):
+        pull(here, there, merge=True)
+    faulty_os.heal()
+    assert journal_path(here, JOB).read_bytes() == before
+    assert artifacts_of(here) == {}
+    assert pull(here, there, merge=True).artifacts == ["artifacts/4.pdf"]
 
 
 def test_commits_are_synced_before_they_appear(
