@@ -35,6 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from support.activation import check_share
+from support.children import processes_with
 
 import journal
 from journal import AttemptedRow, InvalidStateTransition, JobService, RowStatus
@@ -225,18 +226,9 @@ class Work:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
 
-    def processes(self) -> list[int]:
-        """The processes of this work that live, this one's children and those that outlived theirs."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if f"{MARK}={self.mark}".encode() in (path / "environ").read_bytes().split(b"\0"):
-                    found.append(int(path.name))
-        return found
-
     def kill_all(self) -> None:
         deadline = time.monotonic() + HANG_S
-        while found := self.processes():
+        while found := processes_with(MARK, self.mark):
             expect(time.monotonic() < deadline, "processes don't die")
             for pid in found:
                 with suppress(ProcessLookupError):
@@ -252,7 +244,7 @@ class Work:
             if self.mode in ("pool", "commands") and self.draw.random() < 0.3:
                 if self._is_over(driver):
                     return False
-                others = [pid for pid in self.processes() if pid != driver.pid]
+                others = [pid for pid in processes_with(MARK, self.mark) if pid != driver.pid]
                 if others:
                     with suppress(ProcessLookupError):
                         os.kill(self.draw.choice(others), signal.SIGKILL)

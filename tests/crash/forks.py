@@ -36,6 +36,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
 
 from support.activation import check_share
+from support.children import processes_with
 
 import journal
 from journal import AttemptedRow, JobService
@@ -206,21 +207,13 @@ class Round:
         except subprocess.TimeoutExpired:
             self.seen["runs that hang"] += 1
         until_s = time.monotonic() + CHILD_S
-        while self.processes() and time.monotonic() < until_s:
+        while processes_with(MARK, self.mark) and time.monotonic() < until_s:
             time.sleep(0.01)
-        for pid in self.processes():
+        for pid in processes_with(MARK, self.mark):
             self.seen["processes that still run"] += pid != driver.pid
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         driver.wait()
-
-    def processes(self) -> list[int]:
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if f"{MARK}={self.mark}".encode() in (path / "environ").read_bytes().split(b"\0"):
-                    found.append(int(path.name))
-        return found
 
     def lines(self, kind: str) -> Iterator[tuple[str, ...]]:
         for line in (self.directory / "ledger").read_text().splitlines():

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
@@ -124,6 +125,16 @@ class Child:
         self._stdin.close()
         self.kill()
         self._stdout.close()
+
+
+def processes_with(name: str, value: str) -> list[int]:
+    """The processes that live and have this variable in their environment, as their children have."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{name}={value}".encode() in (path / "environ").read_bytes().split(b"\0"):
+                found.append(int(path.name))
+    return found
 
 
 def wait_until_it_has_looked(pid: int) -> None:
