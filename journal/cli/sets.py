@@ -115,11 +115,18 @@ def shards_text(whole: Whole) -> str:
 
 
 def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
-    if whole.open_text:
+    died = (part.job for part in whole.parts if part.state == INTERRUPTED)
+    if in_doubt := sum(job.processing_count for job in died if job is not None):
+        rows = counted(in_doubt, "row|rows was|were in flight when its|their run|runs died")
         yield (
-            found.command("shards", whole.id, "--open"),
-            "the shards to start again, for the array of a scheduler: absent, or with open rows",
+            found.command("rows", whole.id, "--status", "processing"),
+            f"{rows}: look now, or leave this to the next start (--on-interrupted)",
         )
+    if whole.open_text:
+        why = "the shards to start again, for the array of a scheduler: absent, or with open rows"
+        if whole.indexes(ABSENT):
+            why += "; if an absent one was started elsewhere, gather it first"
+        yield found.command("shards", whole.id, "--open"), why
     if whole.job.failed_rows:
         yield found.command("errors", whole.id), "what went wrong, with all rows"
         yield (
@@ -127,8 +134,12 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             "makes failed rows pending again; then start their shards",
         )
     if whole.job.needs_review_count:
-        rows = counted(whole.job.needs_review_count, "row|rows needs|need a review")
-        yield found.command("rows", whole.id, "--status", "needs_review"), f"{rows}: look at them"
+        need = "row|rows needs|need a review: look, then settle it|them"
+        rows = counted(whole.job.needs_review_count, need)
+        yield found.command("rows", whole.id, "--status", "needs_review"), rows
+        resolve = found.command("resolve", whole.id, "--row", "ROWS")
+        yield f"{resolve} --completed", "those that took effect"
+        yield f"{resolve} --retry", "those that took no effect; then start their shards"
     if whole.job.done_rows == whole.job.total_rows:
         yield found.command("export", whole.id, f"{whole.id}.csv"), "all rows in one table"
 

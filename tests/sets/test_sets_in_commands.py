@@ -142,12 +142,40 @@ def test_rows_are_settled_in_the_shards_that_have_them(ship: str) -> None:
     assert states() == ["completed"] * COUNT
 
 
+def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(ship: str) -> None:
+    shard_id = f"ship/{(number_of(7) - 1) % COUNT:03}-of-004"
+    with JobService("jobs") as service:
+        service.redo_row(row_id := f"ship:{number_of(7)}")
+        service.start_job(shard_id)
+        service.start_row(row_id)
+        service.store.release_run(shard_id)
+    settle, start = json.loads(command("show", ship, "--json").stdout)["next"][:2]
+    assert settle["command"] == "journal rows ship --status processing"
+    assert settle["why"].startswith("1 row was in flight when its run died: ")
+    assert "gather" not in start["why"]
+    shutil.rmtree(Path("jobs", ship, f"{number_of(7) % COUNT:03}-of-004"))
+    found = json.loads(command("show", ship, "--json").stdout)["next"]
+    (why,) = [each["why"] for each in found if each["command"].endswith("shards ship --open")]
+    assert why.endswith("; if an absent one was started elsewhere, gather it first")
+
+
+def test_a_command_names_shards_to_start_again_only_if_there_are_any(ship: str) -> None:
+    skipped = command("skip", ship, "--row", str(number_of(5)))
+    assert skipped.stderr.endswith("ship: 1 row changed in 1 shard\n")
+    redone = command("redo", ship, "--row", str(number_of(6)), "--yes")
+    assert redone.stderr.endswith("ship: the shards to start again: journal shards ship --open\n")
+
+
 def test_a_review_in_a_set_is_resolved(ship: str) -> None:
     with JobService("jobs") as service:
         service.redo_row(row_id := f"ship:{number_of(7)}")
         service.start_row(row_id)
         service.review_row(row_id, "Doubt", "?")
     row = ("--row", str(number_of(7)))
+    listed, completed, again = json.loads(command("show", ship, "--json").stdout)["next"][-3:]
+    assert listed["why"] == "1 row needs a review: look, then settle it"
+    assert completed["command"] == "journal resolve ship --row ROWS --completed"
+    assert again["command"] == "journal resolve ship --row ROWS --retry"
     done = command("resolve", ship, *row, "--completed", "--tracking-number", "T")
     assert (done.returncode, done.stdout) == (0, "1\n")
     with JobService("jobs") as service:

@@ -35,6 +35,7 @@ from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
 from journal.service import JobService
+from journal.sets.whole import look_at_set
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, Verb
@@ -74,7 +75,8 @@ def _of_shards(command: Callable[..., int | None]) -> Callable[..., int | None]:
         if counts:
             rows = counted(sum(counts), "row|rows")
             job.say(f"{rows} changed in {counted(len(counts), 'shard|shards')}")
-            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
+            if look_at_set(job.service, job.id).open_text:
+                job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
         return max((code or EXIT_OK for code in codes), default=EXIT_OK)
 
     return on_each
