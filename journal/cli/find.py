@@ -166,7 +166,8 @@ class FoundSet(NamedTuple):
 
     @property
     def shards(self) -> list[FoundJob]:
-        """The shards that are here, by their index."""
+        """The shards that are here, by their index. Raises RefusedError if they are of several sets."""
+        self.service.store.check_count(self.id)
         names = sorted(self.service.store.shards(self.id))
         allow_open_files(len(names))  # a listing of rows reads all shards side by side
         return [FoundJob(self.service, f"{self.id}/{name}", self.command) for name in names]

@@ -192,7 +192,10 @@ def open_job(
         split = None
         if rows is not None:
             rules, split = split_by(rules, service, job_id, part, anew=anew)
+        is_new = split is not None and not service.store.holds_job(job_id)
         matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
+        if split is not None:
+            split.check_meanwhile(service.store, how_to.name("key"), is_new=is_new)
     except BaseException:
         service.close()
         raise

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from journal.errors import InvalidValueError, JournalError, RefusedError
+from journal.errors import InvalidValueError, JobBusyError, JournalError, RefusedError
 from journal.format.keys import NUMBER, Data, Key, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import checksum_of, encode_value, load_sha256
@@ -89,6 +90,7 @@ class Split:
 
         Raises InvalidValueError if the set has another key.
         """
+        store.check_count(set_id)
         shards = list(shards_of(store, set_id))
         key = key_of_set(shards, key, where)
         shard = msgspec.structs.replace(shard, key=recorded_key(key))
@@ -138,6 +140,45 @@ class Split:
         if self.seen is not None and self.seen != transitions.state_of(journal).input:
             members = msgspec.structs.asdict(self.seen)
             transitions.put_record(journal, InputRecord(**members, at=UNSET_TIME))
+
+    def check_meanwhile(self, store: Store, where: str, *, is_new: bool) -> None:
+        """Raise an error if a start that was made at the same time contradicts this one.
+
+        Each start looks after its commit, so that one of two sees the other. ``where``: the name of
+        the key. ``is_new``: whether this start has made the shard. Then it is removed, unless another
+        start has begun a row of it.
+        """
+        shard_id = f"{self._set_id}/{self.shard.name}"
+
+        def check_not_begun(_: Path) -> None:
+            with store.peek(shard_id).reading(locked=True) as index:
+                if job_of(index).started_at is not None:
+                    raise JobBusyError(shard_id)
+
+        try:
+            self._compare_with_others(store, where)
+        except (InvalidValueError, RefusedError):
+            if is_new:
+                with suppress(JournalError):
+                    store.delete(shard_id, check_not_begun)
+            raise
+
+    def _compare_with_others(self, store: Store, where: str) -> None:
+        store.check_count(self._set_id)
+        shards = list(shards_of(store, self._set_id))
+        key_of_set(shards, self.key, where)
+        keyed = (job.id for job in shards if job.shard is not None and job.shard.key is not None)
+        if self.key is None and (job_id := next(keyed, None)):
+            reason = f"{job_id} has meanwhile been started with a key: give the same"
+            raise InvalidValueError(where, None, reason)
+        known = dict(self._known)
+        for job in shards if self.key is None else ():
+            seen = job.input
+            if seen is not None and seen not in (known.get(job.id), self.seen):
+                raise RefusedError(
+                    f"{self._set_id}: {job.id} has meanwhile been started with another input: without "
+                    "a key, a row might be in both shards; start this shard again with its input"
+                )
 
     def _refuse(self, job_id: str, seen: InputSeen) -> None:
         raise RefusedError(

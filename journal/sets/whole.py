@@ -98,11 +98,16 @@ class Whole(msgspec.Struct, frozen=True):
 
 
 def look_at_set(service: JobService, set_id: str) -> Whole:
-    """Look at all shards of a set. Raises JobNotFoundError if none is here."""
+    """Look at all shards of a set.
+
+    Raises JobNotFoundError if none is here, the error of one if none can be read, and RefusedError
+    if shards of several sets are in one directory.
+    """
+    count = service.store.check_count(set_id)
     names = {index: name for name, (index, _) in _names(service, set_id)}
     if not names:
         raise JobNotFoundError(set_id)
-    count = next(count for _, (_, count) in _names(service, set_id))
+    why_none: JournalError | None = None
     parts = []
     for index in range(count):
         shard_id = f"{set_id}/{shard_name(index, count)}"
@@ -115,11 +120,11 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
             except JobNotFoundError:
                 pass
             except JournalError as failed:
-                state, error = UNREADABLE, str(failed)
+                state, error, why_none = UNREADABLE, str(failed), failed
         parts.append(Part(index, shard_id, state, job, error))
     jobs = [part.job for part in parts if part.job is not None]
     if not jobs:
-        raise JobNotFoundError(set_id)
+        raise why_none or JobNotFoundError(set_id)
     seen = Counter(job.input for job in jobs if job.input is not None)
     newest = max(seen, key=lambda one: (one.rows, seen[one]), default=None)
     for part in parts:

@@ -23,6 +23,7 @@ from journal.errors import (
     JobExistsError,
     JobNotFoundError,
     JournalError,
+    RefusedError,
     ServiceClosedError,
     StorageError,
 )
@@ -112,8 +113,7 @@ class Store:
     def _count_shards(self, job_id: str) -> int:
         """Return how many shards a set has. If there is no such set, the result is 0."""
         is_job = self.holds_job(job_id)
-        shard = None if is_job else next(self.shards(job_id), None)
-        count = 0 if shard is None else (split_shard_name(shard) or (0, 0))[1]
+        count = 0 if is_job else self.check_count(job_id)
         if is_job or count:
             self._shard_counts[job_id] = count
         return count
@@ -125,6 +125,23 @@ class Store:
             for name in directories.subdirectories(directory):
                 if split_shard_name(name) and files.exists(directory / name / JOURNAL_NAME):
                     yield name
+
+    def check_count(self, set_id: str) -> int:
+        """Return how many shards a set has, or 0 if there is no such set.
+
+        Raises RefusedError if shards of two sets are in its directory: a row may be in both.
+        """
+        found: dict[int, str] = {}
+        for name in self.shards(set_id):
+            if shard := split_shard_name(name):
+                found[shard[1]] = min(name, found.get(shard[1], name))
+        if len(found) > 1:
+            names = " and ".join(found[count] for count in sorted(found))
+            raise RefusedError(
+                f"{self.directory(set_id)} has shards of several sets, such as {names}, so a row may "
+                "be in two of them: move those of all but one set to another directory"
+            )
+        return next(iter(found), 0)
 
     # --- open journals
 

@@ -1,5 +1,6 @@
 """open_job(..., shard=(3, 64)): one input, worked on by several jobs that share no file."""
 
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import pytest
 import journal
 from journal import InvalidValueError, JobService, RefusedError, RunReport
 from journal.sets.choice import RESTARTS, VARIABLES
+from journal.sets.split import Split
+from journal.sets.whole import look_at_set
 
 Data = dict[str, Any]
 ORDERS: list[Data] = [{"id": f"a{n}", "n": n} for n in range(1, 41)]
@@ -312,3 +315,63 @@ def test_a_key_that_a_person_has_changed_is_compared_as_it_was_in_the_input(path
         service.update_row_data(handled[0].id, {"other": 1})
     with journal.open_job(path, ORDERS, key=key, shard=(0, 2)) as job:
         assert (job.matched.added, job.matched.gone) == (0, 0)
+
+
+def in_the_middle(rows: list[Data], act: Callable[[], object]) -> Iterator[Data]:
+    """The rows. After the first one, ``act`` is called."""
+    yield rows[0]
+    act()
+    yield from rows[1:]
+
+
+@pytest.mark.parametrize(
+    ("other", "others_key"), [(ORDERS[::-1], None), (ORDERS, "id"), (ORDERS[:-1], None)]
+)
+def test_of_two_starts_at_once_with_another_input_or_key_one_is_refused(
+    path: Path, other: list[Data], others_key: str | None
+) -> None:
+    rows = in_the_middle(ORDERS, lambda: run(path, (1, 2), other, key=others_key))
+    with pytest.raises((RefusedError, InvalidValueError), match="ship/001-of-002"):
+        run(path, (0, 2), rows)
+    assert not (path / "000-of-002").exists()
+    assert run(path, (0, 2), other, key=others_key)[1].exit_code == 0
+
+
+def test_of_two_starts_at_once_with_other_new_rows_one_is_refused(path: Path) -> None:
+    for index in range(2):
+        run(path, (index, 2))
+    more = [*ORDERS, {"id": "b", "n": 41}]
+    other = [*ORDERS, {"id": "c", "n": 42}]
+    rows = in_the_middle(more, lambda: run(path, (1, 2), other))
+    with pytest.raises(RefusedError, match="ship/001-of-002 has meanwhile"):
+        run(path, (0, 2), rows)
+    with pytest.raises(RefusedError, match="doesn't begin with the 41 rows"):
+        run(path, (0, 2), other)
+
+
+def test_a_shard_on_which_another_start_has_worked_is_not_removed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compare_with_others(*_: Any) -> None:
+        monkeypatch.undo()
+        run(path, (0, 2))
+        raise RefusedError("another input")
+
+    monkeypatch.setattr(Split, "_compare_with_others", compare_with_others)
+    with pytest.raises(RefusedError, match="another input"):
+        run(path, (0, 2))
+    with JobService(path.parent) as service:
+        assert {row.status.value for row in service.get_rows("ship/000-of-002")} == {"completed"}
+
+
+def test_shards_of_two_counts_in_one_directory_are_refused(path: Path, tmp_path: Path) -> None:
+    run(path, (0, 2), key="id")
+    run(tmp_path / "elsewhere" / "ship", (0, 3), key="id")
+    (tmp_path / "elsewhere" / "ship" / "000-of-003").rename(path / "000-of-003")
+    with pytest.raises(RefusedError, match="000-of-002 and 000-of-003"):
+        run(path, (0, 2), key="id")
+    with JobService(path.parent) as service:
+        with pytest.raises(RefusedError, match="of several sets"):
+            service.redo_row("ship:1")
+        with pytest.raises(RefusedError, match="of several sets"):
+            look_at_set(service, "ship")

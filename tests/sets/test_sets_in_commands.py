@@ -367,3 +367,22 @@ def test_a_set_may_have_more_shards_than_a_process_may_have_files_open() -> None
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert lines[1:] == [str(index) for index in reversed(range(150))]
+
+
+def test_other_jobs_are_listed_beside_a_set_that_cannot_be_read(ship: str) -> None:
+    with JobService("jobs") as service:
+        service.create_job("Other", job_id="other")
+    shutil.move("jobs/ship", "jobs/renamed")
+    listed = command("list", "--json")
+    assert [job["id"] for job in json.loads(listed.stdout)] == ["other"]
+    assert (listed.returncode, "holds the journal of job 'ship/" in listed.stderr) == (6, True)
+    shutil.move("jobs/renamed", "jobs/ship")
+    Path("jobs/ship/000-of-004").rename("jobs/ship/000-of-008")
+    for words in (
+        ["rows", ship],
+        ["export", ship, "-"],
+        ["show", ship],
+        ["redo", ship, "--row", "1", "--yes"],
+    ):
+        done = command(*words)
+        assert (done.returncode, "of several sets" in done.stderr) == (4, True)

@@ -120,7 +120,11 @@ def list_command(
     now = datetime.now(UTC)
     states = [(job, service.get_state(job)) for job in jobs]
     for set_id in sets:
-        whole = look_at_set(service, set_id)
+        try:
+            whole = look_at_set(service, set_id)
+        except JournalError as refused:  # the other jobs are listed all the same
+            errors.append(refused)
+            continue
         if _is_meant(whole.job, *given) and (of_run or status in (None, whole.state)):
             states.append((whole.job, whole.state))
     if sets:

@@ -50,6 +50,27 @@ PATCHES = [
         _RUN + "what_does_not_fit_the_set_is_refused_by_name",
     ),
     Patch(
+        "of two starts at once with another input or key, one is refused",
+        "run/open_job",
+        '            split.check_meanwhile(service.store, how_to.name("key"), is_new=is_new)\n',
+        "            pass\n",
+        _RUN + "of_two_starts_at_once_with_other_new_rows_one_is_refused",
+    ),
+    Patch(
+        "a shard that is removed again has not begun",
+        "sets/split",
+        "                if job_of(index).started_at is not None:\n",
+        "                if False:\n",
+        _RUN + "a_shard_on_which_another_start_has_worked_is_not_removed",
+    ),
+    Patch(
+        "shards of two counts in one directory are refused",
+        "store/store",
+        "        if len(found) > 1:\n",
+        "        if False:\n",
+        _RUN + "shards_of_two_counts_in_one_directory_are_refused",
+    ),
+    Patch(
         "a set refuses another count",
         "store/store",
         "            if known and found and known[1] != found[1]:\n",
