@@ -72,11 +72,12 @@ def _task(where: str, given: str) -> int:
     if len(every) == 1 and len(numbers) == 1:
         return numbers.pop()
     names = [name for names in every for name in names]
+    count = given.partition("/")[2]
     if not names:
         known = ", ".join(name for names in VARIABLES for name in names)
-        reason = f"finds no number of this task: none of {known} is set"
+        by_hand = f"by hand, set {VARIABLES[0][0]}=0, or give 0/{count}, to start shard 0"
+        reason = f"finds no number of this task: none of {known} is set; {by_hand}"
     else:
-        count = given.partition("/")[2]
         reason = (
             f"several numbers are set ({', '.join(names)}): name one, such as {names[0]}/{count}"
         )

@@ -174,6 +174,7 @@ def test_a_key_belongs_to_the_same_shard_as_number_and_as_text(path: Path, key: 
         ("3/0", {}, "0 <= index < count"),
         ("3", {}, "'auto/64'"),
         ("auto/4", {}, "none of SLURM_ARRAY_TASK_ID"),
+        ("auto/4", {}, "set SLURM_ARRAY_TASK_ID=0, or give 0/4, to start shard 0"),
         ("MISSING/4", {}, "variable MISSING"),
     ],
 )
