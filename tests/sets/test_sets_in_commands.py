@@ -225,11 +225,23 @@ def test_all_shards_are_verified_and_exported_with_the_other_jobs(ship: str) -> 
     assert command("verify", ship).stdout.count("ok ") == COUNT
     assert command("verify", "--all").stdout.count("ok ") == COUNT + 1
     assert command("export", "--all", "-", "--columns", "n").stdout.count("\n") == 22
-    path = Path("jobs", ship, "001-of-004", "journal.jsonl")
-    path.write_bytes(path.read_bytes().replace(b"completed", b"completes", 1))
+    damage(1)
     assert command("verify", ship).returncode == 6
     assert states()[1] == "unreadable"
     assert "unreadable" in command("show", ship).stdout
+
+
+def damage(index: int) -> None:
+    path = Path(f"jobs/ship/00{index}-of-004/journal.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"completed", b"completes", 1))
+
+
+def test_what_starts_the_open_shards_again_names_those_that_cannot_be_read(ship: str) -> None:
+    shutil.rmtree(Path("jobs", ship, "003-of-004"))
+    damage(1)
+    found = command("shards", ship, "--open")
+    assert (found.stdout, found.returncode) == ("3\n", 6)
+    assert "001-of-004/journal.jsonl is damaged" in found.stderr
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "cancel", "pack", "delete", "repair"])

@@ -24,7 +24,7 @@ from journal.cli.shared_options import option
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
-from journal.sets.whole import UNREADABLE, Part, look_at_set
+from journal.sets.whole import Part, look_at_set
 from journal.store.listing import jobs_of, newest_ids
 from journal.text import cents_number, duration_text
 
@@ -197,7 +197,7 @@ def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: 
     With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
     absent, paused or interrupted, or have open rows, or have seen another input. A shard whose rows
     have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
-    printed, and the exit code is 0.
+    printed. Shards that can't be read are named on standard error, and the exit code is 6.
 
     Example: journal shards ship --open
     """
@@ -209,6 +209,9 @@ def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: 
     if is_open and output == "table":
         if parts:
             click.echo(whole.open_text)
-        return EXIT_OK
-    echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
-    return EXIT_DAMAGED if any(part.state == UNREADABLE for part in parts) else EXIT_OK
+    else:
+        echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
+    unreadable = [part.error for part in whole.parts if part.error]
+    for text in unreadable if is_open else ():
+        echo_err(f"journal: {text}")
+    return EXIT_DAMAGED if unreadable else EXIT_OK
