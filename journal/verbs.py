@@ -211,15 +211,17 @@ def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> st
         return None
     pairs = zip(ranges, found, strict=True)
     numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
-    # Row numbers are in ascending order. So if numbers and positions grow by the same amount, no
-    # row is missing.
-    begin = numbers.start - places.start
-    first = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at) + numbers.start
+    # Row numbers are in ascending order. So if numbers grow by a step for each position, no row is
+    # missing.
+    step = numbers.step  # more than 1 in a shard
+    begin = numbers.start - places.start * step
+    found_rows = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at * step)
+    first = numbers.start + found_rows * step
     others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
     there = "it has no rows"
     if rows:
         first_row, last_row = rows[0].row_number, rows[-1].row_number
-        gaps = ", with gaps" if last_row - first_row >= len(rows) else ""
+        gaps = ", with gaps" if (last_row - first_row) // step >= len(rows) else ""
         there = f"its rows are {first_row} to {last_row}{gaps}"
     return f"job {job_id} has no row {first}{others}: {there}"
 

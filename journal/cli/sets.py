@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts, shards
 from journal.cli.output import bar, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.ids import row_id_of
+from journal.ids import row_id_of, split_shard_name
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
     ABSENT,
@@ -158,15 +159,16 @@ def ranges_of_shards(
     here = {shard.id: shard for shard in shards_in(job)}
     last = (job.service.get_rows(shard_id)[-1:] for shard_id in here)
     highest = max((row.row_number for rows in last for row in rows), default=0)
+    _, count = split_shard_name(next(iter(here), "").partition("/")[2]) or (0, 1)
     found: dict[str, list[range]] = {}
     for wanted in ranges or ():
         # Of the numbers that no row has, the first one stands for all.
         end = min(wanted.stop, max(wanted.start, highest + 1) + 1)
-        for number in range(wanted.start, end):
+        for number in range(wanted.start, min(end, wanted.start + count)):
             shard_id, _ = job.service.store.locate(row_id_of(job.id, number))
-            found.setdefault(shard_id, []).append(range(number, number + 1))
+            found.setdefault(shard_id, []).append(range(number, end, count))
     if absent := found.keys() - here.keys():
-        numbers = Numbers(sorted(each.start for name in absent for each in found[name]))
+        numbers = Numbers(heapq.merge(*(each for name in absent for each in found[name])))
         raise RefusedError(f"{numbers.words(_MAX_RANGES)}: {', '.join(sorted(absent))} isn't here")
     yield from ((here[shard_id], numbers) for shard_id, numbers in found.items())
 

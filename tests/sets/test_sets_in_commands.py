@@ -13,6 +13,8 @@ from support.commands import journal as command
 
 import journal
 from journal import Fail, JobService
+from journal.cli.find import FoundSet
+from journal.cli.sets import ranges_of_shards
 from journal.model import Shard
 from journal.service import make_job, new_header
 from journal.sets.choice import RESTARTS, VARIABLES
@@ -164,6 +166,23 @@ def test_a_command_names_shards_to_start_again_only_if_there_are_any(ship: str) 
     assert skipped.stderr.endswith("ship: 1 row changed in 1 shard\n")
     redone = command("redo", ship, "--row", str(number_of(6)), "--yes")
     assert redone.stderr.endswith("ship: the shards to start again: journal shards ship --open\n")
+
+
+def test_many_rows_are_found_in_their_shards_without_a_list_of_their_numbers() -> None:
+    for index in range(COUNT):
+        run(index, key=None)
+    with JobService("jobs") as service:
+        found = dict(ranges_of_shards(FoundSet(service, "ship", str), [range(2, 4), range(6, 99)]))
+    assert {job.id: numbers for job, numbers in found.items()} == {
+        "ship/000-of-004": [range(9, 22, 4)],
+        "ship/001-of-004": [range(2, 4, 4), range(6, 22, 4)],
+        "ship/002-of-004": [range(3, 4, 4), range(7, 22, 4)],
+        "ship/003-of-004": [range(8, 22, 4)],
+    }
+    assert command("rows", "ship", "--row", "2-3,6-20").returncode == 0
+    listed = command("rows", "ship", "--row", "6-99")
+    assert (listed.stdout.count("\n"), listed.returncode) == (16, 4)
+    assert "job ship/000-of-004 has no row 21: its rows are 1 to 17\n" in listed.stderr
 
 
 def test_a_review_in_a_set_is_resolved(ship: str) -> None:
