@@ -15,6 +15,7 @@ from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
     ABSENT,
     INTERRUPTED,
+    PRUNED,
     UNREADABLE,
     Whole,
     look_at_set,
@@ -102,7 +103,7 @@ def shards_text(whole: Whole) -> str:
     """How many shards there are, and which of them are not completed."""
     states = (
         *(JobStatus.RUNNING.value, INTERRUPTED, JobStatus.PAUSED.value, JobStatus.PENDING.value),
-        *(JobStatus.FAILED.value, JobStatus.CANCELLED.value, ABSENT, UNREADABLE),
+        *(JobStatus.FAILED.value, JobStatus.CANCELLED.value, ABSENT, PRUNED, UNREADABLE),
     )
     found = [(state, whole.indexes(state)) for state in states]
     found.append(("of another input", [part.index for part in whole.parts if part.has_other_input]))

@@ -23,8 +23,9 @@ from journal.model import (
     millionths,
 )
 from journal.service import JobService
+from journal.store.pruned import read_pruned
 
-ABSENT, UNREADABLE, INTERRUPTED = "absent", "unreadable", "interrupted"
+ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # The status of a set is the first of these that a shard has.
 _STATUSES = (
     *(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING),
@@ -35,7 +36,7 @@ _STATUSES = (
 class Part(msgspec.Struct, frozen=True):
     """A shard of a set.
 
-    - ``state``: as :meth:`JobService.get_state`, or "absent" or "unreadable".
+    - ``state``: as :meth:`JobService.get_state`, or "absent", "pruned" or "unreadable".
     - ``job``: None if the shard isn't here, or can't be read (``error``).
     - ``has_other_input``: the shard has seen another input than most rows of the set come from.
     """
@@ -108,10 +109,10 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     if not names:
         raise JobNotFoundError(set_id)
     why_none: JournalError | None = None
-    parts = []
+    pruned, parts = read_pruned(service.root), []
     for index in range(count):
         shard_id = f"{set_id}/{shard_name(index, count)}"
-        job, state, error = None, ABSENT, None
+        job, state, error = None, PRUNED if shard_id in pruned else ABSENT, None
         if index in names:
             try:
                 with service.store.peek(shard_id).reading() as journal_index:
@@ -145,7 +146,7 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
     for job in jobs:
         usage = added_usage(usage, job.usage)
     statuses = {job.status for job in jobs}
-    if len(jobs) < len(parts):  # a shard that isn't here has yet to be started
+    if any(part.state == ABSENT for part in parts):  # it has yet to be started
         statuses.add(JobStatus.PENDING)
     status = next((each for each in _STATUSES if each in statuses), JobStatus.COMPLETED)
     total = sum(job.total_rows for job in jobs)

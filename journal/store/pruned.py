@@ -74,12 +74,17 @@ def _append(root: Path, job: PrunedJob) -> None:
 
 
 def find_pruned(root: Path, job_id: str) -> PrunedJob | None:
-    """Return the line about a job if it was pruned, else None.
+    """Return the line about a job if it was pruned, else None: see :func:`read_pruned`."""
+    return read_pruned(root).get(job_id)
 
-    The caller must know that the job's directory is missing. If lines can't be read, they are
-    skipped, and a warning names them. Raises StorageError.
+
+def read_pruned(root: Path) -> dict[str, PrunedJob]:
+    """Return the lines about jobs that were pruned, by their directories.
+
+    A line counts only if the caller knows that this directory is missing. If lines can't be read,
+    they are skipped, and a warning names them. Raises StorageError.
     """
-    path, found, unreadable = root / PRUNED_NAME, None, list[str]()
+    path, found, unreadable = root / PRUNED_NAME, dict[str, PrunedJob](), list[str]()
     with refusals_of(path, "read"):
         for number, line in enumerate(files.lines_of(path), 1):
             try:
@@ -87,13 +92,15 @@ def find_pruned(root: Path, job_id: str) -> PrunedJob | None:
             except DECODE_ERRORS:
                 unreadable.append(str(number))
                 continue
-            if job.directory == job_id:
-                found = None if job.struck else job
+            if job.struck:
+                found.pop(job.directory, None)
+            else:
+                found[job.directory] = job
     if unreadable:
         numbers = ", ".join(unreadable[:_MAX_NAMED])
         what = counted(len(unreadable), "unreadable line|lines was|were")
         warnings.warn(
-            f"{path}: {what} skipped, which may name pruned jobs: {numbers}", stacklevel=2
+            f"{path}: {what} skipped, which may name pruned jobs: {numbers}", stacklevel=3
         )
     return found
 

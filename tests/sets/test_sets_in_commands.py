@@ -366,8 +366,14 @@ def test_the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew(sh
     with pytest.raises(journal.JobPrunedError, match="ship/001-of-004"):
         run(1)
     assert "was pruned" in command("show", "ship/001-of-004").stderr
-    restored = command("unpack", *(str(path) for path in sorted(Path("packs").iterdir())))
-    assert restored.returncode == 0
+    first, *others = (str(path) for path in sorted(Path("packs").iterdir()))
+    command("unpack", first)
+    states = [one["state"] for one in json.loads(command("shards", ship, "--json").stdout)]
+    assert states == ["failed", "pruned", "pruned", "pruned"]
+    assert "3 pruned (1-3)" in command("show", ship).stdout
+    assert command("shards", ship, "--open").stdout == ""
+    assert "failed: " in command("wait", ship, "--timeout", "60").stderr
+    assert command("unpack", *others).returncode == 0
     assert len(json.loads(command("rows", ship, "--json").stdout)) == 20
 
 

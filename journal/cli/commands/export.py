@@ -27,7 +27,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.service import JobService
-from journal.sets.whole import ABSENT, look_at_set
+from journal.sets.whole import ABSENT, PRUNED, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 
@@ -196,7 +196,7 @@ def _check_set(found: FoundSet) -> None:
     """Raise RefusedError if shards without a key have seen different inputs. Name absent shards."""
     whole = look_at_set(found.service, found.id)
     whole.check_input()
-    if absent := whole.indexes(ABSENT):
+    if absent := whole.indexes(ABSENT, PRUNED):
         rows = f"{counted(len(absent), 'shard|shards')} of {len(whole.parts)}"
         found.say(f"the rows of {rows} are missing, which aren't here: {Numbers(absent).text(',')}")
     if others := [part.index for part in whole.parts if part.has_other_input]:

@@ -192,7 +192,8 @@ _SHARD_FIELDS = (
 def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: str) -> int:
     """List the shards of a set, with their states.
 
-    A shard is absent if it isn't in this store: it was never started, or its copy isn't here.
+    A shard is absent if it isn't in this store: it was never started, or its copy isn't here. If
+    `journal prune` has taken it, it is pruned.
 
     With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
     absent, paused or interrupted, or have open rows, or have seen another input. A shard whose rows

@@ -176,8 +176,8 @@ PATCHES = [
     Patch(
         "a pruned job that was struck may be made",
         "store/pruned",
-        "found = None if job.struck else job",
-        "found = job",
+        "            if job.struck:\n",
+        "            if False:\n",
         "tests/transfer/test_pruned.py::test_a_deleted_job_no_longer_counts_as_pruned",
     ),
     Patch(

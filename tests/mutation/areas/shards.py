@@ -127,6 +127,13 @@ PATCHES = [
         _SETS + "a_set_is_exported_in_the_order_of_its_input",
     ),
     Patch(
+        "a pruned shard is not started again",
+        "sets/whole",
+        "PRUNED if shard_id in pruned else ABSENT",
+        "ABSENT",
+        _SETS + "the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew",
+    ),
+    Patch(
         "a shard that isn't here is started again",
         "sets/whole",
         "            return self.state == ABSENT\n",
