@@ -140,6 +140,8 @@ class Run:
             self.close()
         for problem in self._problems:
             self._held.warn(problem)
+        if self._why_lost:
+            self._held.report_loss()
         reason = None if self._end is None else self._end.message
         self.report = RunReport(
             job=job,
@@ -147,6 +149,7 @@ class Run:
             **self._held.changes,
             reason=reason if self._error is None else str(self._error),
             signal=self._stops.signal,
+            is_lost=bool(self._why_lost),
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )

@@ -66,6 +66,8 @@ class RunReport(msgspec.Struct, NamesAttributesElsewhere, frozen=True, kw_only=T
       data, and retried since they had failed, and how many are no longer in the input.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
+    - ``is_lost``: True if the run no longer had the job at its end, since another run had claimed it.
+      The run has recorded nothing since then.
     - ``problems``: a message for each outcome that could not be recorded.
     - ``elapsed_s``: seconds from start to end.
     """
@@ -83,6 +85,7 @@ class RunReport(msgspec.Struct, NamesAttributesElsewhere, frozen=True, kw_only=T
     gone: int = 0
     reason: str | None = None
     signal: int | None = None
+    is_lost: bool = False
     problems: tuple[str, ...] = ()
     elapsed_s: float = 0.0
 
@@ -93,6 +96,8 @@ class RunReport(msgspec.Struct, NamesAttributesElsewhere, frozen=True, kw_only=T
         0 means that all rows are done. `journal help exceptions` lists the other codes.
         """
         job = self.job
+        if self.is_lost:
+            return 4  # what the job has become since isn't known
         if not job.status.is_ended:
             if self.signal is not None:
                 return 128 + self.signal
@@ -213,8 +218,25 @@ class HeldJob:
                 f"{self.id}: is on a network file system ({claim.network}): only this node may "
                 f"work on it during this run (claims/{claim.path.name})"
             )
+        self._report_late()
+
+    def _report_late(self) -> None:
         for text in late_results(self.service.store.directory(self.id)):
             self.warn(f"{self.id}: {text}")
+
+    def report_loss(self) -> None:
+        """Say what to do after this run has lost the job."""
+        how_to, root = self.settings.how_to, shell.quote(str(self.service.root))
+        show = (
+            how_to.line("show", self.id)
+            if how_to.command
+            else f"journal --root {root} show {self.id}"
+        )
+        self.warn(
+            f"{self.id}: this run has lost the job and has recorded nothing since; start the job "
+            f"again only if no other run works on it: {show}"
+        )
+        self._report_late()
 
     def in_flight_elsewhere(self, job: Job) -> EarlyEnd:
         """Why the run ends: another program has rows in flight."""

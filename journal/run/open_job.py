@@ -701,7 +701,7 @@ class JobRun(NamesAttributesElsewhere):
         job, how_to = report.job, self._settings.how_to
         if unused := bounds.unused_limit(report):
             held.warn(f"{self.id}: {unused}")
-        if how_to.command:
+        if how_to.command or report.is_lost:
             return
         if job.status.is_ended:
             if left := what_is_left(self.service, job, how_to):

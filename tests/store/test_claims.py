@@ -286,10 +286,30 @@ def test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people(
         ).stderr.count(".late")
         == 1
     )
-    capsys.readouterr()
+    said = capsys.readouterr().err
+    assert f"only if no other run works on it: journal --root {paths[0]}/jobs show j\n" in said
+    assert f"{paths[0]}/jobs/j/claims/000001.late has what rows returned" in said
+    assert "to continue" not in said
     with journal.open_job(paths[1] / "jobs/j", key="k") as job:
         job.run(str, workers=1)
     assert capsys.readouterr().err.count(f"{late} has what rows returned") == 1
+
+
+def test_a_command_that_has_lost_its_job_says_so_last_and_gives_no_line_to_start_again(
+    tmp_path: Path,
+) -> None:
+    root, claim = tmp_path / "jobs", "jobs/j/claims/000002"
+    lost = command(
+        *("--root", str(root), "run", "-", "--lines", "--job", "j", "--"),
+        *("touch", str(tmp_path / claim), "{line}"),
+        text=f"{tmp_path}/a\n",
+        JOURNAL_CLAIMS="1",
+    )
+    assert lost.returncode == 4
+    said = lost.stderr.splitlines()
+    assert "another run has claimed the job (claims/000002)" in lost.stderr
+    assert "start the job again only if no other run works on it" in said[-2]
+    assert "claims/000001.late" in said[-1]
 
 
 def _send(row: journal.AttemptedRow) -> Any:

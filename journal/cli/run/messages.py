@@ -131,6 +131,8 @@ def report_end(
     is_told = is_loud or job.status is JobStatus.CANCELLED
     if is_idle and is_told:
         echo_err(nothing_to_do(service, job, how_to, retry_failed=given["retry_failed"]))
+    if report.is_lost:  # the run has said what to do
+        return
     if is_loud or report.exit_code:
         took = f" in {report.elapsed_s:.1f} s" if report.elapsed_s else ""
         echo_err(

@@ -182,4 +182,18 @@ PATCHES = [
         "            if False:\n",
         "tests/store/test_claims.py::test_a_node_leaves_alone_what_another_node_is_making",
     ),
+    Patch(
+        "a command that has lost its job doesn't exit as one whose rows are done",
+        "run/held_job",
+        "        if self.is_lost:\n",
+        "        if False:\n",
+        f"{CLAIMS}::test_a_command_that_has_lost_its_job_says_so_last_and_gives_no_line_to_start_again",
+    ),
+    Patch(
+        "a run that has lost its job says what to do instead of how to start again",
+        "run/open_job",
+        "        if how_to.command or report.is_lost:\n",
+        "        if how_to.command:\n",
+        f"{CLAIMS}::test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people",
+    ),
 ]
