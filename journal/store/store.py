@@ -541,6 +541,9 @@ class Store:
     def _staging(self) -> Staging:
         """Open the staging directory. Make it, and the store, if they are missing."""
         self.check_open()
+        if not self._root_synced and any(map(split_shard_name, self.subdirectories())):
+            reason = "is a set of shards, whose commands see no job in it: give its parent"
+            raise InvalidValueError("root", self.root_text, reason)
         with handles.refusals_of(self.root, "make jobs in"):
             directories.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True

@@ -161,6 +161,14 @@ def test_a_key_belongs_to_the_same_shard_as_number_and_as_text(path: Path, key: 
     assert seen[:3] == seen[3:]
 
 
+def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
+    run(path, (0, 3), key="id")
+    for shard in (None, (0, 2)):
+        with pytest.raises(InvalidValueError, match="is a set of shards, whose"):
+            run(path / "other", shard, key="id")
+    assert [child.name for child in path.iterdir()] == ["000-of-003"]
+
+
 @pytest.mark.parametrize(
     ("shard", "options", "message"),
     [

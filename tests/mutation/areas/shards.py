@@ -127,6 +127,13 @@ PATCHES = [
         _SETS + "a_set_is_exported_in_the_order_of_its_input",
     ),
     Patch(
+        "a set takes no job into its directory",
+        "store/store",
+        "if not self._root_synced and any(map(split_shard_name, self.subdirectories())):",
+        "if False:",
+        _RUN + "a_set_takes_no_job_into_its_directory",
+    ),
+    Patch(
         "a pruned shard is not started again",
         "sets/whole",
         "PRUNED if shard_id in pruned else ABSENT",
