@@ -121,6 +121,10 @@ class Staging(Descriptor):
         one by one, the journal first. Files that can't be moved stay.
         """
         path = self.path / name
+        above = directory.parent
+        if above != self.path.parent and above.is_symlink():
+            why = f"the directory of its set is a link to {above.resolve()}"
+            raise OSError(errno.ELOOP, why, system.os.fspath(directory))
         if sys.platform == "win32":
             system.os.mkdir(path)
             system.os.rename(journal.path, path / JOURNAL_NAME)

@@ -23,7 +23,6 @@ from journal.errors import (
     JobExistsError,
     JobNotFoundError,
     JournalError,
-    RefusedError,
     ServiceClosedError,
     StorageError,
 )
@@ -32,6 +31,7 @@ from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import (
     check_job_id,
+    count_of_shards,
     is_job_id,
     shard_name,
     split_row_id,
@@ -68,6 +68,7 @@ class Store:
         # Most calls are for the same job as the previous call.
         self._latest: tuple[str, Journal] | None = None
         self.runs = RunLocks(root)
+        self._holders = set[tuple[str, int]]()  # jobs, and the threads that hold their run locks
         # How many shards each known set has. A job has 0.
         self._shard_counts: dict[str, int] = {}
         self._closed = False
@@ -131,17 +132,7 @@ class Store:
 
         Raises RefusedError if shards of two sets are in its directory: a row may be in both.
         """
-        found: dict[int, str] = {}
-        for name in self.shards(set_id):
-            if shard := split_shard_name(name):
-                found[shard[1]] = min(name, found.get(shard[1], name))
-        if len(found) > 1:
-            names = " and ".join(found[count] for count in sorted(found))
-            raise RefusedError(
-                f"{self.directory(set_id)} has shards of several sets, such as {names}, so a row may "
-                "be in two of them: move those of all but one set to another directory"
-            )
-        return next(iter(found), 0)
+        return count_of_shards(self.directory(set_id), self.shards(set_id))
 
     # --- open journals
 
@@ -195,6 +186,7 @@ class Store:
         """
         self._mutex = threading.Lock()
         self.runs = RunLocks(self.root)
+        self._holders.clear()
 
     def forget(self, job_id: str) -> None:
         with self._mutex:
@@ -246,14 +238,21 @@ class Store:
     def hold_run(self, job_id: str) -> Iterator[None]:
         """Hold the job's run lock during the block, so that no run starts.
 
-        Raises JobBusyError while a run holds the job, even if that is a run of this store.
+        Within such a block of this thread, another one has nothing to do. Raises JobBusyError while
+        a run holds the job, even if that is a run of this store.
         """
+        holder = (job_id, threading.get_ident())
+        if holder in self._holders:
+            yield
+            return
         run = Held()
         self.check_open()
         try:
             self._take_run(check_job_id(job_id), run)
+            self._holders.add(holder)
             yield
         finally:
+            self._holders.discard(holder)
             self.runs.settle(job_id, run, written=False)
 
     def _take_run(self, job_id: str, run: Held) -> None:

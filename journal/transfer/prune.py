@@ -185,6 +185,8 @@ def _prune_one(
     directory = store.directory(job.id)
     if directory.is_symlink():
         raise _Left(f"its directory is a link to {directory.resolve()}, whose files would stay")
+    if directory.parent != store.root and directory.parent.is_symlink():
+        raise _Left(f"the directory of its set is a link to {directory.parent.resolve()}")
     size_bytes = directories.size_bytes(directory)
     pack: Path | None = None
 

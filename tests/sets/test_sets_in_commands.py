@@ -423,3 +423,13 @@ def test_other_jobs_are_listed_beside_a_set_that_cannot_be_read(ship: str) -> No
     ):
         done = command(*words)
         assert (done.returncode, "of several sets" in done.stderr) == (4, True)
+
+
+def test_a_set_behind_a_link_keeps_its_shards(ship: str) -> None:
+    Path("other").mkdir()
+    Path("other/ship").symlink_to(Path("jobs/ship").absolute())
+    pruned = command("--root", "other", "prune", "--older-than", "0d", "--yes")
+    assert pruned.stdout.count("the directory of its set is a link") == COUNT
+    with JobService("other") as service, pytest.raises(journal.StorageError, match="is a link"):
+        service.delete_job("ship/000-of-004")
+    assert len(list(Path("jobs/ship").iterdir())) == COUNT

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Any
 
@@ -125,7 +125,7 @@ def retry_command(job: FoundJob, selection: Selection) -> None:
         if not sum(map(is_left, service.get_failed_rows(job.id))) and not count:
             job.say("no row has failed")
     else:
-        count = _change(job, selection, VERBS["retry"], retry).count
+        count = _change(job, selection, VERBS["retry"], retry, reopens=True).count
     _echo_count(count)
     if unknown.count:
         failed = "row|rows failed, and it is unknown whether it|they took effect"
@@ -177,8 +177,8 @@ def redo_command(
             shown.add(row)
         if shown.statuses and not _is_confirmed(job, shown.statuses, new_key=new_key):
             return EXIT_REFUSED
-    with service.batch(job.id):
-        count = _change(job, selection, verb, redo).count
+    with _batch(job, reopens=True):
+        count = _change(job, selection, verb, redo, reopens=False).count
         if not yes and redone.digest != shown.digest:
             raise RefusedError(
                 f"rows of {job.id} were changed by another process; this command changed nothing"
@@ -268,20 +268,37 @@ def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> Non
     def skip(row: JobRow) -> JobRow:
         return job.service.skip_row(row.id, reason)
 
-    _echo_count(_change(job, selection, VERBS["skip"], skip).count, is_shown=True)
+    _echo_count(_change(job, selection, VERBS["skip"], skip, reopens=False).count, is_shown=True)
     _report_completed(job, before)
 
 
+@contextmanager
+def _batch(job: FoundJob, *, reopens: bool) -> Iterator[None]:
+    """One commit of a job. ``reopens``: whether the block may reopen a job that has ended.
+
+    On a network file system, the run lock that this needs can't be taken within the block.
+    """
+    is_reopened = reopens and job.read().status.is_ended
+    held = job.service.store.hold_run(job.id) if is_reopened else nullcontext()
+    with held, job.service.batch(job.id):
+        yield
+
+
 def _change(
-    job: FoundJob, selection: Selection, verb: Verb, change: Callable[[JobRow], object]
+    job: FoundJob,
+    selection: Selection,
+    verb: Verb,
+    change: Callable[[JobRow], object],
+    *,
+    reopens: bool,
 ) -> Numbers:
-    """Call ``change`` for the chosen rows in one commit.
+    """Call ``change`` for the chosen rows in one commit. ``reopens``: it may reopen an ended job.
 
     Returns the numbers of the rows for which it didn't return None. Reports why no row was chosen,
     or which chosen rows could not be compared.
     """
     changed, is_any = Numbers(), False
-    with job.service.batch(job.id):
+    with _batch(job, reopens=reopens):
         for row in selection.rows(job.service, job.id, verb):
             is_any = True
             if change(row) is not None:
@@ -367,7 +384,7 @@ def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **g
     is_step = how == "step"
     with _settleable(job, selection, VERBS["resolve --step" if is_step else "resolve"]) as verb:
         settle = resolution.settle_step if is_step else resolution.settle_row
-        changed = _change(job, selection, verb, settle)
+        changed = _change(job, selection, verb, settle, reopens=how in ("retry", "step"))
     resolution.report(before, changed.count)
     _report_steps(job, changed, is_completed=how == "completed")
     _report_completed(job, before)
