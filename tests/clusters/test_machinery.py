@@ -24,7 +24,7 @@ def test_a_slurm_runs_an_array_and_ends_with_its_tasks(tmp_path: Path) -> None:
         slurm.run("sbatch", *options, cwd=tmp_path)
         started = [tmp_path / "started.3", tmp_path / "started.5"]
         while not all(path.exists() and path.read_text() for path in started):
-            assert slurm.queued() == ["1_3", "1_5"]
+            assert sorted(slurm.queued()) == ["1_3", "1_5"]
         processes = [int(path.read_text()) for path in started]
         assert all(map(is_there, processes))
         daemons = [each.pid for each in slurm._daemons]
