@@ -110,7 +110,7 @@ _FORCED = "JOURNAL_CLAIMS"
 # over a network. A local one costs its runs a few system calls.
 _OF_NETWORKS = (
     r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|9p|virtiofs|ceph|afs|orangefs|pvfs2|ocfs2|gfs2|"
-    r"vboxsf|fuse(?!\.fuse-overlayfs)(\..*)?"
+    r"wekafs|panfs|vboxsf|fuse(?!\.fuse-overlayfs)(\..*)?"
 )
 _NEW, _LATE = ".new", ".late"  # beside a claim
 

@@ -395,6 +395,7 @@ def test_under_a_claim_each_commit_is_synced_though_the_store_was_not_asked_to(
     [
         ("36 35 {} / /home rw,relatime shared:1 master:2 - nfs4 server:/home rw", "nfs4"),
         ("36 35 {} / /home rw - fuse.sshfs a@b:/ rw", "fuse.sshfs"),
+        ("36 35 {} / /home rw - wekafs backend/home rw", "wekafs"),
         ("36 35 {} / /home rw - fuse.fuse-overlayfs over rw", ""),
         ("36 35 {} / / rw - ext4 /dev/vda rw", ""),
         ("36 35 0:1 / /proc rw - nfs4 server:/ rw", ""),
