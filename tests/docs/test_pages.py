@@ -182,7 +182,8 @@ def check_take_over(directory: Path, done: CompletedProcess[str]) -> None:
     assert set(shipped.values()) == {1}
     with JobService(directory / "two") as service:
         summary = service.get_job_summary("demo")
-    assert summary["needs_review_count"] <= 2
+    # Each of the two workers may have had 8 more rows, whose start or end was being recorded.
+    assert summary["needs_review_count"] <= 2 * 9
     assert summary["successful_rows"] == 300 - summary["needs_review_count"]
     assert len(shipped) >= summary["successful_rows"]
 
