@@ -118,13 +118,6 @@ PATCHES = [
         "tests/transfer/test_pack.py::test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing",
     ),
     Patch(
-        "a pack holds one job",
-        "transfer/tarball",
-        "if name == found[0] or not is_packable(name):",
-        "if not is_packable(name):",
-        "tests/transfer/test_pack.py::test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing",
-    ),
-    Patch(
         "a name with a NUL is in no pack",
         "transfer/pack_contents",
         'r"[\\0\\ud800-\\udfff]"',
