@@ -80,6 +80,9 @@ class Split:
         self.others: list[str] = []
         self._set_id = set_id
         self._known = [(job.id, job.input) for job in shards if job.input is not None]
+        self._known_at: dict[int, list[tuple[str, InputSeen]]] = {}  # by the number of rows
+        for known in self._known:
+            self._known_at.setdefault(known[1].rows, []).append(known)
         self._sha256 = load_sha256()
         self._in_order = self._sha256(b"")
         self._sum = 0
@@ -100,8 +103,8 @@ class Split:
         """Return whether the shard has a row of the input, whose rows must be given in order."""
         if self.key is None:
             self._in_order.update(checksum_at(convert(data, place), place).encode())
-            for job_id, seen in self._known:
-                if seen.rows == place and seen.digest != self._in_order.hexdigest():
+            for job_id, seen in self._known_at.get(place, ()):
+                if seen.digest != self._in_order.hexdigest():
                     self._refuse(job_id, seen)
             return (place - 1) % self.shard.count == self.shard.index
         text = self._quick_text(data)

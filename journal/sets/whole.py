@@ -10,7 +10,7 @@ from operator import attrgetter
 import msgspec
 
 from journal.errors import JobNotFoundError, JournalError, RefusedError
-from journal.ids import shard_name, split_shard_name
+from journal.ids import shard_name
 from journal.index.summary import job_of
 from journal.model import (
     InputSeen,
@@ -105,15 +105,16 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     if shards of several sets are in one directory.
     """
     count = service.store.check_count(set_id)
-    names = {index: name for name, (index, _) in _names(service, set_id)}
+    names = set(service.store.shards(set_id))
     if not names:
         raise JobNotFoundError(set_id)
     why_none: JournalError | None = None
     pruned, parts = read_pruned(service.root), []
     for index in range(count):
-        shard_id = f"{set_id}/{shard_name(index, count)}"
+        name = shard_name(index, count)
+        shard_id = f"{set_id}/{name}"
         job, state, error = None, PRUNED if shard_id in pruned else ABSENT, None
-        if index in names:
+        if name in names:
             try:
                 with service.store.peek(shard_id).reading() as journal_index:
                     job = job_of(journal_index)
@@ -132,12 +133,6 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
         if part.job is not None and part.job.input not in (None, newest):
             msgspec.structs.force_setattr(part, "has_other_input", True)
     return Whole(set_id, parts, _sum_of(set_id, jobs, parts, newest))
-
-
-def _names(service: JobService, set_id: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    for name in sorted(service.store.shards(set_id)):
-        if found := split_shard_name(name):
-            yield name, found
 
 
 def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | None) -> Job:
