@@ -87,6 +87,7 @@ def with_logs(
     for place, row in enumerate(rows):
         logs = row.take_logs()
         if logs:
+            logs += outcomes[place].logs
             outcomes[place] = msgspec.structs.replace(outcomes[place], logs=logs)
     outcomes[0] = msgspec.structs.replace(outcomes[0], elapsed_s=elapsed_s)
     return outcomes
@@ -138,9 +139,12 @@ class Answer(NamedTuple):
 def outcomes_of_raised(
     rows: Sequence[AttemptedRow], error: BaseException, retry_on: Errors
 ) -> list[Outcome]:
-    """The outcomes of a call that raised ``error``. A cost of the exception counts one time."""
+    """The outcomes of a call that raised ``error``.
+
+    A cost of the exception counts one time, and a warning about it is logged one time.
+    """
     first = outcome_of_error(error, retry_on)
-    other = msgspec.structs.replace(first, cost_cents=None, usage=None)
+    other = msgspec.structs.replace(first, cost_cents=None, usage=None, logs=())
     outcomes = [first, *[other] * (len(rows) - 1)]
     return list(map(with_unrecorded, rows, outcomes))
 

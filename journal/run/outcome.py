@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import msgspec
 from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_cost, check_optional_text, check_usage
 from journal.format.conversion import repr_text, str_or_empty
+from journal.format.records import now
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
 from journal.store.interrupted_rows import TIMED_OUT
@@ -93,7 +95,7 @@ class Fail(RowOutcome):
 class _Later(RowOutcome):
     """Base of Retry and Hold. ``code`` and ``message`` have defaults in each class."""
 
-    after_s: float | None = None
+    after_s: float | str | None = None  # text if it can't be read
 
     def __init__(
         self,
@@ -112,7 +114,8 @@ class _Later(RowOutcome):
         if not isinstance(given, str):  # probably seconds
             seconds = "" if given is None else f"after_s={given!r}"
             raise TypeError(f"{call}: write {type(self).__name__}({seconds})")
-        self.after_s = seconds_of(after_s)
+        waits_s = seconds_of(after_s)
+        self.after_s = after_s if waits_s is None else waits_s
         words = code or type(self).code, message or type(self).message
         super().__init__(*words, cost_cents=cost_cents, usage=usage)
 
@@ -120,12 +123,13 @@ class _Later(RowOutcome):
 class Retry(_Later):
     """Attempt the row again, if attempts are left. Use it only if this attempt had no effect.
 
-    ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or text with a
-    number. ``None``: the run's backoff decides. If no attempt is left, the row fails with ``code``
-    and ``message``.
+    ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or the text of a
+    header Retry-After: seconds or a date. Text that can't be read is ignored, and the row's log
+    gets a warning. ``None``: the run's backoff decides. If no attempt is left, the row fails with
+    ``code`` and ``message``.
 
-    The constructor raises ValueError if ``after_s`` is invalid, for example the text of a date. It
-    raises TypeError if the code isn't text.
+    The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds,
+    and TypeError if the code isn't text.
     """
 
     code = "Retry"
@@ -138,8 +142,8 @@ class Hold(_Later):
     - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
       needs a review. These rules apply to all rows of a call that raises it.
-    - ``after_s``: seconds from 0 to 366 days, as a number, or as text with a number. ``None``: the
-      run's backoff decides. The backoff grows with each further hold.
+    - ``after_s``: as for :class:`Retry`. Without it, the run's backoff decides, which grows with each
+      further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
       all workers continue. If the handler raises Retry, or an exception such as ConnectionError,
       the run holds again, for the time of the run's backoff.
@@ -403,9 +407,9 @@ def _outcome_of(error: RowOutcome) -> Outcome:
     code, message = text_of(error.code), text_of(error.message)
     match error:
         case Retry():
-            return failed(code, message, retryable=True, after_s=seconds_of(error.after_s))
+            return failed(code, message, retryable=True, after_s=error.after_s)
         case Hold():
-            return held(code, message, after_s=seconds_of(error.after_s))
+            return held(code, message, after_s=error.after_s)
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
@@ -456,20 +460,36 @@ def _how_to_make_result(error: BaseException) -> str:
 
 
 def seconds_of(given: Any) -> float | None:
-    """``after_s`` as a float. Raises ValueError unless it is from 0 to MAX_AFTER_S.
+    """``after_s`` as a float; None if there is none, or if it is text that can't be read.
 
-    The value may be text, as in a header Retry-After. It may also have a type of another library,
-    such as numpy.float64.
+    Text is what a header Retry-After says: seconds or a date (RFC 9110). The seconds until a date
+    in the past are 0. A number may have a type of another library, such as numpy.float64.
+
+    Raises ValueError unless it is text, or a number from 0 to MAX_AFTER_S.
     """
     if given is None:
         return None
     try:
         seconds = math.nan if isinstance(given, bool) else float(given)
     except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN
-        raise ValueError(f"after_s must be {WAITS}, not {given!r}")
-    return seconds
+        seconds = _seconds_until(given) if isinstance(given, str) else math.nan
+    if 0 <= seconds <= MAX_AFTER_S:  # this is also False for NaN
+        return seconds
+    if isinstance(given, str):
+        return None
+    raise ValueError(f"after_s must be {WAITS}, not {given!r}")
+
+
+def _seconds_until(text: str) -> float:
+    """The seconds until a date of HTTP, at least 0; NaN if it is none."""
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415  (few rows need it)
+
+    try:
+        at = parsedate_to_datetime(text)
+        # A date without a zone is in UTC, too: the form of asctime() has none.
+        return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    except Exception:  # noqa: BLE001  (the parser takes any text apart)
+        return math.nan
 
 
 def code_and_message(error: BaseException) -> tuple[str, str]:
@@ -488,23 +508,29 @@ def text_of(value: object) -> str:
     return _text(str_or_empty(value))
 
 
-def failed(
-    code: str, message: str, *, retryable: bool = False, after_s: float | None = None
-) -> Outcome:
-    """The outcome of an attempt that failed."""
+def failed(code: str, message: str, *, retryable: bool = False, after_s: Any = None) -> Outcome:
+    """The outcome of an attempt that failed. ``after_s``: see :func:`seconds_of`."""
+    return msgspec.structs.replace(_later("failed", code, message, after_s), retryable=retryable)
+
+
+def held(code: str, message: str, *, after_s: Any = None) -> Outcome:
+    """Make the outcome of an attempt that has asked the whole run to wait: see :class:`Hold`."""
+    return _later("held", code, message, after_s)
+
+
+def _later(kind: Literal["failed", "held"], code: str, message: str, after_s: Any) -> Outcome:
+    """The outcome. If ``after_s`` is text that can't be read, the row's log gets a warning."""
+    logs: tuple[LogEntry, ...] = ()
+    seconds = seconds_of(after_s)
+    if seconds is None and after_s is not None:
+        text = _text(f"after_s={after_s!r} is ignored: it must be {WAITS}, or a date of HTTP")
+        logs = (LogEntry(at=now(), level="WARNING", message=text),)
     return Outcome(
-        kind="failed",
+        kind=kind,
         error_code=_text(code),
         error_message=_text(message),
-        retryable=retryable,
-        after_s=after_s,
-    )
-
-
-def held(code: str, message: str, *, after_s: float | None = None) -> Outcome:
-    """Make the outcome of an attempt that has asked the whole run to wait: see :class:`Hold`."""
-    return Outcome(
-        kind="held", error_code=_text(code), error_message=_text(message), after_s=after_s
+        after_s=seconds,
+        logs=logs,
     )
 
 

@@ -276,6 +276,10 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     )
     hold = said({"outcome": "hold", "after_s": "0.5", **SPENT}, status)
     assert (hold.kind, hold.error_code, hold.after_s) == ("held", "Hold", 0.5)
+    date = said({"outcome": "hold", "after_s": "Sun, 06 Nov 1994 08:49:37 GMT"}, status)
+    assert (date.kind, date.after_s, date.logs) == ("held", 0.0, ())
+    soon = said({"outcome": "hold", "after_s": "soon"}, status)
+    assert (soon.kind, soon.after_s, soon.logs[0].level) == ("held", None, "WARNING")
     assert (hold.cost_cents, hold.usage) == (2.5, {"tokens": 3})
     skip = said({"outcome": "skip", "reason": "done before", **SPENT}, status)
     assert (skip.kind, skip.reason, skip.cost_cents) == ("skipped", "done before", 2.5)
@@ -339,15 +343,7 @@ WRONG = [
         {"outcome": "retry", "after_s": -1},
         "after_s must be 0 to 31,622,400 seconds (366 days), and not -1",
     ),
-    (
-        {"outcome": "retry", "after_s": "Wed, 1"},
-        "0 to 31,622,400 seconds (366 days), and not 'Wed, 1'",
-    ),
     ({"outcome": "hold", "after_s": 1790000000000}, "(366 days), and not 1790000000000"),
-    (
-        {"outcome": "hold", "after_s": "-1"},
-        "after_s must be 0 to 31,622,400 seconds (366 days), and not '-1'",
-    ),
     ({"outcome": "retry", "after_s": True}, "after_s must be"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]

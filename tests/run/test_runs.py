@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from time import monotonic, sleep
@@ -48,6 +49,7 @@ from journal.run.call import Target
 from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow, StepStore
+from journal.run.outcome import held
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
@@ -253,10 +255,8 @@ def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path
         True,
         10**400,
         1.79e12,
-        "-1",
-        "nan",
-        "",
-        "Wed, 21 Oct 2026 07:28:00 GMT",
+        b"-1",
+        [1],
     ],
 )
 def test_what_is_no_time_to_wait_is_refused_with_its_value(
@@ -271,6 +271,36 @@ def test_what_is_no_time_to_wait_is_refused_with_its_value(
 @pytest.mark.parametrize("after_s", [2.5, "2.5", Decimal("2.5"), "2.50 "])
 def test_seconds_may_be_text_as_in_a_header(kind: type[Retry | Hold], after_s: Any) -> None:
     assert kind(after_s=after_s).after_s == 2.5
+
+
+@pytest.mark.parametrize(
+    "form", ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+)
+def test_a_time_to_wait_may_be_a_date_in_each_form_of_http(form: str) -> None:
+    asked = datetime.now(UTC)
+    at = asked.replace(microsecond=0) + timedelta(hours=1)
+    waits_s = held("Down", "503", after_s=at.strftime(form)).after_s
+    assert waits_s is not None
+    assert asked <= at - timedelta(seconds=waits_s) <= datetime.now(UTC)
+    assert Retry(after_s=(asked - timedelta(days=1)).strftime(form)).after_s == 0.0
+
+
+@pytest.mark.parametrize("kind", [Retry, Hold])
+@pytest.mark.parametrize("after_s", ["soon", "-1", "nan", "", "1790000000", "Wed, 1", "1 2 3 4 5"])
+def test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_its_row(
+    path: Path, kind: type[Retry | Hold], after_s: str
+) -> None:
+    def handler(row: AttemptedRow) -> None:
+        if row.attempts == 1:
+            row.log("asked")
+            raise kind("Throttled", "429", after_s=after_s)
+
+    with open_job(path, 1) as job:
+        job.run(handler, max_attempts=2, backoff_s=0)
+        (row,) = job.rows("completed")
+        asked, warning = job.service.get_row_history(row.id).logs
+    assert (asked.message, warning.level) == ("asked", "WARNING")
+    assert f"after_s={after_s!r} is ignored" in warning.message
 
 
 @pytest.mark.parametrize("kind", [Retry, Hold])

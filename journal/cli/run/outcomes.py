@@ -228,7 +228,7 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     code = as_text(members.pop("code", None)) or code
     given = members.pop("reason" if word == "skip" else "message", None)
     message = as_text(given) or ended.error_message or ended.reason or message
-    after_s = seconds_of(members.pop("after_s", None)) if word in _WITH_TIME else None
+    after_s = members.pop("after_s", None) if word in _WITH_TIME else None
     outcome = _outcome(word, code, message, after_s)
     if word == "review":
         return with_fields(outcome, _fields_of(members))
@@ -252,8 +252,7 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
     try:
         seconds_of(after_s)
     except ValueError:
-        shown = repr(after_s) if isinstance(after_s, str) else as_text(after_s)
-        return f"after_s must be {WAITS}, and not {shown}"
+        return f"after_s must be {WAITS}, and not {as_text(after_s)}"
     return ""
 
 
@@ -273,7 +272,7 @@ def _unreadable(text: Any, problem: str, members: Mapping[str, Any]) -> Outcome:
     return with_cost(review, members.get("cost_cents"), members.get("usage"))
 
 
-def _outcome(word: str, code: str, message: str, after_s: float | None = None) -> Outcome:
+def _outcome(word: str, code: str, message: str, after_s: Any = None) -> Outcome:
     match word:
         case "retry":
             return failed(code, message, retryable=True, after_s=after_s)

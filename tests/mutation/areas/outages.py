@@ -48,11 +48,25 @@ PATCHES = [
         "tests/run/test_brake.py::test_a_run_reports_what_became_of_rows_in_flight_when_an_earlier_run_died",
     ),
     Patch(
-        "text that is no time to wait is refused",
+        "what is no time to wait is refused",
         "run/outcome",
-        "    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN\n",
-        "    if seconds < 0:\n",
+        "    if 0 <= seconds <= MAX_AFTER_S:  # this is also False for NaN\n",
+        "    if not seconds < 0:\n",
         "tests/run/test_runs.py::test_what_is_no_time_to_wait_is_refused_with_its_value",
+    ),
+    Patch(
+        "a date to wait for that is past is no error",
+        "run/outcome",
+        "        return max(0.0, (at.replace(",
+        "        return max(-9.9, (at.replace(",
+        "tests/run/test_runs.py::test_a_time_to_wait_may_be_a_date_in_each_form_of_http",
+    ),
+    Patch(
+        "messages of a row are kept beside the warning about its outcome",
+        "run/call",
+        "            logs += outcomes[place].logs\n",
+        "",
+        "tests/run/test_runs.py::test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_its_row",
     ),
     Patch(
         "workers begin no row after an outcome that holds the run",
@@ -120,8 +134,8 @@ PATCHES = [
     Patch(
         "no wait is longer than a year",
         "run/outcome",
-        "    if not 0 <= seconds <= MAX_AFTER_S:  # this also refuses NaN\n",
-        "    if not 0 <= seconds:\n",
+        "    if 0 <= seconds <= MAX_AFTER_S:  # this is also False for NaN\n",
+        "    if 0 <= seconds:\n",
         "tests/run/test_runs.py::test_what_is_no_time_to_wait_is_refused_with_its_value",
     ),
     Patch(
