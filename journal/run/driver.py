@@ -22,7 +22,6 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
-from journal.run.handler import StepStore
 from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
@@ -35,6 +34,7 @@ from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.handover import Results, Workers
+from journal.run.workers.steps import StepStore
 from journal.text import counted
 
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 
 from journal.model import JobRow
-from journal.run.handler import AttemptedRow, StepStore
+from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.retries import outcome_of_ended
 from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import STOPPED
 
 _GRACE_S = 5.0  # between two of the three stages that end a call

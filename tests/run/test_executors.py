@@ -45,7 +45,7 @@ import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
 from journal.run.call import Target
-from journal.run.handler import AttemptedRow, StepStore
+from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome, lost
 from journal.run.pacing.limits import Limits
 from journal.run.retries import fate_of
@@ -54,6 +54,7 @@ from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
 from journal.run.workers.handover import Call, Results, Workers
 from journal.run.workers.notes import take_note
+from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
 if TYPE_CHECKING:

@@ -48,13 +48,14 @@ from journal.fs.handles import Descriptor
 from journal.run.call import Target
 from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
-from journal.run.handler import AttemptedRow, StepStore
+from journal.run.handler import AttemptedRow
 from journal.run.outcome import held
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Call, Results
+from journal.run.workers.steps import StepStore
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 

@@ -9,12 +9,12 @@ import pytest
 from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
-from journal.run.handler import StepStore
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
 from journal.run.workers.handover import Call, Results
+from journal.run.workers.steps import StepStore
 
 TIMEOUT_S = 60.0
 SOON_S, GRACE_S = 4.9, 5.1  # before and after a stage has lasted as long as it may

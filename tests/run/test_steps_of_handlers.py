@@ -29,7 +29,7 @@ from journal import (
     Skip,
     StorageError,
 )
-from journal.run.handler import StepStore
+from journal.run.workers.steps import StepStore
 
 WAIT_S = 30
 

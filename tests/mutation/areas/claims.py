@@ -142,7 +142,7 @@ PATCHES = [
     ),
     Patch(
         "a worker process knows the claim of its run",
-        "run/handler",
+        "run/workers/steps",
         "                if claim is not None:\n                    opened.store",
         "                if False:\n                    opened.store",
         f"{CLAIMS}::test_a_worker_process_begins_no_step_once_another_run_has_claimed_the_job",

@@ -119,7 +119,7 @@ PATCHES = [
     ),
     Patch(
         "messages that a step could not record come later",
-        "run/handler",
+        "run/workers/steps",
         "            if not is_recorded:\n",
         "            if False:\n",
         "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",

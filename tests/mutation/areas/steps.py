@@ -21,14 +21,14 @@ PATCHES = [
     ),
     Patch(
         "a handler begins no step twice",
-        "run/handler",
+        "run/workers/steps",
         "        if name in self._begun:\n",
         "        if False:\n",
         "tests/run/test_steps_of_handlers.py::test_a_name_used_twice_is_an_error_in_a_later_attempt_and_for_coroutines_too",
     ),
     Patch(
         "a step that has failed may be called again",
-        "run/handler",
+        "run/workers/steps",
         "        self._begun.discard(name)\n        if isinstance(error",
         "        if isinstance(error",
         "tests/run/test_steps_of_handlers.py::test_a_step_that_has_failed_may_be_called_again_in_the_same_attempt",

@@ -14,7 +14,7 @@ PATCHES = [
     ),
     Patch(
         "a step's result that can't be recorded is kept by its repr",
-        "run/handler",
+        "run/workers/steps",
         "        review.result = repr_text(value)\n",
         "",
         "tests/run/test_results.py::test_each_value_of_a_step_is_its_result_or_its_repr_is_the_rows",
