@@ -595,19 +595,31 @@ class JobService:
             usage=check_usage(usage),
         )
 
-    def retry_row(self, row_id: str) -> JobRow:
+    def retry_row(self, row_id: str, *, from_step: str | None = None) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
+
+        ``from_step``: the name of a step of the row. The next attempt does this step again, and the
+        steps that began after it.
 
         Earlier attempts no longer count for the limit of attempts and the backoff. A completed or
         failed job is reopened in the same commit. In a cancelled job, the call raises
         InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, and JobBusyError if the row is in flight in a run of another
-        service, or if a job that has ended must be reopened while a run holds the run lock.
+        service, or if a job that has ended must be reopened while a run holds the run lock. With
+        ``from_step``, also raises InvalidValueError if the row has no such step, and
+        StepInDoubtError if nobody knows whether one of these steps took effect.
         """
-        return self._change_to(row_id, "pending", reset="retry")
+        return self._change_to(row_id, "pending", from_step=from_step, reset="retry")
 
-    def redo_row(self, row_id: str, reason: str | None = None, *, new_key: bool = False) -> JobRow:
+    def redo_row(
+        self,
+        row_id: str,
+        reason: str | None = None,
+        *,
+        new_key: bool = False,
+        from_step: str | None = None,
+    ) -> JobRow:
         """Make a completed, failed or skipped row pending, to do it again. Returns the row.
 
         No other method changes a completed row.
@@ -616,20 +628,20 @@ class JobService:
         - The idempotency key stays. If the service that your code calls recognizes repeated calls
           by this key, that service repeats its old answer and does nothing. To make it do the work
           again, give the row a new key by ``new_key=True``.
+        - The row forgets its steps. With ``from_step``, the name of a step, it keeps the steps that
+          began before this one.
         - A completed or failed job is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
+        Because of ``from_step``, raises what :meth:`retry_row` does.
         """
         job_id, number = self.store.locate(row_id)
         check_optional_text(reason, "reason")
-        return self._change_reopening(
-            job_id,
-            lambda journal: transitions.redo_row(
-                journal, number, reason, self._by, new_key=new_key
-            ),
-        )
+        redo = partial(transitions.redo_row, new_key=new_key, keeps_steps=from_step is not None)
+        change = _dropping(redo, number, from_step)
+        return self._change_reopening(job_id, change, number, reason, self._by)
 
     def update_row_data(
         self, row_id: str, data: dict[str, Any], *, new_key: bool = False
@@ -807,13 +819,16 @@ class JobService:
             raise StepRepeatedError(row_id, name, other.attempt, attempt)
         return result
 
-    def _change_to(self, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
+    def _change_to(
+        self, row_id: str, status: RowStatusText, *, from_step: str | None = None, **members: Any
+    ) -> JobRow:
         job_id, number = self.store.locate(row_id)
         record = RowStatusRecord(row=number, status=status, at=UNSET_TIME, **members)
         self._by.sign(record)
         if record.decision is None:
             return self._change(job_id, record)
-        return self._change_reopening(job_id, transitions.change_row, record, number=number)
+        change = _dropping(transitions.change_row, number, from_step)
+        return self._change_reopening(job_id, change, record, number=number)
 
     def _as_read(self, made: Made) -> Made:
         """Return ``made`` (a row or a step) with its result as a reader of the journal gets it."""
@@ -1089,6 +1104,21 @@ class JobService:
 
     def _journal(self, job_id: str) -> Journal:
         return self.store.journal(check_job_id(job_id))
+
+
+def _dropping(
+    change: Callable[..., Result], number: int, from_step: str | None
+) -> Callable[..., Result]:
+    """``change``, or a function that first drops steps of the row: see :func:`steps.drop_steps`."""
+    if from_step is None:
+        return change
+    check_step_name(from_step)
+
+    def drop_and_change(journal: Journal, *arguments: Any) -> Result:
+        steps.drop_steps(journal, number, from_step)
+        return change(journal, *arguments)
+
+    return drop_and_change
 
 
 def new_header(

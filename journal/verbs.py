@@ -55,21 +55,53 @@ def check_where(where: Any) -> None:
         )
 
 
+class FromStep:
+    """Calls ``change`` with a row's id, and with ``from_step`` for the rows that have this step.
+
+    ``change``: a method of the service that has the argument ``from_step``. Rows without the step
+    have nothing to drop.
+    """
+
+    def __init__(
+        self, service: JobService, change: Callable[..., object], from_step: str | None
+    ) -> None:
+        self._service, self._change, self._name = service, change, from_step
+        self._known: dict[str, None] = {}  # names of steps of the rows
+
+    def __call__(self, row_id: str) -> object:
+        if self._name is None:
+            return self._change(row_id)
+        names = [step.name for step in self._service.get_steps(row_id)]
+        self._known.update(dict.fromkeys(names))
+        return self._change(row_id, from_step=self._name if self._name in names else None)
+
+    def check(self, count: int) -> None:
+        """Raise RefusedError if none of ``count`` rows has the step. The name may be wrong."""
+        if count and self._name is not None and self._name not in self._known:
+            names = ", ".join(map(repr, self._known)) or "none"
+            raise RefusedError(
+                f"none of these rows has a step {self._name!r}; their steps: {names}; nothing was "
+                "changed"
+            )
+
+
 def change_rows(
     service: JobService,
     job_id: str,
     verb: str,
-    change: Callable[[str], object],
+    change: Callable[..., object],
     rows: RowNumbers | None = None,
     status: Statuses = None,
     error_code: str | Collection[str] | None = None,
     where: Callable[[JobRow], object] | None = None,
+    from_step: str | None = None,
 ) -> int:
     """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
 
+    ``from_step``: see :class:`FromStep`.
     A retry changes rows that may have taken effect only if ``rows`` or ``error_code`` chooses them.
     """
-    if all(given is None for given in (rows, status, error_code, where)):
+    if verb != "retry" and all(given is None for given in (rows, status, error_code, where)):
         raise InvalidValueError("rows", None, "give rows, status, error_code or where")
     check_where(where)
     codes = check_codes(error_code)
@@ -86,10 +118,12 @@ def change_rows(
     count = 0
     ranges = None if rows is None else ranges_of(job_id, rows)
     narrows = matches if is_wide or codes is not None or where is not None else None
+    changed = FromStep(service, change, from_step)
     with service.batch(job_id):
         found = chosen_rows(service, job_id, VERBS[verb], ranges, statuses or (), narrows)
         for count, row in enumerate(found, 1):  # noqa: B007  (the last count is the result)
-            change(row.id)
+            changed(row.id)
+        changed.check(count)
     return count
 
 

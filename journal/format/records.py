@@ -253,12 +253,13 @@ class RowStepRecord(
     """The state of a step of a row. ``attempt``: the number of the row's attempt.
 
     Only the state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
+    "dropped": this step, and the steps that began after it, no longer count.
     """
 
     row: Annotated[RowNumber, INDEXED]
     attempt: Annotated[AttemptNumber, INDEXED]
     step: Annotated[str, INDEXED]
-    state: Annotated[StepState, INDEXED]
+    state: Annotated[StepState | Literal["dropped"], INDEXED]
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None

@@ -60,7 +60,7 @@ _ROW_KINDS = {
     "needs_review": ("review", "WARNING"),
     "pending": ("put_back", "INFO"),  # with an error, it is a warning
 }
-_STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING"}
+_STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING", "dropped": "INFO"}
 _HIGHEST_LEVELS = {
     b"row_status": {kind: level for kind, (_, level) in _ROW_KINDS.items()}
     | {"pending": "WARNING"},
@@ -319,6 +319,8 @@ def _step_event(record: RowStepRecord) -> Event:
         parts += filter(None, (record.error_code, record.error_message))
     elif record.result is not None:
         parts.append(_value_text(record.result))
+    elif record.state == "dropped":
+        parts = [f"{record.step}, and the steps after it"]
     text = ": ".join(parts) + _origin_text(record)
     return _event(record, f"step_{record.state}", _STEP_LEVELS[record.state], text)
 

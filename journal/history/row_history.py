@@ -207,7 +207,8 @@ class _Reader:
         self._data = record.data
 
     def _read_step(self, record: RowStepRecord, size_bytes: int) -> None:
-        """Do nothing: steps are shown as they are now."""
+        if record.state == "dropped":  # others are shown as they are now
+            self._read_change(record, size_bytes)
 
     def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
         attempt = self._attempts.read(record)

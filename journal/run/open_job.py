@@ -233,10 +233,8 @@ def _take_input(
         shard=None if split is None else split.shard,
         **new_job,
     )
-    row_data, then = (
-        new_rows(rows, rules, split),
-        (lambda _: None) if split is None else split.record,
-    )
+    row_data = new_rows(rows, rules, split)
+    then = (lambda _: None) if split is None else split.record
     try:
         job = make_job(service, header, row_data, anew=anew, then=then)
     except JobExistsError:  # another process has created the job, and the input can't be read again
@@ -355,12 +353,15 @@ class JobRun(NamesAttributesElsewhere):
         status: Statuses = None,
         error_code: str | Collection[str] | None = None,
         where: Where | None = None,
+        from_step: str | None = None,
     ) -> int:
         """Make failed rows pending, in one commit, so that the next run does them. Returns how many.
 
         - ``rows``: only these rows: row numbers, rows, or text such as "5,12-40".
         - ``status``, ``error_code``: only rows with one of these statuses, and with one of these codes.
         - ``where``: only rows for which this function returns a true value.
+        - ``from_step``: the rows do the step of this name again, and the steps that began after it: see
+          :meth:`JobService.retry_row`. At least one of the rows must have such a step.
 
         Without arguments, all failed rows are retried, except rows that may have taken effect
         (:attr:`JobRow.unknown`). Only ``rows`` and ``error_code`` choose such rows. ``rows`` and
@@ -370,10 +371,10 @@ class JobRun(NamesAttributesElsewhere):
 
         Raises RefusedError, RowNotFoundError and InvalidValueError. Then no row was changed.
         """
-        if rows is None and status is None and where is None:
+        if rows is None and status is None and where is None and from_step is None:
             return self.service.retry_failed_rows(self.id, error_code)
-        retry = self.service.retry_row
-        return change_rows(self.service, self.id, "retry", retry, rows, status, error_code, where)
+        chosen = rows, status, error_code, where, from_step
+        return change_rows(self.service, self.id, "retry", self.service.retry_row, *chosen)
 
     @names_unknown_keywords
     def redo(
@@ -385,14 +386,16 @@ class JobRun(NamesAttributesElsewhere):
         where: Where | None = None,
         reason: str | None = None,
         new_key: bool = False,
+        from_step: str | None = None,
     ) -> int:
         """Make completed, failed or skipped rows pending, as `journal redo`. Returns how many.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
-        ``reason`` and ``new_key``: see :meth:`JobService.redo_row`.
+        ``reason`` and ``new_key``: see :meth:`JobService.redo_row`. ``from_step``: see :meth:`retry`.
         """
         redo = functools.partial(self.service.redo_row, reason=reason, new_key=new_key)
-        return change_rows(self.service, self.id, "redo", redo, rows, status, error_code, where)
+        chosen = rows, status, error_code, where, from_step
+        return change_rows(self.service, self.id, "redo", redo, *chosen)
 
     @names_unknown_keywords
     def skip(

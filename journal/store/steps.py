@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from journal.errors import (
     InvalidStateTransition,
@@ -71,6 +71,7 @@ def _latest(
 def _records(
     columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
 ) -> list[RowStepRecord]:
+    """Return the records of the row's steps since its last redo, in order."""
     number = columns.number(position)
     records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
@@ -96,14 +97,24 @@ AnyStated = TypeVar("AnyStated", bound=Stated)
 def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
     """Return the deciding record of each step: see :func:`latest_records`.
 
-    ``records`` are all records of a row's steps, in order.
+    ``records`` are all records of a row's steps, in order. A step that was dropped isn't returned,
+    nor are the steps that began after it.
     """
-    latest: dict[str, AnyStated] = {}
+    latest: dict[str, AnyStated] = {}  # in the order in which the steps began
     for record in records:
         known = latest.get(record.step)
-        if known is None or known.state != "done":
+        if record.state == "dropped":
+            for name in _from_step(latest, record.step):
+                del latest[name]
+        elif known is None or known.state != "done":
             latest[record.step] = record
     return latest
+
+
+def _from_step(names: Iterable[str], name: str) -> list[str]:
+    """Return the step of this name, and those after it; nothing if there is no such step."""
+    known = list(names)
+    return known[known.index(name) :] if name in known else []
 
 
 def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
@@ -141,13 +152,16 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
     for record in deciding_records(records).values():
         if record.state == "started":
             return _step_of(record)
-    attempts, done = columns.attempts[position], set[str]()
+    attempts, done, second = columns.attempts[position], set[str](), None
     for record in records:
         if record.state == "done":
             done.add(record.step)
+        elif record.state == "dropped":
+            done.clear()
+            second = None
         elif record.step in done and (record.attempt, record.origin) == (attempts, None):
-            return _step_of(record)  # the record of a failed second start: see begin_step
-    return None
+            second = second or record  # the record of a failed second start: see begin_step
+    return None if second is None else _step_of(second)
 
 
 def begin_step(
@@ -234,12 +248,41 @@ def end_step(
             return None
         _log_result(journal, number, attempt, name, result, "another attempt has done it, too")
         return _step_of(known)
-    if known is None and attempt <= journal.index.columns.attempts_before_reset(position):
+    if known is None and attempt <= _forgotten(journal, position):
         _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
         return None
     record.result = result
     put_record(journal, record)
     return None
+
+
+def _forgotten(journal: Journal, position: int) -> int:
+    """Return the last attempt whose steps a redo has forgotten, or that has dropped steps."""
+    columns, file = journal.index.columns, journal.file
+    records = _records(columns, file, journal.read_line, position, exact=journal.exact)
+    dropped = [record.attempt for record in records if record.state == "dropped"]
+    return max(columns.attempts_before_reset(position), *dropped, 0)
+
+
+def drop_steps(journal: Journal, number: int, name: str) -> None:
+    """Record that a step and the steps that began after it no longer count.
+
+    So the next attempt begins with this step. Raises RowNotFoundError, InvalidValueError if the row
+    has no such step, and StepInDoubtError if one of these steps is in doubt.
+    """
+    position = position_of(journal, number)
+    steps = latest_records(journal, position)
+    row_id = f"{journal.id_of_rows}:{number}"
+    if name not in steps:
+        names = ", ".join(map(repr, steps)) or "none"
+        raise InvalidValueError(
+            "from_step", name, f"is no step of row {row_id}; its steps: {names}"
+        )
+    for step in _from_step(steps, name):
+        if steps[step].state == "started":
+            raise StepInDoubtError(row_id, step, steps[step].attempt)
+    attempts = journal.index.columns.attempts[position]
+    put_record(journal, _record(number, attempts, name, "dropped"))
 
 
 def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:
@@ -303,11 +346,14 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
     return _step_of(record)
 
 
-def _record(number: int, attempt: int, name: str, state: StepState) -> RowStepRecord:
+def _record(
+    number: int, attempt: int, name: str, state: StepState | Literal["dropped"]
+) -> RowStepRecord:
     return RowStepRecord(row=number, attempt=attempt, step=name, state=state, at=UNSET_TIME)
 
 
 def _step_of(record: RowStepRecord) -> RowStep:
+    assert record.state != "dropped", "such a record decides no step"
     return RowStep(
         name=record.step,
         state=record.state,

@@ -191,11 +191,11 @@ _NOT_IN_FLIGHT = "only an attempt in progress can be given back"
 _LOST = "it can't be set back to pending: its data was lost to damage"
 
 
-def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
+def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = False) -> JobRow:
     """Give a row the status in ``record``; return the row.
 
-    This function sets ``at`` and ``version`` of the record. Raises RowNotFoundError and
-    InvalidStateTransition.
+    This function sets ``at`` and ``version`` of the record. ``redoes``: it is the retry of a row that
+    may be completed. Raises RowNotFoundError and InvalidStateTransition.
     """
     index, number, gives_back = journal.index, record.row, record.reset == "given_back"
     position = index.position_of(number)
@@ -204,7 +204,7 @@ def change_row(journal: Journal, record: RowStatusRecord) -> JobRow:
     columns = index.columns
     code, old = CODES[record.status], columns.statuses[position]
     is_done = code == PENDING and old == NEEDS_REVIEW and _is_maybe_done_twice(journal, position)
-    if record.reset == "redo":
+    if redoes or record.reset == "redo":
         if old not in _REDONE and not is_done:
             hint = "" if old == NEEDS_REVIEW else "only a row that has ended can be redone"
             _refuse_row(journal, position, RowStatus.PENDING, hint, "it can't be redone")
@@ -332,16 +332,29 @@ def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> No
         set_job_status(journal, JobStatus.RUNNING)
 
 
-def redo_row(journal: Journal, number: int, reason: str | None, by: By, *, new_key: bool) -> JobRow:
+def redo_row(
+    journal: Journal,
+    number: int,
+    reason: str | None,
+    by: By,
+    *,
+    new_key: bool,
+    keeps_steps: bool = False,
+) -> JobRow:
     """Set a completed, failed or skipped row back to pending.
 
     If the job has ended, the job is reopened. With ``new_key``, the row gets a new idempotency key.
-    Raises RowNotFoundError and InvalidStateTransition.
+    ``keeps_steps``: the row keeps the steps that count. Raises RowNotFoundError and
+    InvalidStateTransition.
     """
     record = RowStatusRecord(
-        row=number, status="pending", reason=reason, reset="redo", at=UNSET_TIME
+        row=number,
+        status="pending",
+        reason=reason,
+        reset="retry" if keeps_steps else "redo",
+        at=UNSET_TIME,
     )
-    row = change_row(journal, by.sign(record))
+    row = change_row(journal, by.sign(record), redoes=True)
     if not new_key:
         return row
     put_row_data(journal, row, None, row.row_checksum, new_key=True)

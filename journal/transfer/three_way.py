@@ -7,8 +7,8 @@ the copy here knows.
 
 - *Work*: an attempt, an outcome, a skip or a requested review; new data; a step that was begun or
   done; logged work of a third copy.
-- *Decision*: a retry, a redo, a row put back to pending, a step that was "not done". A decision
-  counts if it is later than the last status or data that both copies know.
+- *Decision*: a retry, a redo, a row put back to pending, a step that was "not done" or dropped. A
+  decision counts if it is later than the last status or data that both copies know.
 - A status that a policy or a merge has set is neither.
 
 The first of these sentences that fits decides about a row (:func:`judge`):
@@ -253,7 +253,7 @@ def _change_of(id_: str, offset: int, record: ChangeRecord) -> Change:
 
 
 def _weight_of_step(state: Any) -> Weight:
-    return "decision" if state == "failed" else "work"
+    return "decision" if state in ("failed", "dropped") else "work"
 
 
 def _weight_of_status(status: Any, by: Any) -> Weight:

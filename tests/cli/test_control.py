@@ -370,6 +370,21 @@ def test_retry_puts_back_the_rows_that_are_named(
     assert cli.statuses() == statuses.split()
 
 
+@pytest.mark.parametrize("verb", [["retry", "j"], ["redo", "j", "--row", "2-3", "--yes"]], ids=str)
+def test_rows_are_done_again_from_a_step_if_one_of_them_has_it(cli: Cli, verb: list[str]) -> None:
+    with JobService(cli.root) as service:
+        for name in ("upload", "submit"):
+            service.record_step("j:2", name)
+    before = cli.journal()
+    code, _, err = cli(*verb, "--from-step", "sumbit")
+    assert (code, cli.journal()) == (4, before)
+    assert "none of these rows has a step 'sumbit'; their steps: 'upload', 'submit'" in err
+    assert cli(*verb, "--from-step", "submit")[:2] == (0, "2")
+    with JobService(cli.root) as service:
+        assert [step.name for step in service.get_steps("j:2")] == ["upload"]
+    assert "submit, and the steps after it" in cli("show", "j", "--row", "2")[1]
+
+
 def commits(cli: Cli) -> int:
     return cli.journal().count(b'"crc"')
 

@@ -345,6 +345,14 @@ GOOD = [
         [step(2, "c", "done", '"result":2,')], [step(1, "a", "done", '"result":3,')],
     ),
     good(
+        "steps-dropped",
+        "a drop removes a step and those that began after it; a step that isn't known drops nothing",
+        [job(), row(1), step(1, "a", "started"), step(1, "b", "started"), step(1, "b", "done", '"result":1,')],
+        [step(1, "a", "done", '"result":2,'), step(1, "c", "done", '"result":3,'), step(1, "z", "dropped")],
+        [step(1, "b", "dropped"), status(1, "failed"), status(1, "pending", '"reset":"retry",')],
+        [step(1, "c", "done", '"result":4,'), row(2), step(2, "a", "dropped"), step(2, "a", "done")],
+    ),
+    good(
         "steps-from-another-copy",
         "an origin has no effect on what a step is; the highest attempt; a name of any text",
         *ROWS, [step(1, "", "started", '"origin":{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"},')],

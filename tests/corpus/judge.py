@@ -392,7 +392,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "row_step": (
         {
             "row": is_row, "attempt": is_attempt, "step": is_text,
-            "state": is_one_of("started done failed"),
+            "state": is_one_of("started done failed dropped"),
         },
         {"result": is_any, "error_code": is_text, "error_message": is_text, "origin": is_origin},
     ),

@@ -122,7 +122,12 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     row.pop("steps", None)
             case "row_step":
                 steps = rows[record["row"]].setdefault("steps", {})
-                if steps.get(record["step"], {}).get("state") != "done":
+                if record["state"] == "dropped":
+                    names = list(steps)
+                    at = names.index(record["step"]) if record["step"] in names else len(names)
+                    for name in names[at:]:
+                        del steps[name]
+                elif steps.get(record["step"], {}).get("state") != "done":
                     steps[record["step"]] = {name: record.get(name) for name in OF_A_STEP}
             case "job_status":
                 job["status"] = record["status"]

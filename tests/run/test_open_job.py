@@ -719,7 +719,11 @@ def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do
         job.service.fail_row("enrich:1", "lost", "who knows", unknown=True)
         assert job.retry() == 1  # row 5: of row 1, nobody knows whether it took effect
         assert job.retry(status="failed") == job.retry(where=lambda _row: True) == 0
-        assert job.retry(1) == 1
+        job.service.record_step("enrich:1", "mail")
+        with pytest.raises(journal.RefusedError, match="none of these rows has a step 'mial'"):
+            job.redo(1, from_step="mial")
+        assert job.retry(1, from_step="mail") == 1
+        assert job.service.get_steps("enrich:1") == ()
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,33 @@ def test_a_redo_forgets_the_steps_of_a_row_and_a_retry_keeps_them(service: JobSe
         assert other.get_steps(ROW)[0].result == 2
 
 
+def test_a_retry_and_a_redo_from_a_step_drop_it_with_the_later_ones(service: JobService) -> None:
+    for name in ("upload", "submit", "fetch"):
+        service.begin_step(ROW, 1, name)
+        service.end_step(ROW, 1, name, f"{name} 1")
+    service.fail_row(ROW, "Expired", "e")
+    with pytest.raises(InvalidValueError, match="its steps: 'upload', 'submit', 'fetch'"):
+        service.retry_row(ROW, from_step="sumbit")
+    assert service.retry_row(ROW, from_step="submit").status == "pending"
+    assert states(service) == {"upload": "done"}
+    service.start_row(ROW)
+    service.end_step(ROW, 1, "fetch", "late")  # by a worker of the first attempt
+    assert states(service) == {"upload": "done"}
+    service.begin_step(ROW, 2, "submit")
+    with pytest.raises(StepInDoubtError):
+        service.retry_row(ROW, from_step="upload")
+    service.end_step(ROW, 2, "submit", "submit 2")
+    service.complete_row(ROW)
+    assert service.redo_row(ROW, from_step="submit").earlier_attempts == 2
+    with anew(service) as other:
+        assert states(other) == {"upload": "done"}
+        other.start_row(ROW)
+        done = other.begin_step(ROW, 3, "upload")
+        assert done is not None
+        assert done.result == "upload 1"
+        assert other.begin_step(ROW, 3, "submit") is None
+
+
 # --- doubts that a person settles
 
 

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import click
@@ -38,7 +38,7 @@ from journal.service import JobService
 from journal.sets.whole import look_at_set
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
-from journal.verbs import VERBS, Verb
+from journal.verbs import VERBS, FromStep, Verb
 
 _COUNTS = "journal.counts"  # in the context: how many rows each shard of a set has changed
 
@@ -82,17 +82,26 @@ def _of_shards(command: Callable[..., int | None]) -> Callable[..., int | None]:
     return on_each
 
 
+_from_step_option = option(
+    "--from-step NAME", "Do this step of the rows again, and the later ones."
+)
+
+
 @click.command("retry", short_help="Retry failed rows: make them pending again.")
 @found_job_or_set
 @selection_options
+@_from_step_option
 @_of_shards
-def retry_command(job: FoundJob, selection: Selection) -> None:
+def retry_command(job: FoundJob, selection: Selection, from_step: str | None) -> None:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row and
     --status may also name skipped rows. With --row alone, each named row must be failed or skipped.
     If one of them isn't, no row is retried. With further options, rows that can't be retried are
     left out.
+
+    With --from-step, the rows do this step again, and the steps that began after it. They keep the
+    steps before it. For example, a provider's batch has expired, and must be submitted again.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
     retried only if --row or --error-code selects them. Before you retry one of these rows, find out
@@ -116,16 +125,19 @@ def retry_command(job: FoundJob, selection: Selection) -> None:
             return False
         return True
 
-    def retry(row: JobRow) -> JobRow | None:
-        return None if is_left(row) else service.retry_row(row.id)
+    def retry(row: JobRow) -> object:
+        return None if is_left(row) else change(row.id)
 
+    change = FromStep(service, service.retry_row, from_step)
     _check_not_cancelled(job.read())
-    if selection.is_empty:
+    if selection.is_empty and from_step is None:
         count = service.retry_failed_rows(job.id)
         if not sum(map(is_left, service.get_failed_rows(job.id))) and not count:
             job.say("no row has failed")
     else:
-        count = _change(job, selection, VERBS["retry"], retry, reopens=True).count
+        with _batch(job, reopens=True):
+            count = _change(job, selection, VERBS["retry"], retry, reopens=False).count
+            change.check(count)
     _echo_count(count)
     if unknown.count:
         failed = "row|rows failed, and it is unknown whether it|they took effect"
@@ -141,11 +153,17 @@ def retry_command(job: FoundJob, selection: Selection) -> None:
 @found_job_or_set
 @selection_options
 @option("--new-key", "Give the rows new idempotency keys.")
+@_from_step_option
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
 @yes_option()
 @_of_shards
 def redo_command(
-    job: FoundJob, selection: Selection, new_key: bool, reason: str | None, yes: bool
+    job: FoundJob,
+    selection: Selection,
+    new_key: bool,
+    from_step: str | None,
+    reason: str | None,
+    yes: bool,
 ) -> int:
     """Do rows again: make completed, failed or skipped rows pending.
 
@@ -158,6 +176,8 @@ def redo_command(
     The rows keep their idempotency keys. A service that recognizes repeated calls by these keys
     returns its old answer and does nothing. Use --new-key if the service must do the work again.
 
+    The rows forget their steps. With --from-step, they keep the steps that began before this one.
+
     The command asks for confirmation. Without a terminal, give --yes. If standard output isn't a
     terminal, the command prints how many rows became pending.
 
@@ -168,9 +188,11 @@ def redo_command(
     _check_not_cancelled(job.read())
     shown, redone = _Met(), _Met()
 
-    def redo(row: JobRow) -> JobRow:
+    def redo(row: JobRow) -> object:
         redone.add(row)
-        return service.redo_row(row.id, reason, new_key=new_key)
+        return change(row.id)
+
+    change = FromStep(service, partial(service.redo_row, reason=reason, new_key=new_key), from_step)
 
     if not yes:
         for row in selection.rows(service, job.id, verb):
@@ -179,6 +201,7 @@ def redo_command(
             return EXIT_REFUSED
     with _batch(job, reopens=True):
         count = _change(job, selection, verb, redo, reopens=False).count
+        change.check(count)
         if not yes and redone.digest != shown.digest:
             raise RefusedError(
                 f"rows of {job.id} were changed by another process; this command changed nothing"
