@@ -1,7 +1,11 @@
-"""Measure runs against a server that throttles: ``python -m benchmarks.outages``.
+"""Measure runs whose calls are throttled or refused: ``python -m benchmarks.outages``.
 
-A local HTTP server in a process of its own plays the far side. It answers 429 with ``Retry-After``
-for a while. How many calls does a run make meanwhile, and does any row fail or use up an attempt?
+A simulated service in this process works 0.5 to 1 s on a call, 50 calls at a time.
+
+- ``mixed``: 5 % of the calls are answered by 429 and a time to wait. ``Retry(counts=False)`` beside
+  ``Retry`` and ``Hold``.
+- ``account``: for a minute, all calls are answered by 429. How many calls does a run make meanwhile?
+- ``outage``: for a minute, the service is down. How long does a run hold?
 
 ``--quick`` takes some seconds instead of minutes.
 """
@@ -9,151 +13,83 @@ for a while. How many calls does a run make meanwhile, and does any row fail or 
 from __future__ import annotations
 
 import argparse
-import http.client
+import asyncio
 import json
-import multiprocessing
+import random
 import tempfile
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing.connection import Connection
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from time import monotonic
+from typing import Any
 
 import journal
 
-ANSWER_S = 0.05  # how long the server works on a call
+WORKERS = 50
+REFUSAL_S = 0.05  # how long the service takes to refuse a call
 
 
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 1024
-    daemon_threads = True
+class Service:
+    """Refuses a share of the calls, and all calls of a time in the middle.
+
+    ``scale``: what a second is multiplied by. ``refuse`` makes what the handler raises.
+    """
+
+    def __init__(
+        self,
+        refuse: Callable[[], Exception],
+        *,
+        share: float = 0.0,
+        down_from_s: float = 0.0,
+        down_s: float = 0.0,
+        scale: float = 1.0,
+    ) -> None:
+        self._refuse, self._share, self._scale = refuse, share, scale
+        self._random = random.Random(1)
+        self._begin_s = monotonic()
+        self._down = down_from_s * scale, (down_from_s + down_s) * scale
+        self.is_ever_down = down_s > 0
+        self.calls = self.refused = 0
+        self.first_refused_s = self.answered_again_s = 0.0
+
+    async def call(self, _row: journal.AttemptedRow) -> None:
+        self.calls += 1
+        now_s = monotonic() - self._begin_s
+        is_down = self._down[0] <= now_s < self._down[1]
+        if is_down or self._random.random() < self._share:
+            self.refused += 1
+            self.first_refused_s = self.first_refused_s or now_s
+            await asyncio.sleep(REFUSAL_S * self._scale)
+            raise self._refuse()
+        if now_s >= self._down[1] and not self.answered_again_s:
+            self.answered_again_s = now_s
+        await asyncio.sleep(self._random.uniform(0.5, 1) * self._scale)
 
 
-class _FarSide:
-    """The state of the server. It works on ``size`` calls at a time, and the others wait."""
+def measure(name: str, rows: int, service: Service, **options: Any) -> None:
+    """Print a line of JSON about a run."""
 
-    def __init__(self, size: int, outage_s: float, retry_after_s: float) -> None:
-        self.outage_s, self.retry_after_s = outage_s, retry_after_s
-        self.lock = threading.Lock()
-        self.places = threading.Semaphore(size)
-        self.refused: list[float] = []
-        self.answered = 0
-        self.down_from_s = self.down_until_s = 0.0
-
-    def enter(self) -> float | None:
-        """None if the call is let in; else the seconds of Retry-After."""
-        now_s = time.monotonic()
-        with self.lock:
-            if self.outage_s and self.answered >= 100 and not self.down_from_s:
-                self.down_from_s, self.down_until_s = now_s, now_s + self.outage_s
-            if now_s < self.down_until_s:
-                self.refused.append(now_s)
-                return min(self.retry_after_s, self.down_until_s - now_s + 0.1)
-            return None
-
-    def work(self) -> None:
-        with self.places:
-            time.sleep(ANSWER_S)
-        with self.lock:
-            self.answered += 1
-
-
-def _serve(port: Connection, size: int, outage_s: float, retry_after_s: float) -> None:
-    far = _FarSide(size, outage_s, retry_after_s)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def do_GET(self) -> None:
-            if self.path == "/counts":
-                self._answer(200, {"answered": far.answered, "refused": len(far.refused)})
-                return
-            wait_s = far.enter()
-            if wait_s is not None:
-                self._answer(429, {"retry_after_s": wait_s})
-                return
-            far.work()
-            self._answer(200, {})
-
-        def _answer(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            if "retry_after_s" in body:
-                self.send_header("Retry-After", str(body["retry_after_s"]))
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with _Server(("127.0.0.1", 0), Handler) as server:
-        port.send(server.server_address[1])
-        server.serve_forever()
-
-
-class FarSide:
-    """A context manager: the server in another process, and a handler that calls it."""
-
-    def __init__(self, size: int, *, outage_s: float, retry_after_s: float) -> None:
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        self._process = spawn.Process(
-            target=_serve, args=(theirs, size, outage_s, retry_after_s), daemon=True
+    async def run(job: journal.JobRun) -> journal.RunReport:
+        return await job.arun(
+            service.call, workers=WORKERS, halt="never", tell=lambda _text: None, **options
         )
-        self._process.start()
-        self._port: int = ours.recv()
-        self._local = threading.local()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.join()
-
-    def get(self, path: str = "/") -> tuple[int, dict[str, Any]]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = http.client.HTTPConnection("127.0.0.1", self._port)
-            self._local.connection = connection
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-    def handle(self, _row: journal.AttemptedRow) -> None:
-        status, body = self.get()
-        if status == 429:
-            raise journal.Hold("Throttled", "HTTP 429", after_s=body["retry_after_s"])
-
-
-def _quiet(_text: str) -> None:
-    pass
-
-
-def outage(workers: int, outage_s: float) -> dict[str, Any]:
-    """A run across an outage."""
-    with (
-        FarSide(workers, outage_s=outage_s, retry_after_s=outage_s) as far,
-        tempfile.TemporaryDirectory() as directory,
-    ):
-        path = Path(directory) / "jobs" / "far"
-        with journal.open_job(path, ({"n": n} for n in range(400)), sync="none") as job:
-            report = job.run(far.handle, workers=workers, halt="never", tell=_quiet)
-            rows = list(job.rows())
-        refused = far.get("/counts")[1]["refused"]
-    return {
-        "workers": workers,
-        "outage_s": outage_s,
-        "calls_while_down": refused,
-        "bound": workers + 1,
-        "failed": report.failed,
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "jobs" / "j"
+        with journal.open_job(path, ({"n": n} for n in range(rows))) as job:
+            report = asyncio.run(run(job))
+            most = max(row.attempts - row.earlier_attempts for row in job.rows())
+    figures = {
+        "run": name,
+        "elapsed_s": round(report.elapsed_s, 2),
         "completed": report.completed,
-        "most_attempts": max(row.attempts - row.earlier_attempts for row in rows),
-        "elapsed_s": round(report.elapsed_s, 1),
+        "failed": report.failed,
+        "calls": service.calls,
+        "refused": service.refused,
+        "attempts_that_count": most,
     }
+    if service.is_ever_down:
+        figures["held_s"] = round(service.answered_again_s - service.first_refused_s, 2)
+    print(json.dumps(figures), flush=True)
 
 
 def main() -> None:
@@ -163,8 +99,37 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="some seconds instead of minutes")
-    quick = parser.parse_args().quick
-    print(json.dumps(outage(4, 0.3) if quick else outage(16, 30.0)), flush=True)
+    parser.add_argument("only", nargs="*", help="mixed, account or outage")
+    given = parser.parse_args()
+    scale, rows = (0.02, 500) if given.quick else (1.0, 6000)
+    only = given.only or ["mixed", "account", "outage"]
+    wait_s = 0.5 * scale
+    one = ("Throttled", "HTTP 429")
+
+    def throttled() -> Exception:
+        return journal.Retry(*one, after_s=wait_s, counts=False)
+
+    if "mixed" in only:
+        kinds: dict[str, Callable[[], Exception]] = {
+            "Retry": lambda: journal.Retry(*one, after_s=wait_s),
+            "Retry(counts=False)": throttled,
+            "Hold": lambda: journal.Hold(*one, after_s=wait_s),
+        }
+        for name, refuse in kinds.items():
+            service = Service(refuse, share=0.05, scale=scale)
+            measure(f"mixed, {name}", rows, service, max_attempts=20)
+    minute_s = {"down_from_s": 5.0, "down_s": 60.0}
+    if "account" in only:
+        for header, refuse in {
+            "Retry-After: 0.5": throttled,
+            "no header": lambda: journal.Retry(*one, counts=False),
+        }.items():
+            service = Service(refuse, scale=scale, **minute_s)
+            measure(f"account, {header}", 1000, service)
+    if "outage" in only:
+        service = Service(lambda: journal.Hold("Down", "refused"), scale=scale, **minute_s)
+        longest = {"backoff_s": scale, "max_backoff_s": 10 * scale}
+        measure("outage, max_backoff_s=10", 1000, service, **longest)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Run:
             self._rate = Rate.parse(limits.rate, limits.batch or 1)
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
-        self._holds = Holds(limits, job)
+        self._holds = Holds(limits, job, workers.count)
         self.pace = self._holds.pace  # see :attr:`JobRun.pace`; any thread may call it
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
@@ -363,9 +363,9 @@ class Run:
         # If the commit fails, no more rows start. _drain then checks which outcomes the journal
         # already holds, and records the others one by one.
         with self._service.batch(self._held.id):
-            if not self._why_lost and (self._holds.count or self._results.held):
-                self._holds.hear_all(results)
-            for result in self._complete(results):
+            others = self._complete(results)
+            is_new_hold = not self._why_lost and self._holds.hear_all(results, others)
+            for result in others:
                 self._settle(result, problems)
             # An attempt that was given up may still run: it ends with its late result.
             self._queue.end(
@@ -383,7 +383,7 @@ class Run:
             self._to_dispatch = deque(started)
         self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
         self._problems += problems
-        if self._results.held:
+        if is_new_hold or self._results.held:
             self._in_flight.take_back()
         self._in_flight.forget(results)
         self._hear(results)
@@ -452,7 +452,7 @@ class Run:
         self._brake.hear(result.row, outcome, result.call, again=again)
         if not again:
             self._count(result, outcome)
-        elif outcome.kind in ("held", "unstarted"):
+        elif outcome.is_given_back:
             self._counts["started"] -= 1  # the attempt is given back
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:

@@ -123,6 +123,11 @@ class _Later(RowOutcome):
 class Retry(_Later):
     """Attempt the row again, if attempts are left. Use it only if this attempt had no effect.
 
+    ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
+    attempt doesn't count for ``max_attempts``: the row is attempted until a call isn't throttled.
+    Other rows go on. But as many throttled calls in a row as there are workers, and at least 10,
+    begin a hold, as :class:`Hold` does: then a limit of the whole account has been reached.
+
     ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or the text of a
     header Retry-After: seconds or a date. Text that can't be read is ignored, and the row's log
     gets a warning. ``None``: the run's backoff decides. If no attempt is left, the row fails with
@@ -134,10 +139,26 @@ class Retry(_Later):
 
     code = "Retry"
     message = "the handler asked for another attempt"
+    counts = True
+
+    def __init__(
+        self,
+        code: str = "",
+        message: str = "",
+        *,
+        after_s: float | str | None = None,
+        counts: bool = True,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+        **unknown: Never,
+    ) -> None:
+        spent: Any = {"cost_cents": cost_cents, "usage": usage}
+        super().__init__(code, message, after_s=after_s, **spent, **unknown)
+        self.counts = counts
 
 
 class Hold(_Later):
-    """The called service is down or throttles: no row starts for ``after_s`` seconds.
+    """The called service is down, or throttles all calls: no row starts for ``after_s`` seconds.
 
     - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
@@ -214,7 +235,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. "held" means that the attempt had no effect, and that
-      the whole run must wait: see :class:`Hold`. The other kinds are statuses of a row.
+      the whole run must wait: see :class:`Hold`. "throttled" means that it had no effect, and that
+      the row must wait: see :class:`Retry`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated. ``max_attempts``: the maximum number
       of attempts at a row that fails so; 0 means that of the run.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
@@ -222,7 +244,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``logs``: messages of the row that aren't recorded yet.
     """
 
-    kind: Literal["completed", "failed", "skipped", "review", "held", "lost", "unstarted"]
+    kind: Literal[
+        "completed", "failed", "skipped", "review", "held", "throttled", "lost", "unstarted"
+    ]
     result: Any = None
     tracking_number: str | None = None
     label_path: str | None = None
@@ -237,6 +261,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     elapsed_s: float = 0.0
     logs: tuple[LogEntry, ...] = ()
+
+    @property
+    def is_given_back(self) -> bool:
+        """Whether the attempt doesn't count, because it has done nothing."""
+        return self.kind in ("unstarted", "held", "throttled")
 
     @property
     def is_answer(self) -> bool:
@@ -406,6 +435,8 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
 def _outcome_of(error: RowOutcome) -> Outcome:
     code, message = text_of(error.code), text_of(error.message)
     match error:
+        case Retry(counts=False):
+            return throttled(code, message, after_s=error.after_s)
         case Retry():
             return failed(code, message, retryable=True, after_s=error.after_s)
         case Hold():
@@ -518,7 +549,14 @@ def held(code: str, message: str, *, after_s: Any = None) -> Outcome:
     return _later("held", code, message, after_s)
 
 
-def _later(kind: Literal["failed", "held"], code: str, message: str, after_s: Any) -> Outcome:
+def throttled(code: str, message: str, *, after_s: Any = None) -> Outcome:
+    """Make the outcome of an attempt that doesn't count: see :class:`Retry`."""
+    return _later("throttled", code, message, after_s)
+
+
+def _later(
+    kind: Literal["failed", "held", "throttled"], code: str, message: str, after_s: Any
+) -> Outcome:
     """The outcome. If ``after_s`` is text that can't be read, the row's log gets a warning."""
     logs: tuple[LogEntry, ...] = ()
     seconds = seconds_of(after_s)

@@ -324,9 +324,9 @@ class RowQueue:
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. A row
         that will be attempted again waits in the queue until it is due. If the outcome is
-        "unstarted" or "held", the row is due at once. After a failure, the row is due after the
-        ``after_s`` of the outcome, or, without ``after_s``, after its backoff. Raises
-        InvalidStateTransition if another process has settled the row.
+        "unstarted" or "held", the row is due at once. Otherwise it is due after the ``after_s`` of
+        the outcome, or, without ``after_s``, after its backoff. Raises InvalidStateTransition if
+        another process has settled the row.
         """
         outcome = self._with_doubt(row, outcome)
         outcome, wait_s = self._record_what_fits(row, outcome)
@@ -449,7 +449,7 @@ class RowQueue:
                 self._put(row, "skipped", outcome, "reason")
             case "review":
                 self._put(row, "needs_review", outcome, *_OF_WORK, *_OF_ERROR, "reason")
-            case "unstarted" | "held":
+            case "unstarted" | "held" | "throttled":
                 return self._give_back(row, outcome)
             case "failed" | "lost":
                 return self._settle_failure(row, outcome)
@@ -513,10 +513,10 @@ class RowQueue:
         return None
 
     def _give_back(self, row: JobRow, outcome: Outcome) -> float:
-        if outcome.kind == "held":
+        if outcome.kind != "unstarted":
             outcome = replace(outcome, reason=f"{outcome.error_code}: {outcome.error_message}")
         self._put(row, "pending", outcome, "reason", reset="given_back")
-        return 0.0
+        return delay_s(row, outcome, self._limits) if outcome.kind == "throttled" else 0.0
 
     def _journal(self) -> Journal:
         return self._service.store.journal(self._job_id)

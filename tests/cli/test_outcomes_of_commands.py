@@ -26,7 +26,7 @@ Capture = pytest.CaptureFixture[str]
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 ROW = JobRow("j:7", "j", 7, "", {}, NOW, NOW, attempts=1)
 TOO_LARGE = "4294967296" if IS_WINDOWS else "256"
-STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold"})
+STATUSES = Statuses(("75",), {"65": "skip", "70": "review", "69": "hold", "68": "throttled"})
 
 SAY = """
 import sys
@@ -345,6 +345,8 @@ WRONG = [
     ),
     ({"outcome": "hold", "after_s": 1790000000000}, "(366 days), and not 1790000000000"),
     ({"outcome": "retry", "after_s": True}, "after_s must be"),
+    ({"outcome": "retry", "counts": 0}, "counts must be true or false, and not 0"),
+    ({"outcome": "hold", "counts": False}, "hold has no member 'counts'"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]
 
@@ -466,20 +468,27 @@ with open("calls", "a+") as calls:
 if number == "1" and is_first:
     print("down", file=sys.stderr)
     sys.exit(69)
+elif number == "3" and is_first:
+    sys.exit(68)
+elif number == "4" and is_first:
+    print('{"outcome": "retry", "counts": false, "after_s": 0, "code": "Busy", "cost_cents": 3}')
 elif number == "2" and is_first:
     print('{"outcome": "hold", "after_s": 0.01, "code": "Busy", "cost_cents": 2}')
 else:
     print('{"outcome": "completed", "result": "done"}')
 """
-    assert run(["--stdout", "json", "--hold-on", "69"], [1, 2, 3], script) == 0
+    statuses = ("--hold-on", "69", "--throttled-on", "68")
+    assert run(["--stdout", "json", *statuses], [1, 2, 3, 4, 5], script) == 0
     # More attempts than --max-attempts allows to those that fail.
-    assert [(row.status, row.result) for row in rows()] == [("completed", "done")] * 3
-    assert sorted(Path("calls").read_text().split()) == ["1", "1", "2", "2", "3"]
+    assert [(row.status, row.result) for row in rows()] == [("completed", "done")] * 5
+    assert sorted(Path("calls").read_text().split()) == list("112233445")
     messages = capsys.readouterr().err
     assert "69: down" in messages
     assert "Busy" in messages
     with JobService("jobs") as service:
-        assert service.get_job_summary("j")["total_cost_cents"] == 2
+        assert service.get_job_summary("j")["total_cost_cents"] == 5
+        (attempt, _) = service.get_row_history("j:3").attempts
+    assert (attempt.outcome, attempt.reason) == ("given_back", "68: exit status 68")
 
 
 def test_a_run_does_what_its_commands_print(work: Path) -> None:

@@ -19,7 +19,7 @@ import journal.run.pacing.holds
 from journal import AttemptedRow, Fail, Hold, JobRow, JobRun, JobService, NeedsReview, Retry, Skip
 from journal.model import EarlyEnd
 from journal.run.held_job import HeldJob, Settings
-from journal.run.outcome import Outcome, failed, held, outcome_of_error
+from journal.run.outcome import Outcome, failed, held, outcome_of_error, throttled
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call, Results
@@ -178,6 +178,45 @@ def test_a_hold_with_a_step_in_doubt_needs_a_review_and_holds_all_the_same(path:
     assert "j: holding for 0 s" in said[0]
 
 
+def test_a_throttled_row_waits_while_the_others_go_on(path: Path) -> None:
+    def handler(row: AttemptedRow) -> None:
+        if row.row_number == 1:
+            raise Retry("Throttled", "429", after_s=3600, counts=False, cost_cents=1)
+        if row.row_number == 9:
+            job.stop()
+
+    with open_job(path, 9) as job:
+        report = job.run(handler)
+        first, *others = job.rows()
+        (attempt,) = job.service.get_row_history(first.id).attempts
+        assert (first.status, first.attempts - first.earlier_attempts) == ("pending", 0)
+        assert {str(row.status) for row in others} == {"completed"}
+        assert (report.started, report.completed, job.job.total_cost_cents) == (8, 8, 1)
+        assert (attempt.outcome, attempt.reason) == ("given_back", "Throttled: 429")
+
+
+@pytest.mark.parametrize("place", [in_threads, in_a_loop])
+def test_a_limit_of_the_account_holds_the_run_and_costs_no_attempt_and_one_call_a_hold(
+    path: Path, monkeypatch: pytest.MonkeyPatch, place: Any
+) -> None:
+    monkeypatch.setattr(journal.run.pacing.holds, "_LEAST_THROTTLED_S", 0.001)
+    said, refusals = list[str](), iter(range(50))
+
+    def far_side(row: AttemptedRow) -> None:
+        if row.data["n"] > 20 and next(refusals, None) is not None:
+            raise Retry("Throttled", "429", after_s=0, counts=False)
+
+    with open_job(path) as job:
+        options: dict[str, Any] = {"workers": WORKERS, "tell": said.append, "max_backoff_s": 0.01}
+        report = job.run(place(far_side), timeout_s=60, **options)  # so that no row is queued
+        assert {row.attempts - row.earlier_attempts for row in job.rows()} == {1}
+    assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
+    held = [line for line in said if "j: holding for 0" in line]
+    assert len(held) >= 50 - 10 - 2 * WORKERS
+    assert "calls in a row were throttled: Throttled: 429" in held[0]
+    assert sum("going on" in line for line in said) >= 1
+
+
 def hold_first(row: AttemptedRow) -> int:
     if row.attempts == 1 and row.row_number == 1:
         raise Hold("Throttled", "429", after_s=0)
@@ -218,7 +257,7 @@ DONE = Outcome(kind="completed")
 
 
 def new_holds(limits: Limits) -> Holds:
-    return Holds(limits, HeldJob(JobService("unused"), "j", Settings()))
+    return Holds(limits, HeldJob(JobService("unused"), "j", Settings()), WORKERS)
 
 
 def test_only_what_was_started_after_a_hold_ends_it() -> None:
@@ -238,6 +277,40 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     holds.start(1)
     assert "going on" in holds.hear(10, DONE, 144.0)
     assert holds.allowed(9, 144.0) == 9
+
+
+def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_hold() -> None:
+    holds = new_holds(Limits())
+    holds.start(40)
+    for ticket in (*range(1, 8), 3, 3, 3):  # a call of many rows counts once
+        assert holds.hear(ticket, throttled("Busy", "429", after_s=0.1), 100.0) == ""
+    assert holds.hear(20, raised(Retry("Slow", "no")), 100.0) == ""  # begun after them
+    for ticket in (8, 9, *range(21, 30)):
+        assert holds.hear(ticket, throttled("Busy", "429", after_s=0.1), 100.0) == ""
+        assert holds.hear(10, DONE, 100.0) == ""  # begun before them
+    assert holds.hear(31, Outcome(kind="unstarted"), 100.0) == ""
+    text = holds.hear(32, throttled("Busy", "429", after_s=0.1), 100.0)
+    assert "10 calls in a row were throttled: Busy: 429" in text
+    assert (holds.until_s, holds.allowed(9, 100.4), holds.allowed(9, 100.5)) == (100.5, 0, 1)
+    many = Holds(Limits(), HeldJob(JobService("unused"), "j", Settings()), 50)
+    said = [many.hear(ticket, throttled("Busy", "429"), 100.0) for ticket in range(1, 51)]
+    assert [bool(text) for text in said] == [False] * 49 + [True]
+
+
+def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it_says() -> None:
+    holds = new_holds(Limits(max_backoff_s=6.0))
+    for ticket in range(1, 10):
+        holds.hear(ticket, throttled("Busy", "429"), 100.0)
+    waits = []
+    for ticket, after_s in enumerate((0.7, 0.7, None, 0.7, 0.7, 7.0, 0.7), 10):
+        holds.start(10 if ticket == 10 else 1)
+        holds.hear(ticket, throttled("Busy", "429", after_s=after_s), 100.0)
+        waits.append(round(holds.until_s - 100, 2))
+    assert waits == [0.7, 1.4, 2.8, 5.6, 6.0, 7.0, 6.0]
+    holds.start(1)
+    assert "going on" in holds.hear(17, DONE, 100.0)
+    assert holds.hear(16, throttled("Busy", "429"), 100.0) == ""
+    assert holds.hear(18, held("Down", "503", after_s=0), 100.0)
 
 
 def test_holds_in_succession_that_state_no_time_wait_longer_each_up_to_a_second() -> None:
@@ -276,6 +349,7 @@ def raised(error: Exception) -> Outcome:
     [
         raised(ConnectionError("refused")),
         raised(Retry("Busy", "no")),
+        raised(Retry("Busy", "no", counts=False, after_s=9)),
         failed("TimeoutError", "it took longer than 1 s"),
         Outcome(kind="lost", error_code="Stopped", error_message="it was given up"),
     ],

@@ -198,6 +198,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "again. Repeatable. Default: all but 0.",
         ),
         _statuses_option(
+            "throttled",
+            "Statuses that mean: this call was throttled, and nothing has happened. The row is tried again "
+            "later, and the attempt doesn't count. Repeatable.",
+        ),
+        _statuses_option(
             "skip", "Statuses that mean: the row needs no work, so skip it. Repeatable."
         ),
         _statuses_option(
@@ -206,8 +211,8 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _statuses_option(
             "hold",
-            "Statuses that mean: the called service is down or throttles, and nothing has happened, "
-            "so the whole run waits. Repeatable.",
+            "Statuses that mean: the called service is down, and nothing has happened, so the whole run "
+            "waits. Repeatable.",
         ),
     ),
     "Pace": (
@@ -232,6 +237,10 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "--backoff DURATION backoff_s",
             "Wait this long before the second attempt, and twice as long before each further one, with "
             "jitter.",
+        ),
+        _option(
+            "--max-backoff DURATION max_backoff_s",
+            "The longest wait between attempts or holds, unless the command says how long to wait.",
         ),
     ),
     "When to stop": (

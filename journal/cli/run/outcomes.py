@@ -30,6 +30,7 @@ from journal.run.outcome import (
     outcome_of_value,
     seconds_of,
     text_of,
+    throttled,
     with_cost,
     with_fields,
 )
@@ -43,7 +44,13 @@ _QUOTED_CHARACTERS = 200  # characters of the output in a message
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
 _SIGNALS = frozenset(number.name for number in signal.Signals)
-_MEANINGS = ("retry", "skip", "review", "hold")  # what --retry-on and so on make of a status
+_MEANINGS = (
+    "retry",
+    "throttled",
+    "skip",
+    "review",
+    "hold",
+)  # what --retry-on and so on make of a status
 
 
 def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:
@@ -125,7 +132,7 @@ _WORDS = {
 }
 _MEMBERS = {
     "fail": ("code", "message", *_SPENT),
-    "retry": ("code", "message", "after_s", *_SPENT),
+    "retry": ("code", "message", "after_s", "counts", *_SPENT),
     "skip": ("reason", *_SPENT),
     "hold": ("code", "message", "after_s", *_SPENT),
 }
@@ -229,6 +236,8 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     given = members.pop("reason" if word == "skip" else "message", None)
     message = as_text(given) or ended.error_message or ended.reason or message
     after_s = members.pop("after_s", None) if word in _WITH_TIME else None
+    if word == "retry" and members.pop("counts", True) is False:
+        word = "throttled"
     outcome = _outcome(word, code, message, after_s)
     if word == "review":
         return with_fields(outcome, _fields_of(members))
@@ -246,6 +255,8 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
     wrong = [name for name in members if name not in allowed]
     if wrong:
         return f"{word} has no member {wrong[0]!r}; its members are {', '.join(allowed)}"
+    if word == "retry" and not isinstance(counts := members.get("counts", True), bool):
+        return f"counts must be true or false, and not {as_text(counts)}"
     after_s = members.get("after_s")
     if word not in _WITH_TIME or after_s is None:
         return ""
@@ -282,4 +293,6 @@ def _outcome(word: str, code: str, message: str, after_s: Any = None) -> Outcome
             return Outcome(kind="review", error_code=text_of(code), error_message=text_of(message))
         case "hold":
             return held(code, message, after_s=after_s)
+        case "throttled":
+            return throttled(code, message, after_s=after_s)
     return failed(code, message)

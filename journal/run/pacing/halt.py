@@ -128,7 +128,7 @@ class Brake:
         ``again``: the row will be attempted again. ``call``: the same object for all rows of one
         call of the handler.
         """
-        if not self.is_undecided or outcome.kind in ("unstarted", "held"):
+        if not self.is_undecided or outcome.is_given_back:
             return
         # If the handler has set the time of the next attempt, it has expected this failure.
         if not _is_failure(outcome) or (again and outcome.after_s is not None):

@@ -1,8 +1,12 @@
-"""Makes a run wait while the called service is down or throttles: see :class:`Hold`."""
+"""Makes a run wait while the called service is down or throttles: see :class:`Hold`.
+
+If only single calls are throttled, only their rows wait. But many throttled calls in a row mean
+that the whole account is: see :class:`Retry`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from time import monotonic
 
@@ -19,6 +23,8 @@ MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, bef
 # minimum doubles with each hold in succession, up to a second, so that the run doesn't make too
 # many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
+_LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
+_MIN_THROTTLED = 10  # so many throttled calls in a row begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
 
 
@@ -32,9 +38,13 @@ class Holds:
 
     Attempts that were in flight when the hold began belong to the same outage. If one of them
     raises Hold, the hold can become longer. Their answers don't end the hold.
+
+    Throttled calls are in a row if no call that began after the first of them had another outcome.
+    If there are as many as ``workers``, they begin a hold. If the probe is throttled, too, the next
+    hold is twice as long.
     """
 
-    def __init__(self, limits: Limits, job: HeldJob) -> None:
+    def __init__(self, limits: Limits, job: HeldJob, workers: int) -> None:
         self._limits = limits
         self._job = job
         self._said: list[str] = []  # messages that are logged, and not reported
@@ -50,17 +60,27 @@ class Holds:
         self._probe = 0  # the ticket of the probe in flight
         self._probe_s = 0.0  # when it began
         self._why = ""
+        self._max_throttled = max(workers, _MIN_THROTTLED)
+        self._throttled: set[int] = set()  # the tickets of throttled calls in a row
+        self._answered = 0  # the latest ticket that was not throttled, while there are such calls
 
-    def hear_all(self, results: Iterable[Result]) -> None:
+    def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
         """Take results into account. If a hold begins or ends, a log record says so.
 
-        Raises the errors of a commit.
+        ``others``: those of the results that are not plain successes. A success means nothing
+        unless the run holds, or calls were throttled.
+
+        Returns whether a hold has begun. Raises the errors of a commit.
         """
-        now_s = monotonic()
+        asks = any(result.outcome.kind in ("held", "throttled") for result in others)
+        if not (asks or self.count or self._throttled):
+            return False
+        before, now_s = self.count, monotonic()
         for result in results:
-            if text := self.hear(result.ticket, result.outcome, now_s):
+            if text := self.hear(result.call.ticket, result.outcome, now_s):
                 self._said.append(text)
                 self._job.service.log(self._job.id, text, "WARNING")
+        return self.count > before
 
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""
@@ -68,34 +88,57 @@ class Holds:
             self._job.warn(f"{self._job.id}: {self._said.pop(0)}")
 
     def hear(self, ticket: int, outcome: Outcome, now_s: float) -> str:
-        """Take an outcome into account. Returns a message if a hold begins or ends; else ""."""
-        is_held = outcome.kind == "held"
-        after_s = outcome.after_s if is_held else None
+        """Take an outcome into account. Returns a message if a hold begins or ends; else "".
+
+        ``ticket``: that of the first row of its call.
+        """
         if self.count and ticket <= self._before:
-            if after_s is not None:
-                self.until_s = max(self.until_s, now_s + after_s)
+            if outcome.kind in ("held", "throttled") and outcome.after_s is not None:
+                self.until_s = max(self.until_s, now_s + outcome.after_s)
             return ""
         is_probe = ticket == self._probe
         if is_probe:
             self._probe = 0
-        if outcome.kind == "unstarted" or not (self.count or is_held):
+        if outcome.kind == "unstarted":
+            return ""
+        if not (self.count or outcome.kind == "held" or self._are_throttled(ticket, outcome)):
             return ""
         if outcome.is_answer:
             held_s = timedelta(seconds=round(now_s - self._first_s))
-            self.count, self.until_s, self._held_s = 0, 0.0, 0.0
+            self.count, self.until_s, self._held_s, self._answered = 0, 0.0, 0.0, ticket
             return f"the far side has answered after {held_s} of holding: going on"
         if is_probe:
             self._held_s += self.until_s - self._since_s + now_s - self._probe_s
         self._first_s = self._first_s if self.count else now_s
         self.count += 1
-        if after_s is None:
-            wait_s = backoff_s(self.count, self._limits)
-        else:
-            least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
-            wait_s = after_s if self.count == 1 else max(after_s, least_s)
+        wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
         self._why = f"{outcome.error_code}: {outcome.error_message}"
+        if self._throttled:
+            self._why = f"{len(self._throttled)} calls in a row were throttled: {self._why}"
+            self._throttled = set()
         return f"holding for {self.text(now_s)}"
+
+    def _are_throttled(self, ticket: int, outcome: Outcome) -> bool:
+        """Count an outcome outside of a hold. Returns whether too many calls were throttled."""
+        if outcome.kind != "throttled":
+            self._answered = max(self._answered, ticket)
+            self._throttled = {later for later in self._throttled if later > ticket}
+        elif ticket > self._answered:
+            self._throttled.add(ticket)
+        return len(self._throttled) >= self._max_throttled
+
+    def _wait_s(self, outcome: Outcome) -> float:
+        """How long to hold after this outcome."""
+        after_s = outcome.after_s
+        if outcome.kind == "throttled":
+            last_s = self.until_s - self._since_s if self.count > 1 else 0.0
+            least_s = max(_LEAST_THROTTLED_S, min(2 * last_s, self._limits.max_backoff_s))
+            return max(least_s, backoff_s(1, self._limits) if after_s is None else after_s)
+        if outcome.kind != "held" or after_s is None:
+            return backoff_s(self.count, self._limits)
+        least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
+        return after_s if self.count == 1 else max(after_s, least_s)
 
     def pace(self) -> str:
         """Return text for people about the present hold. "" if there is no hold."""

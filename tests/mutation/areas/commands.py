@@ -87,8 +87,8 @@ PATCHES = [
     Patch(
         "a printed time of a review is not read as one",
         "cli/run/outcomes",
-        " if word in _WITH_TIME else None\n    outcome",
-        "\n    outcome",
+        " if word in _WITH_TIME else None\n    if word",
+        "\n    if word",
         "tests/cli/test_outcomes_of_commands.py::test_a_time_is_an_ordinary_member_of_a_printed_review",
     ),
     Patch(

@@ -23,15 +23,15 @@ PATCHES = [
     Patch(
         "a hold of an attempt in flight makes the hold longer",
         "run/pacing/holds",
-        "                self.until_s = max(self.until_s, now_s + after_s)\n",
+        "                self.until_s = max(self.until_s, now_s + outcome.after_s)\n",
         "                pass\n",
         "tests/run/test_holds.py::test_only_what_was_started_after_a_hold_ends_it",
     ),
     Patch(
         "a hold of an attempt in flight makes the hold no shorter",
         "run/pacing/holds",
-        "self.until_s = max(self.until_s, now_s + after_s)",
-        "self.until_s = now_s + after_s",
+        "self.until_s = max(self.until_s, now_s + outcome.after_s)",
+        "self.until_s = now_s + outcome.after_s",
         "tests/run/test_holds.py::test_only_what_was_started_after_a_hold_ends_it",
     ),
     Patch(
@@ -44,22 +44,22 @@ PATCHES = [
     Patch(
         "a hold that follows another has a least time",
         "run/pacing/holds",
-        "wait_s = after_s if self.count == 1 else max(after_s, least_s)",
-        "wait_s = after_s",
+        "return after_s if self.count == 1 else max(after_s, least_s)",
+        "return after_s",
         "tests/run/test_holds.py::test_holds_in_succession_that_state_no_time_wait_longer_each_up_to_a_second",
     ),
     Patch(
         "holds of another outage don't count",
         "run/pacing/holds",
-        "self.count, self.until_s, self._held_s = 0, 0.0, 0.0",
-        "self.count, self.until_s = 0, 0.0",
+        "self.count, self.until_s, self._held_s, self._answered = 0, 0.0, 0.0, ticket",
+        "self.count, self.until_s, self._answered = 0, 0.0, ticket",
         "tests/run/test_holds.py::test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew",
     ),
     Patch(
         "a probe that no worker began is no answer",
         "run/pacing/holds",
-        'if outcome.kind == "unstarted" or not (self.count or is_held):',
-        "if not (self.count or is_held):",
+        '        if outcome.kind == "unstarted":\n            return ""\n',
+        "",
         "tests/run/test_holds.py::test_only_what_was_started_after_a_hold_ends_it",
     ),
     Patch(
@@ -93,8 +93,8 @@ PATCHES = [
     Patch(
         "a hold decides nothing about the brake",
         "run/pacing/halt",
-        'outcome.kind in ("unstarted", "held")',
-        'outcome.kind == "unstarted"',
+        "if not self.is_undecided or outcome.is_given_back:",
+        "if not self.is_undecided:",
         "tests/run/test_brake.py::test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows",
     ),
     Patch(
