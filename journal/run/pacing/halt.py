@@ -99,8 +99,8 @@ class Brake:
     """Ends a run whose first rows fail alike: at least nine of ten with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
-    brake is undecided until one of these happens: 10 such attempts have failed with the same code,
-    more than 20 have failed, or any attempt has ended without failing. If a handler returns an
+    brake is undecided until one of these happens: the run has asked after 10 such attempts failed
+    alike, more than 20 have failed otherwise, or any attempt has ended without failing. If a handler returns an
     invalid result, its row needs a review. Here, such a row counts as failed.
 
     If a call with several rows fails, and its rows will be attempted again, they count as one
@@ -118,9 +118,12 @@ class Brake:
 
     @property
     def is_due(self) -> bool:
+        return self.is_undecided and self._is_alike
+
+    @property
+    def _is_alike(self) -> bool:
         alike = self._failures[self._code]
-        is_alike = alike >= _MAX_ALIKE and alike * 10 >= self._failures.total() * 9
-        return self.is_undecided and is_alike
+        return alike >= _MAX_ALIKE and alike * 10 >= self._failures.total() * 9
 
     def hear(self, row: JobRow, outcome: Outcome, call: object, *, again: bool) -> None:
         """Count the outcome of an attempt.
@@ -137,9 +140,10 @@ class Brake:
             code = outcome.error_code
             self._failures[code] += call is not self._call
             self._rows[code] += 1
-            self.is_undecided = self._failures.total() <= 2 * _MAX_ALIKE
             if self._failures[code] >= self._failures[self._code]:
                 self._code, self._message = code, outcome.error_message
+            # A run with many workers may hear of more failures before it asks.
+            self.is_undecided = self._is_alike or self._failures.total() <= 2 * _MAX_ALIKE
             if again:
                 self._call = call
             else:
