@@ -87,7 +87,7 @@ def lines(provider: FakeProvider, file_id: str | None) -> dict[str, Any]:
         return {}
     status, text, _ = call(provider, "GET", f"files/{file_id}/content")
     assert status == 200
-    return {each["custom_id"]: each for each in map(json.loads, text.splitlines())}
+    return {each["custom_id"]: each for each in map(json.loads, text.split("\n")[:-1])}
 
 
 def test_a_batch_goes_through_its_states_and_its_results_come_in_two_files(

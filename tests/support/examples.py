@@ -4,6 +4,9 @@ A block of `sh` or `python` is run without changes. If a `text` block follows di
 output of the run. Each line of the `text` block must be printed, in this order. In such a line,
 ``…`` stands for any characters. Other `text` blocks aren't checked.
 
+A block whose name begins with ``examples/`` is a file of that directory. It is only written, for
+the blocks that follow.
+
 Comments before a block state its name, for tests that check more (``<!-- ship.py -->``), and the
 library that the block needs (``<!-- needs duckdb -->``).
 """
@@ -79,22 +82,32 @@ def example(page: str, name: str) -> str:
     return block.text
 
 
+def write(block: Block, directory: Path) -> str:
+    """Write a script into ``directory``, and return its name there."""
+    name = Path(block.name).name if block.name.endswith(".py") else "example.py"
+    (directory / name).write_text(block.text, encoding="utf-8")
+    return name
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return this process's environment, with the package's commands on the PATH."""
+    whole = {**os.environ, "PATH": _PATH, "PYTHONWARNINGS": "default", **(more or {})}
+    whole.pop("JOURNAL_ROOT", None)
+    return whole
+
+
 def run(
     block: Block, directory: Path, more: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the block in ``directory``, with the package's commands on the PATH."""
-    environment = {**os.environ, "PATH": _PATH, "PYTHONWARNINGS": "default", **(more or {})}
-    environment.pop("JOURNAL_ROOT", None)
+    """Run the block in ``directory``, in :func:`environment`."""
     if block.language == "python":
-        script = directory / (block.name if block.name.endswith(".py") else "example.py")
-        script.write_text(block.text, encoding="utf-8")
-        command = [sys.executable, script.name]
+        command = [sys.executable, write(block, directory)]
     else:
         command = ["bash", "-c", block.text]
     return subprocess.run(
         command,
         cwd=directory,
-        env=environment,
+        env=environment(more),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -84,7 +84,7 @@ class FakeProvider:
     clock: Callable[[], float] = time.time
     # Prompt -> answer. By default a small JSON object. A prompt with "forbidden" is refused (400).
     answer: Callable[[str], str] = lambda prompt: json.dumps(
-        {"label": "negative" if sum(prompt.encode()) % 2 else "positive"}
+        {"label": "negative" if _digest(prompt) % 2 else "positive"}
     )
     # (prompt, how often it was answered before) -> whether this answer is cut off.
     is_malformed: Callable[[str, int], bool] = lambda _prompt, _before: False
@@ -210,6 +210,7 @@ class FakeProvider:
             "object": "chat.completion",
             "created": int(self.clock()),
             "model": body["model"],
+            "system_fingerprint": "fp\u2028",  # ends a line for str.splitlines, and not in JSON
             "choices": [
                 {
                     "index": 0,
@@ -429,8 +430,13 @@ class FakeProvider:
         if not lines:
             return None
         file_id = self._new_id("file-")
-        self.files[file_id] = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        texts = (json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        self.files[file_id] = "".join(texts).encode()
         return file_id
+
+
+def _digest(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
 def _tokens(text: str) -> int:
@@ -570,17 +576,20 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-if __name__ == "__main__":
-    # One call in five is throttled, one first answer in ten is cut off, a batch takes 20 s.
-    with FakeProvider(
-        batch_s=20,
-        latency_s=(0.1, 0.5),
+def for_trial(batch_s: float = 20, latency_s: tuple[float, float] = (0.1, 0.5)) -> FakeProvider:
+    """A provider for the examples: it throttles a call in five, cuts off a first answer in ten."""
+    return FakeProvider(
+        batch_s=batch_s,
+        latency_s=latency_s,
         refuse=lambda number: (429, "0.5") if number % 5 == 0 else None,
-        is_malformed=lambda prompt, before: sum(prompt.encode()) % (30 if before else 10) == 0,
-    ) as provider:
+        is_malformed=lambda prompt, before: _digest(prompt) % (30 if before else 10) == 0,
+    )
+
+
+if __name__ == "__main__":
+    with for_trial() as provider:
         for name, value in provider.environment.items():
-            print(f"export {name}={value}")
-        try:
+            print(f"export {name}={value}", flush=True)
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            print(provider.cents, "cents,", len(provider.calls), "calls,", len(provider.batches))
+        print(provider.cents, "cents,", len(provider.calls), "calls,", len(provider.batches))
