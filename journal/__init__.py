@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from journal.run.handler import AttemptedRow
     from journal.run.held_job import RunReport
     from journal.run.open_job import JobRun, open_job
-    from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip
+    from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip, Wait
     from journal.service import JobService
     from journal.tables.rows import Rows
 
@@ -167,6 +167,7 @@ __all__ = [
     "StorageError",
     "SystemFailureError",
     "UnreadableError",
+    "Wait",
     "open_job",
     "read_rows",
 ]

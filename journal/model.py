@@ -183,7 +183,7 @@ class EarlyEnd(msgspec.Struct, frozen=True):
       (of the job), "max_rows", "hold", "where" (no row left meets the condition),
       "limit_per" or "workers" (attempts that were given up still run), "not_started" (a program or
       a worker can't be started), "in_flight_elsewhere" (by another program), "lost" (the run lost
-      its job), "stopped" (on request).
+      its job), "stopped" (on request), "waiting" (rows wait, and the run doesn't wait for them).
     - ``message``: the reason in words, for people.
     """
 
@@ -267,6 +267,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     ``successful_rows`` (completed rows), ``failed_rows`` and each ``STATUS_count`` are numbers from
     this dict. ``done_rows`` is the number of completed and skipped rows, ``open_rows`` the number
     of pending and processing rows. ``processed_rows`` is the number of completed and failed rows.
+    ``waiting_count`` is the number of pending rows that wait for their time: see :class:`Wait`.
 
     Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
     and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sum of all
@@ -305,6 +306,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     total_rows: int = 0
     processed_rows: int = 0
     counts: dict[RowStatus, int] = {}
+    waiting_count: int = 0
     total_cost_cents: int | float = 0
     usage: dict[str, int | float] = {}
     error_code: str | None = None
@@ -443,6 +445,9 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
       change ``data`` and keep this checksum.
     - ``place``: in a shard with a key, the row's position in the input when it was first seen.
+    - ``due``: when a row that waits for somebody else is due. ``waiting_since``: when it began to wait
+      for the first time since its last retry or redo. Both are None if the row doesn't wait: see
+      :class:`Wait`.
     """
 
     id: str
@@ -469,6 +474,8 @@ class JobRow(msgspec.Struct, frozen=True):
     usage: dict[str, int | float] | None = None
     traceback: str | None = None
     place: int | None = None
+    due: datetime | None = None
+    waiting_since: datetime | None = None
 
     def __repr__(self) -> str:
         return f"<JobRow {row_text(self)}>"
@@ -493,6 +500,8 @@ ROW_COLUMNS = {
     "error_message": False,
     "unknown": True,
     "reason": True,
+    "due": True,
+    "waiting_since": True,
     "tracking_number": True,
     "label_path": True,
     "cost_cents": True,

@@ -21,7 +21,7 @@ PUBLIC = {
         PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
         ServiceClosedError Skip StepInDoubtError StepRepeatedError
-        StorageError open_job read_rows
+        StorageError Wait open_job read_rows
     """,
     "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
     "journal.repair": "repair_job",

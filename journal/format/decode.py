@@ -52,6 +52,8 @@ class _Times(msgspec.Struct):
     at: Any
     created_at: Any = None
     logged_at: Any = None
+    due: Any = None
+    since: Any = None
     origin: Any = None
 
 
@@ -127,7 +129,7 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
     # or without a seal. A decoded time of this length that ends with Z has six digits of a fraction.
     # No calls, and type() instead of isinstance(): this runs for every row that is read.
     if type(record) is RowStatusRecord:
-        has_one_time = record.origin is None
+        has_one_time = record.origin is None and record.due is None and record.since is None
     else:
         has_one_time = type(record) is RowRecord
     if line[-20] == _Z:
@@ -151,7 +153,7 @@ def _check_times(line: bytes, record: Record | None) -> None:
     texts = [stated.at]
     texts += [
         getattr(stated, name)
-        for name in ("created_at", "logged_at")
+        for name in ("created_at", "logged_at", "due", "since")
         if isinstance(getattr(record, name, None), datetime)
     ]
     if getattr(record, "origin", None) is not None:
@@ -193,7 +195,10 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
         for line, record in zip(lines, records, strict=True):
             # type() instead of isinstance(), and no calls, for speed
             if type(record) is RowRecord or (
-                type(record) is RowStatusRecord and record.origin is None
+                type(record) is RowStatusRecord
+                and record.origin is None
+                and record.due is None
+                and record.since is None
             ):
                 # as in decode_record()
                 if line[-35:-29] == _AT and line[-19] == _T and line[-3] == _Z:

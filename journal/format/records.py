@@ -41,8 +41,8 @@ UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-Decision = Literal["retry", "redo"]  # to do a row again
-Reset = Literal[Decision, "given_back"]  # given_back: the attempt doesn't count
+# given_back: the attempt doesn't count. wait: nor does this one, and the row isn't due before ``due``
+Reset = Literal["retry", "redo", "given_back", "wait"]
 # A number whose sums stay far from infinity.
 BoundedNumber = Integer | Annotated[float, msgspec.Meta(ge=-(2**63), lt=2**63)]
 # A cost: whole cents as an integer. A float has at most six decimals, and prints exactly.
@@ -201,6 +201,11 @@ class RowStatusRecord(
     reason: str | None = None
     version: str | None = None
     reset: Annotated[Reset | None, INDEXED] = None
+    due: Annotated[Moment | None, INDEXED] = None  # when a row that waits may be started
+    after_s: BoundedNumber | None = None  # how long it waits, from ``at``
+    # When the row began to wait for the first time since its last retry or redo. Later statuses that
+    # end an attempt repeat it.
+    since: Moment | None = None
     unknown: bool = False
     by: str | None = None  # who has set the status: see By
     person: str | None = None  # the name of the person, if ``by`` is "person"
@@ -213,9 +218,14 @@ class RowStatusRecord(
         return self.at if self.origin is None else self.origin.at
 
     @property
-    def decision(self) -> Decision | None:
+    def waits(self) -> bool:
+        """Whether the row is pending, and waits until it is due."""
+        return self.due is not None and self.status == "pending" and self.reset == "wait"
+
+    @property
+    def decision(self) -> Reset | None:
         """Whether somebody has decided to retry or redo the row."""
-        return None if self.reset == "given_back" else self.reset
+        return None if self.reset in ("given_back", "wait") else self.reset
 
 
 class By(msgspec.Struct, frozen=True, omit_defaults=True):

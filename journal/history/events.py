@@ -79,7 +79,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
       - About the job: "created", "run" (a run begins), "run_ended" (early), "job" (its status changed), "reopened",
         "paused" and "resumed" (by a person), "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
-        "skipped", "review", "put_back", "retried" (by a person), "redone" (by a person).
+        "skipped", "review", "put_back", "waiting" (for somebody else), "retried" (by a person),
+        "redone" (by a person).
       - About steps of rows: "step_started", "step_done", "step_failed".
       - About attempts without a status here: "spent" (a cost), "elsewhere" (a change of the row in
         another copy of the job).
@@ -294,12 +295,15 @@ def _row_event(record: RowStatusRecord) -> Event:
     parts = []
     # A status that gives an attempt back repeats the error of an earlier attempt.
     is_error = record.error_code is not None or record.error_message is not None
-    if is_error and record.reset != "given_back":
+    if is_error and not (record.reset and record.decision is None):
         if kind == "put_back" and record.error_code is not None:
             level = "WARNING"
         parts.append(": ".join(filter(None, (record.error_code, record.error_message))))
     if record.unknown:
         parts.append("whether it took effect is unknown")
+    if record.due is not None and record.waits:
+        kind, level = "waiting", "INFO" if record.since == record.happened_at else "DEBUG"
+        parts.append(f"due at {time_text(record.due)}")
     parts += [text for text in (record.reason, record.tracking_number, record.label_path) if text]
     parts += _spent_parts(record)
     if record.result is not None and record.result != "":

@@ -43,6 +43,7 @@ class RowAttempt(msgspec.Struct, kw_only=True):
       - "completed", "failed", "skipped" and "needs_review": the row's status after the attempt.
       - "repeated": the attempt failed, and the row became pending again.
       - "given_back": the attempt never began, or did nothing.
+      - "waited": the attempt has handed the row to somebody, or asked whether it is done.
       - "processing": the attempt has no outcome yet.
 
     - ``started_at``, ``ended_at``: aware datetimes in UTC.
@@ -128,6 +129,8 @@ class AttemptReader:
             )
         elif attempt is not None:
             attempt.outcome = "given_back" if outcome is None else outcome.status
+            if record.reset == "wait":
+                attempt.outcome = "waited"
             attempt.ended_at = record.happened_at
             if outcome is not None:
                 attempt.duration_s = outcome.took_s

@@ -26,12 +26,13 @@ OF_ROWS = {
     "earlier": "I",
     "given_back": "I",
     "step_heads": "I",
+    "due": "Q",
     "numbers": "Q",
 }
 # The columns with one entry for each ``row_step`` record, in the order of these records.
 OF_STEPS = {"step_offsets": "Q", "step_previous": "I"}
 # These columns are None until they are needed.
-OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", *OF_STEPS))
+OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", "due", *OF_STEPS))
 _cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "numbers"])
 
 
@@ -50,6 +51,9 @@ class Columns:
         # none of these attempts. A column that is None stands for 0 in all rows.
         self.earlier: array[int] | None = None
         self.given_back: array[int] | None = None
+        # For each row that has waited since its last retry or redo: when it was due the last time, in
+        # µs since 1970. None, and 0: it hasn't waited.
+        self.due: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
         # The steps of all rows, in three columns that are None until the first step.
         # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: its
@@ -88,6 +92,7 @@ class Columns:
             0 if earlier is None else earlier[position],
             0 if given_back is None else given_back[position],
             0 if steps is None else steps[position],
+            self.due_us(position),
         )
 
     def restore(self, position: int, cells: Iterable[int]) -> None:
@@ -128,12 +133,24 @@ class Columns:
         self.earlier[position] = self.attempts[position]
         if self.given_back is not None:
             self.given_back[position] = 0
+        if self.due is not None:
+            self.due[position] = 0
 
     def give_back_attempt(self, position: int) -> None:
         """Exclude the row's last attempt from the count for limits."""
         if self.given_back is None:
             self.given_back = self._zeros()
         self.given_back[position] += 1
+
+    def due_us(self, position: int) -> int:
+        """When the row was due the last time, in µs since 1970; 0 if it hasn't waited."""
+        return 0 if self.due is None else self.due[position]
+
+    def wait(self, position: int, due_us: int) -> None:
+        """Set when the row is due."""
+        if self.due is None:
+            self.due = array("Q", bytes(8 * len(self.statuses)))
+        self.due[position] = due_us
 
     def _zeros(self) -> array[int]:
         return array("I", bytes(4 * len(self.statuses)))
@@ -179,6 +196,9 @@ class StatusColumns(Columns):
         pass
 
     def give_back_attempt(self, position: int) -> None:
+        pass
+
+    def wait(self, position: int, due_us: int) -> None:
         pass
 
     def add_step(self, position: int, offset: int) -> None:

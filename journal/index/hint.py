@@ -83,7 +83,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     - ``crcs``: of the two parts.
     """
 
-    hint: Literal[13]  # increment it when replay makes a different index of the same journal
+    hint: Literal[14]  # increment it when replay makes a different index of the same journal
     byteorder: str  # of the columns
     offset: int  # the end of the last commit that the hint covers
     crc: int
@@ -390,7 +390,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=13,
+            hint=14,
             byteorder=sys.byteorder,
             offset=position.offset,
             crc=position.crc,

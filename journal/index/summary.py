@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import cast
 
-from journal.index.index import CODES, Index
+from journal.index.index import CODES, WAITING, Index
 from journal.index.state import Counts, JobState
 from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text
@@ -17,7 +17,11 @@ def job_of(index: Index) -> Job:
     assert state is not None, "refresh() refuses a journal without a job record"
     header = state.header
     counts = _shown_counts(index, state)
-    shown = {RowStatus.COMPLETED: counts.successful, RowStatus.FAILED: counts.failed}
+    shown = {
+        RowStatus.COMPLETED: counts.successful,
+        RowStatus.FAILED: counts.failed,
+        RowStatus.PENDING: index.pending_count,
+    }
     code, message = (state.error.code, state.error.message) if state.error else (None, None)
     return Job(
         id=header.job_id,
@@ -37,6 +41,7 @@ def job_of(index: Index) -> Job:
             status: shown.get(status, index.status_counts[CODES[status]])
             for status in SHOWN_STATUSES
         },
+        waiting_count=index.status_counts[WAITING],
         total_cost_cents=cents_of(index.cost_millionths),
         usage=dict(index.usage),
         error_code=code,

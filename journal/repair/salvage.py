@@ -42,7 +42,7 @@ from journal.format.records import (
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER, id_of_directory, split_shard_name
-from journal.index.index import FAILED, PENDING, PROCESSING, Index
+from journal.index.index import FAILED, PENDING, PROCESSING, WAITING, Index
 from journal.index.replay import apply
 from journal.model import JobStatus, RowStatus, Shard
 from journal.repair.damaged_lines import (
@@ -193,7 +193,7 @@ class Salvage:
         index = journal.index
         places = range(index.row_count) if rows is None else map(index.position_of, rows)
         for position in places:
-            open_codes = (PENDING, PROCESSING, FAILED)
+            open_codes = (PENDING, WAITING, PROCESSING, FAILED)
             if position is not None and index.columns.statuses[position] in open_codes:
                 put_in_doubt(journal, position, A_REPAIR, RowStatus.NEEDS_REVIEW, code, message)
                 moved += 1

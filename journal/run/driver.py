@@ -65,7 +65,8 @@ class Run:
         self._results = results
         self._limits = limits
         self._on_tick = on_tick
-        self._queue = RowQueue(job, limits)
+        self._queue = RowQueue(job, limits, workers.count)
+        self._settling = self._queue.settling
         self._rate = None
         if limits.rate is not None:
             self._rate = Rate.parse(limits.rate, limits.batch or 1)
@@ -237,7 +238,7 @@ class Run:
             for row in self._to_dispatch:
                 if not self._why_lost:
                     with suppress(JournalError):
-                        self._queue.settle_once(row, Outcome(kind="unstarted"))
+                        self._settling.settle_once(row, Outcome(kind="unstarted"))
             self._to_dispatch.clear()
             self._in_flight.end_due(self._stops.count)
             results = self._in_flight.results()
@@ -256,8 +257,8 @@ class Run:
         try:
             if self._why_lost or result.is_late:
                 self._settle(result, self._problems)
-            elif not self._queue.settle_once(result.row, result.outcome):
-                self._queue.add_cost(result.row, result.outcome)
+            elif not self._settling.settle_once(result.row, result.outcome):
+                self._settling.add_cost(result.row, result.outcome)
                 self._problems.append(_unrecorded(result, "its row has another outcome"))
         except JournalError as error:
             if isinstance(error, JobLockedError) and self._stops.count >= 2:
@@ -426,7 +427,7 @@ class Run:
         """Record completed attempts at once, if possible. Returns the results that are left."""
         if self._why_lost or len(results) < 2:
             return results
-        done, others = self._queue.complete(results)
+        done, others = self._settling.complete(results)
         if done:
             self._brake.is_undecided = False
             self._counts["completed"] += len(done)
@@ -446,7 +447,7 @@ class Run:
         try:
             outcome, again = self._queue.settle(result.row, result.outcome)
         except InvalidStateTransition as error:  # another process has settled it
-            self._queue.add_cost(result.row, result.outcome)
+            self._settling.add_cost(result.row, result.outcome)
             problems.append(_unrecorded(result, error))
             return
         self._brake.hear(result.row, outcome, result.call, again=again)
@@ -463,7 +464,7 @@ class Run:
         try:
             row = self._service.get_row(result.row.id)
             failed = self._error is not None
-            if not self._queue.settle_late(result.row, result.outcome, after_failure=failed):
+            if not self._settling.settle_late(result.row, result.outcome, after_failure=failed):
                 return
         except JournalError as error:  # somebody may have settled it
             problems.append(_unrecorded(result, error))

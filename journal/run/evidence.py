@@ -12,7 +12,8 @@ from journal.errors import InvalidValueError
 from journal.format.records import now
 from journal.format.values import as_json_value, read_back
 from journal.model import LOG_LEVELS, LogEntry, log_level
-from journal.run.outcome import repr_of_lost, text_of, traceback_of
+from journal.run.outcome import repr_of_lost, text_of
+from journal.run.workers.tracebacks import traceback_of
 from journal.text import encode_json
 
 MAX_LOG_BYTES = 256 << 10  # for one attempt, as JSON

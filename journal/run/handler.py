@@ -42,6 +42,7 @@ _OUTCOMES = {
     "fail": "return or raise journal.Fail(code, message)",
     "retry": "return or raise journal.Retry(code, message)",
     "hold": "return or raise journal.Hold(code, message)",
+    "wait": "return or raise journal.Wait(seconds)",
     "skip": "return or raise journal.Skip(reason)",
     "review": "return or raise journal.NeedsReview(code, message)",
 }

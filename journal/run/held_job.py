@@ -134,14 +134,12 @@ class HeldJob:
         settings: Settings,
         tell: Tell | None = None,
         post: Callable[[Callable[[], object]], object] = lambda call: call(),
-        *,
-        retry_failed: bool = False,
     ) -> None:
         self.service = service
         self.id = job_id
         self.settings = settings
         self.post = post
-        self.retry_failed = retry_failed
+        self.retry_failed = False  # whether the start retries failed rows
         self.changes: dict[str, Any] = {}  # what the start has done: members of a RunReport
         self._tell = tell
         self._seen: Job | None = None  # the job when it was last read

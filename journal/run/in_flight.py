@@ -18,7 +18,7 @@ from journal.model import JobRow
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.retries import outcome_of_ended
+from journal.run.pacing.retries import outcome_of_ended
 from journal.run.workers.handover import Call, Results, Workers
 from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import STOPPED

@@ -446,6 +446,9 @@ class JobRun(NamesAttributesElsewhere):
         halt: HaltOn = "first",
         max_cost_cents: Cost | None = None,
         max_rows: int | None = None,
+        max_wait_s: float | None = None,
+        max_waiting: int | None = None,
+        no_wait: bool = False,
         limit_per: Mapping[str, int] | None = None,
         where: Callable[[JobRow], object] | None = None,
         retry_failed: bool = False,
@@ -463,7 +466,8 @@ class JobRun(NamesAttributesElsewhere):
         - If the handler raises an exception, the row fails. The name of the exception's class is
           the error code, and its text is the message.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
-          set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits.
+          set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits. If
+          it is :class:`Wait`, the row waits for somebody else, and takes no worker.
         - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
@@ -527,6 +531,13 @@ class JobRun(NamesAttributesElsewhere):
           Failed and repeated attempts count. The run still waits for the rows in flight, which may
           cost more.
         - ``max_rows``: pause when this run has started this many rows and has made their attempts.
+          Rows that have waited don't count.
+        - ``max_wait_s``: seconds after which a row that waits (:class:`Wait`) fails with the error
+          code WaitedTooLong. They count from its first Wait since its last retry or redo.
+        - ``max_waiting``: start no row that hasn't waited while this many rows wait or are in
+          flight.
+        - ``no_wait``: pause instead of waiting when only rows that wait are left, or as many as
+          ``max_waiting`` allows. The next run continues with those that are due.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
           ``{"carrier": 2}``. It takes one column. Rows without the column, or with null, have no
           limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another attempt
@@ -569,15 +580,11 @@ class JobRun(NamesAttributesElsewhere):
         check_callbacks(tell=tell, on_progress=on_progress)
         caller = self._caller(executor)
         limits.watch(caller.stops)
-        held = HeldJob(
-            self.service, self.id, self._settings, tell, caller.post, retry_failed=retry_failed
-        )
+        held = HeldJob(self.service, self.id, self._settings, tell, caller.post)
+        held.retry_failed, in_shell = retry_failed, bool(self._settings.how_to.command)
         is_open = may_start(self.job, retry_failed=retry_failed)
         shown = Progress(
-            self.job,
-            progress if is_open else False,
-            pace=lambda: self.pace,
-            in_shell=bool(self._settings.how_to.command),
+            self.job, progress if is_open else False, pace=lambda: self.pace, in_shell=in_shell
         )
         run = None
         if is_open:

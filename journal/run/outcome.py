@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Never
 
 import msgspec
@@ -20,6 +18,7 @@ from journal.format.conversion import repr_text, str_or_empty
 from journal.format.records import now
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
+from journal.run.workers.tracebacks import traceback_of
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import encode_json
 
@@ -34,6 +33,7 @@ INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be r
 MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose command has printed two outcomes
+WAITED_TOO_LONG = "WaitedTooLong"  # error code of a row that has waited for ``max_wait_s``
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value leaves out
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
@@ -177,6 +177,37 @@ class Hold(_Later):
     message = "the handler asked the run to wait"
 
 
+class Wait(RowOutcome):
+    """The work was handed to somebody, such as a provider's batch endpoint, and isn't done yet.
+
+    - The row becomes pending, and is attempted again after ``after_s`` seconds, as for
+      :class:`Retry`. ``None``: the run's backoff, and as long as it has waited so far from then on,
+      up to ``max_backoff_s``. Until then it takes no worker and no slot of ``limit_per``.
+    - The attempt doesn't count for ``max_attempts``.
+    - Submit the work in a :meth:`step <AttemptedRow.step>`, so that the next attempt has its result
+      and asks what has become of it. If nobody knows whether a step of the row took effect, the row
+      needs a review.
+    - ``message``: recorded as the reason.
+
+    The constructor raises the same errors as the constructor of :class:`Retry`.
+    """
+
+    code = "Wait"
+    after_s: float | str | None = None
+
+    def __init__(
+        self,
+        after_s: float | str | None,
+        message: str = "",
+        *,
+        cost_cents: Cost | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(type(self).code, message, cost_cents=cost_cents, usage=usage)
+        seconds_of(after_s)
+        self.args, self.after_s = (after_s, message), after_s
+
+
 class Skip(RowOutcome):
     """The row needs no work. ``reason`` is recorded."""
 
@@ -236,16 +267,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. "held" means that the attempt had no effect, and that
       the whole run must wait: see :class:`Hold`. "throttled" means that it had no effect, and that
-      the row must wait: see :class:`Retry`. The other kinds are statuses of a row.
+      the row must wait: see :class:`Retry`. "waiting" means that the row waits for somebody else: see
+      :class:`Wait`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated. ``max_attempts``: the maximum number
       of attempts at a row that fails so; 0 means that of the run.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
+      None: the run's backoff decides.
     - ``elapsed_s``: how long the handler took; 0 for all rows of a call but the first.
     - ``logs``: messages of the row that aren't recorded yet.
     """
 
     kind: Literal[
-        "completed", "failed", "skipped", "review", "held", "throttled", "lost", "unstarted"
+        "completed",
+        "failed",
+        "skipped",
+        "review",
+        "held",
+        "throttled",
+        "waiting",
+        "lost",
+        "unstarted",
     ]
     result: Any = None
     tracking_number: str | None = None
@@ -277,7 +318,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         if self.kind in ("failed", "review"):
             is_final = not self.retryable and self.traceback is None
             return is_final and self.error_code != TIMED_OUT
-        return self.kind in ("completed", "skipped")
+        return self.kind in ("completed", "skipped", "waiting")
 
 
 _COMPLETED = Outcome(kind="completed")
@@ -441,6 +482,8 @@ def _outcome_of(error: RowOutcome) -> Outcome:
             return failed(code, message, retryable=True, after_s=error.after_s)
         case Hold():
             return held(code, message, after_s=error.after_s)
+        case Wait():
+            return waiting(message, error.after_s)
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
@@ -554,8 +597,14 @@ def throttled(code: str, message: str, *, after_s: Any = None) -> Outcome:
     return _later("throttled", code, message, after_s)
 
 
+def waiting(message: str, after_s: Any = None) -> Outcome:
+    """Make the outcome of an attempt whose row waits for somebody else: see :class:`Wait`."""
+    reason = _text(message) or None
+    return msgspec.structs.replace(_later("waiting", "", "", after_s), reason=reason)
+
+
 def _later(
-    kind: Literal["failed", "held", "throttled"], code: str, message: str, after_s: Any
+    kind: Literal["failed", "held", "throttled", "waiting"], code: str, message: str, after_s: Any
 ) -> Outcome:
     """The outcome. If ``after_s`` is text that can't be read, the row's log gets a warning."""
     logs: tuple[LogEntry, ...] = ()
@@ -595,55 +644,3 @@ def _text(text: str) -> str:
     """The text without characters that UTF-8 can't encode, cut to MESSAGE_CHARACTERS."""
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= MESSAGE_CHARACTERS else text[:MESSAGE_CHARACTERS] + "..."
-
-
-# --- tracebacks
-
-TRACEBACK_BYTES = 16 << 10
-_MAX_FRAMES = 64  # of each exception in a chain; more frames would not fit into TRACEBACK_BYTES
-# The maximum length of a frame or a message. A long message must leave room for frames.
-_MAX_PART_CHARACTERS = 2048
-
-_PACKAGE = str(Path(__file__).parents[1]) + os.sep
-
-
-def traceback_of(error: BaseException) -> str | None:
-    """The traceback of an exception and its causes as text, cut to the last 16 KiB.
-
-    The text begins at the first frame outside this package. If there is no such frame, the result
-    is None.
-    """
-    begin = error.__traceback__
-    while begin is not None and begin.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        begin = begin.tb_next
-    if begin is None:
-        return None
-    try:
-        return _end_of("".join(map(_cut, _parts(error, begin))))
-    except BaseException:  # noqa: BLE001  (an exception's own code may raise anything)
-        return None
-
-
-def _parts(error: BaseException, begin: TracebackType) -> list[str]:
-    import traceback  # noqa: PLC0415  (only rows that fail need it)
-
-    try:
-        whole = traceback.TracebackException(
-            type(error), error, begin, limit=-_MAX_FRAMES, compact=True
-        )
-        return list(whole.format())
-    except Exception:  # noqa: BLE001  (then at least the frames)
-        return [*traceback.format_tb(begin, -_MAX_FRAMES), type(error).__name__]
-
-
-def _cut(part: str) -> str:
-    if len(part) <= _MAX_PART_CHARACTERS:
-        return part
-    return part[:_MAX_PART_CHARACTERS] + "...\n"
-
-
-def _end_of(text: str) -> str:
-    data = text.encode(errors="backslashreplace").rstrip()
-    if len(data) > TRACEBACK_BYTES:
-        _, _, data = data[-TRACEBACK_BYTES:].partition(b"\n")  # from the beginning of a line
-    return data.decode()

@@ -18,7 +18,6 @@ from journal.format.records import LOST_CHECKSUM
 from journal.fs import shell
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
-from journal.index.index import PENDING
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
@@ -193,7 +192,7 @@ def take_up(
     if status.is_ended:
         reopen(journal, None)
     retried = _retry_failed(service, journal.job_id, where) if retry_failed else 0
-    if status.is_ended and not journal.index.status_counts[PENDING]:
+    if status.is_ended and not journal.index.pending_count:
         raise NothingToDo
     return retried
 

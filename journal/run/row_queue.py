@@ -1,52 +1,47 @@
-"""Queues a job's open rows in the order in which a run takes them, and records outcomes.
+"""Queues a job's open rows in the order in which a run takes them.
 
 Rows are looked up when they are needed, and are not kept in memory. For a row that waits for
-another attempt, only its number and a time are kept. All records become part of the batch that the
-caller has open.
+another attempt or for somebody else, only its number and a time are kept. All records become part of
+the batch that the caller has open.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
-import operator
+import math
 import sys
+from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
 
-from msgspec.structs import replace
-
-from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
-from journal.format.arguments import MAX_USAGE_NAMES, check_label_path, check_text
+from journal.errors import InvalidStateTransition
 from journal.format.records import (
     A_POLICY,
     A_RUN,
-    UNSET_TIME,
-    By,
-    RowSpentRecord,
-    RowStatusRecord,
-    RowStatusText,
 )
-from journal.fs import system
 from journal.ids import row_id_of
+from journal.index.index import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import Result
-from journal.run.outcome import CHECKS, Outcome, in_doubt, without_refused
+from journal.run.outcome import (
+    Outcome,
+)
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, PerKey
-from journal.run.retries import delay_s, fate_of
+from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, PerKey
+from journal.run.pacing.waits import Waits
+from journal.run.settling import OF_ERROR, Settling
 from journal.store import bulk
 from journal.store.batch import Batch
-from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STOPPED, in_doubt_text
+from journal.store.interrupted_rows import INTERRUPTED, STOPPED
 from journal.store.journal import Journal
 from journal.store.rows import FoundRow, find_rows
-from journal.store.steps import NAME_REUSED
-from journal.store.transitions import change_row, put_logs, put_record, status_of_attempt
+from journal.store.transitions import (
+    status_of_attempt,
+)
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.
@@ -61,25 +56,14 @@ _LOOK_AGAIN_EACH_S = 1e-5
 _MAX_LOOKS = 2000
 _MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
 
-# The status of a row after an outcome of such a kind. After another kind, the row isn't done.
-_STATUSES = {
-    "completed": RowStatus.COMPLETED,
-    "skipped": RowStatus.SKIPPED,
-    "review": RowStatus.NEEDS_REVIEW,
-}
-_KINDS_WITH_CODE = ("review", "failed", "lost")
-# Fields of an outcome that a row gets with its status.
-_OF_WORK = ("tracking_number", "label_path", "result")
-_OF_ERROR = ("error_code", "error_message", "traceback")
-
 
 class RowQueue:
     """The pending rows of one job, for one run. Not thread-safe."""
 
-    def __init__(self, job: HeldJob, limits: Limits) -> None:
+    def __init__(self, job: HeldJob, limits: Limits, workers: int = 1) -> None:
         self._service = job.service
         self._job_id = job.id
-        self._on_interrupted = job.settings.on_interrupted
+        self.settling = Settling(job, limits)
         self._limits = limits
         self._max_attempts = limits.most_attempts
         self._per_key = PerKey(limits.limit_per)
@@ -100,6 +84,11 @@ class RowQueue:
         # has started before and will start again.
         self._places: int = limits.max_rows or sys.maxsize
         self._again: set[int] = set()  # the numbers of the latter
+        self._waits = Waits()
+        # The numbers of the rows in flight that have waited, and how many there may be while rows
+        # are left that haven't.
+        self._polled: set[int] = set()
+        self._most_polled = max(1, workers // 2) * (limits.batch or 1)
 
     @property
     def next_due_s(self) -> float | None:
@@ -109,12 +98,15 @@ class RowQueue:
         """
         if not self._looks:
             return 0.0
-        return self._due[0][0] if self._due else None
+        due_s = self._waits.next_due_s
+        if self._due:
+            due_s = min(due_s, self._due[0][0])
+        return None if due_s == math.inf else due_s
 
     @property
     def places(self) -> int:
-        """How many rows ``max_rows`` allows to start."""
-        return self._places + len(self._again)
+        """How many rows ``max_rows`` allows to start. It doesn't limit rows that have waited."""
+        return self._places + len(self._again) + len(self._waits)
 
     @property
     def is_past_fresh(self) -> bool:
@@ -140,13 +132,18 @@ class RowQueue:
         """
         if not job.pending_count:
             return True
-        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:
+        return not (self._waits and job.waiting_count) and self._has_only_waits(job)
+
+    def _has_only_waits(self, job: Job) -> bool:
+        """Return whether all pending rows for this run wait for somebody else."""
+        others = job.pending_count - job.waiting_count
+        if not self._at_end or self._per_key.count or others > self._chosen.left:
             return False
         return not any(map(self._is_pending, self._waiting))
 
     def most(self, job: Job) -> int:
         """The maximum number of rows that may start, according to the search so far."""
-        return job.pending_count - self._chosen.left
+        return job.pending_count - self._chosen.left - self._waits.later(monotonic())
 
     def _is_pending(self, number: int) -> bool:
         row = self._service.get_row(row_id_of(self._job_id, number))
@@ -161,10 +158,12 @@ class RowQueue:
         """
         if not count:
             return []
+        if job.waiting_count > len(self._waits) + self._waits.left + self._per_key.count:
+            self._find_waits()
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
         self._looks = _MAX_LOOKS
-        candidates = self._candidates(fresh_first=fresh_first)
+        candidates = self._candidates(self._room(job), fresh_first=fresh_first)
         started: list[JobRow] = []
         # A batch, because the search for candidates reads the same job.
         with (
@@ -176,22 +175,64 @@ class RowQueue:
         if started:
             self._blocked_s = None
             numbers = {row.row_number for row in started}
-            self._places -= len(numbers - self._again)
+            polled = self._that_waited(numbers)
+            self._polled |= polled
+            self._places -= len(numbers - self._again - polled)
             self._again -= numbers
         return started
 
-    def _candidates(self, *, fresh_first: bool) -> Iterator[int]:
-        """Yield the numbers of rows that may start: rows that ``limit_per`` allows."""
-        places, per_key = self._places, self._per_key
-        while self._looks and (number := self._next(fresh_first=fresh_first, places=places)):
-            parked = per_key.count
+    def _room(self, job: Job) -> int:
+        """How many rows that haven't waited ``max_waiting`` allows to start."""
+        most = self._limits.max_waiting
+        return sys.maxsize if most is None else most - job.waiting_count - job.processing_count
+
+    def _find_waits(self) -> None:
+        """Find the rows that wait, and when they are due. Only the clock's later steps count."""
+        with self._service.store.reading(self._job_id) as journal:
+            columns = journal.index.columns
+            positions = array("Q", journal.index.positions(WAITING))
+            begin_s = monotonic() - journal.now().timestamp()
+        left = self._chosen.left  # of the rows that don't wait
+        self._waits.set(
+            (begin_s + columns.due_us(position) / 1e6, columns.number(position))
+            for position in positions
+            if self._chosen.has(FoundRow(position, columns.number(position), 0, False), again=True)
+        )
+        self._chosen.left = left
+        self._waits.left = len(positions) - len(self._waits)
+
+    def _that_waited(self, numbers: Iterable[int]) -> set[int]:
+        """Return which of these rows have waited since their last retry or redo."""
+        index = self._journal().index
+        if index.columns.due is None:
+            return set()
+        return {n for n in numbers if index.columns.due_us(index.position_of(n) or 0)}
+
+    def _candidates(self, room: int, *, fresh_first: bool) -> Iterator[int]:
+        """Yield the numbers of rows that may start: rows that ``limit_per`` allows.
+
+        ``room``: how many of them may be rows that haven't waited.
+        """
+        places, per_key, polls = self._places, self._per_key, self._most_polled - len(self._polled)
+        while self._looks and (
+            number := self._next(
+                fresh_first=fresh_first, places=places, may_go_out=room > 0, may_poll=polls > 0
+            )
+        ):
+            parked, rank = per_key.count, per_key.rank
             yield number
             is_parked = per_key.count > parked
             self._looks = max(0, self._looks - is_parked)
-            places -= not is_parked and number not in self._again
+            if not is_parked:
+                polls -= rank == WAITED
+                room -= rank > WAITED
+                places -= rank > RETRIED
 
     def end(self, rows: Iterable[JobRow]) -> None:
         """Allow other rows to start in place of attempts that have ended: see ``limit_per``."""
+        if self._polled:
+            rows = list(rows)
+            self._polled.difference_update(row.row_number for row in rows)
         self._per_key.end(rows)
 
     def reason_to_stop(self, job: Job) -> EarlyEnd | None:
@@ -202,11 +243,14 @@ class RowQueue:
         these attempts some more time: as much as one attempt may take. After this time, the method
         returns the reason.
         """
+        if self._limits.no_wait and (end := self._only_waits(job)):
+            return end
         will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
+        will_start = will_start or bool(self._waits and job.waiting_count)
         if self._places <= 0 and job.pending_count and not will_start:
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
             return EarlyEnd("max_rows", f"{rows}, as many as were asked for")
-        if self._waiting or not self._at_end or not self._per_key.is_blocked:
+        if self._waiting or self._waits or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
             return None
         if self._blocked_s is None:
@@ -218,18 +262,42 @@ class RowQueue:
         text = f"{left} for attempts that were given up and still run, because of {name}"
         return EarlyEnd("limit_per", text)
 
-    def _next(self, *, fresh_first: bool, places: int) -> int:
+    def _only_waits(self, job: Job) -> EarlyEnd | None:
+        """The reason why a run that doesn't wait ends now: nothing else is left to do."""
+        next_s = self._waits.next_due_s - monotonic()
+        if next_s <= 0 or not (self._room(job) <= 0 or self._has_only_waits(job)):
+            return None
+        count = min(len(self._waits), job.waiting_count)
+        if not count:
+            return None
+        at = datetime.now().astimezone() + timedelta(seconds=next_s)
+        rows = counted(count, "row|rows waits|wait")
+        return EarlyEnd("waiting", f"{rows} for somebody else; the next is due at {at:%F %T}")
+
+    def _next(
+        self, *, fresh_first: bool, places: int, may_go_out: bool = True, may_poll: bool = False
+    ) -> int:
         """Return the number of the next row that may start; 0 if there is none.
 
-        Without ``places``, only rows that this run has started before may start.
+        Without ``places``, only rows that this run has started before, or that have waited, may
+        start. Without ``may_go_out``, only the latter may. ``may_poll``: these come first.
         """
         due = self._next_due if self._due else int
+        poll = self._next_poll if self._waits else int
+        if not may_go_out:
+            return poll() or self._per_key.next(WAITED)
         if places <= 0:
-            return due() or self._per_key.next(RETRIED)
+            return due() or poll() or self._per_key.next(RETRIED)
         parked = self._per_key.next if self._per_key.count else int
         if fresh_first:  # parked rows that can't start must not block rows that are due
-            return parked() or self._next_found(fresh_only=True) or due() or self._next_found()
-        return due() or parked() or self._next_found()
+            first = parked() or self._next_found(fresh_only=True) or due()
+        else:
+            first = (may_poll and poll()) or due() or parked()
+        return first or self._next_found() or poll()
+
+    def _next_poll(self) -> int:
+        number = self._waits.pop(monotonic())
+        return number and self._per_key.offer(number, WAITED)
 
     def _next_due(self) -> int:
         while self._due and self._due[0][0] <= monotonic():
@@ -313,232 +381,26 @@ class RowQueue:
                 error_message=row.error_message or "",
                 traceback=row.traceback,
             )
-            self._put(row, "failed", last, *_OF_ERROR)
+            self.settling.put(row, "failed", last, *OF_ERROR)
         return True
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, bool]:
-        """Record the outcome of an attempt.
+        """Record the outcome of an attempt: see :meth:`Settling.settle`.
 
-        Returns the recorded outcome, and whether the row will be attempted again.
-
-        If the outcome can't be recorded, for example because it is too long, the row needs a
-        review. The row also needs a review if the attempt has ended with a step in doubt. A row
-        that will be attempted again waits in the queue until it is due. If the outcome is
-        "unstarted" or "held", the row is due at once. Otherwise it is due after the ``after_s`` of
-        the outcome, or, without ``after_s``, after its backoff. Raises InvalidStateTransition if
-        another process has settled the row.
+        Returns the recorded outcome, and whether the row will be attempted again. Such a row waits
+        in the queue until it is due.
         """
-        outcome = self._with_doubt(row, outcome)
-        outcome, wait_s = self._record_what_fits(row, outcome)
+        outcome, wait_s = self.settling.settle(row, outcome)
         if wait_s is None:
             return outcome, False
         due_s = monotonic() + wait_s
+        if outcome.kind == "waiting":
+            self._waits.add(due_s, row.row_number)
+            return outcome, True
         self._waiting[row.row_number] = due_s
         heapq.heappush(self._due, (due_s, row.row_number))
         self._again.add(row.row_number)
         return outcome, True
 
-    def _record_what_fits(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
-        for _ in range(2):  # the journal may first refuse the usage, and then the length
-            try:
-                return outcome, self.record(row, outcome)
-            except InvalidValueError as error:
-                outcome = without_refused(outcome, error)
-        return outcome, self.record(row, outcome)
-
-    def complete(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-        """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
-
-        A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
-        isn't "completed". So does a late result, after the outcome with which it was given up.
-        """
-        plain: list[Result] = []
-        others: list[Result] = []
-        for result in results:
-            outcome = result.outcome
-            is_plain = (
-                outcome.kind == "completed"
-                and not (outcome.logs or result.is_late)
-                and outcome.label_path is None
-            )
-            (plain if is_plain else others).append(result)
-        records = [_completed(result.row.row_number, result.outcome) for result in plain]
-        is_done = self._journal().change(bulk.complete_rows, records)
-        if all(is_done):
-            return plain, others
-        others += itertools.compress(plain, map(operator.not_, is_done))
-        return list(itertools.compress(plain, is_done)), others
-
-    def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """Call :meth:`settle`, unless a commit that has failed has settled the attempt after all.
-
-        Returns True if the row now has ``outcome``, or if it was attempted again since. Returns
-        False if the row no longer exists, or if it has another outcome.
-        """
-        with self._service.batch(self._job_id):
-            now = self._service.get_row(row.id)
-            if now is None:
-                return False
-            if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:
-                self.settle(row, outcome)
-                return True
-        return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
-
-    def settle_late(self, row: JobRow, outcome: Outcome, *, after_failure: bool) -> bool:
-        """Record the outcome of an attempt that was given up.
-
-        ``after_failure``: whether a commit has failed, which may have recorded the outcome after all.
-
-        Returns whether the outcome settles the row. Only a success settles the row. For any other
-        outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is
-        in doubt, the cost is recorded, and StepInDoubtError is raised. Raises
-        InvalidStateTransition if another process has settled the row.
-        """
-        step = self._service.get_step_in_doubt(row.id)
-        is_success = outcome.kind in ("completed", "skipped")
-        if is_success and step is None:
-            try:
-                # If recording fails, the row isn't put in review, since another attempt may be in
-                # flight.
-                self.record(row, outcome)
-            except InvalidStateTransition:
-                known = self._service.get_row(row.id) if after_failure else None
-                if known is None or known.cost_cents != outcome.cost_cents:
-                    self.add_cost(row, outcome)
-                raise
-            return True
-        self.add_cost(row, outcome)
-        if is_success and step is not None:
-            raise StepInDoubtError(row.id, step.name, step.attempt)
-        return False
-
-    def add_cost(self, row: JobRow, outcome: Outcome) -> None:
-        """Record the cost of an attempt whose row has already got another outcome."""
-        cost_cents, usage = outcome.cost_cents, outcome.usage
-        job = self._service.get_job(self._job_id)
-        if usage and job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
-            usage = None
-        if cost_cents is None and usage is None:
-            return
-        record = RowSpentRecord(
-            row=row.row_number,
-            id=system.nonce(),
-            attempt=row.attempts,
-            cost_cents=CHECKS["cost_cents"](cost_cents),
-            usage=CHECKS["usage"](usage),
-            at=UNSET_TIME,
-        )
-        self._journal().change(put_record, record)
-
-    def record(self, row: JobRow, outcome: Outcome) -> float | None:
-        """Record an outcome. Returns the seconds until the next attempt; None if there is none.
-
-        Raises InvalidStateTransition, and InvalidValueError if the outcome can't be recorded.
-        """
-        if outcome.logs:
-            with self._service.batch(self._job_id):
-                self._journal().change(put_logs, row.row_number, outcome.logs)
-                return self._record(row, outcome)
-        return self._record(row, outcome)
-
-    def _record(self, row: JobRow, outcome: Outcome) -> float | None:
-        match outcome.kind:
-            case "completed":
-                self._put(row, "completed", outcome, *_OF_WORK)
-            case "skipped":
-                self._put(row, "skipped", outcome, "reason")
-            case "review":
-                self._put(row, "needs_review", outcome, *_OF_WORK, *_OF_ERROR, "reason")
-            case "unstarted" | "held" | "throttled":
-                return self._give_back(row, outcome)
-            case "failed" | "lost":
-                return self._settle_failure(row, outcome)
-        return None
-
-    def _put(
-        self,
-        row: JobRow,
-        status: RowStatusText,
-        outcome: Outcome,
-        *names: str,
-        by: By = A_RUN,
-        **members: Any,
-    ) -> None:
-        """Give a row a status, with the cost of an outcome and its fields ``names``."""
-        record = RowStatusRecord(row=row.row_number, status=status, at=UNSET_TIME, **members)
-        for name in ("cost_cents", "usage", *names):
-            value = getattr(outcome, name)
-            if value is not None:
-                checked = CHECKS[name](value) if name in CHECKS else check_text(value, name)
-                setattr(record, name, checked)
-        if record.label_path is not None:
-            directory = self._service.store.directory(self._job_id)
-            record.label_path = check_label_path(record.label_path, directory)
-        self._journal().change(change_row, by.sign(record))
-
-    def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """The outcome, or a review in its place if a step of the row is in doubt.
-
-        If nobody knows whether a step took effect, the row isn't done, and must not be attempted
-        again, whatever its handler returns. For lost attempts, ``on_interrupted`` decides.
-        """
-        if outcome.kind in ("unstarted", "lost"):
-            return outcome
-        step = self._service.get_step_in_doubt(row.id)
-        if step is None:
-            return outcome
-        code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
-        return in_doubt(outcome, code, in_doubt_text(row.id, step))
-
-    def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
-        code, message = outcome.error_code, outcome.error_message
-        by, step = A_RUN, None
-        if outcome.kind == "lost":
-            by, step = A_POLICY, self._service.get_step_in_doubt(row.id)
-        if step is not None:
-            message += f"; {in_doubt_text(row.id, step)}"
-            if self._on_interrupted == "resume" and step.state == "started":
-                code, message = STEP_IN_DOUBT, f"{code}: {message}"
-        fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
-        if outcome.kind == "lost" and fate == "fail" != self._on_interrupted:
-            message += f"; given up after {row.attempts} attempts"
-        ended = replace(outcome, error_code=code, error_message=message)
-        if fate == "review":
-            self._put(row, "needs_review", ended, *_OF_ERROR, by=by)
-        elif fate == "retry":
-            self._put(row, "pending", ended, *_OF_ERROR, by=by)
-            return delay_s(row, outcome, self._limits)
-        else:
-            self._put(row, "failed", ended, *_OF_ERROR, by=by, unknown=outcome.kind == "lost")
-        return None
-
-    def _give_back(self, row: JobRow, outcome: Outcome) -> float:
-        if outcome.kind != "unstarted":
-            outcome = replace(outcome, reason=f"{outcome.error_code}: {outcome.error_message}")
-        self._put(row, "pending", outcome, "reason", reset="given_back")
-        return delay_s(row, outcome, self._limits) if outcome.kind == "throttled" else 0.0
-
     def _journal(self) -> Journal:
         return self._service.store.journal(self._job_id)
-
-
-def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
-    """The record of a completed row. The values of ``outcome`` were checked before."""
-    return RowStatusRecord(
-        row=number,
-        status="completed",
-        tracking_number=outcome.tracking_number,
-        cost_cents=outcome.cost_cents,
-        usage=outcome.usage,
-        result=outcome.result,
-        by=A_RUN.by,
-        at=UNSET_TIME,
-    )
-
-
-def _shows(row: JobRow, outcome: Outcome) -> bool:
-    """Return whether the row has the status and the error that this outcome leads to."""
-    status = _STATUSES.get(outcome.kind)
-    if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
-        return False
-    return not row.status.is_done if status is None else row.status is status

@@ -12,7 +12,7 @@ from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
-from journal.index.index import PROCESSING
+from journal.index.index import PROCESSING, WAITING
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
 from journal.store.journal import Journal
@@ -28,6 +28,7 @@ from journal.store.transitions import (
     state_of,
     status_of_attempt,
     version_of_attempt,
+    waits_since,
 )
 
 # Error codes of rows:
@@ -170,13 +171,17 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def settle_gone(journal: Journal, number: int) -> None:
     """Skip a row that isn't done and isn't in the input of its job any more.
 
-    If the row is in flight, or has a step that is done or may have taken effect, it goes to review.
+    If the row is in flight, waits for somebody else, or has a step that is done or may have taken
+    effect, it goes to review.
     """
     position = position_of(journal, number)
-    in_flight = journal.index.columns.statuses[position] == PROCESSING
-    if in_flight or any(step.state != "failed" for step in get_steps(journal, number)):
-        message = f"{_GONE}, and {'was in flight' if in_flight else 'has steps'}"
-        message += _MAY_HAVE_TAKEN_EFFECT
+    how = {PROCESSING: "was in flight", WAITING: "waits for somebody else"}.get(
+        journal.index.columns.statuses[position], ""
+    )
+    if not how and any(step.state != "failed" for step in get_steps(journal, number)):
+        how = "has steps"
+    if how:
+        message = f"{_GONE}, and {how}{_MAY_HAVE_TAKEN_EFFECT}"
         put_in_doubt(journal, position, A_RUN, RowStatus.NEEDS_REVIEW, GONE, message)
     else:
         record = RowStatusRecord(row=number, status="skipped", reason=_GONE, at=UNSET_TIME)
@@ -206,6 +211,7 @@ def put_in_doubt(
         error_message=error_message,
         version=version_of_attempt(journal, position) if in_flight else None,
         unknown=target is RowStatus.FAILED,
+        since=waits_since(journal, position) if in_flight and target is RowStatus.PENDING else None,
         at=journal.now(),
     )
     put_row_status(journal, position, by.sign(record))

@@ -8,6 +8,8 @@ from datetime import UTC
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, overload
 
+from msgspec import structs
+
 from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
 from journal.format.decode import (
     UndecodableError,
@@ -64,7 +66,7 @@ def row_from_records(
     status = _STATUS_OF[latest.status]
     updated_at, origin = latest.at, latest.origin
     # The arguments are positional, since keyword arguments take 50% longer for every row.
-    return JobRow(
+    made_row = JobRow(
         row_id,
         job_id,
         number,
@@ -90,6 +92,9 @@ def row_from_records(
         latest.traceback,
         row.place,
     )
+    if latest.due is None or not latest.waits:
+        return made_row
+    return structs.replace(made_row, due=latest.due, waiting_since=latest.since)
 
 
 def position_of(journal: Journal, number: int) -> int:
@@ -141,6 +146,7 @@ def find_rows(
 ) -> list[FoundRow]:
     """Return up to ``limit`` rows with this status, in order of creation, from position ``first``.
 
+    Pending rows that wait for a time aren't found: see :class:`Wait`.
     To go through a job of any size in constant memory, continue at the ``position`` of the last
     found row, plus 1. Raises JobNotFoundError.
     """
@@ -304,6 +310,8 @@ class RowSequence(_Base):
                         and latest.row == number
                         and latest.at.tzinfo is UTC
                         and latest.origin is None
+                        and latest.due is None
+                        and latest.since is None
                     )
                 )
             ):

@@ -7,6 +7,7 @@ raises, and the block undoes the change. So a batch around the block can continu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError, JobPausedError
@@ -39,6 +40,7 @@ from journal.index.index import (
     PROCESSING,
     SKIPPED,
     STATUSES,
+    WAITING,
 )
 from journal.index.state import JobState
 from journal.model import (
@@ -194,10 +196,11 @@ _LOST = "it can't be set back to pending: its data was lost to damage"
 def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = False) -> JobRow:
     """Give a row the status in ``record``; return the row.
 
-    This function sets ``at`` and ``version`` of the record. ``redoes``: it is the retry of a row that
-    may be completed. Raises RowNotFoundError and InvalidStateTransition.
+    This function sets ``at``, ``version``, ``due`` and ``since`` of the record. ``redoes``: it is the
+    retry of a row that may be completed. Raises RowNotFoundError and InvalidStateTransition.
     """
-    index, number, gives_back = journal.index, record.row, record.reset == "given_back"
+    index, number = journal.index, record.row
+    gives_back = record.reset is not None and record.decision is None
     position = index.position_of(number)
     if position is None:
         raise row_not_found(journal, number)
@@ -236,6 +239,8 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
     elif old == PROCESSING and (code != PENDING or record.error_code is not None):
         record.version = version_of_attempt(journal, position)
     record.at = journal.now()
+    if is_ending:
+        _set_times_of_wait(journal, position, record)
     journal.append(record)
     if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
         complete_if_settled(journal)
@@ -257,6 +262,23 @@ def _keep_error(journal: Journal, position: int, record: RowStatusRecord) -> Non
     if before is not None:
         record.error_code, record.error_message = before.error_code, before.error_message
         record.traceback = before.traceback
+
+
+def _set_times_of_wait(journal: Journal, position: int, record: RowStatusRecord) -> None:
+    record.since = waits_since(journal, position)
+    if record.reset == "wait":
+        record.since = record.since or record.at
+        record.due = writable(record.at + timedelta(seconds=record.after_s or 0))
+
+
+def waits_since(journal: Journal, position: int) -> datetime | None:
+    """Return when a row in flight began to wait for the first time since its last retry or redo."""
+    index = journal.index
+    if not index.columns.due_us(position):
+        return None
+    offset, number = index.before_attempt.get(position, 0), index.columns.number(position)
+    before = read_status(journal.file, journal.read_line, offset, number)
+    return None if before is None else before.since
 
 
 def version_of_attempt(journal: Journal, position: int) -> str | None:
@@ -291,7 +313,8 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 def complete_if_settled(journal: Journal) -> None:
     """Set a failed job to completed if all of its rows are completed or skipped."""
     status_counts = journal.index.status_counts
-    if not any(status_counts[code] for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)):
+    codes = (PENDING, WAITING, PROCESSING, FAILED, NEEDS_REVIEW)
+    if not any(status_counts[code] for code in codes):
         put_record(journal, JobStatusRecord(status="completed", at=UNSET_TIME))
 
 
@@ -322,10 +345,10 @@ def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> No
 
     A job that was cancelled, or has failed with rows pending or in flight, is reopened.
     """
-    status, counts = state_of(journal).status, journal.index.status_counts
+    status, index = state_of(journal).status, journal.index
     if state_of(journal).pause is not None:
         put_record(journal, JobPauseRecord(ended=True, person=by.person, at=UNSET_TIME))
-    has_open = counts[PENDING] or counts[PROCESSING]
+    has_open = index.pending_count or index.status_counts[PROCESSING]
     if status is JobStatus.CANCELLED or (status is JobStatus.FAILED and has_open):
         reopen(journal, reason)
     elif status is JobStatus.PAUSED and has_run:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
@@ -46,7 +47,7 @@ from journal.format.seal import crc_digits
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import PENDING, PROCESSING
+from journal.index.index import PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
@@ -248,7 +249,6 @@ class MergeWriter:
         review = sorted(n for n in touched if self._here.status(n) == "needs_review")
         records = map(self._here.status_record, review)
         twice = [record.row for record in records if record and is_maybe_done_twice(record)]
-        counts = index.status_counts
         has_ended = index.state.status.is_ended
         return Merged(
             other=self._other,
@@ -258,7 +258,7 @@ class MergeWriter:
             twice=twice,
             job_status=index.state.status,
             their_job_status=state.status,
-            left_open=counts[PENDING] + counts[PROCESSING] if has_ended else 0,
+            left_open=index.pending_count + index.status_counts[PROCESSING] if has_ended else 0,
             renumbered=merge.renumbered,
         )
 
@@ -356,6 +356,9 @@ class MergeWriter:
             return
         record.origin, record.at = origin, journal.now()
         if isinstance(record, RowStatusRecord):
+            if record.due is not None:  # the clock there may be ahead
+                wait = timedelta(seconds=record.after_s or 0)
+                record.due = writable(min(record.due, record.at + wait))
             if change.id in self._counted:
                 record.cost_cents = record.usage = None
             self._counted.add(change.id)

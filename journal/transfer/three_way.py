@@ -5,10 +5,10 @@ id, which it keeps when a merge copies it (see :func:`record_id`). A copy knows 
 has, whether imported or only logged. *New* is what only the copy there knows, *mine* is what only
 the copy here knows.
 
-- *Work*: an attempt, an outcome, a skip or a requested review; new data; a step that was begun or
-  done; logged work of a third copy.
-- *Decision*: a retry, a redo, a row put back to pending, a step that was "not done" or dropped. A
-  decision counts if it is later than the last status or data that both copies know.
+- *Work*: an attempt, an outcome, a skip or a requested review; a wait, since its attempt has handed
+  the row to somebody; new data; a step that was begun or done; logged work of a third copy.
+- *Decision*: a retry, a redo, a row put back to pending, a step that was "not done". A decision
+  counts if it is later than the last status or data that both copies know.
 - A status that a policy or a merge has set is neither.
 
 The first of these sentences that fits decides about a row (:func:`judge`):
@@ -240,7 +240,7 @@ def _change_of(id_: str, offset: int, record: ChangeRecord) -> Change:
         weight = _weight_of_step(record.state)
         return Change(id_, offset, STEP, weight, None, record.step, record.state)
     if isinstance(record, RowStatusRecord):
-        weight = _weight_of_status(record.status, record.by)
+        weight = _weight_of_status(record.status, record.by, record.reset)
         return Change(id_, offset, record.status, weight, record.decision)
     logged, status = record.change, str(record.change.get("status"))
     if "data" in logged:
@@ -248,7 +248,7 @@ def _change_of(id_: str, offset: int, record: ChangeRecord) -> Change:
     elif "step" in logged:
         weight = _weight_of_step(logged.get("state"))
     else:
-        weight = _weight_of_status(status, logged.get("by"))
+        weight = _weight_of_status(status, logged.get("by"), logged.get("reset"))
     return Change(id_, offset, LOGGED, "work" if weight == "work" else "", state=status)
 
 
@@ -256,10 +256,10 @@ def _weight_of_step(state: Any) -> Weight:
     return "decision" if state in ("failed", "dropped") else "work"
 
 
-def _weight_of_status(status: Any, by: Any) -> Weight:
+def _weight_of_status(status: Any, by: Any, reset: Any) -> Weight:
     if by in (A_POLICY.by, A_MERGE.by):
         return ""
-    return "decision" if status == "pending" else "work"
+    return "decision" if status == "pending" and reset != "wait" else "work"
 
 
 # --- the judgement ---------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from zlib import crc32
 JOB = "corpus"
 SHARD = "corpus/003-of-064"
 ORIGIN = '{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"}'
+SINCE = '"since":"2026-11-24T13:35:02.000001Z",'
+WAIT = f'"due":"2026-11-24T14:35:02.000001Z","after_s":3600,{SINCE}'
 AT = b'"at":"2026-11-24T13:35:%02d.000001Z"}'
 
 
@@ -264,6 +266,17 @@ GOOD = [
         [status(2, "pending", '"reset":"retry",')], [status(2, "processing")],
         [status(2, "pending", '"reset":"given_back",'), row(3)], [status(3, "processing")],
         [status(3, "pending")],
+    ),
+    good(
+        "waits",
+        "a row waits after a pending with the reset wait and a due time, until its next status",
+        *ROWS, [row(3), row(4)], [status(1, "processing")],
+        [status(1, "pending", f'"error_code":"E","reason":"r","reset":"wait",{WAIT}')],
+        [status(2, "processing")], [status(2, "pending", f'"reset":"wait",{WAIT}')], [status(2, "processing")],
+        [status(2, "pending", f'"error_code":"E",{SINCE}'), status(3, "failed", f'"reset":"wait",{WAIT}')],
+        [status(4, "processing")], [status(4, "pending", f'"reset":"given_back",{WAIT}')],
+        [row(5), row(6), status(5, "pending", f'"reset":"wait",{WAIT}')],
+        [status(6, "processing"), status(6, "pending", f'"reset":"wait","after_s":0.5,{SINCE}')],
     ),
     good(
         "versions",
@@ -601,6 +614,9 @@ DAMAGED = [
     bad_record("row-0", "from 1", row(0)),
     bad_record("row-too-high", "up to 2^63-1", row(2**63)),
     bad_record("status-of-no-row", "no record before has made it", status(9, "failed")),
+    bad_record("due-without-a-fraction", "each time has six digits",
+               status(1, "pending", '"reset":"wait","due":"2026-11-24T14:35:02Z",')),
+    bad_record("since-without-a-fraction", "in each status", status(1, "pending", '"since":"2026-11-24T14:35:02Z",')),
     bad_record("data-of-no-row", "no record before has made it", row_data(9, "{}", '"key":"k",')),
     bad_record("data-of-row-0", "from 1", row_data(0, "{}", '"key":"k",')),
     bad_record("row-data-without-a-key", "it has the whole key", row_data(1)),

@@ -384,8 +384,8 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {"row": is_row, "status": is_one_of("pending processing completed failed skipped needs_review")},
         {
             **dict.fromkeys(_TEXTS, is_text), "result": is_any, "cost_cents": is_number,
-            "usage": is_usage, "version": is_text, "reset": is_one_of("retry redo given_back"),
-            "unknown": is_true_or_false, "by": is_text,
+            "usage": is_usage, "version": is_text, "reset": is_one_of("retry redo given_back wait"),
+            "due": is_time, "since": is_time, "after_s": is_number, "unknown": is_true_or_false, "by": is_text,
             "person": is_text, "origin": is_origin,
         },
     ),

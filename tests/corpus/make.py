@@ -101,12 +101,15 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
             case "row_status":
                 row = rows[record["row"]]
                 reset = record.get("reset") if record["status"] == "pending" else None
-                if reset == "given_back" and row["status"] == "processing":
+                if reset in {"given_back", "wait"} and row["status"] == "processing":
                     row["earlier_attempts"] += 1
                 row |= {name: record.get(name) for name in OF_A_STATUS}
                 row |= {"status": record["status"], "updated_at": at}
                 row["unknown"] = record.get("unknown", False)
-                row.pop("traceback", None)  # which few rows have
+                for name in ("traceback", "due", "waiting_since"):  # which few rows have
+                    row.pop(name, None)
+                if reset == "wait" and record.get("due") is not None:
+                    row |= {"due": record["due"], "waiting_since": record.get("since")}
                 if record.get("traceback") is not None:
                     row["traceback"] = record["traceback"]
                 row["attempts"] += record["status"] == "processing"

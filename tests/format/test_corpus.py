@@ -117,7 +117,15 @@ def row_members(row: JobRow) -> dict[str, Any]:
         **({"usage": row.usage} if row.usage else {}),
         **({} if row.place is None else {"place": row.place}),
         **({} if row.traceback is None else {"traceback": row.traceback}),
+        **_waiting(row),
     }
+
+
+def _waiting(row: JobRow) -> dict[str, str | None]:
+    if row.due is None:
+        return {}
+    since = None if row.waiting_since is None else time_text(row.waiting_since)
+    return {"due": time_text(row.due), "waiting_since": since}
 
 
 def step_members(service: JobService, row: JobRow) -> dict[str, Any]:

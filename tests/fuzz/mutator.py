@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from support.children import seal_commits, split_commits
 
 JOB = "fuzzed"
+_LATER = "2031-01-01T00:00:00.000001Z"
 
 Commits = list[list[bytes]]
 
@@ -92,6 +93,7 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "failed", "error_code": "E", "unknown": True, "version": text},
             {"status": "pending"},
             {"status": "pending", "reset": "given_back", "error_code": "E", "reason": text},
+            {"status": "pending", "reset": "wait", "due": _LATER, "since": _LATER, "after_s": 9},
             {"status": "pending", "reset": "retry"},
             {"status": "pending", "reset": "redo", "reason": text},
         )

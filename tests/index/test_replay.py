@@ -78,7 +78,7 @@ USAGES = st.sampled_from([b"{}", b'{"in":5}', b'{"in":0.5,"out":2}', b'{"in":"5"
 NAMES = st.sampled_from([*(name.encode() for name in CODES), b"running", b"", b"Completed"])
 RESETS = st.sampled_from([
     b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b'"reset":"given_back",',
-    b'"reset":1,', b"",
+    b'"reset":"wait","due":"2026-12-01T12:00:00.000001Z",', b'"reset":"wait",', b'"reset":1,', b"",
 ])  # fmt: skip
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
 
@@ -176,6 +176,7 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.attempts,
         columns.earlier,
         columns.given_back,
+        columns.due,
         columns.numbers,
         columns.step_heads,
         columns.step_offsets,
@@ -234,6 +235,7 @@ def columns_of(columns: Columns) -> list[object]:
         *(row(1), data(1), step(1, b"done"), status(1, b"processing")),
         *(status(1, b"pending", b'"reset":"retry",'), status(1, b"processing")),
         *(status(1, b"pending", b'"reset":"given_back",'), status(1, b"processing")),
+        status(1, b"pending", b'"reset":"wait","due":"2026-12-01T12:00:00.000001Z",'),
         *(status(1, b"pending", b'"reset":"redo",'), data(1)),
     ],
     7,
@@ -254,7 +256,7 @@ def test_a_rollback_restores_what_the_index_was_at_the_mark(
     seen = None if later is None else columns_of(later.columns)
     index.rollback(mark)
     assert later is None or columns_of(later.columns) == seen
-    for name in ("earlier", "given_back", "step_heads", "step_offsets", "step_previous"):
+    for name in ("earlier", "given_back", "due", "step_heads", "step_offsets", "step_previous"):
         if getattr(expected.columns, name) is None:  # then 0 in all rows, or no step
             assert not any(getattr(index.columns, name) or ())
             setattr(index.columns, name, None)

@@ -21,7 +21,7 @@ from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
 from journal.format.records import LogRecord
 from journal.ids import split_row_id
 from journal.run.evidence import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
-from journal.run.outcome import TRACEBACK_BYTES, traceback_of
+from journal.run.workers.tracebacks import TRACEBACK_BYTES, traceback_of
 
 HERE = __file__
 

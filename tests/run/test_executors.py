@@ -48,7 +48,7 @@ from journal.run.call import Target
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome, lost
 from journal.run.pacing.limits import Limits
-from journal.run.retries import fate_of
+from journal.run.pacing.retries import fate_of
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json

@@ -10,7 +10,7 @@ from journal import InvalidValueError, JobRun
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import Rate
-from journal.run.retries import backoff_s
+from journal.run.pacing.retries import backoff_s
 
 
 def counts(succeeded: int, failed: int) -> dict[str, int]:

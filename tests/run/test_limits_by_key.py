@@ -529,5 +529,5 @@ def test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up(
     assert queue.start(2) == [1, 2]
     done, call = Outcome(kind="completed"), Call((), 1)
     late, plain = (Result(n, queue.row(n), done, call, is_late=n == 1) for n in (1, 2))
-    assert queue.rows.complete([late, plain]) == ([plain], [late])
+    assert queue.rows.settling.complete([late, plain]) == ([plain], [late])
     assert [queue.row(number).status for number in (1, 2)] == ["processing", "completed"]

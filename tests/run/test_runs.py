@@ -52,6 +52,7 @@ from journal.run.handler import AttemptedRow
 from journal.run.outcome import held
 from journal.run.pacing.rate import Rate
 from journal.run.row_queue import RowQueue
+from journal.run.settling import Settling
 from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Call, Results
@@ -898,7 +899,7 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
 ) -> None:
     slow, again = Gate(), Gate()
     is_tried = threading.Event()
-    settle_late = RowQueue.settle_late
+    settle_late = Settling.settle_late
 
     def settle(*arguments: Any, **options: Any) -> bool:
         try:
@@ -906,7 +907,7 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
         finally:
             is_tried.set()
 
-    monkeypatch.setattr(RowQueue, "settle_late", settle)
+    monkeypatch.setattr(Settling, "settle_late", settle)
 
     def handler(row: JobRow) -> RowResult | int:
         if row.attempts > 1:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.attempts import give_back, start
+from support.attempts import give_back, start, wait
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS
 
@@ -129,6 +129,7 @@ class ModelJob:
         self.by_run: set[int] = set()  # rows whose last attempt a run has begun
         self.steps: dict[int, dict[str, dict[str, Any]]] = {}  # of each row that has any, by name
         self.reused: set[tuple[int, int]] = set()  # attempts that began a step twice
+        self.waits_since: dict[tuple[int, int | None], datetime] = {}  # by row and reset
         self.resets: dict[int, int] = {}  # the attempts of each row before its last reset
         self.errors_before: dict[int, dict[str, Any]] = {}  # of each row, before its last attempt
         # What the services last said, times included, of all that has not been touched since.
@@ -237,7 +238,7 @@ class ModelJob:
                 )
             )
         )
-        row.update(version=None, unknown=False, usage=None, traceback=None)
+        row.update(version=None, unknown=False, usage=None, traceback=None, due=False)
         row.update(fields)
         row["status"] = target
         if "cost_cents" in fields:
@@ -265,12 +266,13 @@ class ModelJob:
         if verb == "redo" and row["status"] in (RowStatus.PROCESSING, RowStatus.NEEDS_REVIEW):
             allowed = tuple(status for status in allowed if status is not RowStatus.PENDING)
             raise Refused(row["status"], target, allowed)
-        if verb == "give_back" and row["status"] is not RowStatus.PROCESSING:
+        gives_back = verb in ("give_back", "wait")
+        if gives_back and row["status"] is not RowStatus.PROCESSING:
             allowed = tuple(status for status in allowed if status is not target)
             raise Refused(row["status"], target, allowed)
         if verb in ("retry", "redo"):
             self._reopen_if_over()
-        elif target not in OUTCOMES and verb != "give_back":  # which ends an attempt
+        elif target not in OUTCOMES and not gives_back:  # which ends an attempt
             self._refuse_if_over()
         new_key = fields.pop("new_key", False)
         was_in_flight = row["status"] is RowStatus.PROCESSING
@@ -278,14 +280,15 @@ class ModelJob:
             self.by_run = self.by_run | {number} if verb == "run" else self.by_run - {number}
             fields["version"] = self.version
             self.errors_before[number] = {name: row[name] for name in OF_ERROR}
-        elif verb == "give_back":
+        elif gives_back:
             fields |= self.errors_before[number]
         elif was_in_flight and target in OUTCOMES:
             fields["version"] = row["version"]
         self._set(row, target, **fields)
         if verb in ("retry", "redo"):
             self._reset(number)
-        row["earlier_attempts"] += verb == "give_back"
+        row["earlier_attempts"] += gives_back
+        row["due"] = verb == "wait"
         if new_key:
             self._renew_key(number)
         if verb == "redo":
@@ -619,6 +622,7 @@ row_targets: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
     ),
     st.tuples(st.just("skip"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
     st.tuples(st.just("give_back"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
+    st.tuples(st.just("wait"), st.fixed_dictionaries({}, optional={"reason": texts, **SPENT})),
     st.tuples(st.just("retry"), st.just({})),
     st.tuples(
         st.just("redo"),
@@ -634,6 +638,7 @@ TARGETS = {
     "retry": RowStatus.PENDING,
     "redo": RowStatus.PENDING,
     "give_back": RowStatus.PENDING,
+    "wait": RowStatus.PENDING,
 }
 OF_ERROR = ("error_code", "error_message", "traceback")
 row_picks = st.integers(0, 50)
@@ -781,7 +786,7 @@ class JournalMachine(RuleBasedStateMachine):
         model, who = self.models[job_id], self.services.index(service)
         number = model.pick(pick)
         verb, fields = move
-        of_runs = {"run": start, "give_back": give_back}
+        of_runs = {"run": start, "give_back": give_back, "wait": wait}
         method = (
             partial(of_runs[verb], service) if verb in of_runs else getattr(service, f"{verb}_row")
         )
@@ -1088,6 +1093,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
         "error_message": model.error[1],
         "repaired": False,
         "hosts": model.hosts,
+        "waiting_count": sum(row["due"] for row in model.rows.values()),
     }
     assert (times["started_at"] is not None) == model.was_started
     assert (times["completed_at"] is not None) == model.is_over
@@ -1132,6 +1138,12 @@ def check_rows(service: JobService, job_id: str, model: ModelJob) -> None:
         number = row.row_number
         fields = msgspec.structs.asdict(row)
         times = {name: fields.pop(name) for name in ROW_TIMES}
+        fields["due"] = row.due is not None
+        since = fields.pop("waiting_since")
+        assert (since is not None) == fields["due"]
+        if since is not None:  # it is that of the first wait since the row's last retry or redo
+            resets = model.resets.get(number)
+            assert model.waits_since.setdefault((number, resets), since) == since <= row.updated_at
         assert fields == {
             **model.rows[number],
             "id": f"{job_id}:{number}",

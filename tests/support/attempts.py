@@ -26,6 +26,11 @@ def give_back(service: JobService, row_id: str, reason: str | None = None, **spe
     return _put(service, row_id, "pending", reason=reason, reset="given_back", **spent)
 
 
+def wait(service: JobService, row_id: str, after_s: float = 60.0, **members: Any) -> JobRow:
+    """The attempt has handed the row to somebody: it waits."""
+    return _put(service, row_id, "pending", reset="wait", after_s=after_s, by="run", **members)
+
+
 def _put(service: JobService, row_id: str, status: RowStatusText, **members: Any) -> JobRow:
     job_id, number = split_row_id(row_id)
     members["cost_cents"] = check_cost(members.get("cost_cents"))

@@ -83,7 +83,9 @@ def test_a_table_has_the_columns_of_the_data_then_those_of_the_journal(service: 
 
 def test_a_column_that_one_row_uses_is_in_the_table(service: JobService) -> None:
     rows = service.get_rows(eventful(service))
-    assert IF_USED - {"version", "place"} <= set(rows.to_arrow().column_names)
+    assert IF_USED - {"version", "place", "due", "waiting_since"} <= set(
+        rows.to_arrow().column_names
+    )
 
 
 def test_the_table_has_the_values_of_the_rows_whatever_has_happened_to_them(

@@ -214,6 +214,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "Statuses that mean: the called service is down, and nothing has happened, so the whole run "
             "waits. Repeatable.",
         ),
+        _statuses_option(
+            "wait",
+            "Statuses that mean: the work was handed to somebody and isn't done, so run the command for this "
+            "row again after --backoff, doubled each time. Repeatable.",
+        ),
     ),
     "Pace": (
         _option(
@@ -232,6 +237,10 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "Run at most N commands at a time for each value of COLUMN.",
             multiple=True,
             callback=_limit_by_column,
+        ),
+        _option(
+            "--max-waiting N",
+            "Start no further row while N rows wait for somebody else (--wait-on) or are in flight.",
         ),
         _option(
             "--backoff DURATION backoff_s",
@@ -254,6 +263,15 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--limit N max_rows",
             "Start at most N rows, never started ones first. Each gets its attempts.",
+        ),
+        _option(
+            "--max-wait DURATION max_wait_s",
+            "Let a row fail (WaitedTooLong) that has waited for somebody else this long.",
+        ),
+        _option(
+            "--no-wait",
+            "Pause with exit code 4 when only rows that wait for somebody else are left, for cron.",
+            is_flag=True,
         ),
         _option(
             "--max-cost-cents CENTS", "Pause when the job, over all its runs, has cost this much."

@@ -31,6 +31,7 @@ from journal.run.outcome import (
     seconds_of,
     text_of,
     throttled,
+    waiting,
     with_cost,
     with_fields,
 )
@@ -50,6 +51,7 @@ _MEANINGS = (
     "skip",
     "review",
     "hold",
+    "wait",
 )  # what --retry-on and so on make of a status
 
 
@@ -129,19 +131,22 @@ _WORDS = {
     "fail": "fail",
     "failed": "fail",
     "hold": "hold",
+    "wait": "wait",
 }
 _MEMBERS = {
     "fail": ("code", "message", *_SPENT),
     "retry": ("code", "message", "after_s", "counts", *_SPENT),
     "skip": ("reason", *_SPENT),
     "hold": ("code", "message", "after_s", *_SPENT),
+    "wait": ("message", "after_s", *_SPENT),
 }
-_WITH_TIME = ("retry", "hold")
+_WITH_TIME = ("retry", "hold", "wait")
 _DEFAULTS = {
     "fail": (Fail.code, Fail.message),
     "retry": (Retry.code, "the command asked for another attempt"),
     "review": (NeedsReview.code, NeedsReview.message),
     "skip": ("", ""),
+    "wait": ("", ""),
     "hold": (Hold.code, "the command asked the run to wait"),
 }
 
@@ -295,4 +300,6 @@ def _outcome(word: str, code: str, message: str, after_s: Any = None) -> Outcome
             return held(code, message, after_s=after_s)
         case "throttled":
             return throttled(code, message, after_s=after_s)
+        case "wait":
+            return waiting(message, after_s)
     return failed(code, message)

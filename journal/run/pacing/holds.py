@@ -15,7 +15,7 @@ from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.retries import backoff_s
+from journal.run.pacing.retries import backoff_s
 from journal.text import shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses

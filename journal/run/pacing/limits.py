@@ -31,6 +31,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     halt: HaltOn = "first"
     max_cost_cents: Cost | None = None
     max_rows: int | None = None
+    max_wait_s: float | None = None
+    max_waiting: int | None = None
+    no_wait: bool = False
     workers: int | None = None
     batch: int | None = None
     limit_per: Mapping[str, int] | None = None
@@ -46,12 +49,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "retry_on", _kinds(self.retry_on))
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
-        if self.timeout_s is not None:
-            _check_seconds(self.timeout_s, "timeout_s", above_0=True)
+        for name in ("timeout_s", "max_wait_s"):
+            if getattr(self, name) is not None:
+                _check_seconds(getattr(self, name), name, above_0=True)
         if self.rate is not None:
             Rate.parse(self.rate)
         Halt.parse(self.halt)
-        for name in ("workers", "batch", "max_rows"):
+        for name in ("workers", "batch", "max_rows", "max_waiting"):
             if getattr(self, name) is not None:
                 check_int(getattr(self, name), name)
         cents = check_cost(self.max_cost_cents, "max_cost_cents")  # as totals are: int or float

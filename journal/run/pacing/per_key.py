@@ -24,9 +24,9 @@ from journal.text import similar
 Key = str
 Queue = tuple[int, Key]  # the rank of its rows, and the key that they wait for
 
-# The ranks of parked rows, in the order in which they start: rows that were due for another
-# attempt, rows that were never started, rows of earlier runs.
-RETRIED, FRESH, STARTED = RANKS = range(3)
+# The ranks of parked rows, in the order in which they start: rows that have waited for somebody else,
+# rows that were due for another attempt, rows that were never started, rows of earlier runs.
+WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)
 _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
 
 
@@ -82,8 +82,13 @@ class PerKey:
 
     @property
     def has_retried(self) -> bool:
-        """Whether some of these rows were due for another attempt."""
-        return any(rank == RETRIED for rank, _ in self._parked)
+        """Whether some of these rows were due for another attempt, or have waited."""
+        return any(rank <= RETRIED for rank, _ in self._parked)
+
+    @property
+    def rank(self) -> int:
+        """The rank of the row that was offered last."""
+        return self._offered[1]
 
     @property
     def is_blocked(self) -> bool:

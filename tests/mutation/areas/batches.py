@@ -15,7 +15,7 @@ PATCHES = [
     Patch(
         "of many rows only those that are pending are started",
         "store/bulk",
-        "        if columns.statuses[position] != PENDING:  # another process has settled the row\n",
+        "        if columns.statuses[position] not in (PENDING, WAITING):  # another process has settled it\n",
         "        if False:\n",
         "tests/store/test_bulk.py::test_rows_that_may_not_start_are_left_out",
     ),
@@ -43,7 +43,7 @@ PATCHES = [
     Patch(
         "a batch waits for no rows that the condition leaves open",
         "run/row_queue",
-        "        return job.pending_count - self._chosen.left\n",
+        "        return job.pending_count - self._chosen.left - self._waits.later(monotonic())\n",
         "        return job.pending_count\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
     ),
@@ -175,7 +175,7 @@ PATCHES = [
     ),
     Patch(
         "a late result is recorded after the outcome with which it was given up",
-        "run/row_queue",
+        "run/settling",
         "                and not (outcome.logs or result.is_late)\n",
         "                and not outcome.logs\n",
         "tests/run/test_limits_by_key.py"

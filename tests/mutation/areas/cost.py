@@ -70,7 +70,7 @@ PATCHES = [
     ),
     Patch(
         "a review of a value that can't be recorded keeps its tracking number",
-        "run/row_queue",
+        "run/settling",
         '_OF_WORK = ("tracking_number", "label_path", "result")',
         '_OF_WORK = ("label_path", "result")',
         "tests/run/test_costs_of_runs.py::test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_limit",

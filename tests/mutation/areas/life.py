@@ -120,8 +120,8 @@ PATCHES = [
     Patch(
         "a failed job is completed by its last row alone",
         "store/transitions",
-        "for code in (PENDING, PROCESSING, FAILED, NEEDS_REVIEW)",
-        "for code in (FAILED, NEEDS_REVIEW)",
+        "codes = (PENDING, WAITING, PROCESSING, FAILED, NEEDS_REVIEW)",
+        "codes = (FAILED, NEEDS_REVIEW)",
         "tests/service/test_passes.py::test_a_failed_job_stays_so_while_a_row_is_not_settled",
     ),
     Patch(

@@ -105,7 +105,7 @@ PATCHES = [
     ),
     Patch(
         "a throttled row waits as long as its call says",
-        "run/row_queue",
+        "run/settling",
         'return delay_s(row, outcome, self._limits) if outcome.kind == "throttled" else 0.0',
         "return 0.0",
         "tests/run/test_holds.py::test_a_throttled_row_waits_while_the_others_go_on",

@@ -87,9 +87,9 @@ PATCHES = [
     Patch(
         "rows that wait for a slot don't keep rows that are due from starting",
         "run/row_queue",
-        "            return parked() or self._next_found(fresh_only=True) or due() or self._next_found()\n",
-        "            number = parked() or self._next_found(fresh_only=True)\n"
-        "            return number if self.has_fresh() else number or due() or self._next_found()\n",
+        "            first = parked() or self._next_found(fresh_only=True) or due()\n",
+        "            first = parked() or self._next_found(fresh_only=True)\n"
+        "            first = first or (0 if self.has_fresh() else due())\n",
         "tests/run/test_limits_by_key.py::test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due",
     ),
     Patch(
@@ -116,8 +116,8 @@ PATCHES = [
     Patch(
         "rows that are due again come before others of their key",
         PER_KEY,
-        "RETRIED, FRESH, STARTED = RANKS = range(3)\n",
-        "FRESH, RETRIED, STARTED = RANKS = range(3)\n",
+        "WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)\n",
+        "WAITED, FRESH, RETRIED, STARTED = RANKS = range(4)\n",
         "tests/run/test_limits_by_key.py::test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones",
     ),
 ]

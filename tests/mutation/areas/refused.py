@@ -71,7 +71,7 @@ PATCHES = [
     Patch(
         "an attempt that ends after a failed commit has a cost though its row is settled",
         "run/driver",
-        '                self._queue.add_cost(result.row, result.outcome)\n                self._problems.append(_unrecorded(result, "its row',
+        '                self._settling.add_cost(result.row, result.outcome)\n                self._problems.append(_unrecorded(result, "its row',
         '                self._problems.append(_unrecorded(result, "its row',
         "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_before_a_commit_failed_has_a_cost",
     ),
@@ -84,14 +84,14 @@ PATCHES = [
     ),
     Patch(
         "a late success that a failed commit has recorded costs once",
-        "run/row_queue",
+        "run/settling",
         "                known = self._service.get_row(row.id) if after_failure else None\n                if known is None or known.cost_cents != outcome.cost_cents:\n                    self.add_cost(row, outcome)",
         "                self.add_cost(row, outcome)",
         "tests/run/test_costs_of_runs.py::test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once",
     ),
     Patch(
         "a label is recorded with its row alone",
-        "run/row_queue",
+        "run/settling",
         "                and outcome.label_path is None\n",
         "",
         "tests/run/test_results.py::test_no_label_is_lost_of_results_that_share_a_commit",
@@ -336,7 +336,7 @@ PATCHES = [
     ),
     Patch(
         "a row that was attempted again has had its outcome",
-        "run/row_queue",
+        "run/settling",
         "return now.attempts > row.attempts or _shows",
         "return _shows",
         "tests/run/test_costs_of_runs.py::test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again",

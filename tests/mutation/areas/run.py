@@ -10,21 +10,21 @@ FORKS = "tests/run/test_forks.py"
 PATCHES = [
     Patch(
         "a failure is repeated by its code, wherever the handler ran",
-        "run/retries",
+        "run/pacing/retries",
         "    most = limits.retry_kinds(str).get(outcome.error_code)\n",
         "    most = None\n",
         "tests/run/test_retry_on.py::test_a_failure_is_repeated_if_its_class_or_code_is_named",
     ),
     Patch(
         "only who names TimeoutError accepts a second attempt beside the first",
-        "run/retries",
+        "run/pacing/retries",
         '    elif outcome.kind == "lost":\n        kind, message = "review"',
         '    elif outcome.kind == "lost":\n        kind, message = "failed"',
         "tests/run/test_runs.py::test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review",
     ),
     Patch(
         "an attempt that was ended at its timeout may have taken effect",
-        "run/retries",
+        "run/pacing/retries",
         '        kind, message = "lost", f"{message}, and may have',
         '        kind, message = "failed", f"{message}, and may have',
         "tests/run/test_runs.py::test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long",
@@ -150,7 +150,7 @@ PATCHES = [
     ),
     Patch(
         "an outcome that a failed commit holds is not recorded again",
-        "run/row_queue",
+        "run/settling",
         "            if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:\n",
         "            if True:\n",
         "tests/run/test_runs.py::test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost",
@@ -171,21 +171,21 @@ PATCHES = [
     ),
     Patch(
         "a late failure settles no review",
-        "run/row_queue",
+        "run/settling",
         '        is_success = outcome.kind in ("completed", "skipped")\n',
         '        is_success = outcome.kind != "unstarted"\n',
         "tests/run/test_runs.py::test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person",
     ),
     Patch(
         "a late success settles no row with a step in doubt",
-        "run/row_queue",
+        "run/settling",
         "        if is_success and step is None:\n",
         "        if is_success:\n",
         "tests/run/test_steps_of_handlers.py::test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row",
     ),
     Patch(
         "a late failure has a cost",
-        "run/row_queue",
+        "run/settling",
         "        self.add_cost(row, outcome)\n        if is_success",
         "        if is_success",
         "tests/run/test_costs_of_runs.py::test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all",
@@ -193,7 +193,7 @@ PATCHES = [
     Patch(
         "an attempt whose row another process has settled has a cost",
         "run/driver",
-        "            self._queue.add_cost(result.row, result.outcome)\n            problems",
+        "            self._settling.add_cost(result.row, result.outcome)\n            problems",
         "            problems",
         "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost",
     ),
@@ -303,7 +303,7 @@ PATCHES = [
     Patch(
         "a row that waited is tried again only if it is still pending",
         "store/bulk",
-        "        if columns.statuses[position] != PENDING:  # another process has settled the row\n",
+        "        if columns.statuses[position] not in (PENDING, WAITING):  # another process has settled it\n",
         "        if columns.statuses[position] == PROCESSING:\n",
         "tests/run/test_runs.py::test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed",
     ),
@@ -478,7 +478,7 @@ PATCHES = [
     ),
     Patch(
         "what is too long for a record is recorded without what it says, after an interrupt too",
-        "run/row_queue",
+        "run/settling",
         "        except InvalidValueError as error:\n",
         "        except ZeroDivisionError as error:\n",
         "tests/run/test_run_interrupts.py::test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_person",
@@ -520,7 +520,7 @@ PATCHES = [
     ),
     Patch(
         "a row isn't given up for the death of its neighbor",
-        "run/retries",
+        "run/pacing/retries",
         '        is_counted = on_interrupted == "retry" and outcome.error_code != NEIGHBOR_DIED\n',
         '        is_counted = on_interrupted == "retry"\n',
         "tests/run/test_executors.py::test_the_death_of_another_rows_process_is_no_reason_to_give_up_a_row",

@@ -287,7 +287,7 @@ PATCHES = [
     ),
     Patch(
         "an attempt that completed before it was ended is completed",
-        "run/retries",
+        "run/pacing/retries",
         '    if outcome.kind not in ("failed", "lost"):\n        return outcome\n',
         "",
         "tests/run/test_stages.py::test_the_second_stop_asks_each_attempt_once_and_the_third_forces_it_once",

@@ -14,7 +14,7 @@ PATCHES = [
     ),
     Patch(
         "an attempt that leaves a step in doubt is in review",
-        "run/row_queue",
+        "run/settling",
         "        outcome = self._with_doubt(row, outcome)\n",
         "",
         "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",

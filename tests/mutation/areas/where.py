@@ -29,15 +29,15 @@ PATCHES = [
     Patch(
         "rows that stay open don't keep a run waiting",
         "run/row_queue",
-        "        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:\n            return False\n",
-        "        if job.pending_count:\n            return False\n",
+        "        if not self._at_end or self._per_key.count or others > self._chosen.left:\n            return False\n",
+        "        if others:\n            return False\n",
         "tests/run/test_where.py::test_only_rows_that_meet_the_condition_are_run",
     ),
     Patch(
         "a run that has not searched all rows is not over",
         "run/row_queue",
-        "        if not self._at_end or self._per_key.count or job.pending_count > self._chosen.left:\n",
-        "        if self._per_key.count or job.pending_count > self._chosen.left:\n",
+        "        if not self._at_end or self._per_key.count or others > self._chosen.left:\n",
+        "        if self._per_key.count or others > self._chosen.left:\n",
         "tests/run/test_where.py::test_a_search_that_is_not_at_its_end_keeps_the_run",
     ),
     Patch(

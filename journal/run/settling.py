@@ -1,0 +1,311 @@
+"""Records the outcomes of attempts, and decides which rows are attempted again.
+
+All records become part of the batch that the caller has open.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
+from journal.format.arguments import MAX_USAGE_NAMES, check_label_path, check_text
+from journal.format.records import (
+    A_POLICY,
+    A_RUN,
+    UNSET_TIME,
+    By,
+    RowSpentRecord,
+    RowStatusRecord,
+    RowStatusText,
+)
+from journal.fs import system
+from journal.model import JobRow, RowStatus
+from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.outcome import (
+    CHECKS,
+    WAITED_TOO_LONG,
+    Outcome,
+    failed,
+    in_doubt,
+    without_refused,
+)
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.retries import delay_s, fate_of
+from journal.store import bulk
+from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
+from journal.store.journal import Journal
+from journal.store.rows import position_of
+from journal.store.steps import NAME_REUSED
+from journal.store.transitions import change_row, put_logs, put_record, waits_since
+
+# The status of a row after an outcome of such a kind. After another kind, the row isn't done.
+_STATUSES = {
+    "completed": RowStatus.COMPLETED,
+    "skipped": RowStatus.SKIPPED,
+    "review": RowStatus.NEEDS_REVIEW,
+}
+_KINDS_WITH_CODE = ("review", "failed", "lost")
+# Fields of an outcome that a row gets with its status.
+_OF_WORK = ("tracking_number", "label_path", "result")
+OF_ERROR = ("error_code", "error_message", "traceback")
+
+
+class Settling:
+    """Records the outcomes of one run's attempts. Not thread-safe."""
+
+    def __init__(self, job: HeldJob, limits: Limits) -> None:
+        self._service = job.service
+        self._job_id = job.id
+        self._on_interrupted = job.settings.on_interrupted
+        self._limits = limits
+
+    def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
+        """Record the outcome of an attempt.
+
+        Returns the recorded outcome, and the seconds until the next attempt; None if there is none.
+
+        If the outcome can't be recorded, for example because it is too long, the row needs a
+        review. The row also needs a review if the attempt has ended with a step in doubt. If the
+        outcome is "unstarted" or "held", the row is due at once. Otherwise it is due after the
+        ``after_s`` of the outcome, or, without ``after_s``, after its backoff. A row that has waited
+        for ``max_wait_s`` fails. Raises InvalidStateTransition if another process has settled the
+        row.
+        """
+        outcome = self._with_doubt(row, outcome)
+        if outcome.kind == "waiting":
+            outcome = self._with_time(row, outcome)
+        for _ in range(2):  # the journal may first refuse the usage, and then the length
+            try:
+                return outcome, self._record(row, outcome)
+            except InvalidValueError as error:
+                outcome = without_refused(outcome, error)
+        return outcome, self._record(row, outcome)
+
+    def complete(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
+        """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
+
+        A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
+        isn't "completed". So does a late result, after the outcome with which it was given up.
+        """
+        plain: list[Result] = []
+        others: list[Result] = []
+        for result in results:
+            outcome = result.outcome
+            is_plain = (
+                outcome.kind == "completed"
+                and not (outcome.logs or result.is_late)
+                and outcome.label_path is None
+            )
+            (plain if is_plain else others).append(result)
+        records = [_completed(result.row.row_number, result.outcome) for result in plain]
+        is_done = self._journal().change(bulk.complete_rows, records)
+        if all(is_done):
+            return plain, others
+        others += itertools.compress(plain, map(operator.not_, is_done))
+        return list(itertools.compress(plain, is_done)), others
+
+    def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
+        """Call :meth:`settle`, unless a commit that has failed has settled the attempt after all.
+
+        Returns True if the row now has ``outcome``, or if it was attempted again since. Returns
+        False if the row no longer exists, or if it has another outcome.
+        """
+        with self._service.batch(self._job_id):
+            now = self._service.get_row(row.id)
+            if now is None:
+                return False
+            if now.attempts == row.attempts and now.status is RowStatus.PROCESSING:
+                self.settle(row, outcome)
+                return True
+        return now.attempts > row.attempts or _shows(now, self._with_doubt(row, outcome))
+
+    def settle_late(self, row: JobRow, outcome: Outcome, *, after_failure: bool) -> bool:
+        """Record the outcome of an attempt that was given up.
+
+        ``after_failure``: whether a commit has failed, which may have recorded the outcome after all.
+
+        Returns whether the outcome settles the row. Only a success settles the row. For any other
+        outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is
+        in doubt, the cost is recorded, and StepInDoubtError is raised. Raises
+        InvalidStateTransition if another process has settled the row.
+        """
+        step = self._service.get_step_in_doubt(row.id)
+        is_success = outcome.kind in ("completed", "skipped")
+        if is_success and step is None:
+            try:
+                # If recording fails, the row isn't put in review, since another attempt may be in
+                # flight.
+                self._record(row, outcome)
+            except InvalidStateTransition:
+                known = self._service.get_row(row.id) if after_failure else None
+                if known is None or known.cost_cents != outcome.cost_cents:
+                    self.add_cost(row, outcome)
+                raise
+            return True
+        self.add_cost(row, outcome)
+        if is_success and step is not None:
+            raise StepInDoubtError(row.id, step.name, step.attempt)
+        return False
+
+    def add_cost(self, row: JobRow, outcome: Outcome) -> None:
+        """Record the cost of an attempt whose row has already got another outcome."""
+        cost_cents, usage = outcome.cost_cents, outcome.usage
+        job = self._service.get_job(self._job_id)
+        if usage and job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
+            usage = None
+        if cost_cents is None and usage is None:
+            return
+        record = RowSpentRecord(
+            row=row.row_number,
+            id=system.nonce(),
+            attempt=row.attempts,
+            cost_cents=CHECKS["cost_cents"](cost_cents),
+            usage=CHECKS["usage"](usage),
+            at=UNSET_TIME,
+        )
+        self._journal().change(put_record, record)
+
+    def _record(self, row: JobRow, outcome: Outcome) -> float | None:
+        """Record an outcome. Returns the seconds until the next attempt; None if there is none.
+
+        Raises InvalidStateTransition, and InvalidValueError if the outcome can't be recorded.
+        """
+        if outcome.logs:
+            with self._service.batch(self._job_id):
+                self._journal().change(put_logs, row.row_number, outcome.logs)
+                return self._status(row, outcome)
+        return self._status(row, outcome)
+
+    def _status(self, row: JobRow, outcome: Outcome) -> float | None:
+        match outcome.kind:
+            case "completed":
+                self.put(row, "completed", outcome, *_OF_WORK)
+            case "skipped":
+                self.put(row, "skipped", outcome, "reason")
+            case "review":
+                self.put(row, "needs_review", outcome, *_OF_WORK, *OF_ERROR, "reason")
+            case "unstarted" | "held" | "throttled":
+                return self._give_back(row, outcome)
+            case "waiting":
+                self.put(row, "pending", outcome, "reason", reset="wait", after_s=outcome.after_s)
+                return outcome.after_s
+            case "failed" | "lost":
+                return self._settle_failure(row, outcome)
+        return None
+
+    def put(
+        self,
+        row: JobRow,
+        status: RowStatusText,
+        outcome: Outcome,
+        *names: str,
+        by: By = A_RUN,
+        **members: Any,
+    ) -> None:
+        """Give a row a status, with the cost of an outcome and its fields ``names``."""
+        record = RowStatusRecord(row=row.row_number, status=status, at=UNSET_TIME, **members)
+        for name in ("cost_cents", "usage", *names):
+            value = getattr(outcome, name)
+            if value is not None:
+                checked = CHECKS[name](value) if name in CHECKS else check_text(value, name)
+                setattr(record, name, checked)
+        if record.label_path is not None:
+            directory = self._service.store.directory(self._job_id)
+            record.label_path = check_label_path(record.label_path, directory)
+        self._journal().change(change_row, by.sign(record))
+
+    def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
+        """The outcome, or a review in its place if a step of the row is in doubt.
+
+        If nobody knows whether a step took effect, the row isn't done, and must not be attempted
+        again, whatever its handler returns. For lost attempts, ``on_interrupted`` decides.
+        """
+        if outcome.kind in ("unstarted", "lost"):
+            return outcome
+        step = self._service.get_step_in_doubt(row.id)
+        if step is None:
+            return outcome
+        code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
+        return in_doubt(outcome, code, in_doubt_text(row.id, step))
+
+    def _with_time(self, row: JobRow, outcome: Outcome) -> Outcome:
+        """An outcome "waiting" with its ``after_s``, or a failure if the row has waited too long.
+
+        Without an ``after_s``, each wait is as long as all before it together.
+        """
+        most_s, waited_s = self._limits.max_wait_s, 0.0
+        with self._service.store.reading(self._job_id) as journal:
+            since = waits_since(journal, position_of(journal, row.row_number))
+            if since is not None:
+                waited_s = (journal.now() - since).total_seconds()
+        if most_s is not None and waited_s >= most_s:
+            message = f"it has waited for {waited_s:.0f} s" + f": {outcome.reason or ''}".rstrip(
+                ": "
+            )
+            spent = {"cost_cents": outcome.cost_cents, "usage": outcome.usage}
+            return replace(failed(WAITED_TOO_LONG, message), logs=outcome.logs, **spent)
+        after_s = outcome.after_s
+        if after_s is None:
+            after_s = min(max(self._limits.backoff_s, waited_s), self._limits.max_backoff_s)
+        left_s = math.inf if most_s is None else most_s - waited_s
+        return replace(outcome, after_s=min(after_s, left_s))
+
+    def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
+        code, message = outcome.error_code, outcome.error_message
+        by, step = A_RUN, None
+        if outcome.kind == "lost":
+            by, step = A_POLICY, self._service.get_step_in_doubt(row.id)
+        if step is not None:
+            message += f"; {in_doubt_text(row.id, step)}"
+            if self._on_interrupted == "resume" and step.state == "started":
+                code, message = STEP_IN_DOUBT, f"{code}: {message}"
+        fate = fate_of(row, outcome, self._limits, self._on_interrupted, in_doubt=step is not None)
+        if outcome.kind == "lost" and fate == "fail" != self._on_interrupted:
+            message += f"; given up after {row.attempts} attempts"
+        ended = replace(outcome, error_code=code, error_message=message)
+        if fate == "review":
+            self.put(row, "needs_review", ended, *OF_ERROR, by=by)
+        elif fate == "retry":
+            self.put(row, "pending", ended, *OF_ERROR, by=by)
+            return delay_s(row, outcome, self._limits)
+        else:
+            self.put(row, "failed", ended, *OF_ERROR, by=by, unknown=outcome.kind == "lost")
+        return None
+
+    def _give_back(self, row: JobRow, outcome: Outcome) -> float:
+        if outcome.kind != "unstarted":
+            outcome = replace(outcome, reason=f"{outcome.error_code}: {outcome.error_message}")
+        self.put(row, "pending", outcome, "reason", reset="given_back")
+        return delay_s(row, outcome, self._limits) if outcome.kind == "throttled" else 0.0
+
+    def _journal(self) -> Journal:
+        return self._service.store.journal(self._job_id)
+
+
+def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
+    """The record of a completed row. The values of ``outcome`` were checked before."""
+    return RowStatusRecord(
+        row=number,
+        status="completed",
+        tracking_number=outcome.tracking_number,
+        cost_cents=outcome.cost_cents,
+        usage=outcome.usage,
+        result=outcome.result,
+        by=A_RUN.by,
+        at=UNSET_TIME,
+    )
+
+
+def _shows(row: JobRow, outcome: Outcome) -> bool:
+    """Return whether the row has the status and the error that this outcome leads to."""
+    status = _STATUSES.get(outcome.kind)
+    if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
+        return False
+    return not row.status.is_done if status is None else row.status is status

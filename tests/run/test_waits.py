@@ -1,0 +1,328 @@
+"""Wait: the work was handed to somebody, and its row waits without a worker until it is due."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from support.attempts import start
+from support.attempts import wait as wait_in_flight
+
+import journal
+from journal import AttemptedRow, Fail, JobRow, JobRun, JobService, Retry, Wait
+from journal.model import Job
+from journal.run.held_job import HeldJob, Settings
+from journal.run.outcome import Outcome, outcome_of_error, waiting
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.waits import Waits
+from journal.run.row_queue import RowQueue
+
+
+def quiet(_text: str) -> None:
+    """Report nothing."""
+
+
+def open_job(path: Path, count: int = 4, **options: Any) -> JobRun:
+    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
+
+
+def wait(service: JobService, row_id: str, after_s: float) -> JobRow:
+    """A run starts a row, which waits."""
+    start(service, row_id)
+    return wait_in_flight(service, row_id, after_s)
+
+
+def numbers(rows: list[JobRow]) -> list[int]:
+    return [row.row_number for row in rows]
+
+
+class Held:
+    """The queue of a run that holds a job, without workers."""
+
+    def __init__(self, job: JobRun, workers: int = 1, **limits: Any) -> None:
+        self._held = HeldJob(job.service, job.id, Settings())
+        self.queue = RowQueue(self._held, Limits(**limits), workers)
+        self._held.start()
+
+    @property
+    def job(self) -> Job:
+        return self._held.job()
+
+    def start(self, count: int) -> list[JobRow]:
+        return self.queue.start(count, self.job)
+
+    def settle(self, row: JobRow, outcome: Outcome) -> None:
+        self.queue.settle(row, outcome)
+        self.queue.end([row])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.release()
+
+
+@pytest.mark.parametrize("end", [lambda wait: wait, None], ids=["returned", "raised"])
+def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
+    path: Path, end: Callable[[Wait], Any] | None
+) -> None:
+    def handler(row: AttemptedRow) -> Any:
+        if row.attempts < 3:
+            row.log("asked")
+            submitted = Wait(0.01, "in batch b1", cost_cents=2)
+            if end is None:
+                raise submitted
+            return end(submitted)
+        return row.row_number
+
+    with open_job(path) as job:
+        report = job.run(handler, workers=2, tell=quiet)
+        rows = job.rows()
+        history = job.service.get_row_history("j:1")
+    assert (report.exit_code, report.completed, report.job.waiting_count) == (0, 4, 0)
+    assert [row.result for row in rows] == [1, 2, 3, 4]
+    assert {(row.attempts, row.earlier_attempts) for row in rows} == {(3, 2)}
+    assert {(row.due, row.waiting_since) for row in rows} == {(None, None)}
+    assert report.job.total_cost_cents == 16
+    told = [(attempt.outcome, attempt.reason) for attempt in history.attempts]
+    assert told == [*[("waited", "in batch b1")] * 2, ("completed", None)]
+    assert [entry.message for entry in history.logs] == ["asked", "asked"]
+
+
+def test_a_row_that_waits_is_pending_with_its_due_time_and_frees_its_worker(path: Path) -> None:
+    with open_job(path) as job:
+        begin = datetime.now(UTC)
+        report = job.run(lambda _row: Wait(3600, "submitted"), no_wait=True, tell=quiet)
+        rows = job.rows("pending")
+        first = rows[0]
+        assert first.due is not None
+        assert first.waiting_since is not None
+        assert (len(rows), first.reason, first.error_code) == (4, "submitted", None)
+        assert begin <= first.waiting_since == first.updated_at
+        assert first.due - first.waiting_since == timedelta(hours=1)
+        assert (report.job.waiting_count, report.job.pending_count) == (4, 4)
+        assert job.service.get_row("j:1") == first
+
+
+def test_without_waiting_a_run_pauses_and_the_next_one_too_until_a_row_is_due(path: Path) -> None:
+    def handler(_row: AttemptedRow) -> Any:
+        return Wait(3600)
+
+    with open_job(path) as job:
+        for _ in range(2):
+            report = job.run(handler, no_wait=True, tell=quiet)
+            assert (report.exit_code, report.job.status) == (4, "paused")
+            assert report.reason is not None
+            assert report.reason.startswith("4 rows wait for somebody else; the next is due at 20")
+            assert report.job.last_run is not None
+            assert report.job.last_run.ended_early is not None
+            assert report.job.last_run.ended_early.kind == "waiting"
+        for row in job.rows():
+            job.service.skip_row(row.id)
+            job.service.redo_row(row.id)
+        report = job.run(lambda _row: None, no_wait=True, tell=quiet)
+        assert (report.exit_code, report.completed) == (0, 4)
+
+
+def test_a_start_knows_what_waits_from_the_journal(path: Path) -> None:
+    with open_job(path, 6) as job:
+        wait(job.service, "j:2", 3600)
+        wait(job.service, "j:4", 0)
+        wait(job.service, "j:5", 1800)
+    with open_job(path, 6) as job, Held(job, workers=6) as run:
+        assert numbers(run.start(6)) == [4, 1, 3, 6]
+        due_s = run.queue.next_due_s
+        assert due_s is not None
+        assert len(run.queue._waits) == 2
+        for row in run.start(6):
+            raise AssertionError(row)
+
+
+def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left(
+    path: Path,
+) -> None:
+    with open_job(path, 12) as job:
+        for number in range(5, 10):
+            wait(job.service, f"j:{number}", 0)
+        with Held(job, workers=4) as run:
+            first = run.start(4)
+            assert numbers(first) == [5, 6, 1, 2]
+            run.settle(first[2], Outcome(kind="completed"))
+            assert numbers(run.start(1)) == [3], "two of four workers ask for rows that wait"
+            run.settle(first[0], waiting("", 3600))
+            assert numbers(run.start(1)) == [7]
+            assert numbers(run.start(9)) == [4, 10, 11, 12, 8, 9], "nothing else is left"
+
+
+def test_one_worker_asks_for_rows_that_wait_before_it_starts_others(path: Path) -> None:
+    with open_job(path, 3) as job:
+        wait(job.service, "j:3", 0)
+        with Held(job) as run:
+            assert numbers(run.start(1)) == [3]
+
+
+def test_no_more_rows_are_out_than_max_waiting_allows(path: Path) -> None:
+    with open_job(path, 9) as job:
+        wait(job.service, "j:1", 3600)
+        wait(job.service, "j:2", 0)
+        with Held(job, workers=8, max_waiting=4) as run:
+            started = run.start(8)
+            assert numbers(started) == [2, 3, 4], "with row 1, which waits, four rows are out"
+            assert run.start(8) == []
+            run.settle(started[1], waiting("", 3600))
+            assert run.start(8) == []
+            run.settle(started[0], Outcome(kind="completed"))
+            assert numbers(run.start(8)) == [5]
+            assert run.queue.reason_to_stop(run.job) is None
+
+
+def test_a_run_that_does_not_wait_pauses_when_as_many_rows_are_out_as_may_be(path: Path) -> None:
+    with open_job(path, 9) as job:
+        report = job.run(lambda _row: Wait(3600), max_waiting=3, no_wait=True, tell=quiet)
+        assert (report.job.waiting_count, report.job.pending_count) == (3, 9)
+        assert report.reason is not None
+        assert report.reason.startswith("3 rows wait")
+
+
+def test_a_row_that_waits_takes_no_slot_of_its_key(path: Path) -> None:
+    in_flight, most, lock = [0], [0], threading.Lock()
+
+    def handler(row: AttemptedRow) -> Any:
+        with lock:
+            in_flight[0] += 1
+            most[0] = max(most[0], in_flight[0])
+        with lock:
+            in_flight[0] -= 1
+        return Wait(0.001) if row.attempts < 4 else None
+
+    with journal.open_job(path, ({"n": n, "to": "x"} for n in range(20)), sync="none") as job:
+        report = job.run(handler, workers=4, limit_per={"to": 1}, tell=quiet)
+    assert (report.completed, most[0]) == (20, 1)
+
+
+def test_rows_that_have_waited_are_none_of_the_rows_that_were_asked_for(path: Path) -> None:
+    def handler(row: AttemptedRow) -> Any:
+        return Wait(0.001) if row.attempts == 1 else None
+
+    with open_job(path, 9) as job:
+        wait(job.service, "j:9", 0)
+        report = job.run(handler, max_rows=3, tell=quiet)
+        assert numbers(list(job.rows("completed"))) == [1, 2, 3, 9]
+        assert report.reason == "3 rows were started, as many as were asked for"
+
+
+def test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own(path: Path) -> None:
+    def handler(row: AttemptedRow) -> Any:
+        if row.attempts == 3:
+            return Retry("Busy", after_s=0)  # what a row has waited before it counts
+        return Wait(3600 if row.attempts == 2 else 0.001, "in batch b1")
+
+    with open_job(path, 1) as job:
+        report = job.run(handler, max_wait_s=0.05, max_attempts=3, tell=quiet)
+        (row,) = job.rows()
+        assert (row.status, row.error_code) == ("failed", "WaitedTooLong")
+        assert row.error_message == "it has waited for 0 s: in batch b1"
+        assert (report.exit_code, row.unknown) == (3, False)
+        job.service.retry_row("j:1")
+        assert wait(job.service, "j:1", 5).waiting_since == job.rows()[0].updated_at, (
+            "a retry begins anew"
+        )
+
+
+def test_an_attempt_of_a_run_that_died_does_not_end_a_wait(path: Path) -> None:
+    with open_job(path, 1) as job:
+        since = wait(job.service, "j:1", 0).waiting_since
+        with Held(job) as run:
+            assert numbers(run.start(1)) == [1]
+        job.service.recover_job(job.id, "retry")
+        assert job.rows()[0].status == "pending"
+        assert wait(job.service, "j:1", 9).waiting_since == since
+
+
+def test_a_wait_without_a_time_is_as_long_as_all_before_it(path: Path) -> None:
+    with open_job(path, 1) as job, Held(job, backoff_s=0.5, max_backoff_s=7) as run:
+        (row,) = run.start(1)
+        run.settle(row, waiting("", None))
+        first = job.rows()[0]
+        assert first.due is not None
+        assert first.due - first.updated_at == timedelta(seconds=0.5)
+
+
+def test_a_wait_with_a_step_in_doubt_needs_a_review(path: Path) -> None:
+    def submit() -> None:
+        raise KeyboardInterrupt
+
+    def handler(row: AttemptedRow) -> Wait:
+        with suppress(KeyboardInterrupt):
+            row.step("submit", submit)
+        return Wait(1)
+
+    with open_job(path, 1) as job:
+        job.run(handler, tell=quiet)
+        (row,) = job.rows()
+        assert (row.status, row.error_code, row.due) == ("needs_review", "StepInDoubt", None)
+
+
+def test_a_row_that_others_have_settled_while_it_waited_is_not_asked_for(path: Path) -> None:
+    with open_job(path, 2) as job:
+        wait(job.service, "j:1", 0)
+        wait(job.service, "j:2", 0)
+        with Held(job, workers=2) as run:
+            assert numbers(run.start(1)) == [1]
+            job.service.complete_row("j:2", "by hand")
+            assert run.start(2) == []
+            assert run.queue.next_due_s is None
+
+
+def test_a_condition_leaves_rows_that_wait_as_they_are(path: Path) -> None:
+    with open_job(path, 4) as job:
+        wait(job.service, "j:1", 3600)
+        wait(job.service, "j:2", 0)
+        report = job.run(lambda _row: None, where=lambda row: row.row_number != 1, tell=quiet)
+        assert report.reason == "1 row stays open, since the run is for others"
+        assert job.rows()[0].due is not None
+
+
+def test_a_row_whose_input_is_gone_while_it_waits_needs_a_review(path: Path) -> None:
+    def rows(*keys: str) -> list[dict[str, str]]:
+        return [{"id": key} for key in keys]
+
+    with journal.open_job(path, rows("a", "b", "c"), key="id", sync="none") as job:
+        wait(job.service, "j:1", 3600)
+    with journal.open_job(path, rows("c"), key="id", on_gone="skip", sync="none") as job:
+        assert [(row.status, row.error_code) for row in job.rows()] == [
+            *[("needs_review", "gone")],
+            *[("skipped", None), ("pending", None)],
+        ]
+
+
+@pytest.mark.parametrize("wrong", [-1, 1e9, float("nan"), True])
+def test_a_wrong_time_is_refused_where_it_is_given(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"after_s must be 0 to 31,622,400 seconds"):
+        Wait(wrong)
+
+
+def test_a_wait_is_an_answer_and_survives_another_process() -> None:
+    sent = pickle.loads(pickle.dumps(Wait("300", "b1", cost_cents=1)))
+    outcome = outcome_of_error(sent, {})
+    assert (outcome.kind, outcome.after_s, outcome.reason) == ("waiting", 300.0, "b1")
+    assert outcome.cost_cents == 1
+    assert outcome.is_answer
+    assert not isinstance(sent, Fail)
+
+
+def test_rows_that_wait_are_kept_in_the_order_in_which_they_are_due() -> None:
+    waits = Waits()
+    waits.set([(5.0, 50), (1.0, 10), (3.0, 30)])
+    waits.add(2.0, 20)
+    waits.add(9.0, 90)
+    assert (waits.next_due_s, waits.later(3.0), waits.pop(0.5)) == (1.0, 2, 0)
+    assert [waits.pop(5.0) for _ in range(5)] == [10, 20, 30, 50, 0]
+    waits.add(4.0, 40)
+    assert [waits.pop(10.0), waits.pop(10.0), len(waits)] == [40, 90, 0]
