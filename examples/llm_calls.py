@@ -1,6 +1,5 @@
 """Label each review of reviews.csv, 50 calls at a time: python llm_calls.py v1"""
 
-import csv
 import json
 import os
 import sys
@@ -40,13 +39,12 @@ def label(row):
 
 
 version = sys.argv[1]
-with open("reviews.csv", newline="", encoding="utf-8") as file:
-    reviews = list(csv.DictReader(file))
+reviews = journal.read_rows("reviews.csv")
 with (
     httpx.Client(base_url=URL, headers=KEY, timeout=120) as client,
     journal.open_job(f"jobs/reviews-{version}", reviews, "id", on_interrupted="retry") as job,
 ):
     attempts = {"Malformed": 2, httpx.TransportError: 5}
     report = job.run(label, workers=50, retry_on=attempts, max_cost_cents=500)
-    print(report.completed, "labelled for", report.job.total_cost_cents, "cents")
+    print(report.job.successful_rows, "labelled for", report.job.total_cost_cents, "cents")
 raise SystemExit(report.exit_code)

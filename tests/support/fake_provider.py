@@ -89,8 +89,10 @@ class FakeProvider:
     # (prompt, how often it was answered before) -> whether this answer is cut off.
     is_malformed: Callable[[str, int], bool] = lambda _prompt, _before: False
 
-    # Batches: seconds until a batch is done, until it is listed; those that end with half of their
-    # requests done; how many requests of a batch come back in neither file.
+    # Batches: how many requests a file may have; seconds until a batch is done, until it is listed;
+    # the batches that expire with half of their requests done; how many requests of a batch come
+    # back in neither file.
+    max_requests: int = 50_000
     batch_s: float = 0.0
     listing_delay_s: float = 0.0
     expiring: set[int] = field(default_factory=set)
@@ -310,7 +312,7 @@ class FakeProvider:
         file_id = body.get("input_file_id")
         if file_id not in self.files:
             raise _Refusal(400, f"Invalid file ID: {file_id}")
-        requests, errors = _requests_in(self.files[file_id])
+        requests, errors = _requests_in(self.files[file_id], self.max_requests)
         batch = SubmittedBatch(
             self._new_id("batch_"), file_id, metadata, self.clock(), requests, errors
         )
@@ -474,7 +476,7 @@ def _check_chat(body: dict[str, Any]) -> None:
             raise _Refusal(400, f"Invalid message: {message}")
 
 
-def _requests_in(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _requests_in(content: bytes, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The requests of an input file by custom_id, and what is wrong with the file."""
     requests: dict[str, Any] = {}
     errors = []
@@ -486,7 +488,7 @@ def _requests_in(content: bytes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         errors.append({"code": "model_mismatch", "line": None, "message": "", "param": None})
     if not requests and not errors:
         errors.append({"code": "empty_file", "line": None, "message": "", "param": None})
-    if len(requests) > 50_000:
+    if len(requests) > most:
         errors.append({"code": "too_many_tasks", "line": None, "message": "", "param": None})
     return requests, errors
 
@@ -577,9 +579,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def for_trial(batch_s: float = 20, latency_s: tuple[float, float] = (0.1, 0.5)) -> FakeProvider:
-    """A provider for the examples: it throttles a call in five, cuts off a first answer in ten."""
+    """A provider for the examples: it throttles a call in five, cuts off a first answer in ten.
+
+    Its second batch expires when it is half done.
+    """
     return FakeProvider(
         batch_s=batch_s,
+        expiring={2},
         latency_s=latency_s,
         refuse=lambda number: (429, "0.5") if number % 5 == 0 else None,
         is_malformed=lambda prompt, before: _digest(prompt) % (30 if before else 10) == 0,
