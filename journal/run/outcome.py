@@ -133,6 +133,9 @@ class Retry(_Later):
     gets a warning. ``None``: the run's backoff decides. If no attempt is left, the row fails with
     ``code`` and ``message``.
 
+    ``from_step``: the next attempt does the step of this name again, and the steps that began after
+    it. It keeps the steps before.
+
     The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds,
     and TypeError if the code isn't text.
     """
@@ -140,6 +143,7 @@ class Retry(_Later):
     code = "Retry"
     message = "the handler asked for another attempt"
     counts = True
+    from_step: str | None = None
 
     def __init__(
         self,
@@ -148,13 +152,14 @@ class Retry(_Later):
         *,
         after_s: float | str | None = None,
         counts: bool = True,
+        from_step: str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
         **unknown: Never,
     ) -> None:
         spent: Any = {"cost_cents": cost_cents, "usage": usage}
         super().__init__(code, message, after_s=after_s, **spent, **unknown)
-        self.counts = counts
+        self.counts, self.from_step = counts, from_step
 
 
 class Hold(_Later):
@@ -273,6 +278,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       of attempts at a row that fails so; 0 means that of the run.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
+    - ``from_step``: the step from which the next attempt does its steps again, or "".
     - ``elapsed_s``: how long the handler took; 0 for all rows of a call but the first.
     - ``logs``: messages of the row that aren't recorded yet.
     """
@@ -299,6 +305,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     max_attempts: int = 0
     after_s: float | None = None
+    from_step: str = ""
     reason: str | None = None
     elapsed_s: float = 0.0
     logs: tuple[LogEntry, ...] = ()
@@ -479,7 +486,8 @@ def _outcome_of(error: RowOutcome) -> Outcome:
         case Retry(counts=False):
             return throttled(code, message, after_s=error.after_s)
         case Retry():
-            return failed(code, message, retryable=True, after_s=error.after_s)
+            outcome = failed(code, message, retryable=True, after_s=error.after_s)
+            return msgspec.structs.replace(outcome, from_step=text_of(error.from_step or ""))
         case Hold():
             return held(code, message, after_s=error.after_s)
         case Wait():

@@ -42,7 +42,7 @@ from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import position_of
-from journal.store.steps import NAME_REUSED
+from journal.store.steps import NAME_REUSED, drop_steps
 from journal.store.transitions import change_row, put_logs, put_record, waits_since
 
 # The status of a row after an outcome of such a kind. After another kind, the row isn't done.
@@ -273,11 +273,21 @@ class Settling:
         if fate == "review":
             self.put(row, "needs_review", ended, *OF_ERROR, by=by)
         elif fate == "retry":
+            if outcome.from_step:
+                ended = self._from_step(row, ended)
             self.put(row, "pending", ended, *OF_ERROR, by=by)
             return delay_s(row, outcome, self._limits)
         else:
             self.put(row, "failed", ended, *OF_ERROR, by=by, unknown=outcome.kind == "lost")
         return None
+
+    def _from_step(self, row: JobRow, outcome: Outcome) -> Outcome:
+        """Drop the row's steps from ``from_step`` on. If there is no such step, the outcome says so."""
+        try:
+            self._journal().change(drop_steps, row.row_number, outcome.from_step)
+        except InvalidValueError as no_step:
+            return replace(outcome, error_message=f"{outcome.error_message}; {no_step}")
+        return outcome
 
     def _give_back(self, row: JobRow, outcome: Outcome) -> float:
         if outcome.kind != "unstarted":

@@ -255,7 +255,15 @@ SPENT = {"cost_cents": 2.5, "usage": {"tokens": 3}}
 @pytest.mark.parametrize("status", [0, 7, 65, 69, 70, 75])
 def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     again = said(
-        {"outcome": "retry", "after_s": 30, "code": "Busy", "message": "m", **SPENT}, status
+        {
+            "outcome": "retry",
+            "after_s": 30,
+            "code": "Busy",
+            "message": "m",
+            "from_step": "a",
+            **SPENT,
+        },
+        status,
     )
     assert again == Outcome(
         kind="failed",
@@ -263,6 +271,7 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
         error_message="m",
         retryable=True,
         after_s=30.0,
+        from_step="a",
         cost_cents=2.5,
         usage={"tokens": 3},
     )
@@ -347,6 +356,7 @@ WRONG = [
     ({"outcome": "retry", "after_s": True}, "after_s must be"),
     ({"outcome": "retry", "counts": 0}, "counts must be true or false, and not 0"),
     ({"outcome": "hold", "counts": False}, "hold has no member 'counts'"),
+    ({"outcome": "retry", "from_step": 1}, "from_step must be the name of a step, and not 1"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]
 

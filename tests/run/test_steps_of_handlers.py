@@ -54,6 +54,25 @@ def fixture_ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
+def test_a_retry_from_a_step_does_it_again_with_the_later_ones(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    def handle(row: AttemptedRow) -> str:
+        row.step("upload", ledger.add, f"upload {row.attempts}")
+        row.step("submit", ledger.add, f"submit {row.attempts}")
+        if row.attempts == 1:
+            raise journal.Retry("Expired", "no answer", after_s=0, from_step="submit")
+        if row.attempts == 2:
+            return journal.Retry("E", "m", after_s=0, from_step="sumbit")  # type: ignore[return-value]
+        return "done"
+
+    with open_job(tmp_path, rows=1) as job:
+        assert job.run(handle, max_attempts=3).completed == 1
+        assert ledger.effects() == ["upload 1", "submit 1", "submit 2"]
+        history = job.service.get_row_history(f"{job.id}:1")
+        assert "(got 'sumbit')" in (history.attempts[1].error_message or "")
+
+
 def open_job(tmp_path: Path, rows: int = 3, **options: Any) -> journal.JobRun:
     data = [{"n": n} for n in range(1, rows + 1)]
     return journal.open_job(tmp_path / "jobs" / "mails", rows=data, argv=[], **options)

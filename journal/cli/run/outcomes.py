@@ -135,7 +135,7 @@ _WORDS = {
 }
 _MEMBERS = {
     "fail": ("code", "message", *_SPENT),
-    "retry": ("code", "message", "after_s", "counts", *_SPENT),
+    "retry": ("code", "message", "after_s", "counts", "from_step", *_SPENT),
     "skip": ("reason", *_SPENT),
     "hold": ("code", "message", "after_s", *_SPENT),
     "wait": ("message", "after_s", *_SPENT),
@@ -244,6 +244,8 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     if word == "retry" and members.pop("counts", True) is False:
         word = "throttled"
     outcome = _outcome(word, code, message, after_s)
+    if word == "retry":
+        outcome = msgspec.structs.replace(outcome, from_step=members.pop("from_step", None) or "")
     if word == "review":
         return with_fields(outcome, _fields_of(members))
     return with_cost(outcome, members.get("cost_cents"), members.get("usage"))
@@ -262,6 +264,8 @@ def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
         return f"{word} has no member {wrong[0]!r}; its members are {', '.join(allowed)}"
     if word == "retry" and not isinstance(counts := members.get("counts", True), bool):
         return f"counts must be true or false, and not {as_text(counts)}"
+    if word == "retry" and not isinstance(step := members.get("from_step", ""), str):
+        return f"from_step must be the name of a step, and not {as_text(step)}"
     after_s = members.get("after_s")
     if word not in _WITH_TIME or after_s is None:
         return ""

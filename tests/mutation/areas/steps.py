@@ -218,6 +218,13 @@ PATCHES = [
         "tests/store/test_steps.py::test_a_retry_and_a_redo_from_a_step_drop_it_with_the_later_ones",
     ),
     Patch(
+        "a retry from a step drops it",
+        "run/settling",
+        "            if outcome.from_step:\n",
+        "            if False:\n",
+        "tests/run/test_steps_of_handlers.py::test_a_retry_from_a_step_does_it_again_with_the_later_ones",
+    ),
+    Patch(
         "steps of a batch that is discarded are undone",
         "index/columns",
         "            0 if steps is None else steps[position],\n",
