@@ -37,6 +37,8 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
         for status, count in parts.items()
     )
     said = [f"{counted(job.total_rows, 'row|rows')}: {legend}" if parts else "no rows"]
+    if job.waiting_count:
+        said.append(f"{counted(job.waiting_count, 'row|rows waits|wait')} for somebody else")
     spent = [spent_text(job.total_cost_cents, expected_cents), usage_text(job.usage)]
     said += [_text(text) for text in (*notes, ", ".join(filter(None, spent))) if text]
     if job.error_code:
@@ -60,7 +62,7 @@ def report_html(report: Any) -> str:
 
 _ROW_MEMBERS = (
     *("result", "error_code", "error_message", "reason", "tracking_number", "label_path"),
-    *("cost_cents", "usage", "attempts", "version", "updated_at"),
+    *("due", "cost_cents", "usage", "attempts", "version", "updated_at"),
 )
 
 

@@ -20,6 +20,8 @@ def job_text(job: Any) -> str:
         parts.append(f"{job.failed_rows} failed")
     if job.needs_review_count:
         parts.append(f"{job.needs_review_count} need review")
+    if job.waiting_count:
+        parts.append(f"{job.waiting_count} wait")
     return f"{job.id}: {', '.join(parts)}"
 
 

@@ -317,7 +317,7 @@ class JobRun(NamesAttributesElsewhere):
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
-        "holding for …" after a :class:`Hold`, else "".
+        "holding for …" after a :class:`Hold`, and which rows wait if none is in flight, else "".
         """
         return self._pace()
 

@@ -264,15 +264,20 @@ class RowQueue:
 
     def _only_waits(self, job: Job) -> EarlyEnd | None:
         """The reason why a run that doesn't wait ends now: nothing else is left to do."""
-        next_s = self._waits.next_due_s - monotonic()
-        if next_s <= 0 or not (self._room(job) <= 0 or self._has_only_waits(job)):
+        if not (self._room(job) <= 0 or self._has_only_waits(job)):
             return None
+        text = self.waits_text(job)
+        return EarlyEnd("waiting", text) if text else None
+
+    def waits_text(self, job: Job) -> str:
+        """How many rows wait, and when the next is due; "" if one is due now, or none waits."""
         count = min(len(self._waits), job.waiting_count)
-        if not count:
-            return None
+        next_s = self._waits.next_due_s - monotonic()
+        if next_s <= 0 or not count:
+            return ""
         at = datetime.now().astimezone() + timedelta(seconds=next_s)
         rows = counted(count, "row|rows waits|wait")
-        return EarlyEnd("waiting", f"{rows} for somebody else; the next is due at {at:%F %T}")
+        return f"{rows} for somebody else; the next is due at {at:%Y-%m-%d %H:%M:%S}"
 
     def _next(
         self, *, fresh_first: bool, places: int, may_go_out: bool = True, may_poll: bool = False

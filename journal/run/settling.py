@@ -253,7 +253,7 @@ class Settling:
             return replace(failed(WAITED_TOO_LONG, message), logs=outcome.logs, **spent)
         after_s = outcome.after_s
         if after_s is None:
-            after_s = min(max(self._limits.backoff_s, waited_s), self._limits.max_backoff_s)
+            after_s = max(self._limits.backoff_s, min(waited_s, self._limits.max_backoff_s))
         left_s = math.inf if most_s is None else most_s - waited_s
         return replace(outcome, after_s=min(after_s, left_s))
 

@@ -155,6 +155,7 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
         total_rows=total,
         processed_rows=sum(job.processed_rows for job in jobs),
         counts=counts,
+        waiting_count=sum(job.waiting_count for job in jobs),
         total_cost_cents=cents_of(sum(millionths(job.total_cost_cents) for job in jobs)),
         usage=usage,
         passes=max(job.passes for job in jobs),

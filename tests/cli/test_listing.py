@@ -98,6 +98,7 @@ def test_a_narrow_terminal_shows_the_columns_that_matter_most(root: Path) -> Non
         "FAILED",
         "IN FLIGHT",
         "PENDING",
+        "WAITING",
         "REVIEW",
         "CENTS",
         "STARTED",

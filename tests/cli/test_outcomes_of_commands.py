@@ -290,6 +290,8 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     soon = said({"outcome": "hold", "after_s": "soon"}, status)
     assert (soon.kind, soon.after_s, soon.logs[0].level) == ("held", None, "WARNING")
     assert (hold.cost_cents, hold.usage) == (2.5, {"tokens": 3})
+    wait = said({"outcome": "wait", "after_s": 300, "message": "in b1", **SPENT}, status)
+    assert (wait.kind, wait.reason, wait.after_s, wait.cost_cents) == ("waiting", "in b1", 300, 2.5)
     skip = said({"outcome": "skip", "reason": "done before", **SPENT}, status)
     assert (skip.kind, skip.reason, skip.cost_cents) == ("skipped", "done before", 2.5)
     review = said(
@@ -309,6 +311,7 @@ def test_what_a_printed_outcome_leaves_out_has_a_default_or_is_the_end_of_standa
         silent, loud = said({"outcome": word}), said({"outcome": word, "code": None}, 7, "oops")
         assert (silent.error_code, silent.error_message) == (code, message)
         assert (loud.error_code, loud.error_message) == (code, "oops")
+    assert (said({"outcome": "wait"}).reason, said({"outcome": "wait"}).after_s) == (None, None)
     assert said({"outcome": "skip"}).reason is None
     assert said({"outcome": "skip"}, 65, "oops").reason == "oops"
 
@@ -357,6 +360,8 @@ WRONG = [
     ({"outcome": "retry", "counts": 0}, "counts must be true or false, and not 0"),
     ({"outcome": "hold", "counts": False}, "hold has no member 'counts'"),
     ({"outcome": "retry", "from_step": 1}, "from_step must be the name of a step, and not 1"),
+    ({"outcome": "wait", "code": "C"}, "wait has no member 'code'"),
+    ({"outcome": "wait", "after_s": -1}, "after_s must be"),
     ({"outcome": "retry", "after_s": [1]}, "after_s must be"),
 ]
 
@@ -499,6 +504,70 @@ else:
         assert service.get_job_summary("j")["total_cost_cents"] == 5
         (attempt, _) = service.get_row_history("j:3").attempts
     assert (attempt.outcome, attempt.reason) == ("given_back", "68: exit status 68")
+
+
+WAITS = """
+if number == "1":
+    print('{"outcome": "wait", "after_s": 3600, "message": "in batch b1"}')
+elif number == "2":
+    print("asked", file=sys.stderr)
+    sys.exit(75)
+else:
+    print('{"outcome": "completed"}')
+"""
+
+
+def test_rows_that_wait_are_shown_with_the_time_when_the_next_is_due(
+    work: Path, capsys: Capture
+) -> None:
+    options = ["--stdout", "json", "--wait-on", "75", "--backoff", "2h", "--no-wait"]
+    for _ in range(2):
+        assert run(options, [1, 2, 3], WAITS) == 4
+        said = capsys.readouterr().err
+        assert "j: 2 rows wait for somebody else; the next is due at 20" in said
+        assert "1 completed, 0 failed, 0 skipped, 0 need review, 2 pending (2 wait)" in said
+    assert [(row.status, row.attempts) for row in rows()] == [
+        *[("pending", 1), ("pending", 1), ("completed", 1)]
+    ]
+    assert main(["show", "j"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"^waiting     2 rows wait for somebody else; the next is due at 20.* in (59m|1h00m)",
+        shown,
+        re.MULTILINE,
+    )
+    assert main(["show", "j", "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    due = [row.due for row in rows()]
+    assert due[0] is not None
+    assert (plain["waiting_count"], plain["pending_count"]) == (2, 2)
+    assert datetime.fromisoformat(plain["next_due"]) == due[0]
+    assert main(["show", "j", "--row", "1"]) == 0
+    assert re.search("^due  .*\n^waiting     since 20", capsys.readouterr().out, re.MULTILINE)
+    assert main(["rows", "j", "--status", "pending"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert re.search("due at 20.*: in batch b1 ", lines[1])
+    assert re.search("due at 20.*: asked ", lines[2])
+    assert main(["rows", "j", "--columns", "due,waiting_since", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [row["due"] is None for row in listed] == [False, False, True]
+    assert main(["list"]) == 0
+    titles, line = capsys.readouterr().out.splitlines()
+    begin = titles.index("PENDING")
+    assert titles[begin:].split()[:2] == ["PENDING", "WAITING"]
+    assert line[begin:].split()[:2] == ["2", "2"]
+    assert main(["log", "j"]) == 0
+    assert re.search("waiting  +1  due at 20.*Z, in batch b1", capsys.readouterr().out)
+
+
+def test_a_status_may_let_a_row_wait_until_its_command_says_that_it_is_done(work: Path) -> None:
+    script = "sys.exit(75) if attempt < 3 else print('done')"
+    assert (
+        run(["--wait-on", "70-75", "--max-wait", "1h", "--max-waiting", "1"], [1, 2], script) == 0
+    )
+    assert [(row.result, row.attempts, row.earlier_attempts) for row in rows()] == [
+        *[("done", 3, 2)] * 2
+    ]
 
 
 def test_a_run_does_what_its_commands_print(work: Path) -> None:

@@ -60,6 +60,13 @@ _COLUMNS = (
     _of_job("failed_rows", "FAILED", right=True, rank=2),
     Field(title="IN FLIGHT", text=lambda x: str(x.job.processing_count), right=True, rank=2),
     _of_job("pending_count", "PENDING", right=True, rank=7),
+    _of_job(
+        "waiting_count",
+        "WAITING",
+        text=lambda x: str(x.job.waiting_count or ""),
+        right=True,
+        rank=9,
+    ),
     _of_job("needs_review_count", "REVIEW", right=True, rank=6),
     _of_job(
         "total_cost_cents",
@@ -99,7 +106,8 @@ def list_command(
 
     DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
-    includes pauses and other times without a run. "paused until resume" beside a status is a pause by
+    includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
+    PENDING, too. "paused until resume" beside a status is a pause by
     `journal pause`. A narrow terminal shows fewer columns.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on

@@ -14,7 +14,7 @@ from journal.cli.conditions import Columns, Past, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, found_job_or_set, shards_in
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
-from journal.cli.output import as_json, echo_err
+from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import missing_in, ranges_of_shards
 from journal.cli.shared_options import columns_option, option
@@ -30,6 +30,9 @@ _WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
 def _outcome(row: JobRow) -> str:
+    if row.due is not None:
+        due = f"due at {local_text(row.due, '%Y-%m-%d %H:%M:%S')}"
+        return f"{due}: {headline(row.reason)}" if row.reason else due
     if row.error_code is not None:
         return f"{row.error_code}: {headline(row.error_message or '')}"
     if row.reason is not None:

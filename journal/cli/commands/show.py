@@ -83,6 +83,7 @@ class Shown:
     - ``rate``: rows per second since the run began; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``late``: names files with results that aren't in the job.
+    - ``next_due``: when the first of the rows that wait for somebody else is due.
     - ``command``: turns words into a line to paste.
     - ``next``: commands to paste, and the reason for each.
     """
@@ -107,6 +108,10 @@ class Shown:
         if job.pause is not None:
             self.paused = pause_text(job.pause)
         self.late = late_results(service.store.directory(job.id))
+        self.next_due = None
+        if job.waiting_count:
+            with service.store.reading(job.id) as journal:
+                self.next_due = journal.index.next_due()
         self.damaged = cut_text(service, job.id)
         is_cut = bool(self.damaged)
         self.next = advice(job, self.rows, service.root, self.command, is_cut=is_cut)
@@ -247,6 +252,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "usage": usage_text(job.usage),
         "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
         "rate": _rate_text(shown),
+        "waiting": _waiting_text(shown),
     }
 
 
@@ -297,6 +303,16 @@ def _rate_text(shown: Shown) -> str:
     figure = f"{shown.rate:.0f}" if shown.rate >= 100 else f"{shown.rate:.3g}"
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
     return f"{figure} rows end per second{left}"
+
+
+def _waiting_text(shown: Shown) -> str:
+    if shown.next_due is None:
+        return ""
+    rows = counted(shown.job.waiting_count, "row|rows waits|wait")
+    left_s = (shown.next_due - datetime.now(UTC)).total_seconds()
+    due = f"at {_time_text(shown.next_due)}, in {duration_text(left_s)}"
+    when = due if left_s > 0 else "now"
+    return f"{rows} for somebody else; the next is due {when}"
 
 
 def _group_text(group: ErrorGroup) -> str:
@@ -357,6 +373,8 @@ def _row_facts(row: JobRow) -> dict[str, str]:
         "error": _error_text(row),
         "unknown": "whether it took effect" if row.unknown else "",
         "reason": shorten(row.reason or "", _MAX_TEXT),
+        "due": _time_text(row.due),
+        "waiting": f"since {_time_text(row.waiting_since)}" if row.waiting_since else "",
     }
 
 
@@ -429,6 +447,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "paused": shown.paused or None,
         "damaged": shown.damaged or None,
         "late": shown.late,
+        "next_due": shown.next_due,
         "run_holder": shown.holder,
         "duration_s": shown.duration_s,
         "rows_per_s": shown.rate,

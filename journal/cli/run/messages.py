@@ -139,6 +139,7 @@ def report_end(
             f"{job.id}: {status_text(job)}{took}: {job.successful_rows} completed, "
             f"{job.failed_rows} failed, {job.skipped_count} skipped, "
             f"{job.needs_review_count} need review, {job.pending_count} pending"
+            + (f" ({job.waiting_count} wait)" if job.waiting_count else "")
         )
     if is_told and report.exit_code:
         if old := failed_earlier(service, job):
