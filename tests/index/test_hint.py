@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.attempts import give_back, try_again
+from support.attempts import give_back, try_again, wait
 from support.children import Child, journal_path, split_commits
 from support.hints import (
     DENSE,
@@ -136,7 +136,7 @@ def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_
 
 ACTIONS = (
     "reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view", "fail",
-    "retry", "redo", "data", "next pass", "give back", "pause", "resume",
+    "retry", "redo", "data", "next pass", "give back", "wait", "pause", "resume",
 )  # fmt: skip
 
 
@@ -188,6 +188,9 @@ def _act(service: JobService, action: str, number: int) -> None:
             try_again(service, in_flight[0].id, "again", "m")
             service.start_row(in_flight[0].id)
             give_back(service, in_flight[0].id)
+    elif action == "wait":
+        if in_flight := service.get_rows(JOB, "processing"):
+            wait(service, in_flight[0].id, number)
     elif action == "redo":
         done = service.get_rows(JOB, "completed")
         service.redo_row(done[number % len(done)].id, new_key=number > 5)

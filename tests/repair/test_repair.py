@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.attempts import start, wait
 from support.children import (
     Child,
     FaultyOs,
@@ -294,6 +295,18 @@ def test_after_a_lost_line_every_row_that_looks_open_needs_a_review(path: Path) 
     job = read_all(path.parents[1], JOB)[0]
     assert job is not None
     assert (job.status, job.error_code) == (JobStatus.RUNNING, "repaired")
+
+
+def test_a_row_that_waits_needs_a_review_after_a_lost_line(path: Path) -> None:
+    with JobService(path.parents[1], sync="none") as service:
+        row = service.get_pending_rows(JOB)[0]
+        start(service, row.id)
+        wait(service, row.id)
+    commits = split_commits(path.read_bytes())
+    break_it(path, b"".join(commits[:3] + commits[4:]))
+    mend_it(path)
+    row = read_all(path.parents[1], JOB)[1][row.row_number - 1]
+    assert (row.status, row.due) == (RowStatus.NEEDS_REVIEW, None)
 
 
 def test_rows_that_lost_lines_are_known_to_be_about_have_their_own_error_code(path: Path) -> None:

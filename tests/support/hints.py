@@ -87,6 +87,8 @@ def answers(service: JobService) -> Any:
     by_status = [list(service.get_rows(JOB, status)) for status in RowStatus]
     single = [service.get_row(row.id) for row in rows]
     pending = service.get_pending_rows(JOB)
+    with service.store.reading(JOB) as journal:
+        next_due = journal.index.next_due()
     return [
         service.get_job(JOB),
         service.get_job_summary(JOB),
@@ -96,6 +98,7 @@ def answers(service: JobService) -> Any:
         by_status,
         single,
         pending[0] if pending else None,
+        next_due,
     ]
 
 

@@ -46,13 +46,14 @@ class Deed(NamedTuple):
     def is_work(self) -> bool:
         if self.what == STEP:
             return self.state != "failed"
-        return self.by == "caller" and self.what != "pending"
+        return self.by == "caller" and (self.what != "pending" or self.reset == "wait")
 
     @property
     def is_decision(self) -> bool:
         if self.is_logged:
             return False
-        return self.state == "failed" or (self.by == "caller" and self.what == "pending")
+        is_put_back = self.what == "pending" and self.reset != "wait"
+        return self.state == "failed" or (self.by == "caller" and is_put_back)
 
     @property
     def status(self) -> str:

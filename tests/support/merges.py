@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.attempts import try_again
+from support.attempts import try_again, wait
 from support.children import journal_path
 from support.copies import JOB, is_well, make_job
 from support.merge_rules import (
@@ -123,7 +123,7 @@ class Twin:
             with pytest.raises(InvalidStateTransition, match="journal redo"):
                 service.retry_row(row)
             status = "redo"
-        reset = status.rstrip("#") if status in ("retry", "redo", "redo#") else None
+        reset = status.rstrip("#") if status in ("retry", "redo", "redo#", "wait") else None
         shipped = tracking(number, name) if status == "completed" else None
         match status:
             case "processing":
@@ -136,6 +136,8 @@ class Twin:
                 service.skip_row(row, name, cost_cents=count)
             case "pending":
                 try_again(service, row, "E", name, cost_cents=count)
+            case "wait":
+                wait(service, row, reason=name, cost_cents=count)
             case "retry":
                 service.retry_row(row)
             case "redo" | "redo#":
@@ -146,7 +148,7 @@ class Twin:
                 return self._give(service, row, name)
             case "needs_review":
                 service.review_row(row, "E", name, cost_cents=count)
-        if not reset and status != "processing":
+        if reset in (None, "wait") and status != "processing":
             self.rules.costs[name] = count
         deed = Deed(name, "pending" if reset else status, tracking=shipped, reset=reset)
         self.rules.rows[number].append(deed)
@@ -249,8 +251,13 @@ class Twin:
         for row, (number, deeds) in zip(rows, sorted(self.rules.rows.items()), strict=True):
             statuses = [deed for deed in deeds if deed.status]
             attempts = [deed.status for deed in statuses].count("processing")
-            resets = [at for at, deed in enumerate(statuses) if deed.reset] or [0]
-            earlier = [deed.status for deed in statuses[: resets[-1]]].count("processing")
+            resets = [at for at, deed in enumerate(statuses) if deed.reset not in (None, "wait")]
+            begin = resets[-1] if resets else 0
+            earlier = [deed.status for deed in statuses[:begin]].count("processing")
+            earlier += sum(
+                deed.reset == "wait" and before.status == "processing"
+                for before, deed in itertools.pairwise(statuses[begin:])
+            )
             assert row.status == status_of(deeds), number
             assert (row.attempts, row.earlier_attempts) == (attempts, earlier), number
             assert (row.data.get("v", ""), row.idempotency_key) == data_of(deeds).content, number
@@ -295,6 +302,8 @@ def _name_of(deed: dict[str, Any]) -> str:
         return f"{deed['data'].get('v', '')} {deed['key']}"
     if deed.get("error_code") in _NAMELESS:
         return ""
+    if deed.get("reset") == "wait":  # it repeats the error of an earlier attempt
+        return str(deed["reason"])
     return deed.get("result") or deed.get("error_message") or deed.get("reason") or ""
 
 

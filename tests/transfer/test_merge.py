@@ -7,12 +7,13 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from support.attempts import give_back, try_again
+from support.attempts import give_back, try_again, wait
 from support.children import FaultyOs, append_commit, fails, journal_path, split_commits, works
 from support.copies import (
     JOB,
@@ -589,6 +590,40 @@ def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, th
     merged(here, there)
     assert budget(here, 3) == budget(there, 3) == ("pending", 2, 1)
     assert row_of(here, 3).error_code == "E"
+
+
+def wait_an_hour(service: JobService) -> None:
+    service.start_row(f"{JOB}:3")
+    wait(service, f"{JOB}:3", 3600)
+
+
+def test_a_row_that_waits_there_waits_here_no_longer_than_it_said(
+    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    skip(here, 4)
+    with monkeypatch.context() as ahead:
+        ahead.setattr("journal.store.journal.now", lambda: datetime.now(UTC) + timedelta(days=3))
+        change(there, wait_an_hour)
+    merged(here, there)
+    row, theirs = row_of(here, 3), row_of(there, 3)
+    assert row.due is not None
+    assert row.due - row.updated_at == timedelta(hours=1)
+    assert (row.waiting_since, row.attempts, row.earlier_attempts) == (theirs.waiting_since, 1, 1)
+    with JobService(here, sync="none") as service:
+        job = service.get_job(JOB)
+    assert job is not None
+    assert job.waiting_count == 1
+
+
+def test_an_attempt_that_has_waited_there_and_was_put_back_here_needs_a_review(here: Path) -> None:
+    """It may have handed the row to somebody, and so may the attempt that followed it here."""
+    change(here, lambda service: service.start_row(f"{JOB}:3"))
+    there = copied(here, "there")
+    change(there, lambda service: wait(service, f"{JOB}:3", 3600))
+    settle(here, "retry")
+    change(here, lambda service: service.start_row(f"{JOB}:3"))
+    change(here, lambda service: service.complete_row(f"{JOB}:3"))
+    assert merged(here, there).twice == [3]
 
 
 def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -> None:

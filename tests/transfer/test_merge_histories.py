@@ -24,7 +24,7 @@ from journal.model import Policy
 
 FIRST = 3  # the rows before it are completed in the beginning
 DONE_OR_TOLD = ("completed", "needs_review")
-WORK = {"processing", "completed", "failed", "skipped"}
+WORK = {"processing", "completed", "failed", "skipped", "wait"}
 NOBODY_KNOWS = {"processing", "needs_review", "failed"}  # of a row that was in flight
 HISTORIES = 5000  # that LONG=1 tries, half of them in a ring
 
@@ -64,7 +64,12 @@ def histories(status: str, most: int, *, decided: bool = False) -> Iterator[tupl
 
 
 def decisions(status: str) -> Iterator[tuple[str, str]]:
-    """What a person may decide about a row of this status, and the status that it has then."""
+    """What a person may decide about a row of this status, and the status that it has then.
+
+    Or a row in flight waits for somebody else.
+    """
+    if status == "processing":
+        yield "wait", "pending"
     if RowStatus.PENDING in VALID_ROW_TRANSITIONS[RowStatus(status)]:
         yield "retry", "pending"
     if status in ("completed", "failed", "skipped"):
