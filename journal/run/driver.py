@@ -73,9 +73,8 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
-        # How many rows wait and until when, at the latest poll, if none was in flight.
-        self._waits_text = ""
-        self._has_told_waits = False
+        # How many rows wait and until when, if none was in flight at the latest poll. None: never.
+        self._waits_text: str | None = None
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
@@ -295,16 +294,17 @@ class Run:
         if monotonic() - self._polled_s >= POLL_S:
             self._polled_s = monotonic()
             self._seen = job
-            self._waits_text = "" if self._in_flight else self._queue.waits_text(job)
-            if self._waits_text and not self._has_told_waits:
-                self._has_told_waits = True
-                self._held.report(f"{job.id}: {self._waits_text}")
+            waits = "" if self._in_flight else self._queue.waits_text(job)
+            if waits and self._waits_text is None:
+                self._held.report(f"{job.id}: {waits}")
+            if waits or self._waits_text:
+                self._waits_text = waits
             self._held.post(self._tick)
         return job
 
     def pace(self) -> str:
         """What the run waits for: see :attr:`JobRun.pace`. Any thread may call this."""
-        return self._holds.pace() or self._waits_text
+        return self._holds.pace() or self._waits_text or ""
 
     def _tick(self) -> None:
         """Show the job as it was last seen, once. Called by the caller, who may be slow."""
