@@ -38,6 +38,7 @@ from journal.format.arguments import (
 )
 from journal.format.commits import START, Position
 from journal.format.keywords import names_unknown_keywords
+from journal.format.pruned import forget_pruned
 from journal.format.records import (
     A_PROGRAM,
     FORMAT,
@@ -79,7 +80,6 @@ from journal.store.batch import Batch as StoreBatch  # journal.Batch is another 
 from journal.store.interrupted_rows import check_policy, settle_rows, start_run
 from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
-from journal.store.pruned import forget_pruned
 from journal.store.rows import RowSequence, row_of
 from journal.store.run_lock import has_ended, is_in_flight, run_holder
 from journal.store.store import Store

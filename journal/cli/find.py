@@ -14,13 +14,13 @@ import click
 
 from journal.cli.output import echo_err, first_of, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
+from journal.format.pruned import check_not_pruned
 from journal.fs import system
 from journal.fs.handles import allow_open_files
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of
 from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
 from journal.service import ExactService, JobService, existing_job
-from journal.store.pruned import check_not_pruned
 from journal.text import counted, similar
 
 DEFAULT_ROOT = "jobs"

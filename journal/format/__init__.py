@@ -9,6 +9,7 @@ and ``docs/records.md`` specify it.
 - ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
 - ``damage``: judges what isn't good: an interrupted write, damage, or a newer format. ``bitflip``:
   finds a flipped bit.
+- ``pruned``: the file that says which jobs were pruned, so that none is made anew by accident.
 
 May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the
 package.

@@ -74,7 +74,9 @@ def _slim(kind: Any) -> Any:
     tag = kind.__struct_config__.tag
     if not members:
         return kind
-    return msgspec.defstruct(f"Slim_{tag}", members, tag_field="type", tag=tag, gc=False)
+    return msgspec.defstruct(
+        f"Slim_{tag}", members, tag_field="type", tag=tag, gc=False, kw_only=True
+    )
 
 
 RECORD_TYPES = {kind.__struct_config__.tag: kind for kind in get_args(KnownRecord)}

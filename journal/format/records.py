@@ -6,6 +6,7 @@ The meaning of all fields is specified in ``docs/records.md``.
 # No ``from __future__ import annotations`` here: with it, msgspec would compile the text of each
 # annotation when the first decoder is made, which takes a millisecond.
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, get_args
 
@@ -149,6 +150,27 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
 
 
 RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
+# Rows in order, as the first and the last number of ranges. In a shard, a range has every
+# ``count``-th number: see JobRecord.numbers.
+RowRanges = tuple[tuple[RowNumber, RowNumber], ...]
+
+
+def ranges_of(numbers: Iterable[int], distance: int) -> RowRanges:
+    """Return rows as ranges, in their order. ``distance``: from one number of the job to the next."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + distance:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return tuple((first, last) for first, last in ranges)
+
+
+def has_row(ranges: RowRanges, number: int, distance: int) -> bool:
+    """Return whether a row is in ranges."""
+    return any(
+        first <= number <= last and not (number - first) % distance for first, last in ranges
+    )
 
 
 class RowRecord(
@@ -260,19 +282,43 @@ def is_maybe_done_twice(record: RowStatusRecord) -> bool:
 class RowStepRecord(
     msgspec.Struct, tag_field="type", tag="row_step", kw_only=True, omit_defaults=True
 ):
-    """The state of a step of a row. ``attempt``: the number of the row's attempt.
+    """The state of a step of a row, or with ``rows`` in place of ``row``, of all rows of a call.
 
-    Only the state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
-    "dropped": this step, and the steps that began after it, no longer count.
+    ``attempt``: the number of the row's attempt; of a call, that of the first row. Only the state
+    "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``. "dropped": the
+    step and the later ones don't count any more, and the rows leave their calls.
     """
 
-    row: Annotated[RowNumber, INDEXED]
+    row: Annotated[RowNumber, INDEXED] = 0  # 0: absent, since there are ``rows``
+    rows: Annotated[RowRanges, INDEXED] = ()
     attempt: Annotated[AttemptNumber, INDEXED]
     step: Annotated[str, INDEXED]
     state: Annotated[StepState | Literal["dropped"], INDEXED]
     result: Any = None
     error_code: str | None = None
     error_message: str | None = None
+    origin: Origin | None = None
+    at: Moment
+
+
+class CallRecord(msgspec.Struct, tag_field="type", tag="call", kw_only=True, omit_defaults=True):
+    """The state of a call: one call of a handler with many rows, which stay together.
+
+    The first record of a call has its ``rows``, which are in processing. While the call is
+    "waiting", those of its rows that are in processing count as pending, and no attempt of theirs
+    ends. "started" ends the wait. "ended": no record of the call follows.
+
+    ``due``, ``after_s``, ``since``, ``reason``, ``by``, ``origin``: as in a row's status.
+    """
+
+    id: Annotated[RandomId, INDEXED]
+    rows: Annotated[RowRanges, INDEXED] = ()
+    state: Annotated[Literal["started", "waiting", "ended"], INDEXED]
+    due: Annotated[Moment | None, INDEXED] = None
+    after_s: BoundedNumber | None = None
+    since: Moment | None = None
+    reason: str | None = None
+    by: str | None = None
     origin: Origin | None = None
     at: Moment
 
@@ -414,6 +460,7 @@ JobLevelRecord = (
     | JobErrorRecord
     | MergeRecord
     | LogRecord
+    | CallRecord
 )
 RowLevelRecord = (
     RowRecord

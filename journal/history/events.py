@@ -18,6 +18,7 @@ from journal.display.plain import changes_text
 from journal.format.commits import START, Block, Position
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
+    CallRecord,
     ExtensionRecord,
     InputRecord,
     JobCountsRecord,
@@ -67,6 +68,7 @@ _HIGHEST_LEVELS = {
     b"row_step": _STEP_LEVELS,
 }
 _DECISION_KINDS = {"retry": "retried", "redo": "redone"}
+_MAX_RANGES = 20  # ranges of rows in a text
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
 
@@ -81,7 +83,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "waiting" (for somebody else), "retried" (by a person),
         "redone" (by a person).
-      - About steps of rows: "step_started", "step_done", "step_failed".
+      - About steps of rows, or of all rows of a call: "step_started", "step_done", "step_failed",
+        "step_dropped". About calls with many rows: "call_started", "call_waiting", "call_ended".
       - About attempts without a status here: "spent" (a cost), "elsewhere" (a change of the row in
         another copy of the job).
       - Of another program: "extension", a record whose type begins with "x_".
@@ -121,6 +124,13 @@ class Choice(NamedTuple):
             return False
         place = bisect_right(self.rows, number, key=lambda numbers: numbers.start)
         return place > 0 and number in self.rows[place - 1]
+
+    def has_record(self, record: Record) -> bool:
+        """Whether events about the rows of a record are selected."""
+        ranges = getattr(record, "rows", None)
+        if self.rows is None or not ranges or not isinstance(ranges, tuple):
+            return self.has_row(getattr(record, "row", None))
+        return any(a < rows.stop and rows.start <= b for a, b in ranges for rows in self.rows)
 
     @property
     def only_row(self) -> int | None:
@@ -172,9 +182,9 @@ def _events(
                 yield _added(first, count, last)
                 count = 0
             if row is None and _may_be_wanted(line, choice):
-                event = event_of(history.record(block, number))
-                if choice.has_row(event.row_number):
-                    yield event
+                record = history.record(block, number)
+                if choice.has_record(record):
+                    yield event_of(record)
     if count:
         yield _added(first, count, last)
 
@@ -238,7 +248,7 @@ def _event(record: Any, kind: Any, level: str = "INFO", text: str = "") -> Event
         at=record.at,
         kind=kind,
         level=level,
-        row_number=getattr(record, "row", None),
+        row_number=getattr(record, "row", None) or None,
         text=text,
         details=_details(record) or None,
     )
@@ -268,7 +278,7 @@ def _data_text(record: RowDataRecord) -> str:
     return f"its data{key}" + _origin_text(record)
 
 
-def _origin_text(record: RowDataRecord | RowStatusRecord | RowStepRecord) -> str:
+def _origin_text(record: RowDataRecord | RowStatusRecord | RowStepRecord | CallRecord) -> str:
     return f", on another copy, at {time_text(record.origin.at)}" if record.origin else ""
 
 
@@ -325,8 +335,20 @@ def _step_event(record: RowStepRecord) -> Event:
         parts.append(_value_text(record.result))
     elif record.state == "dropped":
         parts = [f"{record.step}, and the steps after it"]
-    text = ": ".join(parts) + _origin_text(record)
+    text = _rows_text(record) + ": ".join(parts) + _origin_text(record)
     return _event(record, f"step_{record.state}", _STEP_LEVELS[record.state], text)
+
+
+def _rows_text(record: RowStepRecord | CallRecord) -> str:
+    rows = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in record.rows[:_MAX_RANGES])
+    return f"rows {rows}{', ...' * (len(record.rows) > _MAX_RANGES)}: " if rows else ""
+
+
+def _call_event(record: CallRecord) -> Event:
+    until = "" if record.due is None else f"until {time_text(record.due)}"
+    text = ", ".join(filter(None, (until, record.reason))) + _origin_text(record)
+    text = _rows_text(record) + ": ".join(filter(None, (f"call {record.id}", text)))
+    return _event(record, f"call_{record.state}", "DEBUG", text)
 
 
 def _value_text(value: Any) -> str:
@@ -344,6 +366,8 @@ def _elsewhere_text(record: RowElsewhereRecord) -> str:
     change, at = record.change, time_text(record.origin.at)
     if "data" in change:
         return f": other data: {encode_json(change['data']).decode()}"
+    if "call" in change:
+        return f": call {change['call']} {change.get('state')}"
     kind = "row_step" if "step" in change else "row_status"
     members = {**change, "type": kind, "row": record.row, "at": at}
     try:
@@ -367,7 +391,7 @@ def _details(record: Record) -> dict[str, Any]:
         if name not in skip
         and (value := getattr(record, name)) is not None
         and value is not False
-        and value != ""
+        and value not in ("", ())
     }
 
 
@@ -395,6 +419,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     RowDataRecord: lambda record: _event(record, "changed", text=_data_text(record)),
     RowStatusRecord: _row_event,
     RowStepRecord: _step_event,
+    CallRecord: _call_event,
     RowSpentRecord: lambda record: _event(record, "spent", text=_spent_text(record)),
     RowElsewhereRecord: _elsewhere_event,
 }

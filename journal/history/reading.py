@@ -35,7 +35,8 @@ from journal.store.store import Store
 _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
 LINE = b'{"type":"'
-_A_RUN = re.compile(rb'"type"\s*:\s*"run"')
+# The start of a run, or a record about several rows, such as those of a call.
+_A_RUN_OR_ROWS = re.compile(rb'"type"\s*:\s*"run"|"rows"\s*:\s*\[')
 _PIECE_BYTES = 1 << 18
 Found = TypeVar("Found", bound=KnownRecord)
 
@@ -112,7 +113,7 @@ class History:
     def blocks_about(
         self, number: int, begin: Position = START, end: Position | None = None
     ) -> Iterator[Block]:
-        """Yield the lines that may be about row ``number`` or may start a run, each as a block.
+        """Yield the lines that may be about row ``number`` or start a run, each as a block.
 
         The file is searched for such lines. Only their commits are verified.
         """
@@ -130,10 +131,10 @@ class History:
             raise not_continued(self._file, known)
 
     def _lines_about(self, number: int, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield each line that may be about row ``number`` or may start a run, and its offset."""
+        """Yield each line that may be about row ``number`` or start a run, and its offset."""
         find_row = re.compile(rb'"row"\s*:\s*%d\b' % number).finditer
         for at, piece in whole_lines(self._file, offset, end, _PIECE_BYTES):
-            found = chain(find_row(piece), _A_RUN.finditer(piece))
+            found = chain(find_row(piece), _A_RUN_OR_ROWS.finditer(piece))
             for begin in sorted({piece.rfind(b"\n", 0, place.start()) + 1 for place in found}):
                 yield at + begin, piece[begin : piece.index(b"\n", begin)]
 

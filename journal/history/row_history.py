@@ -22,7 +22,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.history.durations import OutcomeReader
-from journal.history.events import Event, event_of
+from journal.history.events import Choice, Event, event_of
 from journal.history.reading import History, log_entry
 from journal.model import JobRow, LogEntry, RowStep, cents_of, millionths
 from journal.text import before_text
@@ -175,7 +175,7 @@ class _Reader:
     """Reads the records about one row in the order in which they were written."""
 
     def __init__(self, number: int) -> None:
-        self._number = number
+        self._choice = Choice([range(number, number + 1)])
         self.attempts: _Newest[RowAttempt] = _Newest()
         self.logs: _Newest[LogEntry] = _Newest()
         self.changes: _Newest[Event] = _Newest()
@@ -186,7 +186,7 @@ class _Reader:
     def read(self, record: Record, size_bytes: int) -> None:
         if isinstance(record, RunRecord):
             self._attempts.host = record.host
-        elif getattr(record, "row", None) == self._number:
+        elif self._choice.has_record(record):
             read = self._BY_TYPE.get(type(record), _Reader._read_change)
             read(self, record, size_bytes)
 

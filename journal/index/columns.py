@@ -17,6 +17,13 @@ from collections.abc import Collection, Iterable
 from operator import attrgetter
 from typing import cast
 
+from journal.model import RowStatus
+
+# The index has a code of its own for pending rows that wait for a time (see :class:`Wait`), so that
+# neither a search for rows that may start looks at them, nor a search for those that wait at others.
+STATUSES: tuple[RowStatus, ...] = (*RowStatus, RowStatus.PENDING)
+CODES: dict[str, int] = {status.value: code for code, status in enumerate(RowStatus)}
+PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW, WAITING = range(len(STATUSES))
 # The columns with one entry for each row, except ``statuses``, and the types of their integers. The
 # hint has the columns in this order, after ``statuses``.
 OF_ROWS = {
@@ -27,12 +34,13 @@ OF_ROWS = {
     "given_back": "I",
     "step_heads": "I",
     "due": "Q",
+    "calls": "Q",
     "numbers": "Q",
 }
-# The columns with one entry for each ``row_step`` record, in the order of these records.
+# The columns with an entry for each ``row_step`` record, in the order of these records.
 OF_STEPS = {"step_offsets": "Q", "step_previous": "I"}
 # These columns are None until they are needed.
-OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", "due", *OF_STEPS))
+OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", "due", "calls", *OF_STEPS))
 _cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "numbers"])
 
 
@@ -55,11 +63,14 @@ class Columns:
         # µs since 1970. None, and 0: it hasn't waited.
         self.due: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
+        # For each row: the id of the call that it is in, as a number. 0: none. See Index.calls.
+        self.calls: array[int] | None = None
         # The steps of all rows, in three columns that are None until the first step.
         # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: its
         # offset, and the number of the previous entry of the same row. ``step_heads`` has an entry
         # for each row: the number of its latest step entry. Numbers begin at 1. 0 means that the
         # row has no step, or none since its last redo. The entries before a redo stay, unused.
+        # Rows with the same records of steps, such as those of a call, share their entries.
         self.step_heads: array[int] | None = None
         self.step_offsets: array[int] | None = None
         self.step_previous: array[int] | None = None
@@ -93,6 +104,7 @@ class Columns:
             0 if given_back is None else given_back[position],
             0 if steps is None else steps[position],
             self.due_us(position),
+            self.call(position),
         )
 
     def restore(self, position: int, cells: Iterable[int]) -> None:
@@ -152,17 +164,32 @@ class Columns:
             self.due = array("Q", bytes(8 * len(self.statuses)))
         self.due[position] = due_us
 
+    def call(self, position: int) -> int:
+        """Return the id of the call that the row is in, or 0."""
+        return 0 if self.calls is None else self.calls[position]
+
+    def set_call(self, position: int, call: int) -> None:
+        """Put a row into a call. 0 takes it out."""
+        if self.calls is None:
+            self.calls = array("Q", bytes(8 * len(self.statuses)))
+        self.calls[position] = call
+
     def _zeros(self) -> array[int]:
         return array("I", bytes(4 * len(self.statuses)))
 
-    def add_step(self, position: int, offset: int) -> None:
-        """Add the ``row_step`` record at ``offset`` to the row's steps."""
+    def add_step(self, positions: Iterable[int], offset: int) -> None:
+        """Add the ``row_step`` record at ``offset`` to the steps of rows."""
         if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
             self.step_offsets, self.step_previous = array("Q"), array("I")
             self.step_heads = self._zeros()
-        self.step_offsets.append(offset)
-        self.step_previous.append(self.step_heads[position])
-        self.step_heads[position] = len(self.step_offsets)
+        heads, entries = self.step_heads, dict[int, int]()
+        for position in positions:
+            entry = entries.get(head := heads[position])
+            if entry is None:
+                self.step_offsets.append(offset)
+                self.step_previous.append(head)
+                entry = entries[head] = len(self.step_offsets)
+            heads[position] = entry
 
     def forget_steps(self, position: int) -> None:
         """Forget the row's steps, as a redo does."""
@@ -201,7 +228,7 @@ class StatusColumns(Columns):
     def wait(self, position: int, due_us: int) -> None:
         pass
 
-    def add_step(self, position: int, offset: int) -> None:
+    def add_step(self, positions: Iterable[int], offset: int) -> None:
         pass
 
 

@@ -60,6 +60,7 @@ from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
 from journal.fs.handles import DerivedFile, JournalFile
 from journal.fs.names import HINT_NAME
+from journal.index.calls import Calls, OpenCall
 from journal.index.columns import OF_ROWS, OF_STEPS, OPTIONAL, Columns
 from journal.index.index import SUMS, Index
 from journal.index.replay import replay
@@ -83,7 +84,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     - ``crcs``: of the two parts.
     """
 
-    hint: Literal[14]  # increment it when replay makes a different index of the same journal
+    hint: Literal[15]  # increment it when replay makes a different index of the same journal
     byteorder: str  # of the columns
     offset: int  # the end of the last commit that the hint covers
     crc: int
@@ -100,6 +101,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     cost_millionths: int
     usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # {}: left out
     before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
+    calls: dict[int, OpenCall] = msgspec.field(default_factory=dict)
     rows: int
     steps: int  # the number of records of steps
     highest_number: int
@@ -142,6 +144,7 @@ def read_hint(
     index.state = JobState(header=first, **_progress_of(header))
     for name in SUMS:
         setattr(index, name, getattr(header, name))
+    index.calls = Calls(header.calls.items())
     return index, position
 
 
@@ -390,7 +393,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=14,
+            hint=15,
             byteorder=sys.byteorder,
             offset=position.offset,
             crc=position.crc,

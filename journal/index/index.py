@@ -9,7 +9,8 @@ import weakref
 from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
+from itertools import chain
 from operator import lt
 from typing import Any
 
@@ -17,6 +18,7 @@ from journal.format.decode import WHOLE
 from journal.format.records import (
     ROW_LEVEL,
     UNSET_TIME,
+    CallRecord,
     JobRecord,
     RowDataRecord,
     RowRecord,
@@ -24,16 +26,21 @@ from journal.format.records import (
     RowStatusRecord,
     RowStepRecord,
 )
-from journal.index.columns import Columns, Lease, View
+from journal.index.calls import EPOCH, US, Calls, microseconds
+from journal.index.columns import (
+    CODES,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    PROCESSING,
+    STATUSES,
+    WAITING,
+    Columns,
+    Lease,
+    View,
+)
 from journal.index.state import EFFECTS, Counts, JobState
 from journal.model import RowStatus, added_usage, millionths
-
-# The index has a code of its own for pending rows that wait for a time (see :class:`Wait`), so that
-# neither a search for rows that may start looks at them, nor a search for those that wait at others.
-STATUSES: tuple[RowStatus, ...] = (*RowStatus, RowStatus.PENDING)
-CODES: dict[str, int] = {status.value: code for code, status in enumerate(RowStatus)}
-PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW, WAITING = range(len(STATUSES))
-_EPOCH, _US = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 
 # What :meth:`Index.mark` returns.
 Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, int]
@@ -42,7 +49,7 @@ Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, i
 # The sums of an index. A hint has them under the same names.
 SUMS = (
     *("last_at", "status_counts", "cost_millionths", "usage", "before_attempt"),
-    *("highest_number", "ascending"),
+    *("highest_number", "ascending", "calls"),
 )
 
 
@@ -59,6 +66,7 @@ class Index:
         # Maps the position of each row in processing to the offset of the row's status record
         # before the attempt in progress. A row in its first attempt has no entry.
         self.before_attempt: dict[int, int] = {}
+        self.calls = Calls()
         self.highest_number = 0
         self.ascending = True  # whether the row numbers ascend, in the order of the columns
         self._by_number: dict[int, int] | None = None
@@ -110,7 +118,7 @@ class Index:
         This looks at each of them: 100,000 take 20 ms.
         """
         due_us = min(map(self.columns.due_us, self.positions(WAITING)), default=None)
-        return None if due_us is None else _EPOCH + due_us * _US
+        return None if due_us is None else EPOCH + due_us * US
 
     def view(self, statuses: Collection[RowStatus] | None) -> View:
         """Return a view of the rows that have these statuses now. None stands for all rows."""
@@ -145,7 +153,7 @@ class Index:
         """
         if self._lease is not None:
             self.detach()
-        record, columns = records[0], self.columns
+        record = records[0]
         kind = WHOLE.get(type(record), type(record))
         if kind is RowStatusRecord:
             return self._set_statuses(records, offsets)
@@ -156,11 +164,15 @@ class Index:
             position = self.position_of(record.row)
             if position is None:
                 return done
-            if self.undo is not None:
-                known = self.before_attempt.get(position)
-                self.undo.append((position, known, *columns.cells(position)))
+            self._keep((position,))
             change(self, position, record, offsets[done])
         return len(records)
+
+    def _keep(self, positions: Iterable[int]) -> None:
+        """Keep what is needed to undo a change of rows."""
+        if self.undo is not None:
+            before, cells = self.before_attempt.get, self.columns.cells
+            self.undo += [(position, before(position), *cells(position)) for position in positions]
 
     def apply_one(self, record: Any, offset: int) -> int:
         """Do what :meth:`apply` does with one record.
@@ -210,6 +222,10 @@ class Index:
             return 1
         if kind is RowRecord:
             return self._add_rows(records, offsets)
+        if kind is RowStepRecord:
+            return self._add_steps(records, offsets)
+        if kind is CallRecord:
+            return self._set_calls(records, offsets)
         if kind in EFFECTS:
             for record in records:
                 self.state = EFFECTS[kind](self.state, record, self.row_counts())
@@ -224,10 +240,7 @@ class Index:
         )
         before_attempt = self.before_attempt
         positions = self._positions(records)
-        if self.undo is not None:
-            for position in positions:
-                known = before_attempt.get(position)
-                self.undo.append((position, known, *columns.cells(position)))
+        self._keep(positions)
         whole_cents = 0
         for position, record, offset in zip(positions, records, offsets, strict=False):
             code, old = codes[record.status], statuses[position]
@@ -257,11 +270,13 @@ class Index:
                 if old == PROCESSING:
                     columns.give_back_attempt(position)
                 if record.due is not None and record.reset == "wait":
+                    self.leave_call(position)
                     self._wait(position, record.due)
             elif record.reset:
                 columns.reset_attempts(position)
                 if record.reset == "redo":
                     columns.forget_steps(position)
+                    self.leave_call(position)
         self.cost_millionths += millionths(whole_cents)
         return len(positions)
 
@@ -270,7 +285,68 @@ class Index:
         self.status_counts[PENDING] -= 1
         self.status_counts[WAITING] += 1
         self.columns.statuses[position] = WAITING
-        self.columns.wait(position, max(0, (due - _EPOCH) // _US))
+        self.columns.wait(position, microseconds(due))
+
+    def _add_steps(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        for done, record in enumerate(records):
+            position = self.position_of(record.row)
+            positions: Sequence[int] | None = None if position is None else (position,)
+            if record.rows:
+                spans = self.spans(record.rows)
+                positions = None if spans is None else list(chain.from_iterable(spans))
+            if positions is None:
+                return done
+            self._keep(positions)
+            self.columns.add_step(positions, offsets[done])
+            if record.state == "dropped":
+                for position in positions:
+                    self.leave_call(position)
+        return len(records)
+
+    def spans(self, ranges: Iterable[tuple[int, int]]) -> list[range] | None:
+        """Return the positions of rows, from ranges of their numbers: see ``RowRanges``.
+
+        Returns None if there is none, or if one of the rows doesn't exist.
+        """
+        assert self.state is not None
+        distance, total, found = self.state.header.numbers[1], 0, list[range]()
+        for first, last in ranges:
+            more, rest = divmod(last - first, distance)
+            total += more + 1
+            if more < 0 or rest or total > self.row_count:
+                return None
+            numbers = (first, last) if self.ascending else range(first, last + 1, distance)
+            positions = [self.position_of(number) for number in numbers]
+            if positions[0] is None or positions[-1] is None or None in positions:
+                return None
+            if self.ascending:
+                if positions[-1] - positions[0] != more:
+                    return None
+                found.append(range(positions[0], positions[-1] + 1))
+            else:
+                found += [range(at, at + 1) for at in positions if at is not None]
+        return found or None
+
+    def leave_call(self, position: int) -> None:
+        """Take a row out of its call. If it was waiting in the call, it is in processing again."""
+        self.calls.leave(position, self.columns, self.status_counts)
+
+    def _set_calls(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        for done, (record, offset) in enumerate(zip(records, offsets, strict=True)):
+            number, calls = int(record.id, 16), self.calls
+            spans = self.spans(record.rows)
+            if spans is None and (record.rows or number not in calls):
+                return done
+            known = calls.rows(number, self.columns) if number in calls else []
+            if spans is not None or record.state == "ended":
+                self._keep(chain(*known, *(spans or ())))
+            if self.undo is not None:
+                parts = calls.kept(spans or known, self.columns)
+                self.undo.append((-1, number, calls.get(number), parts))
+            if spans is not None:
+                calls.begin(number, offset, spans, self.columns, self.status_counts)
+            calls.set_state(number, record, offset, self.columns, self.status_counts)
+        return len(records)
 
     def _positions(self, records: Sequence[Any]) -> list[int]:
         """Return the positions of the rows of records. Stop at the first unknown row."""
@@ -320,14 +396,10 @@ class Index:
         columns.row_offsets.append(offset)
         columns.status_offsets.append(0)
         columns.attempts.append(0)
-        if columns.earlier is not None:
-            columns.earlier.append(0)
-        if columns.given_back is not None:
-            columns.given_back.append(0)
-        if columns.step_heads is not None:
-            columns.step_heads.append(0)
-        if columns.due is not None:
-            columns.due.append(0)
+        some = columns.earlier, columns.given_back, columns.step_heads, columns.due, columns.calls
+        for column in some:
+            if column is not None:
+                column.append(0)
         self.status_counts[PENDING] += 1
 
     def _add_number(self, number: int) -> None:
@@ -383,8 +455,14 @@ class Index:
             return
         self.detach()
         columns = self.columns
+        self.calls.forget_rows()
         while len(undo) > length:
             position, before, *cells = undo[-1]
+            if position < 0:
+                known, kept = cells
+                self.calls.restore(before, known, kept, columns)
+                del undo[-1]
+                continue
             columns.restore(position, cells)
             self.before_attempt.pop(position, None)
             if before is not None:
@@ -411,10 +489,7 @@ class Index:
 
 def _set_data(index: Index, position: int, _: Any, offset: int) -> None:
     index.columns.row_offsets[position] = offset
-
-
-def _add_step(index: Index, position: int, _: Any, offset: int) -> None:
-    index.columns.add_step(position, offset)
+    index.leave_call(position)
 
 
 def _add_cost(index: Index, _: int, record: Any, _offset: int) -> None:
@@ -426,8 +501,7 @@ def _only_check(_: Index, _position: int, _record: Any, _offset: int) -> None:
     """Do nothing: the record's row exists."""
 
 
-_CHANGES = dict.fromkeys(ROW_LEVEL - {RowRecord, RowStatusRecord}, _only_check) | {
+_CHANGES = dict.fromkeys(ROW_LEVEL - {RowRecord, RowStatusRecord, RowStepRecord}, _only_check) | {
     RowDataRecord: _set_data,
-    RowStepRecord: _add_step,
     RowSpentRecord: _add_cost,
 }

@@ -22,7 +22,7 @@ from journal.format.decode import (
     time_of,
 )
 from journal.format.extent import blocks_between
-from journal.format.records import MAX_DEPTH, Record, RowLevelRecord, RowRecord
+from journal.format.records import MAX_DEPTH, CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.values import DECODE_ERRORS, are_sane, nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.index.index import Index
@@ -121,8 +121,11 @@ def _what_is_wrong_with(line: bytes, index: Index) -> UndecodableError:
         return UndecodableError("another record than the job's on line 1")
     if isinstance(record, RowRecord):
         return UndecodableError(f"row {record.row}, which is out of range or exists already")
+    if isinstance(record, CallRecord):
+        return UndecodableError(f"call {record.id}, which isn't known, or has no such rows")
     if isinstance(record, RowLevelRecord):
-        return UndecodableError(f"a record about row {record.row}, which doesn't exist")
+        about = getattr(record, "rows", ()) or record.row
+        return UndecodableError(f"a record about row {about}, which doesn't exist")
     return UndecodableError("a job record that is not on line 1")
 
 

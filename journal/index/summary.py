@@ -5,7 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import cast
 
-from journal.index.index import CODES, WAITING, Index
+from journal.index.columns import CODES, WAITING
+from journal.index.index import Index
 from journal.index.state import Counts, JobState
 from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text

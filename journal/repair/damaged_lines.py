@@ -10,10 +10,14 @@ from typing import NamedTuple
 from journal.format.commits import Readable
 from journal.format.damage import lines_of
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.format.records import Record, RowLevelRecord, RowRecord
+from journal.format.records import CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.seal import stated_crc, unsealed
 
 _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
+_SEEMS_ABOUT_ROWS = re.compile(
+    rb'.{0,60}"rows":\[((?:\[[0-9]{1,18},[0-9]{1,18}\],?)+)\]', re.DOTALL
+)
+_SEEMS_OF_CALL = re.compile(rb'.{0,40}"call","id":"([0-9a-f]{16})"', re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -33,15 +37,28 @@ class Line(NamedTuple):
     error: UndecodableError | UnknownRecordError | None
 
     @property
-    def about(self) -> int | None:
-        """The number of the row that the line is about, or None.
+    def about(self) -> list[tuple[int, int]]:
+        """The ranges of the rows that the line is about.
 
-        If the line can't be decoded, the number is guessed from the text.
+        If the line can't be decoded, they are guessed from the text.
         """
-        if isinstance(self.record, RowLevelRecord):
-            return self.record.row
-        found = None if self.record else _SEEMS_ABOUT.match(self.text)
-        return int(found[1]) if found else None
+        if isinstance(self.record, RowLevelRecord | CallRecord):
+            row, rows = getattr(self.record, "row", 0), getattr(self.record, "rows", ())
+            return list(rows) or [(row, row)] * (row > 0)
+        if self.record is None and (found := _SEEMS_ABOUT.match(self.text)):
+            return [(int(found[1]), int(found[1]))]
+        if self.record is None and (found := _SEEMS_ABOUT_ROWS.match(self.text)):
+            numbers = iter(map(int, re.findall(rb"[0-9]+", found[1])))
+            return list(zip(numbers, numbers, strict=True))
+        return []
+
+    @property
+    def call(self) -> int | None:
+        """The call that the line is about, as a number, or None."""
+        if isinstance(self.record, CallRecord):
+            return int(self.record.id, 16)
+        found = None if self.record else _SEEMS_OF_CALL.match(self.text)
+        return int(found[1], 16) if found else None
 
     @property
     def made(self) -> int | None:
@@ -54,23 +71,25 @@ class DroppedLines:
 
     - ``line``: the number of the first line. ``lines``: how many lines there are.
     - ``ours``: how many of the lines may come from this journal.
-    - ``rows``: the numbers of the rows that the lines are about. ``made``: the numbers of the rows
-      that the lines add.
+    - ``rows``: the ranges of the rows that the lines are about. ``calls``: their calls.
+    - ``made``: the numbers of the rows that the lines add.
     """
 
     def __init__(self) -> None:
         self.line = 0
         self.lines = 0
         self.ours = 0
-        self.rows: set[int] = set()
+        self.rows: list[tuple[int, int]] = []
+        self.calls: set[int] = set()
         self.made: set[int] = set()
 
     def add(self, line: Line) -> None:
         self.line = self.line or line.number
         self.lines += 1
         self.ours += line.record is not None or line.text.startswith(b'{"type":"')
-        if line.about is not None:
-            self.rows.add(line.about)
+        self.rows += line.about
+        if line.call is not None:
+            self.calls.add(line.call)
         if line.made is not None:
             self.made.add(line.made)
 

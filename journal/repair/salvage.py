@@ -28,12 +28,13 @@ from journal.format.records import (
     REPAIRED,
     REPAIRED_UNKNOWN,
     UNSET_TIME,
+    CallRecord,
     ExtensionRecord,
     JobErrorRecord,
     JobRecord,
     RowDataRecord,
-    RowLevelRecord,
     RowRecord,
+    RowStepRecord,
     encode_record,
     encode_row,
     row_end,
@@ -42,7 +43,8 @@ from journal.format.records import (
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER, id_of_directory, split_shard_name
-from journal.index.index import FAILED, PENDING, PROCESSING, WAITING, Index
+from journal.index.columns import FAILED, PENDING, PROCESSING, WAITING
+from journal.index.index import Index
 from journal.index.replay import apply
 from journal.model import JobStatus, RowStatus, Shard
 from journal.repair.damaged_lines import (
@@ -57,6 +59,7 @@ from journal.store.journal import Journal
 from journal.store.transitions import put_record
 from journal.text import time_text
 
+_MAX_ROWS_OF_RECORD = 10_000_000  # a writer makes no record of more rows
 OpenRows = Literal["review", "keep"]
 
 
@@ -173,6 +176,11 @@ class Salvage:
     def _rows_that_changed(self, hinted: Index, end: int) -> Iterator[int]:
         """Yield the rows that are other in the hint, or had a record after byte ``end``."""
         index, columns = self._journal.index, hinted.columns
+        lost = {
+            id_
+            for id_, call in hinted.calls.items()
+            if max(call.first, call.turn, call.waited) >= end
+        }
         for place, status in enumerate(columns.statuses):
             number = columns.number(place)
             here = index.position_of(number)
@@ -181,6 +189,7 @@ class Salvage:
                 here is None
                 or index.columns.statuses[here] != status
                 or max(*offsets, *columns.offsets_of_steps(place)) >= end
+                or columns.call(place) in lost
             ):
                 yield number
 
@@ -305,15 +314,25 @@ class Salvage:
             return ""
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: the number is out of range or already in use"
-        if isinstance(record, RowLevelRecord) and not isinstance(record, RowRecord):
-            position = index.position_of(record.row)
-            if position is None and not self._is_free(record.row):
-                return f"row {record.row}: out of range"
-            if position is None:
-                self._put_placeholder(record.row)
-                if isinstance(record, RowDataRecord):
-                    message = "a row's first record; its later data is kept"
-                    self._add(Action("lost", line.number, 0, [record.row], message))
+        if isinstance(record, CallRecord) and not (record.rows or line.call in index.calls):
+            return "records of a call whose first record is lost"
+        if not isinstance(record, RowRecord):
+            ranges, state = line.about, index.state
+            distance = 1 if state is None else state.header.numbers[1]
+            if sum(last - first for first, last in ranges) > _MAX_ROWS_OF_RECORD * distance:
+                return "a record of too many rows"
+            rows = (range(first, last + 1, distance) for first, last in ranges)
+            for row in chain.from_iterable(rows):
+                if index.position_of(row) is None and not self._is_free(row):
+                    return f"row {row}: out of range"
+                if index.position_of(row) is None:
+                    self._put_placeholder(row)
+                    if isinstance(record, RowDataRecord):
+                        message = "a row's first record; its later data is kept"
+                        self._add(Action("lost", line.number, 0, [row], message))
+            needs_rows = ranges or isinstance(record, RowStepRecord)
+            if needs_rows and index.spans(ranges) is None:
+                return "a record of rows that don't exist"
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:
             self.placeholders.discard(record.row)  # this record has all fields of the lost record
@@ -431,11 +450,22 @@ class Salvage:
         """
         if not loss.lines:
             return
-        self._add(Action("lost", loss.line, loss.lines, sorted(loss.rows), reason))
+        self._add(Action("lost", loss.line, loss.lines, self._rows_of(loss), reason))
         if self._journal.index.state is not None:
             for row in sorted(loss.made):
                 if self._is_free(row):
                     self._put_placeholder(row)
+
+    def _rows_of(self, loss: DroppedLines) -> list[int]:
+        """Return the rows that lost lines are about. Of a range, only rows that are known."""
+        index, single = self._journal.index, {a for a, b in loss.rows if a == b}
+        ranges = [(a, b) for a, b in loss.rows if a != b]
+        columns, calls = index.columns, loss.calls & index.calls.keys()
+        for position in range(index.row_count) if ranges or calls else ():
+            number = columns.number(position)
+            if columns.call(position) in calls or any(a <= number <= b for a, b in ranges):
+                single.add(number)
+        return sorted(single)
 
     def _put_placeholder(self, row: int) -> None:
         at = self._journal.index.last_at

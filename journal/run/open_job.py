@@ -25,6 +25,7 @@ from journal.errors import (
 )
 from journal.format.keys import Data, Key
 from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
+from journal.format.pruned import check_not_pruned
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
@@ -67,7 +68,6 @@ from journal.run.workers.handover import Results
 from journal.service import ExactService, JobService, existing_job, make_job, new_header
 from journal.sets.choice import chosen_shard, job_directory
 from journal.sets.split import Split
-from journal.store.pruned import check_not_pruned
 from journal.tables.rows import Rows
 from journal.text import counted
 from journal.verbs import RowNumbers, Statuses, change_rows, check_where

@@ -23,7 +23,7 @@ from journal.format.records import (
     A_RUN,
 )
 from journal.ids import row_id_of
-from journal.index.index import WAITING
+from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.outcome import (

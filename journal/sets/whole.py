@@ -10,6 +10,7 @@ from operator import attrgetter
 import msgspec
 
 from journal.errors import JobNotFoundError, JournalError, RefusedError
+from journal.format.pruned import read_pruned
 from journal.ids import shard_name
 from journal.index.summary import job_of
 from journal.model import (
@@ -23,7 +24,6 @@ from journal.model import (
     millionths,
 )
 from journal.service import JobService
-from journal.store.pruned import read_pruned
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # The status of a set is the first of these that a shard has.

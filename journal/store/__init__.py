@@ -6,10 +6,10 @@
 - ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
   of all changes in a ``with`` block.
 - ``transitions``: makes all changes of jobs and rows. ``bulk``: adds, starts and completes many
-  rows at once. ``rows``: reads rows. ``steps``: records and reads the steps of rows.
+  rows at once. ``rows``: reads rows. ``steps``: records and reads the steps of rows. ``calls``:
+  calls with many rows, which stay together while they wait, and their steps.
 - ``interrupted_rows``: decides what becomes of rows that were in flight when their run died.
 - ``run_lock``: allows one run of a job at a time, and keeps track of the run locks of a store.
-- ``pruned``: records which jobs were pruned, so that they aren't made anew by accident.
 
 May import: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -23,8 +23,7 @@ from journal.format.records import (
 from journal.format.values import encode_sorted, load_sha256, plain_json
 from journal.fs import system
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.columns import View
-from journal.index.index import PENDING, PROCESSING, WAITING
+from journal.index.columns import PENDING, PROCESSING, WAITING, View
 from journal.model import JobRow
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_row, row_from_records
@@ -54,7 +53,9 @@ def start_rows(
     while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)
         columns = index.columns  # new columns if the caller's code has read rows meanwhile
-        if columns.statuses[position] not in (PENDING, WAITING):  # another process has settled it
+        # Another process has settled the row, or its call is resumed as a whole.
+        is_open = columns.statuses[position] in (PENDING, WAITING)
+        if not is_open or (columns.calls and columns.calls[position] in index.calls):
             if admits is not None:
                 admits(position, None)
             continue

@@ -12,9 +12,10 @@ from typing import get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
-from journal.index.index import PROCESSING, WAITING
+from journal.index.columns import PROCESSING, WAITING
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
+from journal.store.calls import wait_call
 from journal.store.journal import Journal
 from journal.store.rows import position_of, row_of
 from journal.store.steps import get_steps, step_in_doubt
@@ -99,10 +100,12 @@ def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
     index = journal.index
     if policy in ("retry", "resume") and index.status_counts[PROCESSING]:
         let_start(journal, "its rows can't be set back to pending", reopens=False)
-    moved = 0
+    moved, calls = 0, dict[int, None]()
     for position in index.positions(PROCESSING):
-        _settle_row(journal, position, policy, run)
+        _settle_row(journal, position, policy, run, calls)
         moved += 1
+    for call in calls:
+        wait_call(journal, f"{call:016x}", None, _RUN_ENDED, A_POLICY)
     return moved
 
 
@@ -120,12 +123,23 @@ def settle_row(store: Store, row: JobRow, policy: Policy) -> JobRow:
     return store.journal(store.locate(row.id)[0]).change(settle)
 
 
-def _settle_row(journal: Journal, position: int, policy: Policy, run: Run | None) -> None:
+def _settle_row(
+    journal: Journal,
+    position: int,
+    policy: Policy,
+    run: Run | None,
+    calls: dict[int, None] | None = None,
+) -> None:
+    """Settle one row. ``calls``: if its call has to be resumed, add that, and don't change the row."""
     step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
     resumes = policy == "resume" and _is_of_steps(journal, position, run)
     fate: str = policy
     if policy == "resume":
         fate = "retry" if resumes and step is None else "review"
+    call = journal.index.columns.call(position)
+    if fate == "retry" and calls is not None and call in journal.index.calls:
+        calls[call] = None
+        return
     began = status_of_attempt(journal, position)
     ended = _PROGRAM_ENDED if began is not None and began.by is None else _RUN_ENDED
     status, code, unknown = _POLICIES[fate]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, overload
@@ -22,14 +22,15 @@ from journal.format.extent import CHANGED_IN_PLACE, record_at
 from journal.format.records import (
     SANE_RECORD_BYTES,
     AnyRow,
+    CallRecord,
     RowDataRecord,
     RowRecord,
     RowStatusRecord,
 )
 from journal.format.values import DECODE_ERRORS, is_sane
 from journal.fs.handles import JournalFile
-from journal.index.columns import View
-from journal.index.index import CODES
+from journal.index.calls import OpenCall
+from journal.index.columns import CODES, WAITING, View
 from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 from journal.store.store import Store
@@ -118,6 +119,10 @@ def row_of(journal: Journal, position: int) -> JobRow:
     row = read_row(journal.file, journal.row_line(offset), offset, number, exact=exact)
     status_offset = columns.status_offsets[position]
     latest = read_status(journal.file, read, status_offset, number, exact=exact)
+    if columns.statuses[position] == WAITING:
+        latest = waiting_status(
+            journal.file, read, latest, journal.index.calls, columns.call(position)
+        )
     return row_from_records(
         journal.id_of_rows,
         row,
@@ -201,6 +206,38 @@ def read_status(
     return record
 
 
+def waiting_status(
+    file: JournalFile,
+    read: Read,
+    own: RowStatusRecord | None,
+    calls: Mapping[int, OpenCall],
+    call: int,
+) -> RowStatusRecord | None:
+    """Return the status of a row that waits: its own, or while its call waits, that of the call."""
+    if own is None or own.status == "pending":
+        return own
+    record = read_call(file, read, calls[call].waited)
+    return RowStatusRecord(
+        row=own.row,
+        status="pending",
+        reset="wait",
+        due=record.due,
+        after_s=record.after_s,
+        since=record.since,
+        reason=record.reason,
+        by=record.by,
+        at=record.at,
+    )
+
+
+def read_call(file: JournalFile, read: Read, offset: int) -> CallRecord:
+    """Read the record of a call at ``offset``."""
+    record = record_at(file, offset, read(offset))
+    if not isinstance(record, CallRecord):
+        raise moved_error(file, offset, "a call")
+    return record
+
+
 def moved_error(file: JournalFile, offset: int, expected: str) -> JournalDamagedError:
     """Return the error for a changed file, in which the record at ``offset`` isn't as expected."""
     return JournalDamagedError(
@@ -241,6 +278,7 @@ class RowSequence(_Base):
         if self._outcome is not None:
             journal.at_end(self._outcome.append)
         self.exact = journal.exact if exact is None else exact
+        self._calls = journal.index.calls.copy()
 
     def __len__(self) -> int:
         return self.view.count
@@ -281,7 +319,8 @@ class RowSequence(_Base):
         # read through one window of the file, and statuses through a second.
         rows, statuses = self.reader(), self.reader()
         job_id, columns = self.id_of_rows, self.view.columns
-        row_numbers = columns.numbers
+        row_numbers, codes = columns.numbers, columns.statuses
+        some_wait = bool(self._calls)
         all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
         decode = decode_sane_exact if exact else decode_sane
@@ -300,7 +339,8 @@ class RowSequence(_Base):
             except (*DECODE_ERRORS, UndecodableError, UnknownRecordError):
                 row = None
             if (
-                isinstance(row, RowRecord)
+                not (some_wait and codes[position] == WAITING)
+                and isinstance(row, RowRecord)
                 and row.row == number
                 and row.at.tzinfo is UTC
                 and (
@@ -369,6 +409,9 @@ class RowSequence(_Base):
         row = read_row(self.file, rows(offset), offset, row_number, exact=self.exact)
         offset = columns.status_offsets[position]
         latest = read_status(self.file, statuses, offset, row_number, exact=self.exact)
+        if columns.statuses[position] == WAITING:
+            call = columns.call(position)
+            latest = waiting_status(self.file, statuses, latest, self._calls, call)
         return row_from_records(
             self.id_of_rows,
             row,

@@ -19,7 +19,7 @@ from journal.fs import files, handles, locks, system
 from journal.fs.locks import Claim
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.ids import id_of_directory
-from journal.index.index import PROCESSING
+from journal.index.columns import PROCESSING
 from journal.model import RunHolder
 from journal.store.journal import Journal
 from journal.store.log import Log

@@ -16,15 +16,14 @@ from journal.errors import (
     StepInDoubtError,
 )
 from journal.format.extent import record_at
-from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord
+from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord, ranges_of
 from journal.format.values import canonical_json
 from journal.fs.handles import JournalFile
-from journal.index.columns import Columns
-from journal.index.index import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES
+from journal.index.columns import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, Columns
 from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error, position_of
-from journal.store.transitions import put_logs, put_record
+from journal.store.transitions import put_logs, put_record, state_of
 
 NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
 IS_REUSED = (
@@ -38,7 +37,7 @@ def get_steps(journal: Journal, number: int) -> tuple[RowStep, ...]:
 
     Raises RowNotFoundError.
     """
-    return tuple(map(_step_of, latest_records(journal, position_of(journal, number)).values()))
+    return tuple(map(step_of, latest_records(journal, position_of(journal, number)).values()))
 
 
 def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
@@ -46,8 +45,27 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
     The first record with the state "done" decides. Without such a record, the last record decides.
     """
-    columns, file = journal.index.columns, journal.file
-    return _latest(columns, file, journal.read_line, position, exact=journal.exact)
+    return deciding_records(records_of_steps(journal, position))
+
+
+class LatestRecords:
+    """Returns what :func:`latest_records` returns. Fast for successive rows of one call.
+
+    These rows have the same records.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._head = 0
+        self._records: dict[str, RowStepRecord] = {}
+
+    def of(self, position: int) -> dict[str, RowStepRecord]:
+        heads = self._journal.index.columns.step_heads
+        if heads is None or not heads[position]:
+            return {}
+        if heads[position] != self._head:
+            self._head, self._records = heads[position], latest_records(self._journal, position)
+        return self._records
 
 
 def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
@@ -55,28 +73,39 @@ def steps_of_rows(rows: RowSequence) -> Iterator[tuple[int, RowStep]]:
     columns, read = rows.view.columns, rows.reader()
     if columns.step_heads is None:
         return
+    last, found = 0, list[RowStep]()
     for index in range(len(rows)):
         position = rows.view.position(index)
-        if columns.step_heads[position]:
-            for record in _latest(columns, rows.file, read, position, exact=rows.exact).values():
-                yield record.row, _step_of(record)
+        head = columns.step_heads[position]
+        if head and head != last:  # the rows of a call have the same steps
+            records = _records(columns, rows.file, read, position, exact=rows.exact)
+            last, found = head, list(map(step_of, deciding_records(records).values()))
+        for step in found if head else ():
+            yield columns.number(position), step
 
 
-def _latest(
-    columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
-) -> dict[str, RowStepRecord]:
-    return deciding_records(_records(columns, file, read, position, exact=exact))
+def records_of_steps(journal: Journal, position: int, *, since: int = 0) -> list[RowStepRecord]:
+    """Return the records of the row's steps since its last redo, in order.
+
+    ``since``: only the records after this offset.
+    """
+    columns, file, exact = journal.index.columns, journal.file, journal.exact
+    return _records(columns, file, journal.read_line, position, since=since, exact=exact)
 
 
 def _records(
-    columns: Columns, file: JournalFile, read: Read, position: int, *, exact: bool
+    columns: Columns, file: JournalFile, read: Read, position: int, *, since: int = 0, exact: bool
 ) -> list[RowStepRecord]:
     """Return the records of the row's steps since its last redo, in order."""
     number = columns.number(position)
     records = list[RowStepRecord]()
     for offset in columns.offsets_of_steps(position):
+        if offset <= since:
+            continue
         record = record_at(file, offset, read(offset), exact=exact)
-        if not isinstance(record, RowStepRecord) or record.row != number:
+        if not isinstance(record, RowStepRecord) or not (
+            record.row == number or any(first <= number <= last for first, last in record.rows)
+        ):
             raise moved_error(file, offset, f"a step of row {number}")
         records.append(record)
     return records
@@ -134,10 +163,11 @@ def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, lis
         return found
     settled = chain(journal.index.positions(NEEDS_REVIEW), journal.index.positions(FAILED))
     with_steps = (position for position in settled if columns.step_heads[position])
+    latest = LatestRecords(journal)
     for position in islice(with_steps, max_rows):
-        for record in latest_records(journal, position).values():
+        for record in latest.of(position).values():
             if record.state == "started":
-                found.setdefault(record.step, []).append(record.row)
+                found.setdefault(record.step, []).append(columns.number(position))
     return {name: sorted(numbers) for name, numbers in found.items()}
 
 
@@ -147,11 +177,10 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
     If no step is in doubt, but the row's last attempt has begun a step twice, returns the failed
     second start. Otherwise returns None.
     """
-    columns, file = journal.index.columns, journal.file
-    records = _records(columns, file, journal.read_line, position, exact=journal.exact)
+    columns, records = journal.index.columns, records_of_steps(journal, position)
     for record in deciding_records(records).values():
         if record.state == "started":
-            return _step_of(record)
+            return step_of(record)
     attempts, done, second = columns.attempts[position], set[str](), None
     for record in records:
         if record.state == "done":
@@ -161,7 +190,7 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
             second = None
         elif record.step in done and (record.attempt, record.origin) == (attempts, None):
             second = second or record  # the record of a failed second start: see begin_step
-    return None if second is None else _step_of(second)
+    return None if second is None else step_of(second)
 
 
 def begin_step(
@@ -198,12 +227,12 @@ def begin_step(
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
         if known.attempt != attempt or known.origin is not None:
-            return _step_of(known)
+            return step_of(known)
         second = _record(number, attempt, name, "failed")
         second.error_code, second.error_message = NAME_REUSED, IS_REUSED
         put_logs(journal, number, logs)
         put_record(journal, second)
-        return _step_of(second)
+        return step_of(second)
     if idempotent:
         return None
     if known is not None and known.state == "started":
@@ -247,7 +276,7 @@ def end_step(
         if known.attempt == attempt and known.origin is None:
             return None
         _log_result(journal, number, attempt, name, result, "another attempt has done it, too")
-        return _step_of(known)
+        return step_of(known)
     if known is None and attempt <= _forgotten(journal, position):
         _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
         return None
@@ -304,26 +333,49 @@ def _log_result(
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
     """Record that a step is done, and return the step.
 
-    If the step is already done with the same result, nothing is recorded. Raises RowNotFoundError.
+    If a call has begun the step, it is done for all rows of the call. If the step is already done with the same result, nothing is recorded. Raises RowNotFoundError.
     Raises InvalidValueError if the step is done with a different result.
     """
     position = position_of(journal, number)
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
         if canonical_json(known.result) == canonical_json(result):
-            return _step_of(known)
+            return step_of(known)
         raise InvalidValueError(
             "result", result, f"step {name!r} is done already, with the result {known.result!r}"
         )
     record = _record(number, journal.index.columns.attempts[position], name, "done")
     record.result = result
+    _put_for_call(journal, record, known)
+    return step_of(record)
+
+
+def _put_for_call(journal: Journal, record: RowStepRecord, known: RowStepRecord | None) -> None:
+    """Append the record that settles a step. If a call began it, settle it for the call's rows.
+
+    ``known``: the record that left the step in doubt. Rows for which another record decides, and
+    rows in flight, aren't changed.
+    """
+    index, latest, first = journal.index, LatestRecords(journal), record.row
+    if known is not None and known.state == "started" and known.rows:
+        columns = index.columns
+        rows = (
+            columns.number(position)
+            for position in chain.from_iterable(index.spans(known.rows) or ())
+            if columns.number(position) == first
+            or (
+                columns.statuses[position] != PROCESSING
+                and latest.of(position).get(known.step) == known
+            )
+        )
+        record.row, record.rows = 0, ranges_of(rows, state_of(journal).header.numbers[1])
     put_record(journal, record)
-    return _step_of(record)
 
 
 def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep:
     """Record that a step in doubt was not done, so that it may begin again. Return the step.
 
+    If a call has begun the step, it was not done for all rows of the call.
     Raises RowNotFoundError. Raises InvalidStateTransition while the row is in flight, and
     InvalidValueError if the step isn't in doubt.
     """
@@ -342,8 +394,8 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
         raise InvalidStateTransition(status, status, [], subject, hint, refused)
     record = _record(number, known.attempt, name, "failed")
     record.error_code, record.error_message = "not done", message
-    put_record(journal, record)
-    return _step_of(record)
+    _put_for_call(journal, record, known)
+    return step_of(record)
 
 
 def _record(
@@ -352,7 +404,7 @@ def _record(
     return RowStepRecord(row=number, attempt=attempt, step=name, state=state, at=UNSET_TIME)
 
 
-def _step_of(record: RowStepRecord) -> RowStep:
+def step_of(record: RowStepRecord) -> RowStep:
     assert record.state != "dropped", "such a record decides no step"
     return RowStep(
         name=record.step,

@@ -26,6 +26,7 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
+from journal.format.pruned import check_not_pruned, forget_pruned
 from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
@@ -41,7 +42,6 @@ from journal.model import JobStatus
 from journal.store.batch import Batch
 from journal.store.journal import Journal
 from journal.store.log import Log
-from journal.store.pruned import check_not_pruned, forget_pruned
 from journal.store.run_lock import Held, RunLock, RunLocks, busy_error, run_holder
 
 MAX_OPEN_JOURNALS = 64

@@ -14,6 +14,7 @@ from journal.errors import InvalidStateTransition, InvalidValueError, JobPausedE
 from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
 from journal.format.idempotency import next_key, row_key
 from journal.format.records import (
+    A_PROGRAM,
     LOST_CHECKSUM,
     UNSET_TIME,
     AnyRow,
@@ -31,7 +32,7 @@ from journal.format.records import (
 )
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
-from journal.index.index import (
+from journal.index.columns import (
     CODES,
     COMPLETED,
     FAILED,
@@ -42,6 +43,7 @@ from journal.index.index import (
     STATUSES,
     WAITING,
 )
+from journal.index.index import Index
 from journal.index.state import JobState
 from journal.model import (
     VALID_ROW_TRANSITIONS,
@@ -52,6 +54,7 @@ from journal.model import (
     Pause,
     Policy,
     RowStatus,
+    Usage,
     log_level,
 )
 from journal.store.journal import Journal
@@ -80,8 +83,7 @@ _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDIN
 
 def put_record(journal: Journal, record: SingleRecord) -> None:
     """Set the time of a record, and append it. Raises RowNotFoundError."""
-    row = getattr(record, "row", None)
-    if row is not None:
+    if row := getattr(record, "row", None):
         position_of(journal, row)
     record.at = journal.now()
     journal.append(record)
@@ -190,6 +192,7 @@ def _made(journal: Journal, position: int) -> AnyRow:
 
 
 _NOT_IN_FLIGHT = "only an attempt in progress can be given back"
+_IN_A_CALL = "it is in a call with other rows, which only a run resumes"
 _LOST = "it can't be set back to pending: its data was lost to damage"
 
 
@@ -215,12 +218,12 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
         _refuse_row(journal, position, RowStatus.PENDING, _MAYBE_DONE_TWICE)
     elif code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
+    elif code == PROCESSING and columns.call(position) in index.calls:
+        _refuse_row(journal, position, STATUSES[code], _IN_A_CALL)
     elif gives_back and old != PROCESSING:
         _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
-    if record.usage and len(index.usage.keys() | record.usage.keys()) > MAX_USAGE_NAMES:
-        names = ", ".join(record.usage.keys() - index.usage.keys())
-        reason = f"would give the job more than {MAX_USAGE_NAMES} names of usage"
-        raise InvalidValueError("usage", names, reason)
+    if record.usage:
+        _check_usage(index, record.usage)
     # Read the row first. If it can't be read, nothing must be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.log.file, journal.row_line(offset), offset, number, exact=journal.exact)
@@ -248,6 +251,13 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
     return row_from_records(journal.id_of_rows, row, record, columns.attempts[position], before)
+
+
+def _check_usage(index: Index, usage: Usage) -> None:
+    if len(index.usage.keys() | usage.keys()) > MAX_USAGE_NAMES:
+        names = ", ".join(usage.keys() - index.usage.keys())
+        reason = f"would give the job more than {MAX_USAGE_NAMES} names of usage"
+        raise InvalidValueError("usage", names, reason)
 
 
 def _is_maybe_done_twice(journal: Journal, position: int) -> bool:
@@ -454,6 +464,9 @@ def update_data(
             )
     if checksum is None:
         checksum = checksum_of(data) if is_lost else row.row_checksum
+    columns = journal.index.columns
+    if columns.statuses[position] == WAITING and columns.call(position):
+        put_back(journal, position, A_PROGRAM)  # it leaves its call
     put_row_data(journal, row, data, checksum, new_key=new_key)
     return row_of(journal, position)
 
@@ -475,7 +488,7 @@ def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: st
         redo_row(journal, number, None, by, new_key=False)
     row = update_data(journal, number, data, checksum, new_key=is_redone)
     if not is_redone and (row.attempts or row.status is not RowStatus.PENDING):
-        _put_back(journal, position_of(journal, number), by)
+        put_back(journal, position_of(journal, number), by)
 
 
 def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
@@ -484,7 +497,7 @@ def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> 
     return journal.index.columns.attempts[position]
 
 
-def _put_back(journal: Journal, position: int, by: By) -> None:
+def put_back(journal: Journal, position: int, by: By) -> None:
     """Set a row back to pending, and count its attempts from zero again.
 
     The job must not have ended.
@@ -513,6 +526,6 @@ def retry_failed(journal: Journal, codes: set[str] | None, by: By) -> int:
         ):
             if not moved:
                 let_start(journal, "its rows can't be set back to pending", reopens=True)
-            _put_back(journal, position, by)
+            put_back(journal, position, by)
             moved += 1
     return moved

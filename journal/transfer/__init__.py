@@ -7,6 +7,7 @@
 - ``tarball``: writes and reads the bytes of a pack.
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``three_way``: judges each row of two diverged copies. ``merge``: writes what follows.
+  ``calls``: imports calls with many rows, and their steps.
 
 May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.
 """

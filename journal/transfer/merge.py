@@ -47,15 +47,17 @@ from journal.format.seal import crc_digits
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
-from journal.index.index import PROCESSING
+from journal.index.columns import PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
 from journal.store.transitions import complete_if_settled, put_record
 from journal.text import decode_json_exact, encode_json, time_text
+from journal.transfer.calls import CallImports
 from journal.transfer.copies import holds
 from journal.transfer.three_way import (
     AGAIN,
+    CALL,
     DATA,
     STEP,
     Change,
@@ -220,6 +222,7 @@ class MergeWriter:
         self._journal, self._merge, self._fork, self._other = journal, merge, fork, other
         self._here, self._there = merge.here, merge.there
         self._counted = set(merge.here.costs)
+        self._of_calls = CallImports(journal, merge.here, merge.there)
 
     def write(self) -> Merged:
         merge, state = self._merge, self._there.index.state
@@ -237,6 +240,7 @@ class MergeWriter:
                     self._log(row, change)
             if verdict in ("take", "review"):
                 touched.add(row.number)
+        self._of_calls.write()
         for id_, spent in self._there.costs.items():
             if id_ not in self._counted:
                 spent.attempt = None  # of the other copy
@@ -316,10 +320,12 @@ class MergeWriter:
         redos = (at for at, c in enumerate(changes) if c.reset == "redo" and c.id in new)
         redo = max(redos, default=len(changes))
         for at, change in enumerate(changes):
-            if change.id in new and not self._is_of_added(row, change):
-                self._import(row.number, change)
-            elif at > redo and change.what == STEP:  # the redo here has forgotten it
-                self._import(row.number, change, AGAIN)
+            is_new = change.id in new and not self._is_of_added(row, change)
+            if not is_new and (at <= redo or change.what != STEP):
+                continue
+            id_ = change.id if is_new else AGAIN  # the redo here has forgotten it
+            if not self._of_calls.add(row, change, id_, changes[at + 1 :]):
+                self._import(row.number, change, id_)
         self._put_data_as_there(row)
         if self._merge.is_unknown_there(row):
             if self._there.status(row.theirs) == "processing":
@@ -351,6 +357,8 @@ class MergeWriter:
             self._put_data(number, record, origin)
             return
         record.row = number
+        if isinstance(record, RowStepRecord):
+            record.rows = ()
         if isinstance(record, RowElsewhereRecord):
             put_record(journal, record)
             return
@@ -410,7 +418,9 @@ class MergeWriter:
             fields = decode_json_exact(encode_json(record))
             if change.what == DATA:
                 fields["key"] = self._there.key_of(record)
-            for name in ("type", "row", "origin", "created_at", "checksum", "at"):
+            elif change.what == CALL:
+                fields["call"] = fields.pop("id")
+            for name in ("type", "row", "rows", "origin", "created_at", "checksum", "at"):
                 fields.pop(name, None)
             origin = Origin(id=change.id, at=at)
             record = RowElsewhereRecord(

@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from journal.errors import InvalidValueError
+from journal.format.pruned import find_pruned
 from journal.format.records import JobRecord
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import whole_file
-from journal.store.pruned import find_pruned
 from journal.store.store import Store
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Contents, Placed, Snapshot, place

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError
+from journal.format.pruned import note_pruned
 from journal.fs import directories, files
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
@@ -21,7 +22,6 @@ from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
-from journal.store.pruned import note_pruned
 from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted

@@ -6,7 +6,8 @@ has, whether imported or only logged. *New* is what only the copy there knows, *
 the copy here knows.
 
 - *Work*: an attempt, an outcome, a skip or a requested review; a wait, since its attempt has handed
-  the row to somebody; new data; a step that was begun or done; logged work of a third copy.
+  the row to somebody; new data; a step that was begun or done; logged work of a third copy; a
+  record of the call with many rows that the row is in, if a run wrote it.
 - *Decision*: a retry, a redo, a row put back to pending, a step that was "not done". A decision
   counts if it is later than the last status or data that both copies know.
 - A status that a policy or a merge has set is neither.
@@ -30,8 +31,9 @@ of 2 and 4 also for a row that is only known by its number, because damage has d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 from journal.format.commits import Position
@@ -42,6 +44,7 @@ from journal.format.records import (
     A_POLICY,
     LOST_CHECKSUM,
     AnyRow,
+    CallRecord,
     ExtensionRecord,
     InputRecord,
     MergeRecord,
@@ -55,12 +58,13 @@ from journal.format.records import (
 )
 from journal.format.seal import digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
-from journal.index.index import STATUSES, Index
-from journal.store.rows import read_row, read_status
+from journal.index.columns import STATUSES, WAITING
+from journal.index.index import Index
+from journal.store.rows import read_row, read_status, waiting_status
 from journal.store.steps import deciding_records
 from journal.transfer.copies import Copy
 
-DATA, STEP, LOGGED = "row_data", "row_step", "row_elsewhere"
+DATA, STEP, LOGGED, CALL = "row_data", "row_step", "row_elsewhere", "call"
 # The id of data and steps that a merge has repeated, to make them as they are in the other copy. No
 # copy learns anything from these records.
 AGAIN = "0" * 16
@@ -70,7 +74,10 @@ Verdict = Literal["keep", "same", "take", "review"]
 
 
 class Change(NamedTuple):
-    """A record of a row. ``what``: the new status, or DATA, STEP or LOGGED (in another copy)."""
+    """A record of a row. ``what``: the new status, or DATA, STEP, CALL or LOGGED (in another copy).
+
+    CALL is the last record of the call that the row is in.
+    """
 
     id: str
     offset: int
@@ -79,10 +86,11 @@ class Change(NamedTuple):
     reset: str | None = None  # of a status
     step: str = ""
     state: str = ""  # of a step, or the status that is logged
+    is_of_rows: bool = False  # whether the record is about several rows
 
     @property
     def is_status(self) -> bool:
-        return self.what not in (DATA, STEP, LOGGED)
+        return self.what not in (DATA, STEP, LOGGED, CALL)
 
 
 class Added(NamedTuple):
@@ -124,12 +132,13 @@ class Side:
         self.extensions = 0
         self.news_at = -1
         self.commits = 0
-        commit: list[tuple[int, ChangeRecord, bytes]] = []
+        commit: list[tuple[int, ChangeRecord | CallRecord, bytes]] = []
+        calls: dict[int, Change] = {}
         is_of_merge = False
         for offset, line, record in records_between(copy.file, fork, copy.end):
             if isinstance(record, RowRecord):
                 self._add_row(offset, record)
-            elif isinstance(record, ChangeRecord):
+            elif isinstance(record, ChangeRecord | CallRecord):
                 commit.append((offset, record, line))
             elif isinstance(record, RowSpentRecord):
                 self.costs[record.id] = record
@@ -143,10 +152,15 @@ class Side:
             ):
                 self.news_at = offset
             if is_sealed(line):
-                self._add_changes(commit, digits_in(line))
+                self._add_changes(commit, digits_in(line), calls)
                 commit.clear()
                 is_of_merge = False
                 self.commits += 1
+        for call, change in calls.items():
+            for number in self.numbers(
+                index.calls.rows(call, index.columns) if call in index.calls else ()
+            ):
+                self.changes.setdefault(number, []).append(change)
 
     def _add_row(self, offset: int, record: RowRecord) -> None:
         self.added[record.row] = Added(offset, self.key_of(record))
@@ -156,7 +170,16 @@ class Side:
         elif record.key is None:
             self.lost.add(record.row)
 
-    def _add_changes(self, commit: list[tuple[int, ChangeRecord, bytes]], seal: bytes) -> None:
+    def numbers(self, spans: Iterable[range]) -> list[int]:
+        """Return the numbers of the rows at some positions."""
+        return list(map(self.index.columns.number, chain.from_iterable(spans)))
+
+    def _add_changes(
+        self,
+        commit: list[tuple[int, ChangeRecord | CallRecord, bytes]],
+        seal: bytes,
+        calls: dict[int, Change],
+    ) -> None:
         seen: Counter[bytes] = Counter()
         for offset, record, line in commit:
             if record.origin is not None:
@@ -165,8 +188,16 @@ class Side:
                 body = unsealed(line) if is_sealed(line) else line
                 id_ = record_id(seal, body, seen[body])
                 seen[body] += 1
+            if isinstance(record, CallRecord):
+                weight: Weight = "" if record.by in (A_POLICY.by, A_MERGE.by) else "work"
+                calls[int(record.id, 16)] = Change(id_, offset, CALL, weight, is_of_rows=True)
+                continue
             change = _change_of(id_, offset, record)
-            self.changes.setdefault(record.row, []).append(change)
+            rows = [record.row]
+            if isinstance(record, RowStepRecord) and record.rows:
+                rows = self.numbers(self.index.spans(record.rows) or ())
+            for number in rows:
+                self.changes.setdefault(number, []).append(change)
             if isinstance(record, RowStatusRecord) and _has_cost(record):
                 self.costs[id_] = RowSpentRecord(
                     row=record.row,
@@ -192,8 +223,11 @@ class Side:
         position = self.index.position_of(number)
         if position is None:
             return None
-        offset = self.index.columns.status_offsets[position]
-        return read_status(self.copy.file, self._read_line, offset, number)
+        columns, file, read = self.index.columns, self.copy.file, self._read_line
+        own = read_status(file, read, columns.status_offsets[position], number)
+        if columns.statuses[position] == WAITING:
+            return waiting_status(file, read, own, self.index.calls, columns.call(position))
+        return own
 
     def row(self, number: int) -> AnyRow:
         """Return the record with the row's data."""
@@ -238,12 +272,13 @@ def _change_of(id_: str, offset: int, record: ChangeRecord) -> Change:
         return Change(id_, offset, DATA, "work")
     if isinstance(record, RowStepRecord):
         weight = _weight_of_step(record.state)
-        return Change(id_, offset, STEP, weight, None, record.step, record.state)
+        of_rows = bool(record.rows)
+        return Change(id_, offset, STEP, weight, None, record.step, record.state, of_rows)
     if isinstance(record, RowStatusRecord):
         weight = _weight_of_status(record.status, record.by, record.reset)
         return Change(id_, offset, record.status, weight, record.decision)
     logged, status = record.change, str(record.change.get("status"))
-    if "data" in logged:
+    if "data" in logged or "call" in logged:
         weight = "work"
     elif "step" in logged:
         weight = _weight_of_step(logged.get("state"))
@@ -305,7 +340,7 @@ def _unknown(changes: list[Change], known: set[str]) -> Iterator[Change]:
     shared = (
         at
         for at, change in enumerate(changes)
-        if change.id in known and change.what not in (STEP, LOGGED)
+        if change.id in known and change.what not in (STEP, LOGGED, CALL)
     )
     last = max(shared, default=-1)
     for at, change in enumerate(changes):
@@ -342,7 +377,7 @@ def _weigh(changes: list[Change]) -> tuple[bool, bool]:
 
 def _did_the_same(here: Side, there: Side, row: Row) -> bool:
     """Whether both copies gave a row the same status and data, without an attempt or a step."""
-    if any(c.what in ("processing", STEP, LOGGED) for c in (*row.new, *row.mine)):
+    if any(c.what in ("processing", STEP, LOGGED, CALL) for c in (*row.new, *row.mine)):
         return False
     new, mine = ({c.what for c in some if c.weight == "work"} for some in (row.new, row.mine))
     if new != mine:

@@ -52,6 +52,15 @@ def step(number: int, name: str, state: str, more: str = "", second: int = 3) ->
     return rec("row_step", members, second)
 
 
+def steps(rows: str, name: str, state: str, more: str = "", second: int = 3) -> bytes:
+    members = f'"rows":{rows},"attempt":1,"step":"{name}","state":"{state}",{more}'
+    return rec("row_step", members, second)
+
+
+def call(number: int, state: str, more: str = "", second: int = 4) -> bytes:
+    return rec("call", f'"id":"{number:016x}","state":"{state}",{more}', second)
+
+
 def reopened(more: str = "", second: int = 5) -> bytes:
     return rec("job_reopened", more, second)
 
@@ -105,10 +114,13 @@ def good(name: str, why: str, *commits: Sequence[bytes]) -> Case:
     return Case(f"good-{name}", why, sealed(commits))
 
 
-def bad_record(name: str, why: str, record: bytes, verdict: str = "damaged") -> Case:
-    """In a good commit, behind another record of it, and with one more commit behind."""
-    content = sealed([*ROWS, [log(), record], [log()]])
-    return Case(f"{verdict}-{name}", why, content, verdict, 5, len(BASE) + len(log()) + 1)
+def bad_record(
+    name: str, why: str, record: bytes, verdict: str = "damaged", before: Sequence[bytes] = (log(),)
+) -> Case:
+    """In a good commit, behind other records of it, and with one more commit behind."""
+    content = sealed([*ROWS, [*before, record], [log()]])
+    offset = len(BASE) + sum(len(line) + 1 for line in before)
+    return Case(f"{verdict}-{name}", why, content, verdict, 4 + len(before), offset)
 
 
 def _text(member: str, value: str) -> str:
@@ -366,6 +378,26 @@ GOOD = [
         [step(1, "c", "done", '"result":4,'), row(2), step(2, "a", "dropped"), step(2, "a", "done")],
     ),
     good(
+        "calls",
+        "while a call waits, its rows that are in processing are pending; a step of rows is a step of each",
+        *ROWS, [row(3), row(4), row(5), *(status(number, "processing") for number in (1, 2, 3, 5))],
+        [call(1, "started", '"rows":[[3,4],[1,2]],'), steps("[[3,4],[1,2]]", "submit", "started")],
+        [steps("[[3,4],[1,2]]", "submit", "done", '"result":7,'), step(2, "own", "done")],
+        [status(1, "completed"), call(1, "waiting", f'"reason":"r","by":"run",{WAIT}', 5)],
+        [call(1, "started", second=6)], [call(1, "waiting", second=7)], [status(3, "failed")],
+        [call(2, "waiting", f'"rows":[[5,5]],{WAIT}', 8)],
+    ),
+    good(
+        "calls-that-rows-leave",
+        "by a redo, new data, a dropped step, a wait of their own, another call, and the end of the call",
+        [job(), *map(row, range(1, 8)), *(status(number, "processing") for number in range(1, 8))],
+        [call(1, "waiting", f'"rows":[[1,7]],{WAIT}'), steps("[[1,6]]", "a", "done"), step(3, "b", "done")],
+        [status(1, "completed"), status(1, "pending", '"reset":"redo",'), row_data(2, "{}", '"key":"k",')],
+        [steps("[[3,3]]", "a", "dropped"), status(4, "pending", f'"reset":"wait",{WAIT}')],
+        [call(2, "waiting", '"rows":[[5,5]],'), call(1, "started"), call(1, "waiting", '"due":null,"since":null,')],
+        [call(2, "ended"), call(1, "waiting", '"rows":[[7,7]],'), status(1, "processing")],
+    ),
+    good(
         "steps-from-another-copy",
         "an origin has no effect on what a step is; the highest attempt; a name of any text",
         *ROWS, [step(1, "", "started", '"origin":{"id":"0123456789abcdef","at":"2026-11-24T12:00:00.000001Z"},')],
@@ -617,6 +649,14 @@ DAMAGED = [
     bad_record("due-without-a-fraction", "each time has six digits",
                status(1, "pending", '"reset":"wait","due":"2026-11-24T14:35:02Z",')),
     bad_record("since-without-a-fraction", "in each status", status(1, "pending", '"since":"2026-11-24T14:35:02Z",')),
+    bad_record("call-that-has-not-begun", "its first record has its rows", call(1, "waiting")),
+    bad_record("call-that-has-ended", "but one with its rows, no record of it follows", call(1, "started"),
+               before=(call(1, "started", '"rows":[[1,2]],'), call(1, "ended"))),
+    bad_record("call-of-no-row", "no record before has made it", call(1, "started", '"rows":[[1,3]],')),
+    bad_record("call-of-more-rows-than-there-are", "one is there twice", call(1, "started", '"rows":[[1,2],[2,2]],')),
+    bad_record("call-of-a-row-alone", "a range has two numbers", call(1, "started", '"rows":[1],')),
+    bad_record("step-of-rows-backwards", "the first number isn't the higher one", steps("[[2,1]]", "a", "done")),
+    bad_record("step-of-neither-row-nor-rows", "it has one of them", steps("[]", "a", "done")),
     bad_record("data-of-no-row", "no record before has made it", row_data(9, "{}", '"key":"k",')),
     bad_record("data-of-row-0", "from 1", row_data(0, "{}", '"key":"k",')),
     bad_record("row-data-without-a-key", "it has the whole key", row_data(1)),

@@ -48,18 +48,38 @@ def verdict(content: bytes) -> tuple[str, int]:
 
 def verdict_on_records(content: bytes) -> tuple[str, int] | None:
     """The verdict on the first record of good commits that isn't good, and where it begins."""
-    at, rows = 0, set[int]()
+    at, known = 0, Known()
     for line in content.split(b"\n")[:-1]:
         text = line if seal_of(line) is None else line[:-SEAL_BYTES] + b"}"
-        found = verdict_on_record(text, rows, is_first=at == 0)
+        found = verdict_on_record(text, known, is_first=at == 0)
         if found:
             return found, at
         at += len(line) + 1
     return None
 
 
-def verdict_on_record(text: bytes, rows: set[int], *, is_first: bool) -> str:
-    """``damaged``, ``newer`` or "". ``rows``: the rows that earlier records have added."""
+class Known:
+    """The rows that earlier records have added, and the calls that have begun and not ended."""
+
+    def __init__(self) -> None:
+        self.rows = set[int]()
+        self.calls = set[str]()
+        self.distance = 1  # from the number of a row to the next
+
+    def has(self, ranges: list[list[int]]) -> bool:
+        """Whether all rows of these ranges are known, and not too many."""
+        if sum((last - first) // self.distance + 1 for first, last in ranges) > len(self.rows):
+            return False
+        return all(
+            first <= last
+            and (last - first) % self.distance == 0
+            and self.rows.issuperset(range(first, last + 1, self.distance))
+            for first, last in ranges
+        )
+
+
+def verdict_on_record(text: bytes, known: Known, *, is_first: bool) -> str:
+    """``damaged``, ``newer`` or "". ``known``: what earlier records have said."""
     if not is_legible(text):
         return "damaged"
     pairs: Object = json.loads(text, object_pairs_hook=Object)
@@ -89,11 +109,23 @@ def verdict_on_record(text: bytes, rows: set[int], *, is_first: bool) -> str:
             return "damaged"
     if not {"at", *required} <= values.keys() or (kind == "job") != is_first:
         return "damaged"
-    row = values.get("row")
-    if "row" in required and (row in rows) == (kind == "row"):
+    row, ranges = values.get("row"), values.get("rows") if kind in {"row_step", "call"} else None
+    if "row" in required and (row in known.rows) == (kind == "row"):
+        return "damaged"
+    if ranges and not known.has(ranges):
+        return "damaged"
+    if kind == "row_step" and not ranges and row not in known.rows:
+        return "damaged"
+    if kind == "call" and not ranges and values["id"] not in known.calls:
         return "damaged"
     if kind == "row":
-        rows.add(values["row"])
+        known.rows.add(values["row"])
+    elif kind == "call":
+        known.calls.add(values["id"])
+        if values["state"] == "ended":
+            known.calls.remove(values["id"])
+    elif kind == "job" and values.get("shard"):
+        known.distance = dict(values["shard"])["count"]
     return ""
 
 
@@ -310,6 +342,12 @@ def is_object(value: Any) -> bool:
     return isinstance(value, Object) and is_any(value)
 
 
+def is_ranges(value: Any) -> bool:
+    return type(value) is list and all(
+        type(pair) is list and len(pair) == 2 and all(map(is_row, pair)) for pair in value
+    )
+
+
 def is_list_of_text(value: Any) -> bool:
     return type(value) is list and all(map(is_text, value))
 
@@ -364,7 +402,7 @@ is_row = partial(is_integer, least=1)
 is_positive = partial(is_integer, least=1)
 is_attempt = partial(is_integer, least=0, most=2**32 - 1)
 _TEXTS = ("tracking_number", "label_path", "error_code", "error_message", "traceback", "reason")
-NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive]
+NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive, is_ranges]
 RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job": (
         {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
@@ -391,10 +429,20 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     ),
     "row_step": (
         {
-            "row": is_row, "attempt": is_attempt, "step": is_text,
+            "attempt": is_attempt, "step": is_text,
             "state": is_one_of("started done failed dropped"),
         },
-        {"result": is_any, "error_code": is_text, "error_message": is_text, "origin": is_origin},
+        {
+            "row": is_positive, "rows": is_ranges, "result": is_any, "error_code": is_text,
+            "error_message": is_text, "origin": is_origin,
+        },
+    ),
+    "call": (
+        {"id": is_id, "state": is_one_of("started waiting ended")},
+        {
+            "rows": is_ranges, "due": is_time, "since": is_time, "after_s": is_number, "reason": is_text,
+            "by": is_text, "origin": is_origin,
+        },
     ),
     "run": (
         {

@@ -80,6 +80,22 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         part = first["shard"]
         job["shard"] = {name: part[name] for name in ("index", "count", "key") if name in part}
     rows: dict[int, dict[str, Any]] = {}
+    calls: dict[str, list[int]] = {}  # the rows that are in each call
+    own: dict[
+        int, dict[str, Any]
+    ] = {}  # of the rows that wait in a call: what their own records say
+    distance = first.get("shard", {}).get("count", 1)
+
+    def resume(number: int) -> None:
+        steps = {name: value for name, value in rows[number].items() if name == "steps"}
+        rows[number] = own.pop(number, rows[number]) | steps
+
+    def leave(number: int) -> None:
+        for numbers in calls.values():
+            if number in numbers:
+                numbers.remove(number)
+                resume(number)
+
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
     for record in records:
@@ -97,9 +113,11 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
             case "input":
                 job["input"] = {name: record[name] for name in ("rows", "digest")}
             case "row_data":
+                leave(record["row"])
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
             case "row_status":
                 row = rows[record["row"]]
+                own.pop(record["row"], None)
                 reset = record.get("reset") if record["status"] == "pending" else None
                 if reset in {"given_back", "wait"} and row["status"] == "processing":
                     row["earlier_attempts"] += 1
@@ -123,15 +141,38 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     row.pop("usage", None)
                 if reset == "redo":
                     row.pop("steps", None)
+                if reset == "redo" or "due" in row:
+                    leave(record["row"])
             case "row_step":
-                steps = rows[record["row"]].setdefault("steps", {})
-                if record["state"] == "dropped":
-                    names = list(steps)
-                    at = names.index(record["step"]) if record["step"] in names else len(names)
-                    for name in names[at:]:
-                        del steps[name]
-                elif steps.get(record["step"], {}).get("state") != "done":
-                    steps[record["step"]] = {name: record.get(name) for name in OF_A_STEP}
+                for number in numbers_of(record, distance) or [record["row"]]:
+                    steps = rows[number].setdefault("steps", {})
+                    if record["state"] == "dropped":
+                        leave(number)
+                        steps = rows[number].setdefault("steps", {})
+                        names = list(steps)
+                        place = (
+                            names.index(record["step"]) if record["step"] in names else len(names)
+                        )
+                        for name in names[place:]:
+                            del steps[name]
+                        if not steps:
+                            del rows[number]["steps"]
+                    elif steps.get(record["step"], {}).get("state") != "done":
+                        steps[record["step"]] = {name: record.get(name) for name in OF_A_STEP}
+            case "call":
+                if record.get("rows"):
+                    for number in [*numbers_of(record, distance), *calls.get(record["id"], ())]:
+                        leave(number)
+                    calls[record["id"]] = list(dict.fromkeys(numbers_of(record, distance)))
+                in_call = calls[record["id"]]
+                for number in list(in_call):
+                    if record["state"] == "ended":
+                        leave(number)
+                    elif record["state"] == "started":
+                        resume(number)
+                    elif rows[number]["status"] == "processing" or number in own:
+                        own.setdefault(number, rows[number])
+                        rows[number] = waiting(own[number], record)
             case "job_status":
                 job["status"] = record["status"]
                 if record["status"] == "running":
@@ -165,6 +206,21 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     if usage:
         job["usage"] = usage
     return job, [rows[number] for number in sorted(rows)]
+
+
+def numbers_of(record: dict[str, Any], distance: int) -> list[int]:
+    """The rows of a record's ranges, in order."""
+    ranges = record.get("rows", ())
+    return [number for a, b in ranges for number in range(a, b + 1, distance)]
+
+
+def waiting(row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """A row in processing while the call that it is in waits."""
+    row = row | dict.fromkeys(OF_A_STATUS) | {"status": "pending", "updated_at": record["at"]}
+    row["reason"] = record.get("reason")
+    if record.get("due") is not None:
+        row |= {"due": record["due"], "waiting_since": record.get("since")}
+    return row
 
 
 def added(

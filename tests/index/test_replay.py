@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from copy import copy
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -19,8 +20,8 @@ from journal.format import commits as replay
 from journal.format.commits import START, Position, verified_blocks, verified_lines
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.fs.handles import load_filelock
-from journal.index.columns import Columns
-from journal.index.index import CODES, Index
+from journal.index.columns import CODES, OPTIONAL, Columns
+from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
 from journal.store.journal import Journal
 from journal.verify import verify_job
@@ -55,6 +56,16 @@ def step(number: int, state: bytes) -> bytes:
     )
 
 
+def call(id_: int, state: bytes, rows: bytes = b"") -> bytes:
+    more = b'"rows":%b,' % rows if rows else b""
+    more += b'"due":"2026-01-02T10:00:00.000001Z",' if state == b"waiting" else b""
+    return b'{"type":"call","id":"%016x",%b"state":"%b",' % (id_, more, state) + AT
+
+
+def step_of_rows(rows: bytes, state: bytes) -> bytes:
+    return b'{"type":"row_step","rows":%b,"attempt":1,"step":"s","state":"%b",' % (rows, state) + AT
+
+
 # --- from lines into the index ---------------------------------------------------------------
 
 DEEPEST = b'"x":' + b"[" * 99 + b"]" * 99 + b","
@@ -80,6 +91,11 @@ RESETS = st.sampled_from([
     b'"reset":"retry",', b'"reset":"redo",', b'"reset":"anew",', b'"reset":"given_back",',
     b'"reset":"wait","due":"2026-12-01T12:00:00.000001Z",', b'"reset":"wait",', b'"reset":1,', b"",
 ])  # fmt: skip
+RANGES = st.sampled_from([
+    b"[[1,1]]", b"[[1,3]]", b"[[2,4]]", b"[[3,3],[1,2]]", b"[[1,2],[4,6]]", b"[[5,4]]", b"[[1,40]]",
+    b"[[1,4503599627370496]]", b"[[1,3],[2,3]]", b"[1,2]", b"[[0,1]]",
+])  # fmt: skip
+CALL_STATES = st.sampled_from([b"started", b"waiting", b"waiting", b"ended"])
 COMMON_NAMES = st.sampled_from([b"processing", b"completed"])
 
 ROWS = st.builds(row, NUMBERS, st.one_of(TRICKY, st.just(b'"status":5,"cost_cents":"x",')))
@@ -93,7 +109,10 @@ STATUSES = st.one_of(
     st.builds(status, st.integers(1, 3), st.just(b"processing")),
     st.builds(status, st.integers(1, 3), st.sampled_from([b"pending", b"failed"]), RESETS),
     st.builds(data, NUMBERS),
-    st.builds(step, NUMBERS, st.sampled_from([b"started", b"done", b"failed"])),
+    st.builds(step, NUMBERS, st.sampled_from([b"started", b"done", b"failed", b"dropped"])),
+    st.builds(step_of_rows, RANGES, st.sampled_from([b"started", b"done", b"dropped"])),
+    st.builds(call, st.integers(1, 2), CALL_STATES, RANGES),
+    st.builds(call, st.integers(1, 2), CALL_STATES),
 )
 OTHERS = st.sampled_from([
     JOB_RECORD,
@@ -181,6 +200,10 @@ def contents(index: Index) -> tuple[Any, ...]:
         columns.step_heads,
         columns.step_offsets,
         columns.step_previous,
+        columns.calls,
+        columns.due,
+        index.calls,
+        [sorted(chain(*index.calls.rows(call, index.columns))) for call in index.calls],
         index.status_counts,
         index.cost_millionths,
         index.usage,
@@ -200,6 +223,16 @@ def contents(index: Index) -> tuple[Any, ...]:
 @example([row(1), row(2, DEEPEST), row(3, TOO_DEEP), row(4)], [])
 @example([row(1), status(1, b"failed"), status(1, b"lost"), row(1)], [])
 @example([row(1), row(3), status(9, b"failed")], [])
+@example(
+    [
+        *(row(1), row(2), row(3), status(1, b"processing"), status(3, b"processing")),
+        *(call(1, b"started", b"[[1,3]]"), call(1, b"waiting"), step_of_rows(b"[[1,3]]", b"done")),
+        *(status(3, b"pending", b'"reset":"redo",'), call(1, b"started"), call(1, b"waiting")),
+        *(step(1, b"dropped"), call(2, b"waiting", b"[[1,2]]"), call(1, b"ended"), data(1)),
+        *(call(2, b"ended"), call(2, b"waiting")),
+    ],
+    [7],
+)
 def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
     lines: list[bytes], cuts: list[int]
 ) -> None:
@@ -241,6 +274,16 @@ def columns_of(columns: Columns) -> list[object]:
     7,
     False,
 )
+@example(
+    [
+        *(row(1), row(2), row(3), status(1, b"processing"), status(3, b"processing")),
+        *(call(1, b"started", b"[[1,3]]"), step_of_rows(b"[[1,3]]", b"done")),
+        *(call(1, b"waiting"), status(3, b"pending", b'"reset":"redo",'), call(1, b"started")),
+        *(call(1, b"waiting"), data(1), call(2, b"waiting", b"[[1,2]]"), call(1, b"ended")),
+    ],
+    6,
+    False,
+)
 def test_a_rollback_restores_what_the_index_was_at_the_mark(
     lines: list[bytes], kept: int, viewed: bool
 ) -> None:
@@ -256,7 +299,7 @@ def test_a_rollback_restores_what_the_index_was_at_the_mark(
     seen = None if later is None else columns_of(later.columns)
     index.rollback(mark)
     assert later is None or columns_of(later.columns) == seen
-    for name in ("earlier", "given_back", "due", "step_heads", "step_offsets", "step_previous"):
+    for name in OPTIONAL - {"numbers"}:
         if getattr(expected.columns, name) is None:  # then 0 in all rows, or no step
             assert not any(getattr(index.columns, name) or ())
             setattr(index.columns, name, None)

@@ -15,9 +15,9 @@ from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, option, yes_option
 from journal.cli.times import parse_moment
 from journal.errors import JobBusyError, JobPrunedError, JournalError
+from journal.format.pruned import check_not_pruned
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
-from journal.store.pruned import check_not_pruned
 from journal.store.run_lock import late_results
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs

@@ -32,7 +32,7 @@ from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
-from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep
 from journal.run.plan import step_commands
 from journal.service import JobService
 from journal.sets.whole import look_at_set
@@ -426,6 +426,7 @@ class _Resolution:
         if self._details.get("result") is not None:
             self._details["result"] = json_or_text(self._details["result"])
         self._step = given["step"]
+        self._settled: RowStep | None = None  # with one row of a call, this settles it for all
         self._is_cut = False  # whether the run of a row died
         self._pending = Numbers()  # rows whose only open question was the step
         self._others: dict[str, Numbers] = {}  # from the error code of another question to its rows
@@ -446,14 +447,15 @@ class _Resolution:
     def settle_step(self, row: JobRow) -> bool:
         """Settle one step of the row. If the row has no other step in doubt, it becomes pending."""
         service, name = self._job.service, self._step
-        _check_in_doubt(self._job, row, name)
-        if row.status is RowStatus.PROCESSING:
-            # It has a step in doubt, so this puts it in review, as the next start would.
-            row = settle_row(service.store, row, "resume")
-        if self._details["not_done"]:
-            service.fail_step(row.id, name)
-        else:
-            service.record_step(row.id, name, self._details["result"])
+        if self._settled is None or self._settled not in service.get_steps(row.id):
+            _check_in_doubt(self._job, row, name)
+            if row.status is RowStatus.PROCESSING:
+                # It has a step in doubt, so this puts it in review, as the next start would.
+                row = settle_row(service.store, row, "resume")
+            if self._details["not_done"]:
+                self._settled = service.fail_step(row.id, name)
+            else:
+                self._settled = service.record_step(row.id, name, self._details["result"])
         self._log(row, f"step {name!r}")
         if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
             if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):

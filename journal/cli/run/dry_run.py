@@ -13,6 +13,7 @@ from journal.cli.find import ReadingService, pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
 from journal.cli.run.template import Template
+from journal.format.pruned import check_not_pruned
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.ids import row_id_of
@@ -29,7 +30,6 @@ from journal.run.plan import (
     nothing_to_do,
     planned_rows,
 )
-from journal.store.pruned import check_not_pruned
 from journal.text import counted, escaped
 
 

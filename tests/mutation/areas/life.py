@@ -176,7 +176,7 @@ PATCHES = [
     Patch(
         "a row of which later data is left is named",
         "repair/salvage",
-        '                    self._add(Action("lost", line.number, 0, [record.row], message))\n',
+        '                        self._add(Action("lost", line.number, 0, [row], message))\n',
         "",
         "tests/repair/test_repair_passes.py::test_of_a_row_of_which_only_later_data_is_left_the_record_is_named_as_lost",
     ),

@@ -175,14 +175,14 @@ PATCHES = [
     ),
     Patch(
         "a pruned job that was struck may be made",
-        "store/pruned",
+        "format/pruned",
         "            if job.struck:\n",
         "            if False:\n",
         "tests/transfer/test_pruned.py::test_a_deleted_job_no_longer_counts_as_pruned",
     ),
     Patch(
         "an unreadable line hides no other line about pruned jobs",
-        "store/pruned",
+        "format/pruned",
         "            except DECODE_ERRORS:\n",
         "            except ZeroDivisionError:\n",
         "tests/transfer/test_pruned.py::test_lines_that_can_not_be_read_are_skipped_and_named",

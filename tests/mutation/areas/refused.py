@@ -267,8 +267,8 @@ PATCHES = [
     Patch(
         "a rollback leaves the rows that a view shows",
         "index/index",
-        "            return\n        self.detach()\n        columns = self.columns\n        while",
-        "            return\n        columns = self.columns\n        while",
+        "            return\n        self.detach()\n        columns = self.columns\n        self.calls",
+        "            return\n        columns = self.columns\n        self.calls",
         "tests/index/test_replay.py::test_a_rollback_restores_what_the_index_was_at_the_mark",
     ),
     Patch(

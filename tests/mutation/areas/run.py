@@ -303,8 +303,8 @@ PATCHES = [
     Patch(
         "a row that waited is tried again only if it is still pending",
         "store/bulk",
-        "        if columns.statuses[position] not in (PENDING, WAITING):  # another process has settled it\n",
-        "        if columns.statuses[position] == PROCESSING:\n",
+        "        is_open = columns.statuses[position] in (PENDING, WAITING)\n",
+        "        is_open = columns.statuses[position] != PROCESSING\n",
         "tests/run/test_runs.py::test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed",
     ),
     Patch(
@@ -493,8 +493,8 @@ PATCHES = [
     Patch(
         "a repair keeps the steps of a row whose record is lost",
         "repair/salvage",
-        "isinstance(record, RowLevelRecord) and not isinstance(record, RowRecord):",
-        "isinstance(record, (RowStatusRecord, RowDataRecord)):",
+        "        if not isinstance(record, RowRecord):\n            ranges",
+        "        if isinstance(record, RowDataRecord):\n            ranges",
         "tests/repair/test_repair_steps.py::test_a_step_of_a_row_whose_record_is_lost_is_kept_with_a_placeholder_in_review",
     ),
     Patch(

@@ -1,0 +1,384 @@
+"""Calls: calls of a handler with many rows that are recorded, so that these rows stay together.
+
+A run calls a handler with many rows at once. Such a call is recorded when the rows have to stay
+together from then on: when it begins its first step, asks for the key of a step, or waits for
+somebody else, such as the batch endpoint of a provider. (A call that does none of this needs no
+record, and a row of it may be tried again with other rows.) In this module, a call is a recorded
+one.
+
+- The rows of a call are in processing when the call begins, and their attempts go on until each row
+  gets its own outcome, however often the call waits and is resumed. So no attempt counts for a wait,
+  and a wait takes one short record, whatever the number of rows.
+- A call **waits** (:func:`wait_call`): those of its rows that are in processing are pending, with
+  the code WAITING in the index and the due time of the call, like rows that wait alone.
+- A call is **resumed** (:func:`resume_call`): the rows that were waiting are in processing, and those
+  that are pending for another reason (``Retry``, a retry by a person) begin a new attempt. Each time
+  that a call is begun or resumed, it has a new **turn**, a number that no other turn has. Only a
+  worker that has the present turn may begin a step.
+- The **open** rows of a call are those that are pending or in processing. :func:`open_calls` returns
+  the calls with open rows. Nobody but :func:`resume_call` starts these rows: ``start_rows`` passes
+  over them, and ``start_row`` refuses them.
+- A row that was completed, failed, skipped or is in review stays in its call. If it is retried, it
+  is open again, and its call is resumed with its id and its steps.
+- A row leaves its call by a redo, by new data, by :func:`journal.store.steps.drop_steps`, or if it
+  waits alone. It keeps the steps that weren't dropped. Then it is pending like any other.
+- A call ends (:func:`end_call`) when each of its rows is completed or skipped, or has left it.
+
+The rows of a call have the same steps: those that were recorded before it began, and those of the
+call. One record is a step of all of its rows, so :func:`journal.store.steps.get_steps` and
+everything else that reads steps finds it for each row. Rows whose steps differ can't be in one call.
+:func:`same_steps` says which pending rows fit together.
+
+A step that is in doubt is settled for the whole call by one call of ``record_step`` or
+``fail_step``, for any of its rows.
+
+After a crash, ``settle_rows`` (see :mod:`journal.store.interrupted_rows`) treats the rows of a call
+alike. With the policies "retry" and "resume" the call waits, and is due at once. If a step is in
+doubt, "resume" puts all of its rows in review, and each review names the step.
+
+Call each function that appends records in a separate ``with journal:`` block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import Any, Literal, NoReturn
+
+import msgspec
+
+from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
+from journal.format.records import (
+    A_RUN,
+    UNSET_TIME,
+    By,
+    CallRecord,
+    LogRecord,
+    RowStatusRecord,
+    RowStepRecord,
+    ranges_of,
+    writable,
+)
+from journal.fs import system
+from journal.index.calls import OpenCall
+from journal.index.columns import COMPLETED, PENDING, PROCESSING, SKIPPED, WAITING
+from journal.model import JobRow, LogEntry, RowStep
+from journal.store.journal import Journal
+from journal.store.rows import position_of, read_call, row_of
+from journal.store.steps import (
+    IS_REUSED,
+    LatestRecords,
+    deciding_records,
+    records_of_steps,
+    step_of,
+)
+from journal.store.transitions import (
+    let_start,
+    put_logs,
+    put_record,
+    put_row_status,
+    state_of,
+)
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """A call as it is now.
+
+    - ``id``: 16 random hex digits, which the call keeps.
+    - ``rows``: the numbers of all rows that it began with, in order.
+    - ``open``: those that are still in it and pending or in processing, in the same order.
+    - ``turn``: see the module. A call that waits has that of its last turn.
+    - ``waits``: whether it waits. ``due``, ``after_s``, ``since``, ``reason``: of the wait, as of a
+      row that waits. ``due`` is None if the call may be resumed at once, as after a crash.
+    """
+
+    id: str
+    rows: tuple[int, ...]
+    open: tuple[int, ...]
+    turn: int
+    waits: bool
+    due: datetime | None = None
+    after_s: float | None = None
+    since: datetime | None = None
+    reason: str | None = None
+
+    @property
+    def has_lost_rows(self) -> bool:
+        """Whether rows that it began with aren't open: a list of answers may be of all rows."""
+        return self.rows != self.open
+
+
+def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
+    """Record a call of rows that are in processing, and return it.
+
+    ``attempts``: the number of each row and of its attempt, in order. A row whose attempt isn't in
+    progress any more, since somebody has settled it, is left out.
+
+    Raises InvalidStateTransition if none is left: the worker must stop. Raises InvalidValueError if
+    the rows have different steps, or if one is in a call already. Raises RowNotFoundError.
+    """
+    columns, numbers, steps = journal.index.columns, list[int](), set[tuple[int, ...]]()
+    first = 0
+    for number, attempt in attempts:
+        position, first = position_of(journal, number), first or number
+        if (columns.statuses[position], columns.attempts[position]) == (PROCESSING, attempt):
+            if columns.call(position) in journal.index.calls:
+                raise InvalidValueError("rows", number, "is a row of another call already")
+            numbers.append(number)
+            steps.add(same_steps(journal, number))
+    if not numbers:
+        _refuse(journal, first)
+    if len(steps) > 1:
+        raise InvalidValueError("rows", len(numbers), "have different steps: call them separately")
+    id_ = system.nonce()
+    ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
+    put_record(journal, CallRecord(id=id_, rows=ranges, state="started", at=UNSET_TIME))
+    return get_call(journal, id_)
+
+
+def same_steps(journal: Journal, number: int) -> tuple[int, ...]:
+    """Return what rows have in common if they have the same steps; () if a row has none.
+
+    So have the rows that have left one call, with the steps that weren't dropped. The value is valid
+    until the journal changes. Raises RowNotFoundError.
+    """
+    position = position_of(journal, number)
+    offsets = journal.index.columns.offsets_of_steps(position)
+    if not offsets:
+        return ()
+    records = records_of_steps(journal, position)
+    places = {id(record): offset for record, offset in zip(records, offsets, strict=True)}
+    return tuple(places[id(record)] for record in deciding_records(records).values())
+
+
+def get_call(journal: Journal, id_: str) -> Call:
+    """Return a call that hasn't ended. Raises InvalidValueError if there is none."""
+    found = journal.index.calls.get(int(id_, 16))
+    if found is None:
+        raise InvalidValueError("call", id_, "is not an open call of this job")
+    return _call_of(journal, id_, found)
+
+
+def call_of_row(journal: Journal, number: int) -> Call | None:
+    """Return the call that a row is in, or None. Raises RowNotFoundError."""
+    call = journal.index.columns.call(position_of(journal, number))
+    return get_call(journal, f"{call:016x}") if call in journal.index.calls else None
+
+
+def open_calls(journal: Journal) -> list[Call]:
+    """Return the calls with rows that are pending or in processing, in the order of their begin."""
+    calls = (_call_of(journal, f"{id_:016x}", each) for id_, each in journal.index.calls.items())
+    return [call for call in calls if call.open]
+
+
+def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
+    index, columns = journal.index, journal.index.columns
+    began = read_call(journal.file, journal.read_line, found.first)
+    rows, still_open, number = list[int](), list[int](), int(id_, 16)
+    for position in chain.from_iterable(index.spans(began.rows) or ()):
+        rows.append(columns.number(position))
+        if columns.call(position) == number and columns.statuses[position] in _OPEN:
+            still_open.append(rows[-1])
+    wait = began
+    if found.waits:
+        wait = read_call(journal.file, journal.read_line, found.waited)
+    return Call(
+        id=id_,
+        rows=tuple(rows),
+        open=tuple(still_open),
+        turn=found.turn,
+        waits=found.waits,
+        due=wait.due,
+        after_s=wait.after_s,
+        since=wait.since,
+        reason=wait.reason,
+    )
+
+
+_OPEN = (PENDING, PROCESSING, WAITING)
+
+
+def wait_call(
+    journal: Journal, id_: str, after_s: float | None, reason: str | None = None, by: By = A_RUN
+) -> Call:
+    """Let a call wait for ``after_s`` seconds; return it. None: it may be resumed at once.
+
+    Record the outcomes of rows that have one first, in the same commit: those that are still in
+    processing wait. ``since`` is when the call began to wait for the first time since its rows were
+    started, or retried.
+    """
+    call, record = journal.index.calls[int(get_call(journal, id_).id, 16)], _record(id_, "waiting")
+    record.at, record.after_s, record.reason, record.by = journal.now(), after_s, reason, by.by
+    if call.waited:
+        record.since = read_call(journal.file, journal.read_line, call.waited).since
+    if after_s is not None:
+        record.due = writable(record.at + timedelta(seconds=after_s))
+        record.since = record.since or record.at
+    journal.append(record)
+    return get_call(journal, id_)
+
+
+def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[JobRow]]:
+    """Start a call again; return it, with its new turn, and its open rows, in their order.
+
+    Rows that were waiting continue their attempts. Rows that are pending for another reason begin
+    a new attempt. The caller looks at the due time.
+
+    Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
+    """
+    let_start(journal, "its rows can't be started", reopens=False)
+    call, columns = get_call(journal, id_), journal.index.columns
+    positions = [position_of(journal, number) for number in call.open]
+    for number, position in zip(call.open, positions, strict=True):
+        if columns.statuses[position] == PROCESSING:
+            _refuse(journal, number, "its call can't be resumed")
+    journal.append(_record(id_, "started", journal))
+    version = state_of(journal).version
+    for number, position in zip(call.open, positions, strict=True):
+        if journal.index.columns.statuses[position] == PENDING:
+            record = RowStatusRecord(
+                row=number, status="processing", version=version, at=journal.now()
+            )
+            put_row_status(journal, position, by.sign(record))
+    return get_call(journal, id_), [row_of(journal, position) for position in positions]
+
+
+def end_call(journal: Journal, id_: str) -> bool:
+    """End a call if each of its rows is completed or skipped; return whether it has ended.
+
+    Call this in the commit that records the outcomes of a call. It looks at each row of the call.
+    """
+    number, statuses = int(id_, 16), journal.index.columns.statuses
+    if number in journal.index.calls:
+        spans = journal.index.calls.rows(number, journal.index.columns)
+        if any(statuses[at] not in (COMPLETED, SKIPPED) for at in chain.from_iterable(spans)):
+            return False
+        journal.append(_record(id_, "ended", journal))
+    return True
+
+
+def _record(
+    id_: str, state: Literal["started", "waiting", "ended"], journal: Journal | None = None
+) -> CallRecord:
+    return CallRecord(id=id_, state=state, at=UNSET_TIME if journal is None else journal.now())
+
+
+def _refuse(
+    journal: Journal, number: int, refused: str = "its turn of the call is over"
+) -> NoReturn:
+    row = row_of(journal, position_of(journal, number))
+    subject, hint = f"row {row.id}", "stop this worker"
+    raise InvalidStateTransition(row.status, row.status, [], subject, hint, refused)
+
+
+# --- steps of a call -------------------------------------------------------------------------
+
+
+def begin_step(
+    journal: Journal,
+    id_: str,
+    turn: int,
+    name: str,
+    *,
+    idempotent: bool,
+    logs: Sequence[LogEntry] = (),
+) -> RowStep | None:
+    """Record that a turn of a call begins a step: like :func:`journal.store.steps.begin_step`.
+
+    Raises InvalidStateTransition if the turn is over: the worker must stop. Raises InvalidValueError
+    if this same turn has done the step already, since a later turn couldn't tell the two apart, or
+    if rows of the call have done or begun a step of this name by themselves. Raises
+    StepInDoubtError. ``logs`` are recorded as messages of the call's first open row.
+    """
+    call = get_call(journal, id_)
+    columns, latest = journal.index.columns, LatestRecords(journal)
+    rows = [n for n in call.open if columns.statuses[position_of(journal, n)] == PROCESSING]
+    if call.turn != turn or call.waits or not rows:
+        _refuse(journal, call.rows[0])
+    known = [latest.of(position_of(journal, number)).get(name) for number in rows]
+    record = known[0]
+    if any(other is not record and other != record for other in known):
+        reason = "is the name of a step of single rows of this call: give it a name of its own"
+        raise InvalidValueError("name", name, reason)
+    if record is not None and record.state == "done":
+        if _is_of_turn(journal, rows[0], record, turn):
+            raise InvalidValueError("name", name, IS_REUSED)
+        return step_of(record)
+    if idempotent:
+        return None
+    if record is not None and record.state == "started":
+        row_id = f"{journal.id_of_rows}:{rows[0]}"
+        raise StepInDoubtError(row_id, name, record.attempt)
+    put_logs(journal, rows[0], logs)
+    put_record(journal, _step(journal, rows, name, "started"))
+    return None
+
+
+def end_step(
+    journal: Journal,
+    id_: str,
+    turn: int,
+    rows: Sequence[int],
+    name: str,
+    *,
+    result: Any = None,
+    error: tuple[str, str] | None = None,
+    logs: Sequence[LogEntry] = (),
+) -> RowStep | None:
+    """Record the end of a step of a call: like :func:`journal.store.steps.end_step`.
+
+    ``rows``: the rows of the turn in which the step began. A result is recorded even if the turn is
+    over, for those of the rows in which the step isn't done or forgotten by a redo meanwhile. If it
+    is done in all of them by another turn or copy, the result is recorded as a log message, and the
+    step that is already recorded is returned. An error is recorded only by the present turn.
+    """
+    put_logs(journal, rows[0], logs)
+    call, latest = journal.index.calls.get(int(id_, 16)), LatestRecords(journal)
+    is_present = call is not None and call.turn == turn and not call.waits
+    left, done = list[int](), None
+    for number in rows:
+        position = position_of(journal, number)
+        known = latest.of(position).get(name)
+        if known is not None and known.state == "done":
+            done = known
+        elif known is not None or journal.index.columns.call(position) == int(id_, 16):
+            left.append(number)
+    if error is not None:
+        if is_present and left:
+            record = _step(journal, left, name, "failed")
+            record.error_code, record.error_message = error
+            put_record(journal, record)
+        return None
+    if left:
+        record = _step(journal, left, name, "done")
+        record.result = result
+        put_record(journal, record)
+        return None
+    if done is not None and _is_of_turn(journal, rows[-1], done, turn):
+        return None
+    why = "a redo has forgotten it" if done is None else "another turn of its call has done it, too"
+    message = f"step {name!r} of a call was done, and {why}"
+    details = {"step": name, "result": result}
+    log = LogRecord(message=message, level="WARNING", row=rows[0], details=details, at=UNSET_TIME)
+    put_record(journal, log)
+    return None if done is None else step_of(done)
+
+
+def _is_of_turn(journal: Journal, number: int, record: RowStepRecord, turn: int) -> bool:
+    """Return whether a record of a step of the row was written since a turn began."""
+    position = position_of(journal, number)
+    return record in records_of_steps(journal, position, since=turn)
+
+
+def _step(
+    journal: Journal,
+    rows: Iterable[int],
+    name: str,
+    state: Literal["started", "done", "failed"],
+) -> RowStepRecord:
+    """Make the record of a step of rows."""
+    numbers = tuple(rows)
+    attempt = journal.index.columns.attempts[position_of(journal, numbers[0])]
+    ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
+    return RowStepRecord(rows=ranges, attempt=attempt, step=name, state=state, at=UNSET_TIME)

@@ -1,0 +1,50 @@
+"""Calls with many rows at the command line: each row shows the call and its steps."""
+
+from pathlib import Path
+
+import pytest
+from support.calls import JOB, Work
+from support.commands import journal
+
+from journal import JobService
+
+
+@pytest.fixture(name="work")
+def fixture_work(tmp_path: Path) -> Work:
+    """A call of rows 1 to 3 is in review, with a step in doubt."""
+    with JobService(tmp_path) as service:
+        work = Work(service)
+        work.make()
+        work.step(work.begin(1, 2, 3), "submit")
+        work.crash()
+        work.service.close()
+    return work
+
+
+@pytest.mark.parametrize("answer", [["--not-done"], ["--result", "7"]])
+def test_one_command_settles_a_step_for_all_rows_of_a_call_and_puts_them_back(
+    work: Work, answer: list[str]
+) -> None:
+    root = str(work.service.root)
+    settled = journal("--root", root, "resolve", JOB, "--row", "1-3", "--step", "submit", *answer)
+    assert settled.returncode == 0, settled.stderr
+    assert "step 'submit' of 3 rows is recorded as" in settled.stderr
+    with JobService(work.service.root) as service:
+        assert Work(service).statuses() == ["pending"] * 6
+        text = Work(service).journal.path.read_text()
+        assert text.count('"row_step","rows":[[1,3]]') == 2
+        assert [call.open for call in Work(service).open()] == [(1, 2, 3)]
+
+
+def test_a_row_shows_the_step_of_its_call_and_so_do_its_log_and_an_export(work: Work) -> None:
+    root = str(work.service.root)
+    shown = journal("--root", root, "show", JOB, "--row", "2").stdout
+    assert "submit" in shown
+    assert "in doubt" in shown
+    logged = journal("--root", root, "log", JOB, "--row", "2", "--level", "DEBUG").stdout
+    assert "call started" in logged
+    assert "rows 1-3: submit" in logged
+    other = journal("--root", root, "log", JOB, "--row", "4", "--level", "DEBUG").stdout
+    assert "call" not in other
+    exported = journal("--root", root, "export", JOB, "--steps", "--csv").stdout
+    assert [line.split(",")[1] for line in exported.splitlines()[1:]] == ["1", "2", "3"]

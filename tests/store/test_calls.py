@@ -1,0 +1,250 @@
+"""Calls with many rows in the store: rows that stay together over waits, crashes and retries."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.attempts import start
+from support.calls import JOB, Work, row
+
+from journal import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JobService,
+    RowStatus,
+    StepInDoubtError,
+)
+from journal.format.records import A_RUN
+from journal.store import bulk, calls, steps
+
+PENDING, PROCESSING = RowStatus.PENDING, RowStatus.PROCESSING
+
+
+@pytest.fixture(name="work")
+def fixture_work(tmp_path: Path) -> Iterator[Work]:
+    with JobService(tmp_path) as service:
+        work = Work(service)
+        work.make()
+        yield work
+        work.service.close()
+
+
+def test_a_poll_of_a_call_takes_two_short_records_and_costs_no_attempt(work: Work) -> None:
+    call, path = work.begin(3, 1, 2), work.journal.path
+    assert (call.rows, call.open, call.waits) == ((3, 1, 2), (3, 1, 2), False)
+    work.wait(call)
+    before = path.stat().st_size
+    for _ in range(10):
+        work.wait(work.resume(call))
+    assert path.stat().st_size - before < 10 * 350
+    waiting = work.get(call)
+    assert (waiting.waits, waiting.open, waiting.reason) == (True, (3, 1, 2), "submitted")
+    found = work.service.get_rows(JOB)[0]
+    assert (found.status, found.attempts, found.due) == (PENDING, 1, waiting.due)
+    assert found.waiting_since == waiting.since
+    assert waiting.since is not None
+    assert waiting.due is not None
+    assert (waiting.due - waiting.since).total_seconds() >= 60
+    job = work.job()
+    assert (job.pending_count, job.waiting_count, job.processing_count) == (6, 3, 0)
+    assert [found.row_number for found in work.service.get_rows(JOB, PENDING)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_step_of_a_call_is_one_record_and_a_step_of_each_of_its_rows(work: Work) -> None:
+    call = work.begin(1, 2, 3)
+    records = work.journal.path.read_bytes().count(b'"row_step"')
+    assert work.step(call, "submit") is None
+    assert work.done(call, "submit", {"batch": 7}) is None
+    assert work.journal.path.read_bytes().count(b'"row_step"') == records + 2
+    for number in (1, 2, 3):
+        (step,) = work.service.get_steps(row(number))
+        assert (step.name, step.state, step.result) == ("submit", "done", {"batch": 7})
+    assert work.service.get_steps(row(4)) == ()
+    work.wait(call)
+    turn = work.resume(call)
+    assert work.step(turn, "submit").result == {"batch": 7}
+    with pytest.raises(
+        InvalidStateTransition, match="its turn of the call is over; stop this worker"
+    ):
+        work.step(call, "fetch")  # a worker that a later turn has replaced
+
+
+def test_the_same_turn_cannot_do_a_step_twice(work: Work) -> None:
+    call = work.begin(1, 2)
+    work.step(call, "submit")
+    work.done(call, "submit", 1)
+    with pytest.raises(InvalidValueError, match="name: is the name of a step that this attempt"):
+        work.step(call, "submit")
+
+
+def test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_call(
+    work: Work,
+) -> None:
+    call = work.begin(1, 2)
+    work.service.begin_step(row(2), 1, "mail")
+    with pytest.raises(InvalidValueError, match="name: is the name of a step of single rows"):
+        work.step(call, "mail")
+    work.step(call, "submit")
+    work.done(call, "submit", 5)
+    assert {step.name for step in work.service.get_steps(row(2))} == {"mail", "submit"}
+
+
+@pytest.mark.parametrize("policy", ["retry", "resume"])
+def test_after_a_crash_a_call_waits_with_its_rows_in_their_order_and_is_due_at_once(
+    work: Work, policy: str
+) -> None:
+    call = work.begin(3, 1, 2)
+    work.step(call, "submit")
+    work.done(call, "submit", 5)
+    work.service.complete_row(row(1))
+    work.crash(policy)
+    (found,) = work.open()
+    assert (found.id, found.rows, found.open) == (call.id, (3, 1, 2), (3, 2))
+    assert (found.waits, found.due, found.has_lost_rows) == (True, None, True)
+    _, rows = work.do(calls.resume_call, call.id)
+    assert [(each.row_number, each.attempts) for each in rows] == [(3, 1), (2, 1)]
+    assert [each.status for each in rows] == [PROCESSING, PROCESSING]
+    assert work.statuses()[:3] == ["completed", "processing", "processing"]
+
+
+def test_a_call_that_waits_is_not_touched_by_a_crash(work: Work) -> None:
+    call = work.wait(work.begin(1, 2))
+    work.crash("review")
+    assert work.open() == [call]
+
+
+@pytest.mark.parametrize("not_done", [False, True])
+def test_a_step_in_doubt_puts_each_row_in_review_and_is_settled_once_for_the_call(
+    work: Work, *, not_done: bool
+) -> None:
+    call = work.begin(1, 2, 3)
+    work.step(call, "submit")
+    work.service.skip_row(row(3))
+    work.crash()
+    assert work.service.find_steps_in_doubt(JOB) == {"submit": [1, 2]}
+    found = work.service.get_rows(JOB)[1]
+    assert (found.status, found.error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
+    assert "'submit'" in (found.error_message or "")
+    if not_done:
+        work.service.fail_step(row(2), "submit", "not there")
+    else:
+        work.service.record_step(row(2), "submit", 9)
+    assert work.service.find_steps_in_doubt(JOB) == {}
+    for number in (1, 2):
+        (step,) = work.service.get_steps(row(number))
+        assert step.state == ("failed" if not_done else "done")
+        work.service.retry_row(row(number))
+    (again,) = work.open()
+    assert (again.id, again.open) == (call.id, (1, 2))
+    turn = work.resume(again)
+    if not_done:
+        assert work.step(turn, "submit") is None
+    else:
+        assert work.step(turn, "submit").result == 9
+    assert work.service.get_rows(JOB)[0].attempts == 2
+
+
+def test_a_step_in_doubt_is_not_begun_again_by_a_retry(work: Work) -> None:
+    call = work.begin(1, 2)
+    work.step(call, "submit")
+    work.crash("retry")
+    with pytest.raises(StepInDoubtError):
+        work.step(work.resume(call), "submit")
+    assert work.step(work.get(call), "submit", idempotent=True) is None
+
+
+def test_a_row_that_is_retried_comes_back_with_its_call_and_only_a_run_resumes_it(
+    work: Work,
+) -> None:
+    call = work.begin(1, 2, 3)
+    work.service.fail_row(row(2), "E", "no")
+    work.service.complete_row(row(1))
+    work.service.complete_row(row(3))
+    assert work.do(calls.end_call, call.id) is False
+    assert work.open() == []
+    work.service.retry_row(row(2))
+    assert [each.open for each in work.open()] == [(2,)]
+    assert work.do(bulk.start_rows, iter((2,)), 1, A_RUN) == []
+    with pytest.raises(InvalidStateTransition, match="it is in a call with other rows"):
+        work.service.start_row(row(2))
+    work.resume(call)
+    work.service.complete_row(row(2))
+    assert work.do(calls.end_call, call.id) is True
+    with pytest.raises(InvalidValueError, match="is not an open call"):
+        work.get(call)
+
+
+@pytest.mark.parametrize("how", ["redo", "data", "drop"])
+def test_a_redo_new_data_and_dropped_steps_take_a_row_out_of_its_call(work: Work, how: str) -> None:
+    call = work.begin(1, 2, 3)
+    work.step(call, "upload")
+    work.done(call, "upload", 1)
+    work.step(call, "submit")
+    work.done(call, "submit", 2)
+    work.wait(call)
+    for number in (1, 2):
+        if how == "redo":
+            work.service.complete_row(row(number))
+            work.service.redo_row(row(number))
+        elif how == "data":
+            work.service.update_row_data(row(number), {"n": 7})
+        else:
+            work.do(steps.drop_steps, number, "submit")
+            work.service.retry_row(row(number))
+    assert [found.open for found in work.open()] == [(3,)]
+    assert work.statuses()[:3] == ["pending"] * 3
+    with work.service.store.reading(JOB) as journal:
+        known = [calls.same_steps(journal, number) for number in (1, 2)]
+        assert known[0] == known[1]
+    kept = [step.name for step in work.service.get_steps(row(1))]
+    assert kept == {"redo": [], "data": ["upload", "submit"], "drop": ["upload"]}[how]
+    work.start_rows(1, 2, 4)
+    attempts = [(number, 2 if number < 4 else 1) for number in (1, 2, 4)]
+    if how != "redo":
+        with pytest.raises(InvalidValueError, match="have different steps"):
+            work.do(calls.begin_call, attempts)
+        del attempts[2]
+    assert work.do(calls.begin_call, attempts).id != call.id
+
+
+def test_what_a_turn_has_done_is_recorded_after_its_call_was_given_up(work: Work) -> None:
+    call = work.begin(1, 2)
+    work.step(call, "submit")
+    work.crash()  # its worker may still be running
+    work.done(call, "submit", 3)
+    assert [step.result for step in work.service.get_steps(row(2))] == [3]
+    assert work.done(call, "submit", 3) is None
+    for number in (1, 2):
+        work.service.complete_row(row(number))
+        work.service.redo_row(row(number))
+    work.done(call, "submit", 4)
+    assert work.service.get_steps(row(1)) == ()
+    assert "a redo has forgotten it" in list(work.service.get_logs(JOB))[-1].message
+
+
+def test_rows_that_are_settled_already_are_left_out_of_a_call_that_begins(work: Work) -> None:
+    work.start_rows(1, 2)
+    work.service.complete_row(row(1))
+    call = work.do(calls.begin_call, [(1, 1), (2, 1)])
+    assert call.rows == (2,)
+    with pytest.raises(
+        InvalidStateTransition, match="its turn of the call is over; stop this worker"
+    ):
+        work.do(calls.begin_call, [(1, 1)])
+    with pytest.raises(InvalidValueError, match="is a row of another call already"):
+        work.do(calls.begin_call, [(2, 1)])
+
+
+def test_an_index_from_a_hint_has_the_calls_too(work: Work) -> None:
+    call = work.wait(work.begin(1, 2, 3))
+    work.service.complete_row(row(2))
+    work.journal.leave_witness()
+    work.service.close()
+    work.service = JobService(work.service.root)
+    start(work.service, row(5))
+    assert work.journal.log.hint_end > 0
+    resumed = work.resume(call)
+    assert resumed.open == (1, 3)
+    assert work.statuses() == [
+        *("processing", "completed", "processing", "pending", "processing", "pending"),
+    ]
