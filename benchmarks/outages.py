@@ -6,6 +6,8 @@ A simulated service in this process works 0.5 to 1 s on a call, 50 calls at a ti
   ``Retry`` and ``Hold``.
 - ``account``: for a minute, all calls are answered by 429. How many calls does a run make meanwhile?
 - ``outage``: for a minute, the service is down. How long does a run hold?
+- ``rate``: a call uses 50 to 150 tokens, and a minute has 4,000 or 40,000. How many does the service
+  count in a sliding minute, at most and on average?
 
 ``--quick`` takes some seconds instead of minutes.
 """
@@ -17,6 +19,7 @@ import asyncio
 import json
 import random
 import tempfile
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -92,6 +95,52 @@ def measure(name: str, rows: int, service: Service, **options: Any) -> None:
     print(json.dumps(figures), flush=True)
 
 
+def measure_rate(calls: int, unit_s: float, units: int, scale: float) -> None:
+    """Print a line of JSON about a run that may make ``calls`` calls in a unit of time."""
+    limit, spread = calls * 100, random.Random(2)
+    minute: deque[tuple[float, float]] = deque()
+    samples: list[float] = []
+    used = most = 0.0
+
+    def count(tokens: float) -> None:
+        nonlocal used, most
+        minute.append((monotonic(), tokens))
+        while minute[0][0] <= minute[-1][0] - unit_s:
+            used -= minute.popleft()[1]
+        used += tokens
+        most = max(most, used)
+
+    async def handler(_row: journal.AttemptedRow) -> journal.RowResult:
+        tokens = spread.uniform(50, 150)
+        count(tokens)
+        await asyncio.sleep(spread.uniform(0.5, 4) * scale)
+        return journal.RowResult(usage={"tokens": tokens})
+
+    async def run(job: journal.JobRun) -> None:
+        rate = {"tokens": f"{limit}/{'m' if unit_s == 60 else 's'}"}
+        work = asyncio.create_task(
+            job.arun(handler, workers=WORKERS, rate=rate, tell=lambda _text: None)
+        )
+        await asyncio.sleep(unit_s)
+        for _ in range(units * 20):
+            await asyncio.sleep(unit_s / 20)
+            count(0)
+            samples.append(used)
+        job.stop()
+        await work
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "jobs" / "j"
+        with journal.open_job(path, ({"n": n} for n in range(calls * (units + 3)))) as job:
+            asyncio.run(run(job))
+    figures = {
+        "run": f"rate, {calls} calls",
+        "most_in_a_minute": round(most / limit, 3),
+        "mean_of_a_minute": round(sum(samples) / len(samples) / limit, 3),
+    }
+    print(json.dumps(figures), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.outages",
@@ -99,10 +148,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="some seconds instead of minutes")
-    parser.add_argument("only", nargs="*", help="mixed, account or outage")
+    parser.add_argument("only", nargs="*", help="mixed, account, outage or rate")
     given = parser.parse_args()
     scale, rows = (0.02, 500) if given.quick else (1.0, 6000)
-    only = given.only or ["mixed", "account", "outage"]
+    only = given.only or ["mixed", "account", "outage", "rate"]
     wait_s = 0.5 * scale
     one = ("Throttled", "HTTP 429")
 
@@ -130,6 +179,10 @@ def main() -> None:
         service = Service(lambda: journal.Hold("Down", "refused"), scale=scale, **minute_s)
         longest = {"backoff_s": scale, "max_backoff_s": 10 * scale}
         measure("outage, max_backoff_s=10", 1000, service, **longest)
+    if "rate" in only:
+        unit_s, minutes = (1.0, 1) if given.quick else (60.0, 4)
+        for calls in (40, 400):
+            measure_rate(calls, unit_s, minutes, scale)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_column
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.handover import Results, Workers
@@ -65,11 +65,10 @@ class Run:
         self._results = results
         self._limits = limits
         self._on_tick = on_tick
-        self._queue = RowQueue(job, limits, workers.count)
+        self._usage = UsageRates(limits, job) if limits.usage_rates else None
+        self._queue = RowQueue(job, limits, workers.count, self._usage)
         self._settling = self._queue.settling
-        self._rate = None
-        if limits.rate is not None:
-            self._rate = Rate.parse(limits.rate, limits.batch or 1)
+        self._rate = limits.row_rate()
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
@@ -130,6 +129,8 @@ class Run:
                 report_unknown_column(self._held, self._limits.limit_per)
                 if self._limits.retries_nothing and not self._held.settings.how_to.command:
                     self._held.warn("retry_on has no effect with one attempt: add max_attempts=3")
+                if self._usage is not None:
+                    self._usage.read()
                 self._drive()
             except BaseException as error:  # noqa: BLE001  (raised at the end)
                 self._error = error
@@ -304,7 +305,8 @@ class Run:
 
     def pace(self) -> str:
         """What the run waits for: see :attr:`JobRun.pace`. Any thread may call this."""
-        return self._holds.pace() or self._waits_text or ""
+        rate = "" if self._usage is None else self._usage.pace()
+        return self._holds.pace() or rate or self._waits_text or ""
 
     def _tick(self) -> None:
         """Show the job as it was last seen, once. Called by the caller, who may be slow."""
@@ -354,6 +356,9 @@ class Run:
             if self._rate is not None:
                 allowed_s += max(self._rate.wait_s, 0.001)
                 until_s = min(until_s, allowed_s)
+            if self._usage is not None and self._usage.wait_s:
+                allowed_s = max(allowed_s, now_s + self._usage.wait_s)
+                until_s = min(until_s, allowed_s)
             if self._queue.next_due_s is not None:
                 until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
@@ -378,10 +383,7 @@ class Run:
             is_new_hold = not self._why_lost and self._holds.hear_all(results, others)
             for result in others:
                 self._settle(result, problems)
-            # An attempt that was given up may still run: it ends with its late result.
-            self._queue.end(
-                result.row for result in results if result.is_late or not result.call.is_given_up
-            )
+            self._queue.end(results)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             started = self._queue.start(

@@ -48,7 +48,7 @@ from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import line_for_rest
 from journal.run.pacing.halt import HaltOn
-from journal.run.pacing.limits import Limits
+from journal.run.pacing.limits import Estimate, Limits
 from journal.run.plan import (
     IN_PYTHON,
     HowTo,
@@ -442,7 +442,8 @@ class JobRun(NamesAttributesElsewhere):
         backoff_s: float = 1.0,
         max_backoff_s: float = 60.0,
         timeout_s: float | None = None,
-        rate: str | None = None,
+        rate: str | Mapping[str, str] | None = None,
+        estimate: Estimate | None = None,
         halt: HaltOn = "first",
         max_cost_cents: Cost | None = None,
         max_rows: int | None = None,
@@ -514,7 +515,10 @@ class JobRun(NamesAttributesElsewhere):
           so their rows need a review. But if ``retry_on`` has TimeoutError, the attempt counts as
           failed, whether or not its handler can be cancelled.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
-          ``"100/m"``, ``"9/h"``.
+          ``"100/m"``, ``"9/h"``. A dict also limits what calls use, by the names of their ``usage``:
+          ``{"rows": "50/s", "input_tokens": "200000/m"}``. See `journal help outages`.
+        - ``estimate``: a function of a row, which returns what its call will use, by name:
+          ``{"input_tokens": 900}``. Without it, a rate by usage estimates this from earlier calls.
         - ``halt``: when to stop early.
 
           - "first": pause if the first ten rows all fail with the same error code, and rows are
@@ -567,8 +571,8 @@ class JobRun(NamesAttributesElsewhere):
         - ``on_progress``: called with the job about five times a second.
 
         Both are called in the thread that has called this method, with its context. The run itself
-        has a thread of its own, in which ``where`` and ``halt`` are called, and ``executor`` if
-        an executor has broken.
+        has a thread of its own, in which ``where``, ``estimate`` and ``halt`` are called, and
+        ``executor`` if an executor has broken.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.

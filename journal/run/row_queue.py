@@ -12,7 +12,7 @@ import math
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
@@ -26,12 +26,14 @@ from journal.ids import row_id_of
 from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
 from journal.run.outcome import (
     Outcome,
 )
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, PerKey
+from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
+from journal.run.pacing.usage_rate import UsageRates
 from journal.run.pacing.waits import Waits
 from journal.run.settling import OF_ERROR, Settling
 from journal.store import bulk
@@ -60,7 +62,9 @@ _MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were 
 class RowQueue:
     """The pending rows of one job, for one run. Not thread-safe."""
 
-    def __init__(self, job: HeldJob, limits: Limits, workers: int = 1) -> None:
+    def __init__(
+        self, job: HeldJob, limits: Limits, workers: int = 1, usage: UsageRates | None = None
+    ) -> None:
         self._service = job.service
         self._job_id = job.id
         self.settling = Settling(job, limits)
@@ -89,6 +93,8 @@ class RowQueue:
         # are left that haven't.
         self._polled: set[int] = set()
         self._most_polled = max(1, workers // 2) * (limits.batch or 1)
+        self._usage = usage
+        self._blocked: Offered | None = None  # a row that waits for a rate by usage
 
     @property
     def next_due_s(self) -> float | None:
@@ -163,6 +169,8 @@ class RowQueue:
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
         self._looks = _MAX_LOOKS
+        if self._usage is not None:
+            self._usage.begin_turn(min(count, self.most(job)))
         candidates = self._candidates(self._room(job), fresh_first=fresh_first)
         started: list[JobRow] = []
         # A batch, because the search for candidates reads the same job.
@@ -172,6 +180,8 @@ class RowQueue:
         ):
             started = bulk.start_rows(journal, candidates, count, A_RUN, self._per_key.gate)
         self._per_key.start(started)
+        if self._usage is not None:
+            self._usage.start(started)
         if started:
             self._blocked_s = None
             numbers = {row.row_number for row in started}
@@ -209,7 +219,7 @@ class RowQueue:
         return {n for n in numbers if index.columns.due_us(index.position_of(n) or 0)}
 
     def _candidates(self, room: int, *, fresh_first: bool) -> Iterator[int]:
-        """Yield the numbers of rows that may start: rows that ``limit_per`` allows.
+        """Yield the numbers of rows that may start: those that ``limit_per`` and rates allow.
 
         ``room``: how many of them may be rows that haven't waited.
         """
@@ -220,6 +230,9 @@ class RowQueue:
             )
         ):
             parked, rank = per_key.count, per_key.rank
+            if self._usage is not None and not self._usage.admits(number):
+                self._blocked = per_key.offered
+                return
             yield number
             is_parked = per_key.count > parked
             self._looks = max(0, self._looks - is_parked)
@@ -228,8 +241,16 @@ class RowQueue:
                 room -= rank > WAITED
                 places -= rank > RETRIED
 
-    def end(self, rows: Iterable[JobRow]) -> None:
-        """Allow other rows to start in place of attempts that have ended: see ``limit_per``."""
+    def end(self, results: Sequence[Result]) -> None:
+        """Allow other rows to start in place of attempts that have ended.
+
+        An attempt that was given up may still run: it ends with its late result.
+        """
+        if self._usage is not None:
+            self._usage.end(results)
+        rows: Iterable[JobRow] = (
+            result.row for result in results if result.is_late or not result.call.is_given_up
+        )
         if self._polled:
             rows = list(rows)
             self._polled.difference_update(row.row_number for row in rows)
@@ -246,6 +267,7 @@ class RowQueue:
         if self._limits.no_wait and (end := self._only_waits(job)):
             return end
         will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
+        will_start = will_start or (self._blocked is not None and self._blocked[1] <= RETRIED)
         will_start = will_start or bool(self._waits and job.waiting_count)
         if self._places <= 0 and job.pending_count and not will_start:
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
@@ -287,6 +309,11 @@ class RowQueue:
         Without ``places``, only rows that this run has started before, or that have waited, may
         start. Without ``may_go_out``, only the latter may. ``may_poll``: these come first.
         """
+        if self._blocked is not None:
+            number, rank, was_parked = self._blocked
+            if rank <= WAITED or (may_go_out and (rank <= RETRIED or places > 0)):
+                self._blocked = None
+                return self._per_key.offer(number, rank, has_waited=was_parked)
         due = self._next_due if self._due else int
         poll = self._next_poll if self._waits else int
         if not may_go_out:

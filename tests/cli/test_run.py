@@ -949,6 +949,10 @@ sys.exit(sys.argv[1] == "A-2" and os.environ["JOURNAL_ATTEMPT"] == "1")
     [
         (["--halt", "sometimes"], "20%"),
         (["--rate", "fast"], "50/s"),
+        (["--rate", "5/s", "--rate", "6/s"], "starts have two rates"),
+        (["--rate", "tokens=9/m", "--rate", "tokens=8/m"], "tokens has two rates"),
+        (["--rate", "tokens=many"], "'tokens=many': must be a number above 0"),
+        (["--rate", "tokens=9/m"], "--rate tokens=... needs --stdout json"),
         (["--timeout", "0"], "0"),
         (["--key", "nope"], "nope"),
         (["--on-changed", "retry"], "--key"),

@@ -117,6 +117,8 @@ def test_a_wait_doubles_up_to_its_bound_and_is_never_the_same() -> None:
             for value in ("", "fail=1", "soon", "0", "101%", "later,1", 0, True, 1.5)
         ),
         *({"rate": text} for text in ("", "0/s", "5", "5/d", "-1/s", "x/s", 5, "9" * 400 + "/s")),
+        *({"rate": given} for given in ({1: "5/s"}, {"": "5/s"}, {"rows": "5"})),
+        *({"estimate": given} for given in (len, {"tokens": 5})),
         *({"max_attempts": value} for value in (0, -1, 1.5, True, None)),
         *({"timeout_s": value} for value in (0, -1, float("nan"), float("inf"), "1")),
         *({"backoff_s": value} for value in (-1, float("nan"), True)),

@@ -352,8 +352,9 @@ class Queue:
 
     def end(self, number: int, outcome: Outcome | None = None) -> None:
         row = self.row(number)
-        self.rows.settle(row, outcome or Outcome(kind="completed"))
-        self.rows.end([row])
+        outcome = outcome or Outcome(kind="completed")
+        self.rows.settle(row, outcome)
+        self.rows.end([Result(number, row, outcome, Call((), number))])
 
 
 @pytest.fixture(name="make_queue")
@@ -461,7 +462,7 @@ def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(
     queue = make_queue(*"aaaa", limit_per={"key": 2})
     assert queue.start(4) == [1, 2]
     queue.end(1)
-    queue.rows.end([queue.row(1)])
+    queue.rows.end([Result(1, queue.row(1), Outcome(kind="completed"), Call((), 1))])
     assert queue.start(4) == [3]
 
 

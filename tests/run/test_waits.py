@@ -18,10 +18,12 @@ import journal
 from journal import AttemptedRow, Fail, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
 from journal.run.held_job import HeldJob, Settings
+from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, outcome_of_error, waiting
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.waits import Waits
 from journal.run.row_queue import RowQueue
+from journal.run.workers.handover import Call
 
 
 def quiet(_text: str) -> None:
@@ -59,7 +61,7 @@ class Held:
 
     def settle(self, row: JobRow, outcome: Outcome) -> None:
         self.queue.settle(row, outcome)
-        self.queue.end([row])
+        self.queue.end([Result(row.row_number, row, outcome, Call((), row.row_number))])
 
     def __enter__(self) -> Self:
         return self

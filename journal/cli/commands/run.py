@@ -37,6 +37,7 @@ from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.rate import ROWS
 from journal.run.plan import (
     HowTo,
 )
@@ -115,6 +116,10 @@ class _RunCommand:
         if given["rows"] == STANDARD_INPUT and has_read_numbers(ctx):
             raise click.UsageError("ROWS and --row can't both be -: standard input is read once")
         self._statuses = Statuses.of_options(given)
+        used = [name for name in given["rate"] or {} if name != ROWS]
+        if used and given["stdout_format"] != "json":
+            prints = f'COMMAND prints {{"usage": {{"{used[0]}": 12}}}}'
+            raise click.UsageError(f"--rate {used[0]}=... needs --stdout json: {prints}")
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
             echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
         chosen = Selection(given["ranges"], where=given["where"])

@@ -24,7 +24,7 @@ from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.rate import ROWS, rates_of
 
 
 def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
@@ -37,6 +37,24 @@ def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
         return value
 
     return check
+
+
+def _rates(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str] | None:
+    found: dict[str, str] = {}
+    for value in values:
+        name, is_named, text = value.rpartition("=")
+        name = name if is_named else ROWS
+        if name in found:
+            limited = f"{name} has two rates" if is_named else "starts have two rates"
+            raise click.BadParameter(f"{limited}: give one", ctx, param)
+        found[name] = text
+        try:
+            rates_of(found)
+        except InvalidValueError as error:
+            raise click.BadParameter(f"{value!r}: {error.reason}", ctx, param) from None
+    return found or None
 
 
 def _limit_by_column(
@@ -228,9 +246,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             default=1,
         ),
         _option(
-            "--rate N/s",
-            "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h.",
-            callback=_checked(Rate.parse),
+            "--rate RATE",
+            "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or how much of a "
+            "usage commands may use: input_tokens=200000/m. Repeatable.",
+            multiple=True,
+            callback=_rates,
         ),
         _option(
             "--limit-per COLUMN=N",

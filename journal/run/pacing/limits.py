@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import check_cost
-from journal.model import Cost
+from journal.model import Cost, JobRow
 from journal.run.outcome import Repeated, RetryOn
 from journal.run.pacing.halt import Halt, HaltOn
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.rate import ROWS, Rate, rates_of
 from journal.run.plan import Where
 from journal.run.signals import Stops
 from journal.verbs import check_where
+
+# A function of a row, which returns numbers by the names of usages.
+Estimate = Callable[[JobRow], Mapping[str, float]]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
-    rate: str | None = None
+    rate: str | Mapping[str, str] | None = None
+    estimate: Estimate | None = None
     halt: HaltOn = "first"
     max_cost_cents: Cost | None = None
     max_rows: int | None = None
@@ -52,8 +56,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("timeout_s", "max_wait_s"):
             if getattr(self, name) is not None:
                 _check_seconds(getattr(self, name), name, above_0=True)
-        if self.rate is not None:
-            Rate.parse(self.rate)
+        rates_of(self.rate)
+        if self.estimate is not None and not (callable(self.estimate) and self.usage_rates):
+            reason = (
+                "must be a function of a row, with rate={'input_tokens': '200000/m'} or the like"
+            )
+            raise InvalidValueError("estimate", self.estimate, reason)
         Halt.parse(self.halt)
         for name in ("workers", "batch", "max_rows", "max_waiting"):
             if getattr(self, name) is not None:
@@ -66,9 +74,19 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     def watch(self, stops: Stops) -> None:
         """Have ``stops`` watch the functions, which may hang: see :meth:`Stops.watched`."""
-        for name in ("where", "halt"):
+        for name in ("where", "halt", "estimate"):
             if callable(function := getattr(self, name)):
                 msgspec.structs.force_setattr(self, name, stops.watched(function))
+
+    def row_rate(self) -> Rate | None:
+        """Make the rate of starts."""
+        text = rates_of(self.rate).get(ROWS)
+        return None if text is None else Rate.parse(text, self.batch or 1)
+
+    @property
+    def usage_rates(self) -> dict[str, str]:
+        """The other rates, by the name of what they limit."""
+        return {name: rate for name, rate in rates_of(self.rate).items() if name != ROWS}
 
     def retry_kinds(self, of: type) -> dict[Any, int]:
         """The entries of ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).

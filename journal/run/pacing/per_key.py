@@ -23,6 +23,7 @@ from journal.text import similar
 
 Key = str
 Queue = tuple[int, Key]  # the rank of its rows, and the key that they wait for
+Offered = tuple[int, int, bool]  # a row's number and rank, and whether it was parked
 
 # The ranks of parked rows, in the order in which they start: rows that have waited for somebody else,
 # rows that were due for another attempt, rows that were never started, rows of earlier runs.
@@ -64,7 +65,7 @@ class PerKey:
     def __init__(self, limit_per: Mapping[str, int] | None) -> None:
         self._column, self._limit = next(iter((limit_per or {}).items()), ("", 0))
         self.in_flight: dict[Key, int] = {}  # the slots that are taken
-        self._offered: tuple[int, int, bool] = (0, 0, False)  # number, rank, whether it has waited
+        self.offered: Offered = (0, 0, False)
         self._admitted: dict[int, Key] = {}  # by row number, until the row is started
         self._attempts: dict[tuple[int, int], Key] = {}  # by the numbers of row and attempt
         self._parked: dict[Queue, _Numbers] = {}
@@ -88,7 +89,7 @@ class PerKey:
     @property
     def rank(self) -> int:
         """The rank of the row that was offered last."""
-        return self._offered[1]
+        return self.offered[1]
 
     @property
     def is_blocked(self) -> bool:
@@ -112,7 +113,7 @@ class PerKey:
 
         ``has_waited``: whether the row was parked.
         """
-        self._offered = number, rank, has_waited
+        self.offered = number, rank, has_waited
         return number
 
     def next(self, rank: int = STARTED) -> int:
@@ -140,7 +141,7 @@ class PerKey:
             del self._parked[queue]
 
     def _admits(self, position: int, data: Mapping[str, Any] | None) -> bool:
-        number, rank, has_waited = self._offered
+        number, rank, has_waited = self.offered
         if has_waited:
             self._mark(position, is_parked=False)
         if data is None:

@@ -113,8 +113,8 @@ PATCHES = [
     Patch(
         "a batch has no more rows than the rate names",
         "run/pacing/rate",
-        "        return cls(per_s, min(batch, max(1, int(float(match[1])))) if match else batch)\n",
-        "        return cls(per_s, batch)\n",
+        "        return cls(number / unit_s, min(batch, max(1, int(number))))\n",
+        "        return cls(number / unit_s, batch)\n",
         "tests/run/test_batches.py::test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_names",
     ),
     Patch(

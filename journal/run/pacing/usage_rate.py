@@ -1,0 +1,262 @@
+"""Rates by usage: ``rate={"input_tokens": "200000/m"}`` limits what calls use.
+
+A call counts with an estimate while it is in flight. After that, it counts with its usage, until
+the unit of time has passed since its end. So it doesn't matter at which moment of the call the
+called service counts its usage.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from time import monotonic
+
+from journal.errors import InvalidValueError
+from journal.format.arguments import check_usage
+from journal.format.records import BY_OTHERS, RowStatusRecord, now
+from journal.history.reading import read_history
+from journal.ids import row_id_of
+from journal.model import JobRow
+from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.rate import parse_rate
+from journal.run.workers.handover import Call
+
+_MAX_KNOWN = 1000  # usages that estimates are made of: the latest ones
+_FEW = 20  # of fewer usages, the largest is the estimate
+_SHARE = 0.95  # of more, this share is at most as large as the estimate
+_READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages for estimates
+_ROUNDED = 1 + 1e-9  # sums of floats have errors
+_SHOWN_S = 1.0  # people see longer waits only
+_MISSING = 10  # outcomes without the usage, until a message says so
+
+
+class Window:
+    """How much of one quantity is used in a sliding unit of time. Times are those of ``monotonic``.
+
+    - ``in_flight``: the estimates of all rows in flight.
+    - ``missing``: how many answers didn't say how much they have used.
+    """
+
+    def __init__(self, name: str, rate: str) -> None:
+        self.name, self.rate = name, rate
+        self.limit, self.unit_s = parse_rate(rate)
+        self.in_flight = 0.0
+        self.missing = 0
+        self._used: deque[tuple[float, float]] = deque()  # when, and how much
+        self._total = 0.0
+        self._latest: deque[float] = deque()
+        self._ordered: list[float] = []  # the same usages in ascending order
+
+    @property
+    def known(self) -> int:
+        """How many usages are known."""
+        return len(self._ordered)
+
+    @property
+    def estimate(self) -> float:
+        """The usage of a row according to the known ones; 0 if none is known."""
+        if self.known < _FEW:
+            return self._ordered[-1] if self._ordered else 0.0
+        return self._ordered[math.ceil(self.known * _SHARE) - 1]
+
+    def learn(self, amount: float) -> None:
+        """Take the usage of a row into account for estimates."""
+        self._latest.append(amount)
+        insort(self._ordered, amount)
+        if self.known > _MAX_KNOWN:
+            del self._ordered[bisect_left(self._ordered, self._latest.popleft())]
+
+    def use(self, amount: float, at_s: float) -> None:
+        """Count an amount. ``at_s`` must not go back."""
+        if amount:
+            self._used.append((at_s, amount))
+            self._total += amount
+
+    def wait_s(self, amount: float, now_s: float) -> float:
+        """Seconds until ``amount`` may be used; infinite if calls in flight must end before.
+
+        An amount above the limit may be used when nothing else is.
+        """
+        while self._used and self._used[0][0] <= now_s - self.unit_s:
+            self._total -= self._used.popleft()[1]
+        over = self._total + self.in_flight + min(amount, self.limit) - self.limit * _ROUNDED
+        if over <= 0:
+            return 0.0
+        for at_s, used in self._used:
+            over -= used
+            if over <= 0:
+                return max(at_s + self.unit_s - now_s, 0.001)
+        return math.inf
+
+
+class UsageRates:
+    """Decides which rows may start. Only the driver uses it.
+
+    The estimate of a row is what ``estimate`` of :meth:`JobRun.run` says, or else the estimate of
+    its :class:`Window`. As long as there are few usages to make estimates of, no more calls are in
+    flight than usages are known, and at least one.
+
+    ``wait_s``: after a turn, the seconds until the row that had to wait may start; else 0.
+    """
+
+    def __init__(self, limits: Limits, job: HeldJob) -> None:
+        self._windows = [Window(name, rate) for name, rate in limits.usage_rates.items()]
+        self._estimate = limits.estimate
+        self._batch = limits.batch or 1
+        self._job = job
+        # The estimates of rows: by the numbers of row and attempt, and until the end of the turn by
+        # the row's number.
+        self._in_flight: dict[tuple[int, int], list[float]] = {}
+        self._admitted: dict[int, list[float]] = {}
+        self._pending = 0
+        self.wait_s = 0.0
+
+    def pace(self) -> str:
+        """Return text for people about the rate that rows wait for. "" if they don't wait."""
+        rates = ", ".join(f"{window.name}={window.rate}" for window in self._windows)
+        return f"waiting for the rate {rates}" if _SHOWN_S <= self.wait_s < math.inf else ""
+
+    def begin_turn(self, pending: int) -> None:
+        """Begin to start rows. ``pending``: how many could start without these rates."""
+        self._pending, self.wait_s = pending, 0.0
+
+    def admits(self, number: int) -> bool:
+        """Return whether a row may start now, together with those admitted in this turn."""
+        now_s, admitted = monotonic(), len(self._admitted)
+        factor = 1
+        if self._estimate is None:
+            known = min(window.known for window in self._windows)
+            if len(self._in_flight) + admitted >= max(1, known) * self._batch:
+                self.wait_s = math.inf
+                return False
+            if not admitted % self._batch:  # all rows of a call start together
+                factor = max(1, min(self._batch, self._pending - admitted))
+        estimates = self._estimates_of(number)
+        pairs = zip(self._windows, estimates, strict=True)
+        self.wait_s = max(window.wait_s(own * factor, now_s) for window, own in pairs)
+        if self.wait_s:
+            return False
+        self._reserve(estimates, 1)
+        self._admitted[number] = estimates
+        return True
+
+    def start(self, rows: Iterable[JobRow]) -> None:
+        """End the turn. ``rows``: those of the admitted rows that were started."""
+        for row in rows:
+            self._in_flight[row.row_number, row.attempts] = self._admitted.pop(row.row_number)
+        for estimates in self._admitted.values():
+            self._reserve(estimates, -1)
+        self._admitted.clear()
+
+    def end(self, results: Iterable[Result]) -> None:
+        """Count what attempts have used. Attempts without a usage count with their estimates.
+
+        But an answer without a usage has used nothing, unless ``estimate`` is given.
+        """
+        now_s = monotonic()
+        calls: dict[tuple[Call, Window], float] = {}
+        for result in results:
+            row, outcome = result.row, result.outcome
+            estimates = self._in_flight.pop((row.row_number, row.attempts), None)
+            if estimates is None:
+                continue  # a late result: it has counted when its call was given up
+            self._reserve(estimates, -1)
+            is_free = outcome.is_given_back or (outcome.is_answer and self._estimate is None)
+            for window, own in zip(self._windows, estimates, strict=True):
+                amount = (outcome.usage or {}).get(window.name)
+                if amount is None:
+                    window.use(0.0 if is_free else own, now_s)
+                    window.missing += outcome.is_answer
+                    self._report_missing(window)
+                else:
+                    window.use(amount, now_s)
+                    calls[result.call, window] = calls.get((result.call, window), 0.0) + amount
+        for (call, window), amount in calls.items():
+            window.learn(amount / len(call.rows))
+
+    def _reserve(self, estimates: list[float], sign: int) -> None:
+        for window, own in zip(self._windows, estimates, strict=True):
+            window.in_flight += sign * own
+
+    def _report_missing(self, window: Window) -> None:
+        if window.known or window.missing != _MISSING or self._estimate is not None:
+            return
+        name = window.name
+        how = f'return journal.RowResult(usage={{"{name}": ...}})'
+        if self._job.settings.how_to.command:
+            how = f'with `--stdout json`, COMMAND prints {{"usage": {{"{name}": 12}}}}'
+        self._job.warn(
+            f"{self._job.id}: no outcome says how much {name!r} it has used, so one call is made at a "
+            f"time: {how}"
+        )
+
+    def _estimates_of(self, number: int) -> list[float]:
+        given: Mapping[str, float] = {}
+        if self._estimate is not None:
+            row = self._job.service.get_row(row_id_of(self._job.id, number))
+            value = None if row is None else self._estimate(row)
+            try:
+                given = check_usage(value) or {}
+            except InvalidValueError:
+                reason = "must return a dict of numbers, such as {'input_tokens': 900}"
+                raise InvalidValueError("estimate", value, f"{reason}, for row {number}") from None
+        return [given.get(window.name, window.estimate) for window in self._windows]
+
+    def read(self) -> None:
+        """Count what earlier runs have used, and the calls that were in flight when one died.
+
+        Nobody knows when such a call has ended. It counts as if it had taken as long as the longest
+        known attempt after the last record of its run.
+        """
+        history = read_history(self._job.service.store, self._job.id)
+        at, now_s = now(), monotonic()
+        unit = timedelta(seconds=max(window.unit_s for window in self._windows))
+        begin = min(
+            history.position_at(at - unit),
+            history.position_before(max(0, history.end.offset - _READ_BYTES)),
+            key=lambda position: position.offset,
+        )
+        started: dict[int, datetime] = {}
+        died: list[tuple[int, datetime]] = []
+        used: list[tuple[datetime, Mapping[str, float]]] = []
+        ended, longest, last_at = 0, timedelta(), datetime.min.replace(tzinfo=at.tzinfo)
+        for record in history.records(RowStatusRecord, begin=begin):
+            moment, began = record.happened_at, started.pop(record.row, None)
+            if record.status == "processing":
+                started[record.row] = moment
+            elif began is not None and record.by in BY_OTHERS:
+                died.append((record.row, max(began, last_at)))
+            elif began is not None:
+                ended += 1
+                longest = max(longest, moment - began)
+            if record.by not in BY_OTHERS:
+                last_at = max(last_at, moment)
+            if record.usage:
+                used.append((moment, record.usage))
+        died += [(row, max(began, last_at)) for row, began in started.items()]
+        self._learn([usage for _, usage in used], ended)
+        for row, began in died:
+            names = [window.name for window in self._windows]
+            estimates = zip(names, self._estimates_of(row), strict=True)
+            used.append((min(at, began + longest), dict(estimates)))
+        for moment, usage in sorted(used, key=lambda each: each[0]):
+            for window in self._windows:
+                ago_s = max(0.0, (at - moment).total_seconds())
+                window.use(usage.get(window.name, 0.0), now_s - ago_s)
+
+    def _learn(self, usages: list[Mapping[str, float]], ended: int) -> None:
+        """Take the usages of earlier runs into account for estimates.
+
+        The rows of a call aren't known. With ``batch``, the mean of a row is taken as the usage.
+        """
+        for window in self._windows:
+            amounts = [usage[window.name] for usage in usages if window.name in usage]
+            if self._batch > 1 and amounts:
+                amounts = [sum(amounts) / max(ended, 1)]
+            for amount in amounts[-_MAX_KNOWN:]:
+                window.learn(amount)
