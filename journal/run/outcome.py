@@ -483,10 +483,10 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
 def _outcome_of(error: RowOutcome) -> Outcome:
     code, message = text_of(error.code), text_of(error.message)
     match error:
-        case Retry(counts=False):
-            return throttled(code, message, after_s=error.after_s)
         case Retry():
             outcome = failed(code, message, retryable=True, after_s=error.after_s)
+            if not error.counts:
+                outcome = throttled(code, message, after_s=error.after_s)
             return msgspec.structs.replace(outcome, from_step=text_of(error.from_step or ""))
         case Hold():
             return held(code, message, after_s=error.after_s)

@@ -290,6 +290,8 @@ class Settling:
         return outcome
 
     def _give_back(self, row: JobRow, outcome: Outcome) -> float:
+        if outcome.from_step:
+            outcome = self._from_step(row, outcome)
         if outcome.kind != "unstarted":
             outcome = replace(outcome, reason=f"{outcome.error_code}: {outcome.error_message}")
         self.put(row, "pending", outcome, "reason", reset="given_back")

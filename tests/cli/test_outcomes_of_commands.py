@@ -287,6 +287,8 @@ def test_a_printed_outcome_counts_whatever_the_status_is(status: int) -> None:
     assert (hold.kind, hold.error_code, hold.after_s) == ("held", "Hold", 0.5)
     date = said({"outcome": "hold", "after_s": "Sun, 06 Nov 1994 08:49:37 GMT"}, status)
     assert (date.kind, date.after_s, date.logs) == ("held", 0.0, ())
+    free = said({"outcome": "retry", "counts": False, "from_step": "a"}, status)
+    assert (free.kind, free.from_step) == ("throttled", "a")
     soon = said({"outcome": "hold", "after_s": "soon"}, status)
     assert (soon.kind, soon.after_s, soon.logs[0].level) == ("held", None, "WARNING")
     assert (hold.cost_cents, hold.usage) == (2.5, {"tokens": 3})

@@ -54,20 +54,23 @@ def fixture_ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
+@pytest.mark.parametrize("counts", [True, False])
 def test_a_retry_from_a_step_does_it_again_with_the_later_ones(
-    tmp_path: Path, ledger: Ledger
+    tmp_path: Path, ledger: Ledger, *, counts: bool
 ) -> None:
     def handle(row: AttemptedRow) -> str:
         row.step("upload", ledger.add, f"upload {row.attempts}")
         row.step("submit", ledger.add, f"submit {row.attempts}")
         if row.attempts == 1:
-            raise journal.Retry("Expired", "no answer", after_s=0, from_step="submit")
+            raise journal.Retry(
+                "Expired", "no answer", after_s=0, counts=counts, from_step="submit"
+            )
         if row.attempts == 2:
             return journal.Retry("E", "m", after_s=0, from_step="sumbit")  # type: ignore[return-value]
         return "done"
 
     with open_job(tmp_path, rows=1) as job:
-        assert job.run(handle, max_attempts=3).completed == 1
+        assert job.run(handle, max_attempts=2 + counts).completed == 1
         assert ledger.effects() == ["upload 1", "submit 1", "submit 2"]
         history = job.service.get_row_history(f"{job.id}:1")
         assert "(got 'sumbit')" in (history.attempts[1].error_message or "")

@@ -244,7 +244,7 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
     if word == "retry" and members.pop("counts", True) is False:
         word = "throttled"
     outcome = _outcome(word, code, message, after_s)
-    if word == "retry":
+    if word in ("retry", "throttled"):
         outcome = msgspec.structs.replace(outcome, from_step=members.pop("from_step", None) or "")
     if word == "review":
         return with_fields(outcome, _fields_of(members))
