@@ -47,9 +47,10 @@ _cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "number
 class Columns:
     """The columns of an index. Rows are in the order in which they were added."""
 
-    __slots__ = ("__weakref__", "statuses", *OF_ROWS, *OF_STEPS)
+    __slots__ = ("__weakref__", "has_more", "statuses", *OF_ROWS, *OF_STEPS)
 
     def __init__(self) -> None:
+        self.has_more = False  # whether one of the columns was needed that may be None
         self.statuses = bytearray()
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
@@ -77,6 +78,7 @@ class Columns:
 
     def copy(self) -> Columns:
         new = Columns()
+        new.has_more = self.has_more
         for name in ("statuses", *OF_ROWS, *OF_STEPS):
             column = getattr(self, name)
             setattr(new, name, None if column is None else column[:])
@@ -95,6 +97,7 @@ class Columns:
     def cells(self, position: int) -> tuple[int, ...]:
         """Return what the columns have of one row, but for its number, which never changes."""
         earlier, given_back, steps = self.earlier, self.given_back, self.step_heads
+        due, calls = self.due, self.calls
         return (
             self.statuses[position],
             self.status_offsets[position],
@@ -103,8 +106,8 @@ class Columns:
             0 if earlier is None else earlier[position],
             0 if given_back is None else given_back[position],
             0 if steps is None else steps[position],
-            self.due_us(position),
-            self.call(position),
+            0 if due is None else due[position],
+            0 if calls is None else calls[position],
         )
 
     def restore(self, position: int, cells: Iterable[int]) -> None:
@@ -161,7 +164,7 @@ class Columns:
     def wait(self, position: int, due_us: int) -> None:
         """Set when the row is due."""
         if self.due is None:
-            self.due = array("Q", bytes(8 * len(self.statuses)))
+            self.due = self._zeros("Q")
         self.due[position] = due_us
 
     def call(self, position: int) -> int:
@@ -171,25 +174,41 @@ class Columns:
     def set_call(self, position: int, call: int) -> None:
         """Put a row into a call. 0 takes it out."""
         if self.calls is None:
-            self.calls = array("Q", bytes(8 * len(self.statuses)))
+            self.calls = self._zeros("Q")
         self.calls[position] = call
 
-    def _zeros(self) -> array[int]:
-        return array("I", bytes(4 * len(self.statuses)))
+    def _zeros(self, kind: str = "I") -> array[int]:
+        """Return a column for all rows, and note that there is one that may be None."""
+        self.has_more = True
+        return array(kind, bytes(array(kind).itemsize * len(self.statuses)))
 
-    def add_step(self, positions: Iterable[int], offset: int) -> None:
-        """Add the ``row_step`` record at ``offset`` to the steps of rows."""
+    def append_zeros(self) -> None:
+        """Add a row to the columns that may be None, but for ``numbers``."""
+        for column in (self.earlier, self.given_back, self.step_heads, self.due, self.calls):
+            if column is not None:
+                column.append(0)
+
+    def add_step(self, position: int, offset: int) -> None:
+        """Add the ``row_step`` record at ``offset`` to the row's steps."""
         if self.step_heads is None or self.step_offsets is None or self.step_previous is None:
             self.step_offsets, self.step_previous = array("Q"), array("I")
             self.step_heads = self._zeros()
-        heads, entries = self.step_heads, dict[int, int]()
+        self.step_offsets.append(offset)
+        self.step_previous.append(self.step_heads[position])
+        self.step_heads[position] = len(self.step_offsets)
+
+    def add_step_of_rows(self, positions: Iterable[int], offset: int) -> None:
+        """Add a ``row_step`` record to several rows. Those with the same steps share the entry."""
+        heads, entries = self.step_heads or self._zeros(), dict[int, int]()
         for position in positions:
             entry = entries.get(head := heads[position])
             if entry is None:
-                self.step_offsets.append(offset)
-                self.step_previous.append(head)
-                entry = entries[head] = len(self.step_offsets)
-            heads[position] = entry
+                self.add_step(position, offset)
+                assert self.step_heads is not None
+                heads = self.step_heads
+                entries[head] = heads[position]
+            else:
+                heads[position] = entry
 
     def forget_steps(self, position: int) -> None:
         """Forget the row's steps, as a redo does."""
@@ -228,7 +247,10 @@ class StatusColumns(Columns):
     def wait(self, position: int, due_us: int) -> None:
         pass
 
-    def add_step(self, positions: Iterable[int], offset: int) -> None:
+    def add_step(self, position: int, offset: int) -> None:
+        pass
+
+    def add_step_of_rows(self, positions: Iterable[int], offset: int) -> None:
         pass
 
 

@@ -243,6 +243,7 @@ class _StoredColumns(Columns):
             or hint.size_bytes() != start + rows + sum(sizes)
         ):
             raise _NotAHintError
+        self.has_more = bool(optional)
         self._rows, self._crcs, self._starts = rows, header.crcs, (start, start + rows)
         self._hint, self._file = hint, file
         self._position = Position(header.offset, header.crc)

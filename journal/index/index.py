@@ -288,19 +288,23 @@ class Index:
         self.columns.wait(position, microseconds(due))
 
     def _add_steps(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
+        columns = self.columns
         for done, record in enumerate(records):
-            position = self.position_of(record.row)
-            positions: Sequence[int] | None = None if position is None else (position,)
-            if record.rows:
-                spans = self.spans(record.rows)
-                positions = None if spans is None else list(chain.from_iterable(spans))
-            if positions is None:
+            positions: Sequence[int]
+            if not record.rows and (position := self.position_of(record.row)) is not None:
+                positions = (position,)
+            elif spans := self.spans(record.rows):
+                positions = list(chain.from_iterable(spans))
+            else:
                 return done
-            self._keep(positions)
-            self.columns.add_step(positions, offsets[done])
-            if record.state == "dropped":
-                for position in positions:
-                    self.leave_call(position)
+            if self.undo is not None:
+                self._keep(positions)
+            if record.rows:
+                columns.add_step_of_rows(positions, offsets[done])
+            else:
+                columns.add_step(positions[0], offsets[done])
+            for position in positions if record.state == "dropped" else ():
+                self.leave_call(position)
         return len(records)
 
     def spans(self, ranges: Iterable[tuple[int, int]]) -> list[range] | None:
@@ -396,10 +400,8 @@ class Index:
         columns.row_offsets.append(offset)
         columns.status_offsets.append(0)
         columns.attempts.append(0)
-        some = columns.earlier, columns.given_back, columns.step_heads, columns.due, columns.calls
-        for column in some:
-            if column is not None:
-                column.append(0)
+        if columns.has_more:
+            columns.append_zeros()
         self.status_counts[PENDING] += 1
 
     def _add_number(self, number: int) -> None:

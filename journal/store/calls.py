@@ -168,8 +168,17 @@ def call_of_row(journal: Journal, number: int) -> Call | None:
 
 def open_calls(journal: Journal) -> list[Call]:
     """Return the calls with rows that are pending or in processing, in the order of their begin."""
-    calls = (_call_of(journal, f"{id_:016x}", each) for id_, each in journal.index.calls.items())
-    return [call for call in calls if call.open]
+    index = journal.index
+    statuses, calls = index.columns.statuses, index.calls
+    is_open = bytes(code in _OPEN for code in range(256))
+    return [
+        _call_of(journal, f"{id_:016x}", each)
+        for id_, each in calls.items()
+        if any(
+            1 in statuses[rows.start : rows.stop].translate(is_open)
+            for rows in calls.rows(id_, index.columns)
+        )
+    ]
 
 
 def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:

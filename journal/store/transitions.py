@@ -218,7 +218,7 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
         _refuse_row(journal, position, RowStatus.PENDING, _MAYBE_DONE_TWICE)
     elif code not in _ALLOWED_CODES[old]:
         _refuse_row(journal, position, STATUSES[code])
-    elif code == PROCESSING and columns.call(position) in index.calls:
+    elif code == PROCESSING and index.calls and columns.call(position) in index.calls:
         _refuse_row(journal, position, STATUSES[code], _IN_A_CALL)
     elif gives_back and old != PROCESSING:
         _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
