@@ -101,12 +101,14 @@ def test_a_high_rate_lets_rows_of_one_moment_start_together() -> None:
     assert rate.allowed(99.0) == 50
 
 
-def test_a_wait_doubles_up_to_its_bound_and_is_never_the_same() -> None:
+def test_a_wait_doubles_up_to_its_bound_and_is_the_same_only_for_calls_of_many_rows() -> None:
     limits = Limits(backoff_s=1.0, max_backoff_s=5.0)
+    of_batches = Limits(backoff_s=1.0, max_backoff_s=5.0, batch=50)
     for attempts, longest in ((1, 1.0), (2, 2.0), (3, 4.0), (4, 5.0), (10_000, 5.0)):
         waits = {backoff_s(attempts, limits) for _ in range(50)}
         assert len(waits) > 1
         assert longest / 2 <= min(waits) <= max(waits) <= longest
+        assert backoff_s(attempts, of_batches) == longest
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def _attempts_since_reset(row: JobRow) -> int:
 def backoff_s(attempts: int, limits: Limits) -> float:
     """Seconds to wait after this number of attempts. The wait doubles each time, with jitter.
 
-    Half of the wait is random, so that rows that failed together are not retried together.
+    Half of the wait is random, so that rows that failed together are not retried together. With
+    calls of many rows there is no jitter: their rows would be retried in calls of a few rows.
     """
     longest = limits.backoff_s * 2.0 ** min(attempts - 1, 60)
-    return min(longest, limits.max_backoff_s) * random.uniform(0.5, 1)  # noqa: S311  (no secret)
+    share = 1.0 if limits.batch else random.uniform(0.5, 1)  # noqa: S311  (no secret)
+    return min(longest, limits.max_backoff_s) * share
