@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from support.attempts import start
+from support.attempts import start, try_again
 from support.attempts import wait as wait_in_flight
 
 import journal
@@ -231,10 +231,21 @@ def test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own(path: Path)
         assert (row.status, row.error_code) == ("failed", "WaitedTooLong")
         assert row.error_message == "it has waited for 0 s: in batch b1"
         assert (report.exit_code, row.unknown) == (3, False)
+
+
+def test_only_a_retry_begins_a_wait_anew(path: Path) -> None:
+    with open_job(path, 1) as job:
+        since = wait(job.service, "j:1", 0).waiting_since
+        start(job.service, "j:1")
+        try_again(job.service, "j:1", "E", "no")
+        again = wait(job.service, "j:1", 0)
+        assert again.waiting_since == since
+        start(job.service, "j:1")
         job.service.retry_row("j:1")
-        assert wait(job.service, "j:1", 5).waiting_since == job.rows()[0].updated_at, (
-            "a retry begins anew"
-        )
+        with Held(job, max_rows=1) as run:
+            assert (numbers(run.start(1)), run.queue.places) == ([1], 0)
+            again = wait_in_flight(job.service, "j:1", 0)
+        assert again.waiting_since == again.updated_at
 
 
 def test_an_attempt_of_a_run_that_died_does_not_end_a_wait(path: Path) -> None:
@@ -328,3 +339,11 @@ def test_rows_that_wait_are_kept_in_the_order_in_which_they_are_due() -> None:
     assert [waits.pop(5.0) for _ in range(5)] == [10, 20, 30, 50, 0]
     waits.add(4.0, 40)
     assert [waits.pop(10.0), waits.pop(10.0), len(waits)] == [40, 90, 0]
+
+
+def test_a_row_that_is_added_after_a_wait_can_wait_too(path: Path) -> None:
+    with open_job(path, 1) as job:
+        wait(job.service, "j:1", 0)
+        job.service.create_rows("j", [{"data": {"n": 2}}])
+        assert wait(job.service, "j:2", 5).due is not None
+        assert job.job.waiting_count == 2

@@ -1,0 +1,116 @@
+"""Rows that wait for somebody else: what must not be forgotten, counted, or asked for at once."""
+
+from __future__ import annotations
+
+from mutation.patch import Patch
+
+WAITS = "tests/run/test_waits.py::"
+
+PATCHES = [
+    Patch(
+        "a row that waits is not started before it is due",
+        "index/index",
+        "        self.columns.statuses[position] = WAITING\n",
+        "        pass\n",
+        f"{WAITS}test_a_start_knows_what_waits_from_the_journal",
+    ),
+    Patch(
+        "an attempt that has handed the row to somebody doesn't count",
+        "index/index",
+        'if record.reset in ("given_back", "wait"):\n                if old == PROCESSING:\n',
+        'if record.reset in ("given_back", "wait"):\n                if old == PROCESSING and record.reset != "wait":\n',
+        f"{WAITS}test_a_row_that_waits_is_attempted_again_and_no_attempt_counts",
+    ),
+    Patch(
+        "a retry begins a wait anew",
+        "index/columns",
+        "            self.due[position] = 0\n",
+        "            pass\n",
+        f"{WAITS}test_only_a_retry_begins_a_wait_anew",
+    ),
+    Patch(
+        "an attempt that fails doesn't begin a wait anew",
+        "store/transitions",
+        "    record.since = waits_since(journal, position)\n    if record.reset",
+        '    record.since = waits_since(journal, position) if record.reset == "wait" else None\n'
+        "    if record.reset",
+        f"{WAITS}test_only_a_retry_begins_a_wait_anew",
+    ),
+    Patch(
+        "an attempt whose run died doesn't begin a wait anew",
+        "store/interrupted_rows",
+        "if in_flight and target is RowStatus.PENDING else None,\n",
+        "if False else None,\n",
+        f"{WAITS}test_an_attempt_of_a_run_that_died_does_not_end_a_wait",
+    ),
+    Patch(
+        "a row that waits and is gone from the input may have taken effect",
+        "store/interrupted_rows",
+        ', WAITING: "waits for somebody else"}',
+        "}",
+        f"{WAITS}test_a_row_whose_input_is_gone_while_it_waits_needs_a_review",
+    ),
+    Patch(
+        "rows that are due leave half of the workers to others",
+        "run/row_queue",
+        "max(1, workers // 2)",
+        "workers",
+        f"{WAITS}test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
+    ),
+    Patch(
+        "rows in flight may wait next, so they count for max_waiting",
+        "run/row_queue",
+        "most - job.waiting_count - job.processing_count",
+        "most - job.waiting_count",
+        f"{WAITS}test_no_more_rows_are_out_than_max_waiting_allows",
+    ),
+    Patch(
+        "a row that has waited is none of those that max_rows counts",
+        "run/row_queue",
+        "len(numbers - self._again - polled)",
+        "len(numbers - self._again)",
+        f"{WAITS}test_rows_that_have_waited_are_none_of_the_rows_that_were_asked_for",
+    ),
+    Patch(
+        "a wait that others have ended is not asked for",
+        "store/bulk",
+        "not in (PENDING, WAITING):",
+        "== PROCESSING:",
+        f"{WAITS}test_a_row_that_others_have_settled_while_it_waited_is_not_asked_for",
+    ),
+    Patch(
+        "a row waits no longer than max_wait_s",
+        "run/settling",
+        "after_s=min(after_s, left_s)",
+        "after_s=after_s",
+        f"{WAITS}test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own",
+    ),
+    Patch(
+        "a wait is work for a merge",
+        "transfer/three_way",
+        ' and reset != "wait"',
+        "",
+        "tests/transfer/test_merge.py::test_an_attempt_that_has_waited_there_and_was_put_back_here_needs_a_review",
+    ),
+    Patch(
+        "the clock of another copy doesn't make a row wait longer",
+        "transfer/merge",
+        "writable(min(record.due, record.at + wait))",
+        "record.due",
+        "tests/transfer/test_merge.py::test_a_row_that_waits_there_waits_here_no_longer_than_it_said",
+    ),
+    Patch(
+        "a row that waits may have lost something in a repair",
+        "repair/salvage",
+        "open_codes = (PENDING, WAITING, PROCESSING, FAILED)",
+        "open_codes = (PENDING, PROCESSING, FAILED)",
+        "tests/repair/test_repair.py::test_a_row_that_waits_needs_a_review_after_a_lost_line",
+    ),
+    Patch(
+        "a row added after the first wait has its place among those that wait",
+        "index/index",
+        "            columns.due.append(0)\n",
+        "            pass\n",
+        f"{WAITS}test_a_row_that_is_added_after_a_wait_can_wait_too",
+    ),
+]
