@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import pickle
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +18,7 @@ from support.attempts import start, try_again
 from support.attempts import wait as wait_in_flight
 
 import journal
-from journal import AttemptedRow, Fail, JobRow, JobRun, JobService, Retry, Wait
+from journal import AttemptedRow, Batch, Fail, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
@@ -95,6 +98,42 @@ def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
     told = [(attempt.outcome, attempt.reason) for attempt in history.attempts]
     assert told == [*[("waited", "in batch b1")] * 2, ("completed", None)]
     assert [entry.message for entry in history.logs] == ["asked", "asked"]
+
+
+def twice(row: AttemptedRow) -> Any:
+    return Wait(0.001, "b1") if row.attempts == 1 else row.row_number
+
+
+async def in_a_loop(row: AttemptedRow) -> Any:
+    await asyncio.sleep(0)
+    return twice(row)
+
+
+@pytest.mark.parametrize("handler", [twice, in_a_loop], ids=["a pool", "a loop"])
+def test_rows_wait_in_pools_and_loops(path: Path, handler: Any) -> None:
+    executor = functools.partial(ProcessPoolExecutor, 2) if handler is twice else None
+    with open_job(path) as job:
+        assert job.run(handler, executor, tell=quiet).completed == 4
+        assert {row.earlier_attempts for row in job.rows()} == {1}
+
+
+def test_rows_of_one_call_wait_each_for_itself_or_all_together(path: Path) -> None:
+    calls: list[list[int]] = []
+
+    def handler(batch: Batch) -> Any:
+        calls.append([row.row_number for row in batch])
+        if len(calls) == 1:
+            return [1, Wait(0.001), Wait(0.001)]
+        if len(calls) == 2:
+            raise Wait(0.001, cost_cents=5)
+        return dict.fromkeys((row.id for row in batch), 2)
+
+    with open_job(path, 3) as job:
+        report = job.run(handler, batch=3, tell=quiet)
+        assert [row.result for row in job.rows()] == [1, 2, 2]
+    assert calls[0] == [1, 2, 3]
+    assert {number for call in calls[1:] for number in call} == {2, 3}
+    assert report.job.total_cost_cents == 5
 
 
 def test_a_row_that_waits_is_pending_with_its_due_time_and_frees_its_worker(path: Path) -> None:
