@@ -655,16 +655,21 @@ class JobService:
         compared with that input, and not with the data given here. If the row's data was lost to
         damage, the checksum was lost, too. Only then does the row get the checksum of ``data``.
 
+        A row of a call with many rows leaves it, with the steps of the call.
+
         Raises InvalidStateTransition for a row that is completed or in flight, RowNotFoundError,
-        and InvalidValueError.
+        InvalidValueError, and StepInDoubtError if a step of its call is in doubt.
         """
         job_id, number = self.store.locate(row_id)
         if not isinstance(data, dict):
             raise InvalidValueError("data", data, "must be a dict")
         data = as_json_value(data, "data")
-        return self._journal(job_id).change(
-            lambda journal: transitions.update_data(journal, number, data, None, new_key=new_key)
-        )
+
+        def change(journal: Journal) -> JobRow:
+            steps.leave_call(journal, number)
+            return transitions.update_data(journal, number, data, None, new_key=new_key)
+
+        return self._journal(job_id).change(change)
 
     def review_row(
         self,

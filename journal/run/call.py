@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple, overload
 
 import msgspec
 
+from journal.model import LogEntry, RowStep
 from journal.run.evidence import current_row
 from journal.run.handler import (
     AttemptedRow,
@@ -21,6 +22,7 @@ from journal.run.outcome import (
     INVALID_RESULT,
     NO_OUTCOME,
     Errors,
+    NeedsReview,
     Outcome,
     RowOutcome,
     RowResult,
@@ -30,9 +32,10 @@ from journal.run.outcome import (
     text_of,
 )
 from journal.run.signals import OwnProcess
+from journal.run.workers.recorded_call import RecordedCall, Turn
+from journal.run.workers.steps import HasSteps, StepStore
+from journal.service import JobService
 from journal.text import counted
-
-Rows = tuple[AttemptedRow, ...]
 
 
 class Target(NamedTuple):
@@ -47,7 +50,7 @@ class Target(NamedTuple):
 
     def given(self, rows: Rows) -> AttemptedRow | Batch:
         """What the handler gets."""
-        return Batch(rows) if self.is_batch else rows[0]
+        return rows if isinstance(rows, Batch) else rows[0]
 
     def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
         """The outcomes of the rows, after the handler has raised ``error``."""
@@ -96,13 +99,36 @@ def with_logs(
 # --- calls with many rows
 
 
-class Batch(Sequence[AttemptedRow]):
-    """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`."""
+class Batch(HasSteps, Sequence[AttemptedRow]):
+    """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`.
 
-    __slots__ = ("_rows",)
+    :meth:`step` records one side effect for all rows of the call. From the first step on, the rows
+    stay together: after a crash, a pause or a :class:`Wait`, the handler gets those of them that are
+    still open, as one batch. It can be sent to another process.
+    """
 
-    def __init__(self, rows: Sequence[AttemptedRow]) -> None:
-        self._rows = tuple(rows)
+    __slots__ = ("_begun", "_call", "_rows", "_store", "_turn", "is_whole")
+
+    def __init__(
+        self,
+        rows: tuple[AttemptedRow, ...],
+        store: StepStore,
+        turn: Turn | None = None,
+        *,
+        is_whole: bool = True,
+    ) -> None:
+        """``turn``: of a call that is recorded. ``is_whole``: whether these are all rows that the
+        call had when it was recorded.
+        """
+        self._rows, self._store, self._turn, self.is_whole = rows, store, turn, is_whole
+        self._begun: set[str] = set()
+        self._call: RecordedCall | None = None  # made when it is asked for
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _batch, (self._rows, self._store, self._turn, self.is_whole)
+
+    def __iter__(self) -> Iterator[AttemptedRow]:
+        return iter(self._rows)
 
     @overload
     def __getitem__(self, place: int) -> AttemptedRow: ...
@@ -120,6 +146,57 @@ class Batch(Sequence[AttemptedRow]):
     def log(self, message: object, /, level: str | int = "INFO", **details: Any) -> None:
         """Store a message about the whole call: :meth:`AttemptedRow.log` of the call's first row."""
         self._rows[0].log(message, level, **details)
+
+    # --- steps
+
+    @property
+    def call(self) -> RecordedCall:
+        """The call in the journal: its record, and its steps."""
+        if self._call is None:
+            attempts = [(row.row.row_number, row.row.attempts) for row in self._rows]
+            self._call = RecordedCall(self._rows[0].row.job_id, attempts, self._turn)
+        return self._call
+
+    def step_key(self, name: str) -> str:
+        """The idempotency key of a step, for the service that the step calls.
+
+        It is the same whenever these rows come back as a batch, so the call is recorded: this takes a
+        commit if no step has done so.
+        """
+        return self.call.key(self._store.service(), name)
+
+    def _begin_recorded(
+        self, service: JobService, name: str, logs: tuple[LogEntry, ...], *, idempotent: bool
+    ) -> RowStep | None:
+        return self.call.begin_step(service, name, idempotent=idempotent, logs=logs)
+
+    def _end_recorded(
+        self,
+        service: JobService,
+        name: str,
+        result: Any,
+        error: tuple[str, str] | None,
+        logs: tuple[LogEntry, ...],
+    ) -> Any:
+        return self.call.end_step(service, name, result, error=error, logs=logs)
+
+    def _will_need_review(self, review: NeedsReview) -> None:
+        for row in self._rows:
+            row.unrecorded = review
+
+    def _pending_logs(self) -> tuple[LogEntry, ...]:
+        return self._rows[0]._pending_logs()  # noqa: SLF001  (its log is that of the call)
+
+    def _put_back(self, logs: tuple[LogEntry, ...]) -> None:
+        self._rows[0]._put_back(logs)  # noqa: SLF001
+
+
+def _batch(*arguments: Any) -> Batch:
+    *others, is_whole = arguments
+    return Batch(*others, is_whole=is_whole)
+
+
+Rows = tuple[AttemptedRow, ...] | Batch  # of one call
 
 
 class Answer(NamedTuple):
@@ -202,6 +279,12 @@ def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
     if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray):
         return Answer({}, value, f"the handler returned {kind.__name__}, not a mapping or a list")
     listed = list(value)
+    if isinstance(rows, Batch) and not rows.is_whole:
+        problem = (
+            "the handler returned a list, but some rows of the call are no longer in it: return a "
+            "mapping by row.id"
+        )
+        return Answer({}, value, problem)
     if len(listed) != len(rows):
         outcomes = counted(len(listed), "outcome|outcomes")
         problem = f"the handler returned {outcomes} for {counted(len(rows), 'row|rows')}"

@@ -25,6 +25,7 @@ from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
+from journal.run.pacing.ahead import Ahead
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
@@ -35,12 +36,9 @@ from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.handover import Results, Workers
 from journal.run.workers.steps import StepStore
+from journal.store.calls import Call as StoredCall
 from journal.text import counted
 
-# Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
-_MAX_AHEAD_EACH = 8
-_MIN_AHEAD = 32
-_MAX_AHEAD = 256
 _MAX_RESULTS = 2048  # in one commit
 
 
@@ -78,15 +76,12 @@ class Run:
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
         # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
-        self._may_queue = (
-            workers.queues
-            and limits.timeout_s is None
-            and limits.batch is None
-            and not self.bounds.depend_on_outcomes
-        )
+        is_plain = limits.timeout_s is None and limits.batch is None
+        self._may_queue = workers.queues and is_plain and not self.bounds.depend_on_outcomes
         steps, row_type = StepStore(job.service, job.id), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
-        self._to_dispatch: deque[JobRow] = deque()  # started by the latest commit
+        # The calls that the latest commit has started, each with its rows.
+        self._to_dispatch: deque[tuple[StoredCall | None, Sequence[JobRow]]] = deque()
         self._stops = stops or Stops()
         self._stops.wake = results.wake
         self._reported_locked = False
@@ -101,9 +96,7 @@ class Run:
         self.report: RunReport | None = None  # of a run that has ended, also by an error
         self._polled_s = 0.0
         self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
-        self._commit_s = 0.0  # moving average of a commit's duration
-        self._handler_s = 1.0  # moving average of a handler's duration
-        self._ahead = 0  # how many rows may be queued beyond those being processed
+        self._ahead = Ahead()
 
     def close(self) -> None:
         """Stop the workers, unless that was done. :meth:`work` does this at its end."""
@@ -123,9 +116,10 @@ class Run:
         flight have ended.
         """
         begin_s = monotonic()
-        self._held.start(self._limits.where, has_budget=self._limits.has_budget)
+        self._held.start(self._limits)
         try:
             try:
+                self._queue.calls.find()
                 report_unknown_column(self._held, self._limits.limit_per)
                 if self._limits.retries_nothing and not self._held.settings.how_to.command:
                     self._held.warn("retry_on has no effect with one attempt: add max_attempts=3")
@@ -201,7 +195,7 @@ class Run:
                 self._fail(error)
                 return
             self._reported_locked = False
-            self._wait(self._room(job))
+            self._wait(job)
 
     def _may_wait(self, error: JobLockedError) -> bool:
         """Whether to wait longer for the commit lock. If so, a message is reported."""
@@ -237,10 +231,8 @@ class Run:
         while self._in_flight or self._to_dispatch:
             with suppress(StorageError):
                 self._check_lock()
-            for row in self._to_dispatch:
-                if not self._why_lost:
-                    with suppress(JournalError):
-                        self._settling.settle_once(row, Outcome(kind="unstarted"))
+            for call, rows in self._to_dispatch if not self._why_lost else ():
+                self._queue.put_back(call, rows)
             self._to_dispatch.clear()
             self._in_flight.end_due(self._stops.count)
             results = self._in_flight.results()
@@ -248,9 +240,11 @@ class Run:
                 self._locked = ""  # wait once more, for all of them together
             for result in results:
                 self._record_or_report(result)
+            with suppress(JournalError):
+                self._queue.calls.end(results)
             self._in_flight.forget(results)
             if self._in_flight:
-                self._wait(0)
+                self._wait()
 
     def _record_or_report(self, result: Result) -> None:
         if self._locked:
@@ -298,8 +292,7 @@ class Run:
             waits = "" if self._in_flight else self._queue.waits_text(job)
             if waits and self._waits_text is None:
                 self._held.report(f"{job.id}: {waits}")
-            if waits or self._waits_text:
-                self._waits_text = waits
+            self._waits_text = waits or (self._waits_text and "")
             self._held.post(self._tick)
         return job
 
@@ -342,16 +335,16 @@ class Run:
         self._end = end
         self._stops.at_least(stops)
 
-    def _wait(self, room: int) -> None:
+    def _wait(self, job: Job | None = None) -> None:
         """Wait for results. Ends at the latest when a deadline, a retry or the next poll is due.
 
-        ``room``: how many rows may start.
+        ``job``: None if nothing may start.
         """
         now_s = monotonic()
         until_s = now_s + POLL_S
         if now_s < self._holds.until_s:
             until_s = min(until_s, self._holds.until_s)
-        if room:
+        if job is not None and (self._room(job) or (self._queue.calls and self._free_calls(job))):
             allowed_s = now_s
             if self._rate is not None:
                 allowed_s += max(self._rate.wait_s, 0.001)
@@ -363,8 +356,9 @@ class Run:
                 until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
         # While workers have rows in their queue, let results gather, so that they share a commit.
-        queued = self._in_flight.calls - self._in_flight.slots - self._ahead // 4
-        self._results.wait(until_s - now_s, max(1, queued) if self._ahead else 1)
+        ahead = self._ahead.rows
+        queued = self._in_flight.calls - self._in_flight.slots - ahead // 4 if ahead else 1
+        self._results.wait(until_s - now_s, max(1, queued))
 
     # --- one commit
 
@@ -372,7 +366,8 @@ class Run:
         """Record results and start the next rows in one commit. Then dispatch these rows."""
         self._workers.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
-        if not results and not self._free_slots(job):
+        may_resume = self._queue.calls and self._free_calls(job)
+        if not (results or may_resume or self._free_slots(job)):
             return
         problems: list[str] = []
         begin_s = monotonic()
@@ -383,18 +378,21 @@ class Run:
             is_new_hold = not self._why_lost and self._holds.hear_all(results, others)
             for result in others:
                 self._settle(result, problems)
+            if not self._why_lost:
+                self._queue.calls.end(results)
             self._queue.end(results)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
-            started = self._queue.start(
-                self._free_slots(job),
+            started = self._queue.start_calls(
                 job,
+                self._free_calls(job),
+                self._free_slots,
                 # After each hold, try a row other than the one that raised Hold. A row that always
                 # raises Hold must not stop the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
             self._to_dispatch = deque(started)
-        self._commit_s += (monotonic() - begin_s - self._commit_s) * 0.2
+        self._ahead.hear_commit(monotonic() - begin_s)
         self._problems += problems
         if is_new_hold or self._results.held:
             self._in_flight.take_back()
@@ -402,36 +400,38 @@ class Run:
         self._hear(results)
         self._holds.report()
         while self._to_dispatch:
-            count = min(len(self._to_dispatch), self._limits.batch or 1)
-            self._holds.start(count)
-            self._counts["started"] += count
-            if self._rate is not None:
-                self._rate.use(count)
-            self._in_flight.dispatch([self._to_dispatch.popleft() for _ in range(count)])
+            call, rows = self._to_dispatch.popleft()
+            self._holds.start(len(rows))
+            self._counts["started"] += len(rows)
+            if self._rate is not None and call is None:
+                self._rate.use(len(rows))
+            self._in_flight.dispatch(rows, call)
         self._workers.flush()
 
-    def _free_slots(self, job: Job) -> int:
-        """How many rows may start now."""
-        room = self._room(job)
+    def _free_calls(self, job: Job) -> int:
+        """How many calls may be resumed now."""
+        if job.status is not JobStatus.RUNNING or self._stops.count:
+            return 0
+        in_flight = self._in_flight
+        return self._holds.allowed(max(0, in_flight.slots - in_flight.calls), monotonic())
+
+    def _free_slots(self, job: Job, taken: int = 0) -> int:
+        """How many rows may start now. ``taken``: by so many calls that are resumed."""
+        room = self._room(job, taken)
         if not room or self._rate is None:
             return room
         return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
-    def _room(self, job: Job) -> int:
+    def _room(self, job: Job, taken: int = 0) -> int:
         """How many rows may start, if the rate limit is ignored."""
         if job.status is not JobStatus.RUNNING or self._stops.count:
             return 0
-        # A worker that finishes during a commit takes its next row from the queue. If handlers are
-        # slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four
-        # times as many rows as end during a commit, since some commits take longer than others, and
-        # results that gather in the meantime share a commit.
         slots = self._in_flight.slots
-        ahead = int(4 * slots * self._commit_s / self._handler_s)
-        ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
+        ahead = self._ahead.look(slots)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
-            ahead = 0  # until the brake has decided, start only as many rows as it needs
-        self._ahead = ahead
-        count = (slots + ahead - self._in_flight.calls) * (self._limits.batch or 1)
+            # Until the brake has decided, start only as many rows as it needs.
+            ahead = self._ahead.rows = 0
+        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)
         count = min(count, self._queue.places)
         return max(0, self._holds.allowed(count, monotonic()))
 
@@ -493,7 +493,7 @@ class Run:
             if outcome.kind == "unstarted" and outcome.error_code:
                 self._give_up(EarlyEnd("not_started", outcome.error_message), 1)
             if outcome.elapsed_s:
-                self._handler_s += (max(outcome.elapsed_s, 1e-6) - self._handler_s) * 0.2
+                self._ahead.hear_handler(outcome.elapsed_s)
 
     def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"

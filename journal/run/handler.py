@@ -28,7 +28,7 @@ from journal.service import JobService
 _new_log = threading.RLock()
 
 
-def claim_of(row: JobRow) -> int:
+def claim_of(row: JobRow | AttemptedRow) -> int:
     """The number of the claim of the run that attempts a row: see :meth:`StepStore.claim`.
 
     0 if no run attempts the row.

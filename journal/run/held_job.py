@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from journal.display.plain import report_text
-from journal.errors import InvalidValueError, JournalError
+from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.arguments import check_optional_text, check_words
 from journal.format.keywords import NamesAttributesElsewhere
 from journal.format.records import UNSET_TIME, RunEndedRecord, now
@@ -27,9 +27,11 @@ from journal.model import (
 )
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
-from journal.run.plan import IN_PYTHON, HowTo, Where, take_up, who_else
+from journal.run.pacing.limits import Limits
+from journal.run.plan import IN_PYTHON, HowTo, take_up, who_else
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
+from journal.store.calls import open_calls
 from journal.store.interrupted_rows import check_policy, start_run
 from journal.store.journal import Journal
 from journal.store.rows import find_rows
@@ -38,6 +40,7 @@ from journal.store.transitions import put_record
 from journal.text import counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
+_NO_LIMITS = Limits()
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 
 
@@ -173,16 +176,20 @@ class HeldJob:
             return self.job()
         return self._seen
 
-    def start(self, where: Where | None = None, *, has_budget: bool = False) -> None:
+    def start(self, limits: Limits = _NO_LIMITS) -> None:
         """Start the job and keep its run lock until :meth:`release`.
 
-        Then warns if the last run of the job was on another host. ``where``: see :func:`take_up`.
-        ``has_budget``: the run has limits that a person may take for those of a whole set of shards.
-        Raises NothingToDo.
+        Then warns if the last run of the job was on another host, and of limits that a person may
+        take for those of a whole set of shards. Raises NothingToDo. Raises RefusedError if the handler
+        of the run gets single rows, while calls with many rows are open: it couldn't resume them.
         """
 
         def changes(journal: Journal) -> dict[str, int]:
-            retried = take_up(self.service, journal, retry_failed=self.retry_failed, where=where)
+            if limits.batch is None and journal.index.calls:
+                self._refuse_calls(journal)
+            retried = take_up(
+                self.service, journal, retry_failed=self.retry_failed, where=limits.where
+            )
             self.changes = {**self.changes, "retried": retried}
             return self.changes
 
@@ -204,10 +211,17 @@ class HeldJob:
                 "is still running there"
             )
         self._report_claim()
-        if job.shard is not None and has_budget:
+        if job.shard is not None and limits.has_budget:
             text = "limits of rate, rows and cost are those of this shard alone"
             self.report(f"{self.id}: {text}, one of {job.shard.count}")
         self._report_interrupted(job, started, in_flight)
+
+    def _refuse_calls(self, journal: Journal) -> None:
+        if rows := sum(len(call.open) for call in open_calls(journal)):
+            raise RefusedError(
+                f"{counted(rows, 'row|rows')} of {self.id} belong to calls with many rows that have "
+                f"begun steps or wait: run them with {self.settings.how_to.argument('batch')}"
+            )
 
     def _report_claim(self) -> None:
         claim = self.service.store.runs.claim(self.id)

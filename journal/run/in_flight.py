@@ -15,12 +15,15 @@ from typing import Any
 import msgspec
 
 from journal.model import JobRow
+from journal.run.call import Batch, Rows
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import outcome_of_ended
 from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.recorded_call import Turn
 from journal.run.workers.steps import StepStore
+from journal.store.calls import Call as StoredCall
 from journal.store.interrupted_rows import STOPPED
 
 _GRACE_S = 5.0  # between two of the three stages that end a call
@@ -79,11 +82,20 @@ class InFlight:
         """How many calls can be in flight at a time."""
         return self._workers.count - sum(call.slot_lost for call in self._given_up)
 
-    def dispatch(self, rows: Sequence[JobRow]) -> None:
-        """Pass the rows to the workers, as one call. Their starts must already be on the disk."""
+    def dispatch(self, rows: Sequence[JobRow], resumed: StoredCall | None = None) -> None:
+        """Pass the rows to the workers, as one call. Their starts must already be on the disk.
+
+        ``resumed``: the recorded call of the rows.
+        """
         steps, row_type = self._steps, self._row_type
         attempted = tuple([AttemptedRow(row, steps, row_type) for row in rows])
-        call = Call(attempted, self._ticket + 1, self._results.held)
+        given: Rows = attempted
+        if resumed is not None:
+            turn, is_whole = Turn(resumed.id, resumed.turn), not resumed.has_lost_rows
+            given = Batch(attempted, steps, turn, is_whole=is_whole)
+        elif self._limits.batch is not None:
+            given = Batch(attempted, steps)
+        call = Call(given, self._ticket + 1, self._results.held)
         if self._limits.timeout_s is not None:
             call.deadline_s = monotonic() + self._limits.timeout_s
             self.next_deadline_s = min(self.next_deadline_s, call.deadline_s)

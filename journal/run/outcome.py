@@ -134,7 +134,7 @@ class Retry(_Later):
     ``code`` and ``message``.
 
     ``from_step``: the next attempt does the step of this name again, and the steps that began after
-    it. It keeps the steps before.
+    it. A row of a :class:`Batch` leaves its call then, with all steps of the call.
 
     The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds,
     and TypeError if the code isn't text.

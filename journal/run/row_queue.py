@@ -12,12 +12,12 @@ import math
 import sys
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
 
-from journal.errors import InvalidStateTransition
+from journal.errors import InvalidStateTransition, JournalError
 from journal.format.records import (
     A_POLICY,
     A_RUN,
@@ -38,6 +38,7 @@ from journal.run.pacing.waits import Waits
 from journal.run.settling import OF_ERROR, Settling
 from journal.store import bulk
 from journal.store.batch import Batch
+from journal.store.calls import Call
 from journal.store.interrupted_rows import INTERRUPTED, STOPPED
 from journal.store.journal import Journal
 from journal.store.rows import FoundRow, find_rows
@@ -89,9 +90,11 @@ class RowQueue:
         self._places: int = limits.max_rows or sys.maxsize
         self._again: set[int] = set()  # the numbers of the latter
         self._waits = Waits()
+        self.calls = self.settling.calls
         # The numbers of the rows in flight that have waited, and how many there may be while rows
         # are left that haven't.
         self._polled: set[int] = set()
+        self._workers = workers
         self._most_polled = max(1, workers // 2) * (limits.batch or 1)
         self._usage = usage
         self._blocked: Offered | None = None  # a row that waits for a rate by usage
@@ -104,7 +107,7 @@ class RowQueue:
         """
         if not self._looks:
             return 0.0
-        due_s = self._waits.next_due_s
+        due_s = min(self._waits.next_due_s, self.calls.next_due_s)
         if self._due:
             due_s = min(due_s, self._due[0][0])
         return None if due_s == math.inf else due_s
@@ -138,7 +141,8 @@ class RowQueue:
         """
         if not job.pending_count:
             return True
-        return not (self._waits and job.waiting_count) and self._has_only_waits(job)
+        waits = (self._waits and job.waiting_count) or self.calls
+        return not waits and self._has_only_waits(job)
 
     def _has_only_waits(self, job: Job) -> bool:
         """Return whether all pending rows for this run wait for somebody else."""
@@ -154,6 +158,21 @@ class RowQueue:
     def _is_pending(self, number: int) -> bool:
         row = self._service.get_row(row_id_of(self._job_id, number))
         return row is not None and row.status is RowStatus.PENDING
+
+    def start_calls(
+        self, job: Job, free: int, room: Callable[[Job, int], int], *, fresh_first: bool
+    ) -> list[tuple[Call | None, list[JobRow]]]:
+        """Resume up to ``free`` recorded calls, and start rows as :meth:`start` does.
+
+        Returns the calls, each with its rows. ``room``: how many rows may start beside so many calls.
+        Recorded calls come first, but leave half of the workers to other rows, if there are any.
+        """
+        size = self._limits.batch or 1
+        half = max(1, self._workers // 2) - self.calls.in_flight
+        started: list[tuple[Call | None, list[JobRow]]] = [*self.calls.resume(min(free, half))]
+        rows = self.start(room(job, len(started)), job, fresh_first=fresh_first)
+        started += [(None, rows[at : at + size]) for at in range(0, len(rows), size)]
+        return started + self.calls.resume(free - len(started))
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
@@ -206,7 +225,8 @@ class RowQueue:
         self._waits.set(
             (begin_s + columns.due_us(position) / 1e6, columns.number(position))
             for position in positions
-            if self._chosen.has(FoundRow(position, columns.number(position), 0, False), again=True)
+            if columns.call(position) not in journal.index.calls
+            and self._chosen.has(FoundRow(position, columns.number(position), 0, False), again=True)
         )
         self._chosen.left = left
         self._waits.left = len(positions) - len(self._waits)
@@ -268,11 +288,12 @@ class RowQueue:
             return end
         will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
         will_start = will_start or (self._blocked is not None and self._blocked[1] <= RETRIED)
-        will_start = will_start or bool(self._waits and job.waiting_count)
+        will_start = will_start or bool(self._waits and job.waiting_count) or bool(self.calls)
         if self._places <= 0 and job.pending_count and not will_start:
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
             return EarlyEnd("max_rows", f"{rows}, as many as were asked for")
-        if self._waiting or self._waits or not self._at_end or not self._per_key.is_blocked:
+        others = self._waiting or self._waits or self.calls
+        if others or not self._at_end or not self._per_key.is_blocked:
             self._blocked_s = None
             return None
         if self._blocked_s is None:
@@ -293,8 +314,8 @@ class RowQueue:
 
     def waits_text(self, job: Job) -> str:
         """How many rows wait, and when the next is due; "" if one is due now, or none waits."""
-        count = min(len(self._waits), job.waiting_count)
-        next_s = self._waits.next_due_s - monotonic()
+        count = job.waiting_count if self.calls else min(len(self._waits), job.waiting_count)
+        next_s = min(self._waits.next_due_s, self.calls.next_due_s) - monotonic()
         if next_s <= 0 or not count:
             return ""
         at = datetime.now().astimezone() + timedelta(seconds=next_s)
@@ -363,7 +384,10 @@ class RowQueue:
         )
         if rows:
             self._position = rows[-1].position + 1
-            self._found.extend(filter(self._is_next, rows))
+            others = self.calls.others(rows)
+            if self._limits.batch is None:  # this run can't do them
+                self._chosen.left += len(rows) - len(others)
+            self._found.extend(filter(self._is_next, others))
         elif self._passed_by and not self._is_past_fresh:
             self._position = 0
             self._is_past_fresh = True
@@ -416,6 +440,16 @@ class RowQueue:
             self.settling.put(row, "failed", last, *OF_ERROR)
         return True
 
+    def put_back(self, call: Call | None, rows: Sequence[JobRow]) -> None:
+        """Give back rows that were started and that no worker got. ``call``: their recorded call."""
+        if call is not None:
+            with suppress(JournalError):
+                self.calls.put_back(call.id)
+            return
+        for row in rows:
+            with suppress(JournalError):
+                self.settling.settle_once(row, Outcome(kind="unstarted"))
+
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt: see :meth:`Settling.settle`.
 
@@ -426,6 +460,8 @@ class RowQueue:
         if wait_s is None:
             return outcome, False
         due_s = monotonic() + wait_s
+        if self.calls.takes(row, due_s):
+            return outcome, True
         if outcome.kind == "waiting":
             self._waits.add(due_s, row.row_number)
             return outcome, True

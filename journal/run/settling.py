@@ -37,8 +37,10 @@ from journal.run.outcome import (
     without_refused,
 )
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of
 from journal.store import bulk
+from journal.store.calls import call_waits_since
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import position_of
@@ -65,6 +67,7 @@ class Settling:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
+        self.calls = OpenCalls(job.service, job.id, is_batch=limits.batch is not None)
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
         """Record the outcome of an attempt.
@@ -75,12 +78,17 @@ class Settling:
         review. The row also needs a review if the attempt has ended with a step in doubt. If the
         outcome is "unstarted" or "held", the row is due at once. Otherwise it is due after the
         ``after_s`` of the outcome, or, without ``after_s``, after its backoff. A row that has waited
-        for ``max_wait_s`` fails. Raises InvalidStateTransition if another process has settled the
+        for ``max_wait_s`` fails. A row that stays in its call (:meth:`OpenCalls.keeps`) gets no
+        outcome. Raises InvalidStateTransition if another process has settled the
         row.
         """
         outcome = self._with_doubt(row, outcome)
         if outcome.kind == "waiting":
             outcome = self._with_time(row, outcome)
+        if self.calls.keeps(row, outcome):
+            self._journal().change(put_logs, row.row_number, outcome.logs)
+            self.add_cost(row, outcome)
+            return outcome, outcome.after_s or 0.0
         for _ in range(2):  # the journal may first refuse the usage, and then the length
             try:
                 return outcome, self._record(row, outcome)
@@ -242,7 +250,8 @@ class Settling:
         """
         most_s, waited_s = self._limits.max_wait_s, 0.0
         with self._service.store.reading(self._job_id) as journal:
-            since = waits_since(journal, position_of(journal, row.row_number))
+            position = position_of(journal, row.row_number)
+            since = call_waits_since(journal, position) or waits_since(journal, position)
             if since is not None:
                 waited_s = (journal.now() - since).total_seconds()
         if most_s is not None and waited_s >= most_s:

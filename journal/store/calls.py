@@ -21,13 +21,12 @@ one.
 - A row that was completed, failed, skipped or is in review stays in its call. If it is retried, it
   is open again, and its call is resumed with its id and its steps.
 - A row leaves its call by a redo, by new data, by :func:`journal.store.steps.drop_steps`, or if it
-  waits alone. It keeps the steps that weren't dropped. Then it is pending like any other.
-- A call ends (:func:`end_call`) when each of its rows is completed or skipped, or has left it.
+  waits alone. Then it has no step of the call any more, and is pending like any other.
+- A call ends (:func:`end_call`) when each of its rows is completed, or has left it.
 
-The rows of a call have the same steps: those that were recorded before it began, and those of the
-call. One record is a step of all of its rows, so :func:`journal.store.steps.get_steps` and
-everything else that reads steps finds it for each row. Rows whose steps differ can't be in one call.
-:func:`same_steps` says which pending rows fit together.
+A row of a call has the steps of the call, and may have steps of its own. One record is a step of all
+rows of the call, so :func:`journal.store.steps.get_steps` and everything else that reads steps finds
+it for each row.
 
 A step that is in doubt is settled for the whole call by one call of ``record_step`` or
 ``fail_step``, for any of its rows.
@@ -62,14 +61,13 @@ from journal.format.records import (
 )
 from journal.fs import system
 from journal.index.calls import OpenCall
-from journal.index.columns import COMPLETED, PENDING, PROCESSING, SKIPPED, WAITING
+from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
 from journal.model import JobRow, LogEntry, RowStep
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_call, row_of
 from journal.store.steps import (
     IS_REUSED,
     LatestRecords,
-    deciding_records,
     records_of_steps,
     step_of,
 )
@@ -115,41 +113,22 @@ def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
     ``attempts``: the number of each row and of its attempt, in order. A row whose attempt isn't in
     progress any more, since somebody has settled it, is left out.
 
-    Raises InvalidStateTransition if none is left: the worker must stop. Raises InvalidValueError if
-    the rows have different steps, or if one is in a call already. Raises RowNotFoundError.
+    Raises InvalidStateTransition if none is left, or if one is in a call already: the worker must
+    stop. Raises RowNotFoundError.
     """
-    columns, numbers, steps = journal.index.columns, list[int](), set[tuple[int, ...]]()
-    first = 0
+    columns, numbers, first = journal.index.columns, list[int](), 0
     for number, attempt in attempts:
         position, first = position_of(journal, number), first or number
         if (columns.statuses[position], columns.attempts[position]) == (PROCESSING, attempt):
             if columns.call(position) in journal.index.calls:
-                raise InvalidValueError("rows", number, "is a row of another call already")
+                _refuse(journal, number, "it is in another call already")
             numbers.append(number)
-            steps.add(same_steps(journal, number))
     if not numbers:
         _refuse(journal, first)
-    if len(steps) > 1:
-        raise InvalidValueError("rows", len(numbers), "have different steps: call them separately")
     id_ = system.nonce()
     ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
     put_record(journal, CallRecord(id=id_, rows=ranges, state="started", at=UNSET_TIME))
     return get_call(journal, id_)
-
-
-def same_steps(journal: Journal, number: int) -> tuple[int, ...]:
-    """Return what rows have in common if they have the same steps; () if a row has none.
-
-    So have the rows that have left one call, with the steps that weren't dropped. The value is valid
-    until the journal changes. Raises RowNotFoundError.
-    """
-    position = position_of(journal, number)
-    offsets = journal.index.columns.offsets_of_steps(position)
-    if not offsets:
-        return ()
-    records = records_of_steps(journal, position)
-    places = {id(record): offset for record, offset in zip(records, offsets, strict=True)}
-    return tuple(places[id(record)] for record in deciding_records(records).values())
 
 
 def get_call(journal: Journal, id_: str) -> Call:
@@ -208,6 +187,14 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
 _OPEN = (PENDING, PROCESSING, WAITING)
 
 
+def call_waits_since(journal: Journal, position: int) -> datetime | None:
+    """Return when the call of a row began to wait for the first time. None if it hasn't waited."""
+    found = journal.index.calls.get(journal.index.columns.call(position))
+    if found is None or not found.waited:
+        return None
+    return read_call(journal.file, journal.read_line, found.waited).since
+
+
 def wait_call(
     journal: Journal, id_: str, after_s: float | None, reason: str | None = None, by: By = A_RUN
 ) -> Call:
@@ -254,14 +241,15 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
 
 
 def end_call(journal: Journal, id_: str) -> bool:
-    """End a call if each of its rows is completed or skipped; return whether it has ended.
+    """End a call if each of its rows is completed; return whether it has ended.
 
-    Call this in the commit that records the outcomes of a call. It looks at each row of the call.
+    Other rows may be retried, and need the call with its steps then. Call this in the commit that
+    records the outcomes of a call. It looks at each row of the call.
     """
     number, statuses = int(id_, 16), journal.index.columns.statuses
     if number in journal.index.calls:
         spans = journal.index.calls.rows(number, journal.index.columns)
-        if any(statuses[at] not in (COMPLETED, SKIPPED) for at in chain.from_iterable(spans)):
+        if any(statuses[at] != COMPLETED for at in chain.from_iterable(spans)):
             return False
         journal.append(_record(id_, "ended", journal))
     return True

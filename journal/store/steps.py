@@ -16,14 +16,14 @@ from journal.errors import (
     StepInDoubtError,
 )
 from journal.format.extent import record_at
-from journal.format.records import UNSET_TIME, LogRecord, RowStepRecord, ranges_of
+from journal.format.records import A_PROGRAM, UNSET_TIME, LogRecord, RowStepRecord, ranges_of
 from journal.format.values import canonical_json
 from journal.fs.handles import JournalFile
-from journal.index.columns import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, Columns
+from journal.index.columns import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, WAITING, Columns
 from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error, position_of
-from journal.store.transitions import put_logs, put_record, state_of
+from journal.store.transitions import put_back, put_logs, put_record, state_of
 
 NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
 IS_REUSED = (
@@ -296,8 +296,9 @@ def _forgotten(journal: Journal, position: int) -> int:
 def drop_steps(journal: Journal, number: int, name: str) -> None:
     """Record that a step and the steps that began after it no longer count.
 
-    So the next attempt begins with this step. Raises RowNotFoundError, InvalidValueError if the row
-    has no such step, and StepInDoubtError if one of these steps is in doubt.
+    So the next attempt begins with this step. A row that is in a call leaves it, and all steps of the
+    call: they are about its other rows, too. Raises RowNotFoundError, InvalidValueError if the row has
+    no such step, and StepInDoubtError if one of these steps is in doubt.
     """
     position = position_of(journal, number)
     steps = latest_records(journal, position)
@@ -307,11 +308,26 @@ def drop_steps(journal: Journal, number: int, name: str) -> None:
         raise InvalidValueError(
             "from_step", name, f"is no step of row {row_id}; its steps: {names}"
         )
-    for step in _from_step(steps, name):
+    first = next((step for step, record in steps.items() if step == name or record.rows), name)
+    for step in _from_step(steps, first):
         if steps[step].state == "started":
             raise StepInDoubtError(row_id, step, steps[step].attempt)
     attempts = journal.index.columns.attempts[position]
-    put_record(journal, _record(number, attempts, name, "dropped"))
+    put_record(journal, _record(number, attempts, first, "dropped"))
+
+
+def leave_call(journal: Journal, number: int) -> None:
+    """Let a row that is in a call lose the steps of the call. Raises the errors of :func:`drop_steps`.
+
+    A record that takes the row out of the call must follow.
+    """
+    position = position_of(journal, number)
+    if journal.index.columns.call(position) in journal.index.calls:
+        steps = latest_records(journal, position).items()
+        for name in [name for name, record in steps if record.rows][:1]:
+            if journal.index.columns.statuses[position] == WAITING:
+                put_back(journal, position, A_PROGRAM)
+            drop_steps(journal, number, name)
 
 
 def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:

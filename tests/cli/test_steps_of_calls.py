@@ -46,5 +46,5 @@ def test_a_row_shows_the_step_of_its_call_and_so_do_its_log_and_an_export(work: 
     assert "rows 1-3: submit" in logged
     other = journal("--root", root, "log", JOB, "--row", "4", "--level", "DEBUG").stdout
     assert "call" not in other
-    exported = journal("--root", root, "export", JOB, "--steps", "--csv").stdout
+    exported = journal("--root", root, "export", JOB, "-", "--steps").stdout
     assert [line.split(",")[1] for line in exported.splitlines()[1:]] == ["1", "2", "3"]

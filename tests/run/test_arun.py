@@ -651,7 +651,9 @@ def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
         workers = make_workers(Target(lambda _row: None, {}), None, count, results)
         driven = Run(held, workers, results, Limits(halt="never"))
         held.start()
-        driven._commit_s, driven._handler_s = 1.0, 1e-6
+        for _ in range(100):
+            driven._ahead.hear_commit(1.0)
+            driven._ahead.hear_handler(1e-6)
         assert driven._room(held.job()) == most
         held.release()
         driven.close()

@@ -32,10 +32,11 @@ from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
-from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep
+from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.plan import step_commands
 from journal.service import JobService
 from journal.sets.whole import look_at_set
+from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, FromStep, Verb
@@ -408,7 +409,7 @@ def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **g
     with _settleable(job, selection, VERBS["resolve --step" if is_step else "resolve"]) as verb:
         settle = resolution.settle_step if is_step else resolution.settle_row
         changed = _change(job, selection, verb, settle, reopens=how in ("retry", "step"))
-    resolution.report(before, changed.count)
+    resolution.report(before, len(resolution.settled) or changed.count)
     _report_steps(job, changed, is_completed=how == "completed")
     _report_completed(job, before)
 
@@ -426,8 +427,8 @@ class _Resolution:
         if self._details.get("result") is not None:
             self._details["result"] = json_or_text(self._details["result"])
         self._step = given["step"]
-        self._settled: RowStep | None = None  # with one row of a call, this settles it for all
         self._is_cut = False  # whether the run of a row died
+        self.settled = set[int]()  # rows of which a step is settled, some with others of their call
         self._pending = Numbers()  # rows whose only open question was the step
         self._others: dict[str, Numbers] = {}  # from the error code of another question to its rows
 
@@ -445,25 +446,41 @@ class _Resolution:
         return _WAYS[how][0](service, row.id, **outcome)
 
     def settle_step(self, row: JobRow) -> bool:
-        """Settle one step of the row. If the row has no other step in doubt, it becomes pending."""
+        """Settle one step of the row. If the row has no other step in doubt, it becomes pending.
+
+        A step of a call is settled for all of its rows.
+        """
         service, name = self._job.service, self._step
-        if self._settled is None or self._settled not in service.get_steps(row.id):
-            _check_in_doubt(self._job, row, name)
-            if row.status is RowStatus.PROCESSING:
-                # It has a step in doubt, so this puts it in review, as the next start would.
-                row = settle_row(service.store, row, "resume")
-            if self._details["not_done"]:
-                self._settled = service.fail_step(row.id, name)
-            else:
-                self._settled = service.record_step(row.id, name, self._details["result"])
+        if row.row_number in self.settled:
+            return True
+        _check_in_doubt(self._job, row, name)
+        if row.status is RowStatus.PROCESSING:
+            # It has a step in doubt, so this puts it in review, as the next start would.
+            row = settle_row(service.store, row, "resume")
+        if self._details["not_done"]:
+            service.fail_step(row.id, name)
+        else:
+            service.record_step(row.id, name, self._details["result"])
         self._log(row, f"step {name!r}")
+        self._continue(row)
+        with service.store.reading(self._job.id) as journal:
+            call = call_of_row(journal, row.row_number)
+        for number in () if call is None else call.rows:
+            other = service.get_row(row_id_of(self._job.id, number))
+            if other is not None and other.status is RowStatus.NEEDS_REVIEW and other.id != row.id:
+                self._continue(other)
+        return True
+
+    def _continue(self, row: JobRow) -> None:
+        """Make a row in review pending if the review was only about a step that is settled now."""
+        service = self._job.service
+        self.settled.add(row.row_number)
         if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
             if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
                 service.retry_row(row.id)
                 self._pending.add(row.row_number)
             else:
                 self._others.setdefault(row.error_code or "", Numbers()).add(row.row_number)
-        return True
 
     def _log(self, row: JobRow, what: str) -> None:
         """Record in the log who settles the row, and why."""

@@ -1,4 +1,7 @@
-"""`journal step`: runs one side effect of a row. It is used inside the command of `journal run`."""
+"""`journal step`: runs one side effect of a row, or of the rows of a call with many rows.
+
+It is used inside the command of `journal run`.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,13 @@ from journal.model import RowStep
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
+from journal.run.workers.recorded_call import RecordedCall
 from journal.service import JobService
 from journal.text import as_text
 
 _PART_BYTES = 1 << 16
-_VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
+_OF_A_ROW = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
+_OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL")
 
 
 @click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
@@ -41,6 +46,8 @@ _VARIABLES = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
 @click.pass_context
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
     """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
+
+    With `journal run -n`, it is a step of all rows of the command: they stay together from then on.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
     up to 1 MiB, without its last line end. It is printed after it is recorded. If the step was done
@@ -167,50 +174,80 @@ class _Child:
 
 
 class _Step(NamedTuple):
-    """A step of a row. The command of the row has started this process."""
+    """A step of a row, or of the rows of a call. Their command has started this process."""
 
     service: JobService
-    row_id: str
-    attempt: int
+    of: _Row | RecordedCall
     name: str
 
     @classmethod
     def of_environment(cls, name: str, stack: contextlib.ExitStack) -> _Step:
-        """The step NAME of the row that the environment variables name.
+        """The step NAME of the row or call that the environment variables name.
 
         When ``stack`` is closed, it closes the job.
         """
-        values = {variable: os.environ.get(variable, "") for variable in _VARIABLES}
+        is_call = "JOURNAL_CALL" in os.environ
+        variables = _OF_A_CALL if is_call else _OF_A_ROW
+        values = {variable: os.environ.get(variable, "") for variable in variables}
         missing = [variable for variable, value in values.items() if not value]
         if missing:
             raise click.UsageError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: use "
                 "`journal step` inside the command of `journal run`, which sets them"
             )
-        directory, row_id = Path(values["JOURNAL_JOB"]), values["JOURNAL_ROW_ID"]
+        directory = Path(values["JOURNAL_JOB"])
         service = stack.enter_context(JobService(root_of(directory)))
-        job_id, _ = service.store.locate(row_id)
-        if job_id != id_of_directory(directory):
-            raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
-        try:
-            attempt = int(values["JOURNAL_ATTEMPT"])
-        except ValueError:
-            reason = "is not a number"
-            raise InvalidValueError("JOURNAL_ATTEMPT", values["JOURNAL_ATTEMPT"], reason) from None
+        job_id = id_of_directory(directory)
+        if is_call:
+            try:
+                of: _Row | RecordedCall = RecordedCall.from_text(job_id, values["JOURNAL_CALL"])
+            except ValueError as error:
+                given = values["JOURNAL_CALL"]
+                raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
+        else:
+            row_id, attempt = values["JOURNAL_ROW_ID"], values["JOURNAL_ATTEMPT"]
+            if service.store.locate(row_id)[0] != job_id:
+                raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
+            if not attempt.isdecimal():
+                raise InvalidValueError("JOURNAL_ATTEMPT", attempt, "is not a number")
+            of = _Row(row_id, int(attempt))
         claim = os.environ.get("JOURNAL_CLAIM", "0")
         if claim.isdigit() and claim != "0":
             service.store.runs.work_for(job_id, int(claim))
-        return cls(service, row_id, attempt, name)
+        return cls(service, of, name)
 
     @property
     def key(self) -> str:
-        return step_key(os.environ.get("JOURNAL_IDEMPOTENCY_KEY", self.row_id), self.name)
+        return self.of.key(self.service, self.name)
 
     def begin(self, *, idempotent: bool) -> RowStep | None:
-        return self.service.begin_step(self.row_id, self.attempt, self.name, idempotent=idempotent)
+        return self.of.begin_step(self.service, self.name, idempotent=idempotent)
 
     def end(self, result: str) -> None:
-        self.service.end_step(self.row_id, self.attempt, self.name, result)
+        self.of.end_step(self.service, self.name, result)
 
     def fail(self, code: str, message: str) -> None:
-        self.service.end_step(self.row_id, self.attempt, self.name, error=(code, message))
+        self.of.end_step(self.service, self.name, error=(code, message))
+
+
+class _Row(NamedTuple):
+    """What a row does with its steps, in the form of :class:`RecordedCall`."""
+
+    id: str
+    attempt: int
+
+    def key(self, _service: JobService, name: str) -> str:
+        return step_key(os.environ.get("JOURNAL_IDEMPOTENCY_KEY", self.id), name)
+
+    def begin_step(self, service: JobService, name: str, *, idempotent: bool) -> RowStep | None:
+        return service.begin_step(self.id, self.attempt, name, idempotent=idempotent)
+
+    def end_step(
+        self,
+        service: JobService,
+        name: str,
+        result: Any = None,
+        *,
+        error: tuple[str, str] | None = None,
+    ) -> None:
+        service.end_step(self.id, self.attempt, name, result, error=error)

@@ -15,11 +15,14 @@ from journal.cli.run.subprocesses import (
 )
 from journal.model import added_usage, cents_of, millionths
 from journal.run.call import Answer, Batch
+from journal.run.handler import claim_of
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment
 from journal.text import counted, decode_json_exact, encode_json
 
+CALL_VARIABLES = ("JOURNAL_CALL", "JOURNAL_CLAIM")
+_MAX_CALL_CHARACTERS = 30_000  # Windows has no longer variables
 _LEFT_OUT = "it printed no line for this row"
 _BYTES_OF_PLACE = 16  # in the result, for a line's number and quotes
 
@@ -30,7 +33,8 @@ class BatchCommands(Commands):
     - An argument with a placeholder is repeated for each row.
     - With ``stdin_json``, the command gets a line of JSON for each row, with the row's number, id,
       idempotency key, attempt and data.
-    - The command has no environment variables about a row.
+    - The command has no environment variables about a row. JOURNAL_CALL names its rows for
+      `journal step`.
 
     Each row gets the outcome of the command. The first row gets the command's output as its result.
 
@@ -44,7 +48,7 @@ class BatchCommands(Commands):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         # variables of a command in which this process runs
-        for name in processes.variables(dict.fromkeys(ROW_VARIABLES, "")):
+        for name in processes.variables(dict.fromkeys(ROW_VARIABLES + CALL_VARIABLES, "")):
             self._environment.pop(name, None)
 
     def _kept(self, given: Batch, output: IO[bytes]) -> Any:
@@ -53,8 +57,12 @@ class BatchCommands(Commands):
     def _argv(self, given: Batch) -> list[str]:
         return self._template.fill_all(given)
 
-    def _variables(self, given: Batch) -> Environment:  # noqa: ARG002
-        return {}
+    def _variables(self, given: Batch) -> Environment:
+        call = str(given.call)
+        if len(call) > _MAX_CALL_CHARACTERS:
+            return {}
+        values = (call, str(claim_of(given[0])))
+        return processes.variables(dict(zip(CALL_VARIABLES, values, strict=True)))
 
     def _input(self, given: Batch) -> bytes:
         return b"".join(

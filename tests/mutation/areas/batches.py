@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
+CALLS = "tests/run/test_recorded_calls.py"
 PATCHES = [
     Patch(
         "outcomes that one commit doesn't take don't wait",
@@ -106,7 +107,7 @@ PATCHES = [
     Patch(
         "rows of a call in flight wait for no turn",
         "run/driver",
-        "        count = (slots + ahead - self._in_flight.calls) * (self._limits.batch or 1)\n",
+        "        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)\n",
         "        count = (slots + ahead) * (self._limits.batch or 1) - len(self._in_flight)\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
     ),
@@ -180,5 +181,55 @@ PATCHES = [
         "                and not outcome.logs\n",
         "tests/run/test_limits_by_key.py"
         "::test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up",
+    ),
+    # --- recorded calls
+    Patch(
+        "a list as answer is refused once a row has left its call",
+        "run/call",
+        "    if isinstance(rows, Batch) and not rows.is_whole:\n",
+        "    if False:\n",
+        f"{CALLS}::test_a_list_as_answer_is_refused_once_a_row_has_left_the_call",
+    ),
+    Patch(
+        "a call that waits takes one record, whatever the number of its rows",
+        "run/settling",
+        "        if self.calls.keeps(row, outcome):\n",
+        "        if False:\n",
+        f"{CALLS}::test_a_call_that_waits_comes_back_with_its_rows_and_its_step_is_done_once",
+    ),
+    Patch(
+        "rows of a call are found by no search",
+        "run/row_queue",
+        "            others = self.calls.others(rows)\n",
+        "            others = rows\n",
+        f"{CALLS}::test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps",
+    ),
+    Patch(
+        "a run of single rows takes no row of a call",
+        "run/held_job",
+        "            if limits.batch is None and journal.index.calls:\n",
+        "            if False:\n",
+        f"{CALLS}::test_a_run_of_single_rows_is_refused_while_calls_are_open",
+    ),
+    Patch(
+        "the calls that an earlier run has left open are found",
+        "run/driver",
+        "                self._queue.calls.find()\n",
+        "                pass\n",
+        f"{CALLS}::test_after_a_crash_the_same_rows_are_one_call_whatever_the_limits_of_the_next_run_are",
+    ),
+    Patch(
+        "a worker of an earlier turn of a call doesn't adopt the present one",
+        "run/workers/recorded_call",
+        "            if found.turn == found.first and ",
+        "            if ",
+        f"{CALLS}::test_a_worker_that_outlives_its_run_begins_no_step_of_its_call",
+    ),
+    Patch(
+        "a row that leaves its call loses all steps of the call",
+        "store/steps",
+        "if step == name or record.rows), name)",
+        "if step == name), name)",
+        f"{CALLS}::test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together",
     ),
 ]

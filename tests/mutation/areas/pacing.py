@@ -142,7 +142,7 @@ PATCHES = [
     Patch(
         "starts use up the rate",
         "run/driver",
-        "                self._rate.use(count)\n",
+        "                self._rate.use(len(rows))\n",
         "                pass\n",
         "tests/run/test_runs.py::test_a_rate_is_kept_by_rows_of_any_number_of_workers",
     ),
@@ -240,8 +240,12 @@ PATCHES = [
     Patch(
         "no row starts after a stop",
         "run/driver",
-        "RUNNING or self._stops.count:",
-        "RUNNING:",
+        """RUNNING or self._stops.count:
+            return 0
+        slots""",
+        """RUNNING:
+            return 0
+        slots""",
         "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
     ),
     Patch(
@@ -337,9 +341,9 @@ PATCHES = [
     ),
     Patch(
         "the queue before the workers is bounded",
-        "run/driver",
-        "ahead = min(ahead, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)",
-        "pass",
+        "run/pacing/ahead",
+        "self.rows = min(rows, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)",
+        "self.rows = rows",
         "tests/run/test_arun.py::test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are",
     ),
     Patch(

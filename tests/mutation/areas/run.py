@@ -144,8 +144,8 @@ PATCHES = [
     Patch(
         "rows that were started and not handed out are given back",
         "run/driver",
-        "            for row in self._to_dispatch:\n",
-        "            for row in self._to_dispatch[:0]:\n",
+        "                self._queue.put_back(call, rows)\n",
+        "                pass\n",
         "tests/run/test_runs.py::test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost",
     ),
     Patch(

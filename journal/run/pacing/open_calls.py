@@ -1,0 +1,194 @@
+"""The recorded calls of a job: when a run resumes them, and what becomes of them.
+
+A **recorded** call has begun a step, or waits for somebody else: see ``store/calls.py``. Its open rows
+come back together, as one call. Neither ``rate`` nor ``max_rows`` nor ``where`` counts for them, since
+they were started before.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
+from time import monotonic
+
+from journal.errors import InvalidStateTransition
+from journal.format.records import A_RUN
+from journal.index.columns import PROCESSING
+from journal.model import JobRow
+from journal.run.in_flight import Result
+from journal.run.outcome import Outcome
+from journal.service import JobService
+from journal.store import calls
+from journal.store.calls import Call
+from journal.store.journal import Journal
+from journal.store.rows import FoundRow, position_of
+
+Resumed = tuple[Call, list[JobRow]]
+
+
+class OpenCalls:
+    """The recorded calls with open rows, for one run. Not thread-safe.
+
+    The records that its methods append become part of the batch that the caller has open.
+    ``is_batch``: whether the run's handler gets many rows. Only such a run resumes calls.
+    """
+
+    def __init__(self, service: JobService, job_id: str, *, is_batch: bool) -> None:
+        self._service, self._job_id, self._is_batch = service, job_id, is_batch
+        self._due: list[tuple[float, str]] = []  # a heap of (time by ``monotonic``, id of a call)
+        self._waiting: dict[str, float] = {}  # from a call's id to the time when it is due
+        self._in_flight: set[str] = set()
+        self._keeps = False  # whether a row stays in its call since the last :meth:`end`
+        self._again_s: dict[str, float] = {}  # when the last row is due that is attempted again
+
+    def __bool__(self) -> bool:
+        """Whether calls wait, or are due."""
+        return bool(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many of the calls in flight were resumed."""
+        return len(self._in_flight)
+
+    @property
+    def next_due_s(self) -> float:
+        """When the next call is due, by ``monotonic``."""
+        return self._due[0][0] if self._due else math.inf
+
+    @property
+    def _journal(self) -> Journal:
+        return self._service.store.journal(self._job_id)
+
+    def find(self) -> None:
+        """Find the calls that are open at the start of the run."""
+        with self._service.store.reading(self._job_id) as journal:
+            found = calls.open_calls(journal) if self._is_batch and journal.index.calls else []
+            now, now_s = journal.now(), monotonic()
+        for call in found:
+            wait_s = 0.0 if call.due is None else (call.due - now).total_seconds()
+            if call.after_s is not None:  # the clock may have been set
+                wait_s = min(wait_s, call.after_s)
+            self._add(call.id, now_s + wait_s)
+
+    def _add(self, call_id: str, due_s: float) -> None:
+        self._waiting[call_id] = due_s
+        heapq.heappush(self._due, (due_s, call_id))
+
+    def others(self, rows: list[FoundRow]) -> list[FoundRow]:
+        """Return the pending rows that are in no call. The calls of the others are due."""
+        with self._service.store.reading(self._job_id) as journal:
+            index, found = journal.index, list[FoundRow]()
+            if not index.calls:
+                return rows
+            for row in rows:
+                call = index.columns.call(row.position)
+                if call not in index.calls:
+                    found.append(row)
+                elif self._is_batch and f"{call:016x}" not in (*self._in_flight, *self._waiting):
+                    self._add(f"{call:016x}", monotonic())
+        return found
+
+    def resume(self, count: int) -> list[Resumed]:
+        """Start up to ``count`` calls that are due. Their rows are in processing then."""
+        resumed: list[Resumed] = []
+        while len(resumed) < count and self.next_due_s <= monotonic():
+            due_s, call_id = heapq.heappop(self._due)
+            if self._waiting.get(call_id) != due_s:
+                continue  # it was given another time
+            del self._waiting[call_id]
+            # Another process may have settled its rows, or ended the job.
+            if int(call_id, 16) in self._journal.index.calls:
+                with suppress(InvalidStateTransition):
+                    call, rows = self._journal.change(calls.resume_call, call_id, A_RUN)
+                    if rows:
+                        resumed.append((call, rows))
+                        self._in_flight.add(call_id)
+        return resumed
+
+    def put_back(self, call_id: str) -> None:
+        """Let a call that was resumed, and that no worker has begun, wait again."""
+        self._journal.change(calls.wait_call, call_id, None)
+        self._in_flight.discard(call_id)
+        self._add(call_id, monotonic())
+
+    # --- outcomes
+
+    def keeps(self, row: JobRow, outcome: Outcome) -> bool:
+        """Return whether a row stays in its call without an outcome of its own.
+
+        That is so if it waits, or if its attempt has done nothing. :meth:`end` then records for all
+        such rows of the call that they wait.
+        """
+        if not self._is_batch or not _is_without_outcome(outcome):
+            return False
+        with self._service.store.reading(self._job_id) as journal:
+            is_kept = outcome.kind == "waiting" or bool(_recorded(journal, row))
+            is_kept = is_kept and _is_in_progress(journal, row)
+        self._keeps = self._keeps or is_kept
+        return is_kept
+
+    def takes(self, row: JobRow, due_s: float) -> bool:
+        """Return whether a row that is attempted again comes back with its call. ``due_s``: when."""
+        if not self._is_batch:
+            return False
+        journal = self._journal
+        call_id = _recorded(journal, row)
+        if call_id:
+            self._again_s[call_id] = max(due_s, self._again_s.get(call_id, 0.0))
+        return bool(call_id) or _is_in_progress(journal, row)
+
+    def end(self, results: Iterable[Result]) -> None:
+        """Let calls wait or end, after the outcomes of their rows were recorded."""
+        if self._keeps or (self._is_batch and self._journal.index.calls):
+            self._keeps = False
+            for _, of_call in groupby(results, attrgetter("call")):
+                self._end(list(of_call))
+
+    def _end(self, results: list[Result]) -> None:
+        journal, due_s = self._journal, None
+        waiting = [
+            each
+            for each in results
+            if _is_without_outcome(each.outcome) and _is_in_progress(journal, each.row)
+        ]
+        if not (waiting or journal.index.calls):
+            return
+        call_id = next(filter(None, (_recorded(journal, each.row) for each in results)), "")
+        if waiting:
+            if not call_id:
+                attempts = [(each.row.row_number, each.row.attempts) for each in waiting]
+                call_id = journal.change(calls.begin_call, attempts).id
+            times = [each.outcome.after_s for each in waiting if each.outcome.after_s is not None]
+            wait_s = min(times) if times else None
+            reason = next((each.outcome.reason for each in waiting if each.outcome.reason), None)
+            journal.change(calls.wait_call, call_id, wait_s, reason)
+            due_s = monotonic() + (wait_s or 0.0)
+        if call_id:
+            self._in_flight.discard(call_id)
+            again_s = self._again_s.pop(call_id, None)
+            if due_s is not None or again_s is not None:
+                self._add(call_id, max(due_s or 0.0, again_s or 0.0))
+            else:
+                journal.change(calls.end_call, call_id)
+
+
+def _is_without_outcome(outcome: Outcome) -> bool:
+    return outcome.kind == "waiting" or outcome.is_given_back
+
+
+def _recorded(journal: Journal, row: JobRow) -> str:
+    """Return the id of the recorded call that a row is in; "" if there is none."""
+    if not journal.index.calls:
+        return ""
+    call = journal.index.columns.call(position_of(journal, row.row_number))
+    return f"{call:016x}" if call in journal.index.calls else ""
+
+
+def _is_in_progress(journal: Journal, row: JobRow) -> bool:
+    """Return whether an attempt at a row has no outcome yet."""
+    columns, position = journal.index.columns, position_of(journal, row.row_number)
+    return (columns.statuses[position], columns.attempts[position]) == (PROCESSING, row.attempts)

@@ -1,0 +1,153 @@
+"""The call of a worker, as the journal knows it: recorded by its first step, and its steps."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from journal.errors import InvalidValueError, StepRepeatedError
+from journal.format.arguments import check_step_name
+from journal.format.idempotency import step_key
+from journal.format.values import read_back
+from journal.model import LogEntry, RowStep
+from journal.service import JobService
+from journal.store import calls
+from journal.store.journal import Journal
+
+_PART = re.compile(r"([0-9]{1,19})-([0-9]{1,19}):([0-9]{1,10})", re.ASCII)
+_TURN = re.compile(r"([0-9a-f]{16}):([0-9]{1,19})", re.ASCII)
+
+
+class Turn(NamedTuple):
+    """A turn of a call that is recorded: see ``store/calls.py``."""
+
+    id: str
+    number: int
+
+
+class RecordedCall:
+    """A call with many rows, which the journal records as soon as it has to. Threads may share it.
+
+    - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in the
+      order of the call.
+    - ``turn``: None until the call is recorded.
+    """
+
+    def __init__(
+        self, job_id: str, attempts: Sequence[tuple[int, int]], turn: Turn | None = None
+    ) -> None:
+        self.job_id, self.attempts, self.turn = job_id, attempts, turn
+        self._first = threading.Lock()  # held while the call is recorded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordedCall, (self.job_id, self.attempts, self.turn)
+
+    def key(self, service: JobService, name: str) -> str:
+        """The idempotency key of a step. Records the call."""
+        turn, id_of_rows = self._change(service, lambda journal, _turn: journal.id_of_rows)
+        return step_key(f"{id_of_rows}:call-{turn.id}", name)
+
+    def begin_step(
+        self, service: JobService, name: str, *, idempotent: bool, logs: Sequence[LogEntry] = ()
+    ) -> RowStep | None:
+        """Record that a step begins: as :meth:`JobService.begin_step`. Also records the call."""
+        check_step_name(name)
+        begin = calls.begin_step
+        _, found = self._change(
+            service,
+            lambda journal, turn: begin(journal, *turn, name, idempotent=idempotent, logs=logs),
+        )
+        step: RowStep | None = found
+        return step
+
+    def end_step(
+        self,
+        service: JobService,
+        name: str,
+        result: Any = None,
+        *,
+        error: tuple[str, str] | None = None,
+        logs: Sequence[LogEntry] = (),
+    ) -> Any:
+        """Record the end of a step: as :meth:`JobService.end_step`. ``result``: a JSON value."""
+        rows = [row for row, _ in self.attempts]
+        _, other = self._change(
+            service,
+            lambda journal, turn: calls.end_step(
+                journal, *turn, rows, name, result=result, error=error, logs=logs
+            ),
+            is_end=True,
+        )
+        if other is not None:
+            raise StepRepeatedError(
+                f"{self.job_id}:{rows[0]}", name, other.attempt, self.attempts[0][1]
+            )
+        return None if result is None else read_back(result)
+
+    def _change(
+        self, service: JobService, change: Callable[[Journal, Turn], Any], *, is_end: bool = False
+    ) -> tuple[Turn, Any]:
+        """Record the call, if need be, and make a change, in one commit."""
+
+        def change_of_call(journal: Journal) -> tuple[Turn, Any]:
+            turn = self.turn or self._turn(journal)
+            return turn, change(journal, turn)
+
+        journal = service.store.journal(self.job_id)
+        if journal.in_own_commit and not is_end:
+            raise InvalidValueError("batch", self.job_id, "is open: end it before a step begins")
+        if self.turn is not None:
+            return journal.change(change_of_call)
+        with self._first:
+            turn, value = journal.change(change_of_call)
+            self.turn = turn
+        return turn, value
+
+    def _turn(self, journal: Journal) -> Turn:
+        """The first turn of the call. A command records it in the first of its processes that asks.
+
+        So a call that has begun with these attempts, and was never resumed, is this one.
+        """
+        known = calls.call_of_row(journal, self.attempts[0][0])
+        if known is not None:
+            found = journal.index.calls[int(known.id, 16)]
+            if found.turn == found.first and set(known.rows) <= {row for row, _ in self.attempts}:
+                return Turn(known.id, known.turn)
+        call = calls.begin_call(journal, self.attempts)
+        return Turn(call.id, call.turn)
+
+    # --- as text, for the environment of a command
+
+    def __str__(self) -> str:
+        turn = "" if self.turn is None else f"{self.turn.id}:{self.turn.number}"
+        at = enumerate(self.attempts)
+        runs = (
+            list(run) for _, run in groupby(at, lambda pair: (pair[1][0] - pair[0], pair[1][1]))
+        )
+        parts = (f"{run[0][1][0]}-{run[-1][1][0]}:{run[0][1][1]}" for run in runs)
+        return f"{turn};{','.join(parts)}"
+
+    @classmethod
+    def from_text(cls, job_id: str, text: str) -> RecordedCall:
+        """Make the call of which ``text`` is the ``str``. Raises ValueError."""
+        turn, _, rows = text.partition(";")
+        of_turn = _TURN.fullmatch(turn)
+        if turn and of_turn is None:
+            raise ValueError(f"{turn!r} is no turn of a call")
+        return cls(
+            job_id,
+            list(_attempts(rows)),
+            None if of_turn is None else Turn(of_turn[1], int(of_turn[2])),
+        )
+
+
+def _attempts(text: str) -> Iterable[tuple[int, int]]:
+    for part in text.split(","):
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise ValueError(f"{part!r} is no range of rows with their attempt")
+        for row in range(int(match[1]), int(match[2]) + 1):
+            yield row, int(match[3])

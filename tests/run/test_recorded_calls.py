@@ -1,0 +1,408 @@
+"""Calls with many rows that stay together: their steps, waits, crashes, and the rows that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shlex
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.children import JOURNAL_NAME, Child
+
+import journal
+from journal import Batch, Fail, JobRun, JobService, Retry, Wait
+from journal.cli.main import main
+from journal.run.workers.recorded_call import RecordedCall
+
+ROWS = 6
+
+
+def open_job(path: Path, count: int = ROWS, **options: Any) -> JobRun:
+    rows = ({"n": n} for n in range(1, count + 1))
+    return journal.open_job(path, rows, on_interrupted="resume", argv=[], **options)
+
+
+def quiet(_text: str) -> None:
+    """For runs whose messages are of no interest here."""
+
+
+def records(path: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (path / JOURNAL_NAME).read_text().splitlines()
+    return [record for record in map(json.loads, lines) if record["type"] == kind]
+
+
+class Service:
+    """A far side: what was submitted to it, and how often each batch is asked before it is done."""
+
+    def __init__(self, polls: int = 2) -> None:
+        self.submitted: list[list[int]] = []
+        self.polls = polls
+        self.asked: dict[int, int] = {}
+
+    def submit(self, numbers: list[int]) -> int:
+        self.submitted.append(numbers)
+        return len(self.submitted)
+
+    def is_done(self, batch_id: int) -> bool:
+        self.asked[batch_id] = self.asked.get(batch_id, 0) + 1
+        return self.asked[batch_id] > self.polls
+
+    def handle(self, batch: Batch) -> Any:
+        batch_id = batch.step("submit", self.submit, [row.row_number for row in batch])
+        if not self.is_done(batch_id):
+            return Wait(0)
+        return {row.id: f"batch {batch_id}" for row in batch}
+
+
+@pytest.fixture(name="path")
+def fixture_path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs" / "j"
+
+
+def test_a_call_that_waits_comes_back_with_its_rows_and_its_step_is_done_once(path: Path) -> None:
+    service = Service(polls=3)
+    with open_job(path) as job:
+        job.run(service.handle, batch=4, tell=quiet)
+        assert service.submitted == [[1, 2, 3, 4], [5, 6]]
+        assert [row.result for row in job.rows()] == ["batch 1"] * 4 + ["batch 2"] * 2
+        assert {row.attempts for row in job.rows()} == {1}
+    waits = [record for record in records(path, "call") if record["state"] == "waiting"]
+    assert len(waits) == 6  # not one for each row
+    assert len(records(path, "row_status")) == 2 * ROWS
+
+
+KILLED = """
+    import journal
+
+    def submit(numbers):
+        with open(sys.argv[3], "a") as ledger:
+            ledger.write(json.dumps(numbers) + "\\n")
+        if sys.argv[4] == "submit":
+            tell("within")
+            hear()
+        return len(numbers)
+
+    def handle(batch):
+        size = batch.step("submit", submit, [row.row_number for row in batch])
+        tell("within")
+        hear()
+
+    rows = [{"n": n} for n in range(1, 7)]
+    with journal.open_job(f"{root}/{job_id}", rows, on_interrupted="resume", argv=[]) as job:
+        job.run(handle, batch=4, tell=lambda text: None)
+"""
+
+
+def kill(path: Path, where: str) -> list[list[int]]:
+    """Kill a run within a call, and return what was submitted."""
+    ledger = path.parent / "ledger"
+    path.parent.mkdir(exist_ok=True)
+    with Child(KILLED, path.parent, path.name, ledger, where) as child:
+        assert child.hear() == "within"
+        child.kill()
+    return [json.loads(line) for line in ledger.read_text().splitlines()]
+
+
+def test_after_a_crash_the_same_rows_are_one_call_whatever_the_limits_of_the_next_run_are(
+    path: Path,
+) -> None:
+    assert kill(path, "poll") == [[1, 2, 3, 4]]
+    service, sizes = Service(polls=0), list[int]()
+
+    def handle(batch: Batch) -> Any:
+        sizes.append(len(batch))
+        return service.handle(batch)
+
+    with open_job(path) as job:
+        job.run(
+            handle,
+            batch=1,
+            rate="1/h",
+            max_rows=1,
+            where=lambda row: row.row_number > 5,
+            tell=quiet,
+        )
+        assert sizes == [4, 1]
+        assert service.submitted == [[6]]
+        assert [row.result for row in job.rows()][:4] == ["batch 4"] * 4
+
+
+def test_a_call_killed_within_a_step_is_in_review_and_settled_as_a_whole(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill(path, "submit")
+    service = Service(polls=0)
+    with open_job(path) as job:
+        job.run(service.handle, batch=4, tell=quiet)
+        assert service.submitted == [[5, 6]]
+        rows = job.rows("needs_review")
+        assert {row.error_code for row in rows} == {"StepInDoubt"}
+        assert all("'submit'" in (row.error_message or "") for row in rows)
+        assert len(rows) == 4
+    code = main(
+        [
+            "--root",
+            str(path.parent),
+            "resolve",
+            "j",
+            "--row",
+            "2",
+            "--step",
+            "submit",
+            "--result",
+            "7",
+        ]
+    )
+    assert code == 0
+    assert "4" in capsys.readouterr().out
+    with open_job(path) as job:
+        assert job.counts["pending"] == 4
+        job.run(service.handle, batch=1, tell=quiet)
+        assert service.submitted == [[5, 6]]
+        assert [row.result for row in job.rows()] == ["batch 7"] * 4 + ["batch 1"] * 2
+
+
+def test_rows_for_which_a_mapping_has_a_wait_stay_in_the_call_and_the_others_are_settled(
+    path: Path,
+) -> None:
+    seen: list[list[int]] = []
+
+    def handle(batch: Batch) -> Any:
+        numbers = [row.row_number for row in batch]
+        seen.append(numbers)
+        if len(numbers) == 4:
+            first, second, third, fourth = batch
+            return {
+                first.id: "done",
+                second.id: Wait(0),
+                third.id: Fail("E", "no"),
+                fourth.id: Wait(9),
+            }
+        return {row.id: "later" for row in batch}
+
+    with open_job(path, 4) as job:
+        job.run(handle, batch=4, tell=quiet)
+        assert seen == [[1, 2, 3, 4], [2, 4]]
+        assert [row.result for row in job.rows()] == ["done", "later", None, "later"]
+
+
+def test_a_list_as_answer_is_refused_once_a_row_has_left_the_call(path: Path) -> None:
+    answers: list[Any] = [Wait(0), ["a", "b", "c"]]
+
+    def handle(batch: Batch) -> Any:
+        batch.step("submit", list)
+        if len(answers) == 2:
+            job.service.skip_row("j:1")
+        return answers.pop(0)
+
+    with open_job(path, 4) as job:
+        job.run(handle, batch=4, tell=quiet)
+        assert [row.status for row in job.rows()] == ["skipped", *["needs_review"] * 3]
+        messages = [row.error_message or "" for row in job.rows("needs_review")]
+        assert all("return a mapping by row.id" in message for message in messages)
+
+
+def test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps(path: Path) -> None:
+    service = Service(polls=0)
+
+    def handle(batch: Batch) -> Any:
+        done = service.handle(batch)
+        return {**done, "j:2": Fail("E", "no")} if len(batch) == 4 else done
+
+    with open_job(path, 4) as job:
+        job.run(handle, batch=4, tell=quiet)
+        assert job.retry() == 1
+        job.run(handle, batch=50, tell=quiet)
+        assert [row.result for row in job.rows()] == ["batch 1"] * 4
+        assert [row.attempts for row in job.rows()] == [1, 2, 1, 1]
+    assert service.submitted == [[1, 2, 3, 4]]
+    assert records(path, "call")[-1]["state"] == "ended"
+
+
+def test_calls_without_a_step_and_without_a_wait_are_not_recorded(path: Path) -> None:
+    def handle(batch: Batch) -> list[Any]:
+        batch[0].step("own", list)
+        return [Retry("E", "again") if row.attempts == 1 else 1 for row in batch]
+
+    with open_job(path) as job:
+        assert job.run(handle, batch=4, max_attempts=2, backoff_s=0, tell=quiet).completed == ROWS
+    assert not records(path, "call")
+
+
+def test_a_run_of_single_rows_is_refused_while_calls_are_open(path: Path) -> None:
+    kill(path, "poll")
+    before = (path / JOURNAL_NAME).read_bytes()
+    with open_job(path) as job, pytest.raises(journal.RefusedError, match=r"4 rows .* `batch`"):
+        job.run(lambda row: row.row_number, tell=quiet)
+    assert (path / JOURNAL_NAME).read_bytes() == before
+
+
+def test_steps_and_waits_of_calls_in_an_event_loop(path: Path) -> None:
+    service = Service(polls=1)
+
+    async def submit(numbers: list[int]) -> int:
+        await asyncio.sleep(0)
+        return service.submit(numbers)
+
+    async def handle(batch: Batch) -> Any:
+        numbers = [row.row_number for row in batch]
+        number, key = await asyncio.gather(
+            batch.step("submit", submit, numbers), batch.step("note", submit, ["note"])
+        )
+        assert batch.step_key("submit").startswith("j:call-")
+        return dict.fromkeys((row.id for row in batch), number) if service.is_done(key) else Wait(0)
+
+    with open_job(path) as job:
+        job.run(handle, batch=3, workers=2, tell=quiet)
+        assert job.status == "completed"
+    assert len(service.submitted) == 4
+
+
+def handle_in_a_pool(batch: Batch) -> Any:
+    """Wait once, and then return the key of the step and the rows for which it was done."""
+    before = batch.step("submit", list, [row.row_number for row in batch])
+    key = batch.step_key("submit")
+    waited = Path("waited", key.replace("/", "-"))
+    if not waited.exists():
+        waited.touch()
+        return Wait(0)
+    return {row.id: [key, before] for row in batch}
+
+
+def test_steps_and_waits_of_calls_in_a_pool(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "waited").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with (
+        open_job(path) as job,
+        ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool,
+    ):
+        job.run(handle_in_a_pool, pool, batch=4, tell=quiet)
+        results = [row.result for row in job.rows()]
+    assert [rows for _, rows in results] == [[1, 2, 3, 4]] * 4 + [[5, 6]] * 2
+    assert len({key for key, _ in results}) == 2
+
+
+def test_commands_of_many_rows_have_steps_for_all_of_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.txt").write_text("one\ntwo\nthree\n")
+    Path("submit.sh").write_text(
+        f'set -e\njournal() {{ {shlex.quote(sys.executable)} -m journal "$@"; }}\n'
+        'id=$(journal step submit -- sh -c \'echo "$JOURNAL_STEP_KEY $*" >> ledger; echo id\' - "$@")\n'
+        'again=$(journal step note -- echo note)\n[ -e "$id.$1" ] || { touch "$id.$1"; exit 75; }\necho "$id $*"\n'
+    )
+    command = [
+        "--root",
+        "jobs",
+        "run",
+        "words.txt",
+        "--lines",
+        "--job",
+        "j",
+        "-n",
+        "2",
+        "--wait-on",
+        "75",
+    ]
+    code = main(
+        [
+            *command,
+            "--backoff",
+            "0",
+            "--on-interrupted",
+            "resume",
+            "--",
+            "sh",
+            "submit.sh",
+            "{line}",
+        ]
+    )
+    assert code == 0, capfd.readouterr().err
+    first, second = (line.split() for line in Path("ledger").read_text().splitlines())
+    assert (first[1:], second[1:]) == (["one", "two"], ["three"])
+    assert first[0].startswith("j:call-")
+    assert first[0] != second[0]
+
+
+def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together(
+    path: Path,
+) -> None:
+    """Two calls come back in part: nothing of their uploads is used again."""
+    service, uploads = Service(polls=0), list[list[int]]()
+
+    def handle(batch: Batch) -> Any:
+        numbers = [row.row_number for row in batch]
+        batch.step("upload", uploads.append, numbers)
+        done = service.handle(batch)
+        for row in batch:
+            if row.attempts == 1 and row.row_number in (1, 4):
+                done[row.id] = Retry("Expired", "no answer", after_s=0.05, from_step="submit")
+        return done
+
+    with open_job(path) as job:
+        job.run(handle, batch=3, max_attempts=2, backoff_s=0, tell=quiet)
+        assert job.status == "completed"
+    submitted = sorted(number for numbers in service.submitted for number in numbers)
+    assert submitted == [1, 1, 2, 3, 4, 4, 5, 6]
+    assert uploads == service.submitted
+
+
+def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -> None:
+    late: list[Batch] = []
+
+    def handle(batch: Batch) -> Any:
+        late.append(batch)
+        if len(late) == 1:
+            with JobService(path.parent) as other:  # as another process of this call would
+                RecordedCall("j", batch.call.attempts).begin_step(other, "submit", idempotent=True)
+            return Wait(0)
+        with pytest.raises(journal.InvalidStateTransition):
+            late[0].step("mail", list)
+        return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))
+
+    with open_job(path, 2) as job:
+        job.run(handle, batch=2, tell=quiet)
+        assert [row.result for row in job.rows()] == [1, 1]
+
+
+def test_a_run_that_does_not_wait_pauses_and_the_next_one_resumes_the_call(path: Path) -> None:
+    service = Service(polls=1)
+
+    def handle(batch: Batch) -> Any:
+        outcome = service.handle(batch)
+        return Wait(3600) if isinstance(outcome, Wait) else outcome
+
+    with open_job(path, 4) as job:
+        report = job.run(handle, batch=4, no_wait=True, tell=quiet)
+        assert (report.exit_code, job.job.waiting_count) == (4, 4)
+        assert "4 rows wait for somebody else" in (report.reason or "")
+
+
+def test_a_call_that_has_waited_too_long_fails_its_rows(path: Path) -> None:
+    with open_job(path, 4) as job:
+        job.run(Service(polls=10**6).handle, batch=4, max_wait_s=0.05, tell=quiet)
+        assert {row.error_code for row in job.rows("failed")} == {"WaitedTooLong"}
+        assert job.counts["failed"] == 4
+
+
+def test_rows_of_a_hold_stay_in_their_call(path: Path) -> None:
+    raised: list[str] = []
+
+    def handle(batch: Batch) -> Any:
+        batch.step("submit", raised.append, "submitted")
+        if len(raised) == 1:
+            raised.append("held")
+            raise journal.Hold("Down", "no answer", after_s=0)
+        return [row.row_number for row in batch]
+
+    with open_job(path, 4) as job:
+        assert job.run(handle, batch=4, tell=quiet).completed == 4
+    assert raised == ["submitted", "held"]
