@@ -25,6 +25,7 @@ TOPICS = {
     "asyncio": "a run in your own event loop; a client for all rows; stopping",
     "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
     "llm": "calls of language models: costs, throttling, answers of no use",
+    "providers": "batches of prompts at a provider: submitted once, polled for hours",
     "executors": "handlers in other processes, and on other machines with dask",
     "shards": "one input on many machines: array jobs, sets of shards",
     "clusters": "one job as an array of tasks: Slurm, Kubernetes, AWS Batch, dask, Parsl",
