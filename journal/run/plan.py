@@ -14,7 +14,7 @@ import msgspec
 
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.keys import Data
-from journal.format.records import LOST_CHECKSUM
+from journal.format.records import LOST_CHECKSUM, now
 from journal.fs import shell
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
@@ -373,8 +373,8 @@ def planned_rows(
     """The rows that a start would process. Rows that were never started come first.
 
     ``new`` and ``changed`` are rows that the start would first add or change. Rows of the kinds in
-    NOT_RUN aren't processed: ``gone`` (the numbers of rows that the start would skip or send to
-    review), and open rows that don't meet ``where``.
+    NOT_RUN aren't processed at once: ``gone`` (the numbers of rows that the start would skip or send
+    to review), open rows that don't meet ``where``, and rows that wait.
     """
     for number in gone:
         if (row := service.get_row(row_id_of(job.id, number))) is not None:
@@ -401,7 +401,10 @@ def _planned(
         return
     changed = changed or {}
     others = {*changed, *gone}
-    pending = service.get_pending_rows(job.id)
+    pending, at = service.get_pending_rows(job.id), now()
+    for row in pending if job.waiting_count else ():
+        if row.due is not None and row.row_number not in others:
+            yield Planned(row, "retry", "due") if row.due <= at else Planned(row, "waiting", "")
     for row in pending:
         if not row.attempts and row.row_number not in others:
             yield Planned(row, "new", "new")
@@ -418,14 +421,14 @@ def _planned(
             if may_run and row.row_number not in others:
                 yield Planned(row, "retry", "was in flight")
     for row in pending:
-        if row.attempts and row.row_number not in others:
+        if row.attempts and row.due is None and row.row_number not in others:
             yield Planned(row, "retry", f"attempt {row.attempts + 1}")
     for row in retryable(service, job.id) if retry_failed else ():
         if row.row_number not in others:
             yield Planned(row, "retry", f"failed ({row.error_code})")
 
 
-NOT_RUN = (LEFT_OPEN, "gone")
+NOT_RUN = (LEFT_OPEN, "gone", "waiting")
 _KINDS = ("retry", "new", "changed", *NOT_RUN, "failed", "needs review", "in flight", "done")
 
 
@@ -437,7 +440,7 @@ class Plan(msgspec.Struct):
     - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
     - "gone": rows that are no longer in the input, and are skipped or sent to review.
     - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
-      "needs review", "in flight".
+      "needs review", "in flight". "waiting": they run when they are due.
     - "done": completed or skipped rows.
     """
 

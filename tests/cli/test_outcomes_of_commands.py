@@ -531,6 +531,8 @@ def test_rows_that_wait_are_shown_with_the_time_when_the_next_is_due(
     assert [(row.status, row.attempts) for row in rows()] == [
         *[("pending", 1), ("pending", 1), ("completed", 1)]
     ]
+    assert run([*options, "--dry-run"], [1, 2, 3], WAITS) == 0
+    assert "j: waiting: 2 (rows 1, 2), done: 1\n" in capsys.readouterr().err
     assert main(["show", "j"]) == 0
     shown = capsys.readouterr().out
     assert re.search(

@@ -99,7 +99,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def has_budget(self) -> bool:
         """Whether there is a limit of what a job may use: in a set, each shard has one of its own."""
-        budgets = (self.rate, self.max_cost_cents, self.max_rows, self.limit_per)
+        budgets = (self.rate, self.max_cost_cents, self.max_rows, self.max_waiting, self.limit_per)
         return any(budget is not None for budget in budgets)
 
     @property
