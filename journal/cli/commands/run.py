@@ -79,8 +79,9 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message.
-    --retry-on, --skip-on, --review-on and --hold-on give exit statuses other meanings. With
-    --stdout json, COMMAND can print the row's outcome. See `journal help outcomes`.
+    --retry-on, --throttled-on, --skip-on, --review-on, --hold-on and --wait-on give exit statuses
+    other meanings. With --stdout json, COMMAND can print the row's outcome. See `journal help
+    outcomes`.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
     commands in flight. A second Ctrl-C terminates these commands, and a third kills them. Rows
