@@ -734,6 +734,8 @@ class JobService:
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
+        If a call with many rows left the step in doubt, it is done for all of its rows.
+
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
         If nobody knew whether the step took effect, this call settles the question. If the step is
         already done with the same result, nothing changes. Raises InvalidValueError if the step is
@@ -747,6 +749,8 @@ class JobService:
 
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
         """Record that a step in doubt has not taken effect. Returns the step.
+
+        If a call with many rows left the step in doubt, that is so for all of its rows.
 
         A step is in doubt if it has begun and nobody knows whether it took effect. After this call,
         the step may begin again. Raises InvalidValueError if the step is not in doubt, and

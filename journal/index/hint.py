@@ -71,7 +71,7 @@ MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 _TYPES = OF_ROWS | OF_STEPS  # of the columns of the second part, in the order of the file
 _PIECE_BYTES = 1 << 16  # so that a piece stays in the CPU's cache while its crc is computed
-_MAX_HEADER_BYTES = 1 << 20
+_MAX_HEADER_BYTES = 1 << 24  # some 100,000 open calls
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000

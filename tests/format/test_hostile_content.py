@@ -165,6 +165,26 @@ def texts() -> Iterator[bytes]:
     yield record("job_pause", f'"person":{text}')
 
 
+def calls_of_rows() -> Iterator[bytes]:
+    """Calls that wait for ever or for no time, and steps of their rows, which repeat themselves."""
+    for number in range(1, 7):
+        yield row(number)
+        yield status(number, "processing")
+    moments = (FIRST[:-1], LAST[:-1], b'"at":null')
+    for number, (due, since) in enumerate(itertools.product(moments, moments)):
+        more = b"%b,%b" % (due.replace(b'"at"', b'"due"'), since.replace(b'"at"', b'"since"'))
+        after = (b"0", b"-9223372036854775808", b"9223372036854775807", b"1e-308")[number % 4]
+        of_call = b'"id":"%016x","rows":[[5,6],[1,2]]' % (2**64 - 1 - number)
+        text = f'"reason":"{CONTROLS}","by":"{CONTROLS}"'.encode()
+        yield record(
+            "call", b'%b,"state":"waiting","after_s":%b,%b,%b' % (of_call, after, more, text)
+        )
+        step = f'"attempt":4294967295,"step":"{CONTROLS}","state"'
+        yield record("row_step", f'"rows":[[2,2],[1,3]],{step}:"started"')
+        yield record("row_step", f'"rows":[[1,6]],{step}:"dropped"')
+        yield record("row_step", f'"rows":[[4,6]],{step}:"done","result":{LONGEST.decode()}')
+
+
 CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "numbers": (numbers, NOW),
     "times": (times, FIRST),
@@ -172,6 +192,7 @@ CONTENTS: dict[str, tuple[Callable[[], Iterator[bytes]], bytes]] = {
     "details": (details, NOW),
     "runs": (runs, NOW),
     "columns": (columns, NOW),
+    "calls": (calls_of_rows, NOW),
     "texts": (texts, "".join(f'"{name}":"{CONTROLS}",' for name in OF_JOB).encode() + NOW),
 }
 EXPORTS = ["csv", "jsonl", "json", "db"]

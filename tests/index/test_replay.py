@@ -256,6 +256,14 @@ def test_a_block_is_applied_as_its_lines_are_one_after_the_other(
         assert contents(index) == contents(expected)
 
 
+@pytest.mark.parametrize("rows", [b"[[1,5]]", b"[[5,5],[1,3]]", b"[[6,5]]", b"[[1,1],[5,8],[5,5]]"])
+def test_a_range_with_a_gap_is_refused_by_a_reader(rows: bytes) -> None:
+    lines = [JOB_RECORD, row(1), *map(row, range(5, 9))]
+    with pytest.raises(BadRecordError):
+        apply(Index(), 0, [*lines, step_of_rows(rows, b"done")])
+    apply(Index(), 0, [*lines, step_of_rows(b"[[5,7],[1,1]]", b"done")])
+
+
 def columns_of(columns: Columns) -> list[object]:
     return [copy(getattr(columns, name)) for name in Columns.__slots__[1:]]
 

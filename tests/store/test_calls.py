@@ -241,3 +241,31 @@ def test_an_index_from_a_hint_has_the_calls_too(work: Work) -> None:
     assert work.statuses() == [
         *("processing", "completed", "processing", "pending", "processing", "pending"),
     ]
+
+
+def test_a_call_in_flight_is_not_resumed_and_ends_only_when_all_its_rows_are_done(
+    work: Work,
+) -> None:
+    call = work.begin(1, 2)
+    with pytest.raises(InvalidStateTransition, match="its call can't be resumed; stop this worker"):
+        work.resume(call)
+    work.service.complete_row(row(1))
+    work.service.fail_row(row(2), "E", "m")
+    assert work.do(calls.end_call, call.id) is False
+    work.service.skip_row(row(2))
+    assert work.do(calls.end_call, call.id) is False
+    work.service.retry_row(row(2))
+    work.service.complete_row(row(2))
+    assert work.do(calls.end_call, call.id) is True
+    assert work.do(calls.end_call, call.id) is True
+
+
+def test_a_step_is_settled_only_for_the_rows_in_which_it_is_still_in_doubt(work: Work) -> None:
+    call = work.begin(1, 2, 3)
+    work.step(call, "submit")
+    work.crash()
+    work.service.complete_row(row(1))
+    work.service.redo_row(row(1))
+    work.service.record_step(row(2), "submit", 5)
+    assert work.service.get_steps(row(1)) == ()
+    assert [step.result for step in work.service.get_steps(row(3))] == [5]
