@@ -61,6 +61,9 @@ class ShownSet:
             "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
             "usage": usage_text(job.usage),
             "progress": f"{bar(done, total, 24)} {percent}, of {rows}: {counts}",
+            "waiting": counted(job.waiting_count, "row|rows for somebody else")
+            if job.waiting_count
+            else "",
         }
         yield from ((name, value) for name, value in facts.items() if value)
         yield from _once("unreadable", (part.error for part in whole.parts if part.error))

@@ -12,7 +12,7 @@ import pytest
 from support.commands import journal as command
 
 import journal
-from journal import Fail, JobService
+from journal import Fail, JobService, Wait
 from journal.cli.find import FoundSet
 from journal.cli.sets import ranges_of_shards
 from journal.model import Shard
@@ -94,6 +94,19 @@ def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> 
     every = command("rows", ship, "--row", "1-999999999999", "--csv")
     assert (every.returncode, every.stdout.count("\n")) == (4, 21)
     assert command("rows", ship, "--error-code", "X").stderr.count("no row has code 'X'") == 1
+
+
+def test_rows_that_wait_are_summed_over_the_shards() -> None:
+    for index in range(2):
+        with journal.open_job("jobs/ship", ORDERS, key="id", shard=(index, COUNT)) as job:
+            job.run(lambda _row: Wait(3600), no_wait=True, progress=False)
+            assert job.job.waiting_count == job.job.total_rows
+    (listed,) = json.loads(command("list", "--json").stdout)
+    count = listed["waiting_count"]
+    assert 0 < count == listed["pending_count"]
+    assert f"\nwaiting     {count} rows for somebody else\n" in command("show", "ship").stdout
+    due = json.loads(command("rows", "ship", "--columns", "due", "--json").stdout)
+    assert sum(row["due"] is not None for row in due) == count
 
 
 def test_the_log_of_a_set_is_in_the_order_of_time(ship: str) -> None:
