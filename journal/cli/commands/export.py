@@ -96,7 +96,8 @@ def export_command(
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. Each of the following columns is written only if a row has a
     value in it, or with --all-columns: place (in the input, in a shard with a key), earlier_attempts (attempts that limits don't count),
-    version, unknown (true if a failed row may have taken effect), reason, tracking_number,
+    version, unknown (true if a failed row may have taken effect), reason, due (when a row that waits
+    for somebody else is asked for again), waiting_since, tracking_number,
     label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has a column with one of these names, the
     journal's column is called journal_NAME.
 
