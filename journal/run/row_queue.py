@@ -153,7 +153,8 @@ class RowQueue:
 
     def most(self, job: Job) -> int:
         """The maximum number of rows that may start, according to the search so far."""
-        return job.pending_count - self._chosen.left - self._waits.later(monotonic())
+        others = job.pending_count - job.waiting_count - self._chosen.left
+        return others + self._waits.due(monotonic()) + self._per_key.waited
 
     def _is_pending(self, number: int) -> bool:
         row = self._service.get_row(row_id_of(self._job_id, number))

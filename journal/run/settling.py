@@ -30,6 +30,7 @@ from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import (
     CHECKS,
+    MAX_AFTER_S,
     WAITED_TOO_LONG,
     Outcome,
     failed,
@@ -264,7 +265,7 @@ class Settling:
         if after_s is None:
             after_s = max(self._limits.backoff_s, min(waited_s, self._limits.max_backoff_s))
         left_s = math.inf if most_s is None else most_s - waited_s
-        return replace(outcome, after_s=min(after_s, left_s))
+        return replace(outcome, after_s=min(after_s, left_s, MAX_AFTER_S))
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message

@@ -365,7 +365,7 @@ class MergeWriter:
         record.origin, record.at = origin, journal.now()
         if isinstance(record, RowStatusRecord):
             if record.due is not None:  # the clock there may be ahead
-                wait = timedelta(seconds=record.after_s or 0)
+                wait = min(max(record.due - at, timedelta(0)), timedelta(days=366))
                 record.due = writable(min(record.due, record.at + wait))
             if change.id in self._counted:
                 record.cost_cents = record.usage = None

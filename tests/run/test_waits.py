@@ -374,7 +374,7 @@ def test_rows_that_wait_are_kept_in_the_order_in_which_they_are_due() -> None:
     waits.set([(5.0, 50), (1.0, 10), (3.0, 30)])
     waits.add(2.0, 20)
     waits.add(9.0, 90)
-    assert (waits.next_due_s, waits.later(3.0), waits.pop(0.5)) == (1.0, 2, 0)
+    assert (waits.next_due_s, waits.due(3.0), waits.pop(0.5)) == (1.0, 3, 0)
     assert [waits.pop(5.0) for _ in range(5)] == [10, 20, 30, 50, 0]
     waits.add(4.0, 40)
     assert [waits.pop(10.0), waits.pop(10.0), len(waits)] == [40, 90, 0]
@@ -386,3 +386,15 @@ def test_a_row_that_is_added_after_a_wait_can_wait_too(path: Path) -> None:
         job.service.create_rows("j", [{"data": {"n": 2}}])
         assert wait(job.service, "j:2", 5).due is not None
         assert job.job.waiting_count == 2
+
+
+def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited(
+    path: Path,
+) -> None:
+    with journal.open_job(path, ({"n": n, "to": "x"} for n in range(5)), sync="none") as job:
+        for number, after_s in ((1, 0), (2, 0), (3, 0), (4, 3600)):
+            wait(job.service, f"j:{number}", after_s)
+        with Held(job, workers=2, limit_per={"to": 1}) as run:
+            assert run.queue.most(run.job) == 1
+            assert numbers(run.start(2)) == [1]
+            assert run.queue.most(run.job) == 3, "rows 2 and 3, and 5, which is parked, too"

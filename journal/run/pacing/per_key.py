@@ -75,6 +75,7 @@ class PerKey:
         # The number of parked rows. Other processes may have settled some of them.
         self.count = 0
         self._fresh = 0  # those of them that were never started
+        self.waited = 0  # those of them that have waited for somebody else
 
     @property
     def has_fresh(self) -> bool:
@@ -135,6 +136,7 @@ class PerKey:
         parked.pop()
         self.count -= 1
         self._fresh -= rank == FRESH
+        self.waited -= rank == WAITED
         if parked:
             heappush(self._ready, (rank, parked.first, key))
         else:
@@ -156,6 +158,7 @@ class PerKey:
         self._parked.setdefault((rank, key), _Numbers()).add(number)
         self.count += 1
         self._fresh += rank == FRESH
+        self.waited += rank == WAITED
         self._mark(position, is_parked=True)
         return False
 

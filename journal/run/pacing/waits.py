@@ -57,6 +57,6 @@ class Waits:
             self._first = 0
         return number
 
-    def later(self, now_s: float) -> int:
-        """How many rows that wait are not due now, or not for this run."""
-        return self.left + len(self._due) - bisect_right(self._due, now_s, self._first)
+    def due(self, now_s: float) -> int:
+        """How many rows are due."""
+        return bisect_right(self._due, now_s, self._first) - self._first

@@ -72,6 +72,13 @@ PATCHES = [
         f"{WAITS}test_rows_that_have_waited_are_none_of_the_rows_that_were_asked_for",
     ),
     Patch(
+        "a row that has waited and waits for a slot counts for a rate",
+        "run/row_queue",
+        " + self._per_key.waited\n",
+        "\n",
+        f"{WAITS}test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
+    ),
+    Patch(
         "a wait that others have ended is not asked for",
         "store/bulk",
         "        is_open = columns.statuses[position] in (PENDING, WAITING)\n",
@@ -81,8 +88,8 @@ PATCHES = [
     Patch(
         "a row waits no longer than max_wait_s",
         "run/settling",
-        "after_s=min(after_s, left_s)",
-        "after_s=after_s",
+        "after_s=min(after_s, left_s, MAX_AFTER_S)",
+        "after_s=min(after_s, MAX_AFTER_S)",
         f"{WAITS}test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own",
     ),
     Patch(
