@@ -267,6 +267,7 @@ class RowQueue:
 
         An attempt that was given up may still run: it ends with its late result.
         """
+        self.settling.forget()
         if self._usage is not None:
             self._usage.end(results)
         rows: Iterable[JobRow] = (

@@ -25,7 +25,7 @@ from journal.format.records import (
     RowStatusText,
 )
 from journal.fs import system
-from journal.model import JobRow, RowStatus
+from journal.model import JobRow, RowStatus, RowStep
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import (
@@ -41,11 +41,10 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of
 from journal.store import bulk
-from journal.store.calls import call_waits_since
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import position_of
-from journal.store.steps import NAME_REUSED, drop_steps
+from journal.store.steps import NAME_REUSED, drop_steps, step_in_doubt
 from journal.store.transitions import change_row, put_logs, put_record, waits_since
 
 # The status of a row after an outcome of such a kind. After another kind, the row isn't done.
@@ -68,6 +67,8 @@ class Settling:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
+        self._latest = 0, 0  # the steps of the last row that was asked for, and its attempts
+        self._doubt: RowStep | None = None  # of this row
         self.calls = OpenCalls(job.service, job.id, is_batch=limits.batch is not None)
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
@@ -87,7 +88,8 @@ class Settling:
         if outcome.kind == "waiting":
             outcome = self._with_time(row, outcome)
         if self.calls.keeps(row, outcome):
-            self._journal().change(put_logs, row.row_number, outcome.logs)
+            if outcome.logs:
+                self._journal().change(put_logs, row.row_number, outcome.logs)
             self.add_cost(row, outcome)
             return outcome, outcome.after_s or 0.0
         for _ in range(2):  # the journal may first refuse the usage, and then the length
@@ -166,9 +168,10 @@ class Settling:
     def add_cost(self, row: JobRow, outcome: Outcome) -> None:
         """Record the cost of an attempt whose row has already got another outcome."""
         cost_cents, usage = outcome.cost_cents, outcome.usage
-        job = self._service.get_job(self._job_id)
-        if usage and job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
-            usage = None
+        if usage:
+            job = self._service.get_job(self._job_id)
+            if job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
+                usage = None
         if cost_cents is None and usage is None:
             return
         record = RowSpentRecord(
@@ -238,11 +241,27 @@ class Settling:
         """
         if outcome.kind in ("unstarted", "lost"):
             return outcome
-        step = self._service.get_step_in_doubt(row.id)
+        step = self._step_in_doubt(row)
         if step is None:
             return outcome
         code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
         return in_doubt(outcome, code, in_doubt_text(row.id, step))
+
+    def _step_in_doubt(self, row: JobRow) -> RowStep | None:
+        """Return the row's step in doubt. Fast for successive rows of a call: they have the same one."""
+        journal = self._journal()
+        columns = journal.index.columns
+        if columns.step_heads is None:
+            return None
+        position = position_of(journal, row.row_number)
+        steps = columns.step_heads[position], columns.attempts[position]
+        if steps != self._latest:
+            self._latest, self._doubt = steps, step_in_doubt(journal, position)
+        return self._doubt
+
+    def forget(self) -> None:
+        """Forget what was read in a commit that has ended."""
+        self._latest = 0, 0
 
     def _with_time(self, row: JobRow, outcome: Outcome) -> Outcome:
         """An outcome "waiting" with its ``after_s``, or a failure if the row has waited too long.
@@ -250,11 +269,11 @@ class Settling:
         Without an ``after_s``, each wait is as long as all before it together.
         """
         most_s, waited_s = self._limits.max_wait_s, 0.0
-        with self._service.store.reading(self._job_id) as journal:
-            position = position_of(journal, row.row_number)
-            since = call_waits_since(journal, position) or waits_since(journal, position)
-            if since is not None:
-                waited_s = (journal.now() - since).total_seconds()
+        journal = self._journal()
+        position = position_of(journal, row.row_number)
+        since = self.calls.waits_since(position) or waits_since(journal, position)
+        if since is not None:
+            waited_s = (journal.now() - since).total_seconds()
         if most_s is not None and waited_s >= most_s:
             message = f"it has waited for {waited_s:.0f} s" + f": {outcome.reason or ''}".rstrip(
                 ": "

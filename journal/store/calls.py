@@ -187,14 +187,6 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
 _OPEN = (PENDING, PROCESSING, WAITING)
 
 
-def call_waits_since(journal: Journal, position: int) -> datetime | None:
-    """Return when the call of a row began to wait for the first time. None if it hasn't waited."""
-    found = journal.index.calls.get(journal.index.columns.call(position))
-    if found is None or not found.waited:
-        return None
-    return read_call(journal.file, journal.read_line, found.waited).since
-
-
 def wait_call(
     journal: Journal, id_: str, after_s: float | None, reason: str | None = None, by: By = A_RUN
 ) -> Call:

@@ -11,6 +11,7 @@ import heapq
 import math
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from time import monotonic
@@ -25,7 +26,7 @@ from journal.service import JobService
 from journal.store import calls
 from journal.store.calls import Call
 from journal.store.journal import Journal
-from journal.store.rows import FoundRow, position_of
+from journal.store.rows import FoundRow, position_of, read_call
 
 Resumed = tuple[Call, list[JobRow]]
 
@@ -42,6 +43,8 @@ class OpenCalls:
         self._due: list[tuple[float, str]] = []  # a heap of (time by ``monotonic``, id of a call)
         self._waiting: dict[str, float] = {}  # from a call's id to the time when it is due
         self._in_flight: set[str] = set()
+        # Of the last call that was asked for: the offset of its wait, and since when it waits.
+        self._waited: tuple[int, datetime | None] = 0, None
         self._keeps = False  # whether a row stays in its call since the last :meth:`end`
         self._again_s: dict[str, float] = {}  # when the last row is due that is attempted again
 
@@ -125,11 +128,22 @@ class OpenCalls:
         """
         if not self._is_batch or not _is_without_outcome(outcome):
             return False
-        with self._service.store.reading(self._job_id) as journal:
-            is_kept = outcome.kind == "waiting" or bool(_recorded(journal, row))
-            is_kept = is_kept and _is_in_progress(journal, row)
+        journal = self._journal
+        is_kept = outcome.kind == "waiting" or bool(_recorded(journal, row))
+        is_kept = is_kept and _is_in_progress(journal, row)
         self._keeps = self._keeps or is_kept
         return is_kept
+
+    def waits_since(self, position: int) -> datetime | None:
+        """When the call of a row began to wait for the first time; None if it hasn't waited."""
+        journal = self._journal
+        found = journal.index.calls.get(journal.index.columns.call(position))
+        if found is None or not found.waited:
+            return None
+        if found.waited != self._waited[0]:  # successive rows have the same call
+            record = read_call(journal.file, journal.read_line, found.waited)
+            self._waited = found.waited, record.since
+        return self._waited[1]
 
     def takes(self, row: JobRow, due_s: float) -> bool:
         """Return whether a row that is attempted again comes back with its call. ``due_s``: when."""
