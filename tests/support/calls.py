@@ -20,8 +20,8 @@ class Work:
     def __init__(self, service: JobService) -> None:
         self.service = service
 
-    def make(self) -> None:
-        data = [{"data": {"n": n}} for n in range(COUNT)]
+    def make(self, rows: int = COUNT) -> None:
+        data = [{"data": {"n": n}} for n in range(rows)]
         self.service.create_job("Calls", job_id=JOB, row_data=data)
         start_run(self.service.store, JOB, "resume")
 

@@ -161,4 +161,18 @@ PATCHES = [
         '"run"\'',
         "tests/cli/test_steps_of_calls.py::test_a_row_shows_the_step_of_its_call_and_so_do_its_log_and_an_export",
     ),
+    Patch(
+        "a merge imports the calls of the rows that it takes, and their steps",
+        "transfer/merge",
+        "        self._of_calls.write()\n",
+        "",
+        f"{MERGED}test_whatever_two_copies_do_no_row_of_a_call_is_submitted_again_by_one_that_knows_it",
+    ),
+    Patch(
+        "a step of a call is work of each of its rows",
+        "transfer/three_way",
+        "                rows = self.numbers(self.index.spans(record.rows) or ())\n",
+        "                rows = []\n",
+        f"{MERGED}test_whatever_two_copies_do_no_row_of_a_call_is_submitted_again_by_one_that_knows_it",
+    ),
 ]
