@@ -41,7 +41,8 @@ def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixtu
     assert run(root, "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert " ".join(lines[0].split()) == (
-        "JOB NAME STATUS PROGRESS DONE FAILED IN FLIGHT PENDING REVIEW CENTS STARTED DURATION"
+        "JOB NAME STATUS PROGRESS DONE FAILED IN FLIGHT PENDING WAITING REVIEW CENTS STARTED "
+        "DURATION"
     )
     assert lines[1].split()[:8] == ["ship-or", "Ship", "OR", "paused", "░" * 8, "0/0", "0", "0"]
     assert lines[2].split()[:8] == ["ship-ca", "Ship", "CA", "failed", "█████░░░", "2/3", "1", "0"]
