@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from datetime import datetime
-from typing import NamedTuple
 
 from journal.format.records import (
     JobErrorRecord,
+    JobPauseRecord,
     JobRecord,
     JobReopenedRecord,
     JobStatusRecord,
+    MergeRecord,
     RowStatusRecord,
+    RunEndedRecord,
     RunRecord,
 )
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
-from journal.history.events import event_of
+from journal.history.events import Event, event_of
 from journal.history.reading import Entry
 
 # Widths of a bucket in ms. Each width is a multiple of the previous one, so that buckets can be
@@ -130,17 +132,11 @@ class Timeline:
         return _WIDTHS_MS[step] if beyond <= 0 else _WIDTHS_MS[-1] << beyond
 
 
-class JobEvent(NamedTuple):
-    """Something that happened to the job as a whole.
-
-    - ``what``: "created", a status, "running again", "reopened" or "error".
-    - ``ended_rows``: the number of outcomes between this event and the next event.
-    """
-
-    at: datetime
-    what: str
-    detail: str
-    ended_rows: int
+# The records that tell the story of a job. A run is one of them, so "running" isn't.
+_OF_JOB = (
+    *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
+    *(JobErrorRecord, MergeRecord),
+)
 
 
 class JobStatistics:
@@ -150,42 +146,26 @@ class JobStatistics:
       without being started, for example by a person, count only if the job records no starts.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``latencies``: how long attempts took.
-    - ``events``: at most MAX_EVENTS events: the first one, which is the creation of the job, and
-      the last ones.
-    - ``earlier_events``: how many events between the first one and the last ones were left out.
+    - ``events``: the last events of the job as a whole, at most MAX_EVENTS.
+    - ``earlier_events``: how many events before them were left out.
     """
 
     def __init__(self, history: Iterable[Entry]) -> None:
         """Read all of the history. Memory grows with the number of rows in flight at one moment."""
         self._forget()
         self.repeated = 0
-        self.events: list[JobEvent] = []
-        self.earlier_events = 0
-        self._ended = 0  # the number of outcomes since the last event
+        self.events = deque[Event](maxlen=MAX_EVENTS)
         self._reader = OutcomeReader(self._forget)
-        is_running = run_began = False
-        for entry in history:
-            record = entry.record
+        events = 0
+        for record in (entry.record for entry in history):
             if isinstance(record, RowStatusRecord):
                 outcome = self._reader.read(record)
                 if outcome is not None:
                     self._count(outcome)
-            elif isinstance(record, JobRecord | JobReopenedRecord | JobErrorRecord):
-                event = event_of(record)
-                self._note(record.at, event.kind, event.text)
-                is_running &= isinstance(record, JobErrorRecord)
-            elif isinstance(record, JobStatusRecord):
-                # If a run has changed the status, the record of the run was already counted.
-                if record.status != "running" or not run_began:
-                    self._note(record.at, record.status, "")
-                is_running = record.status == "running"
-            elif isinstance(record, RunRecord):
-                what = "running again" if is_running else "running"
-                text = event_of(record).text
-                self._note(record.at, what, f"{text} with rowjournal {record.package}")
-            # Only the record just after a run's record is the run's own change.
-            run_began = isinstance(record, RunRecord)
-        self._close_event()
+            elif isinstance(record, _OF_JOB) and getattr(record, "status", "") != "running":
+                events += 1
+                self.events.append(event_of(record))
+        self.earlier_events = events - len(self.events)
         self.latencies = Latencies()
         for bucket in self.timeline.buckets():
             self.latencies.merge(bucket.latencies)
@@ -208,22 +188,9 @@ class JobStatistics:
         self.last_end_at: datetime | None = None
 
     def _count(self, outcome: RecordedOutcome) -> None:
-        self._ended += 1
         self.repeated += outcome.status == "repeated"
         if not self._reader.is_attempt(outcome):
             return
         self.timeline.add(outcome)
         self.first_end_at = min(self.first_end_at or outcome.ended_at, outcome.ended_at)
         self.last_end_at = max(self.last_end_at or outcome.ended_at, outcome.ended_at)
-
-    def _note(self, at: datetime, what: str, detail: str) -> None:
-        self._close_event()
-        self.events.append(JobEvent(at, what, detail, 0))
-        if len(self.events) > MAX_EVENTS:
-            del self.events[1]  # the first event is the job's creation
-            self.earlier_events += 1
-
-    def _close_event(self) -> None:
-        if self.events:
-            self.events[-1] = self.events[-1]._replace(ended_rows=self._ended)
-        self._ended = 0

@@ -3,7 +3,6 @@
 >>> from journal.report import write_report, report_page
 
 - ``page``: defines ``write_report``, which fills ``templates/report.html``.
-- ``plots``: draws the plots on the page, as inline SVG.
 
 May import: ``tables`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from pathlib import Path
@@ -17,9 +17,8 @@ from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.reading import Entry, look
-from journal.history.statistics import JobStatistics
+from journal.history.statistics import Bucket, JobStatistics, Timeline
 from journal.model import SHOWN_STATUSES, Job, JobRow, RowStatus, expected_cost_cents
-from journal.report.plots import Series, lines, stacked_bars
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
@@ -32,10 +31,6 @@ _MAX_VALUE = 200
 _MAX_VALUES = 30
 
 _TROUBLE = [status for status in RowStatus if status.needs_person]
-_SHARES = (
-    ("half of the attempts took at most", 0.5, "typical"),
-    ("95 % of them took at most", 0.95, "slow"),
-)
 _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
 
 
@@ -94,7 +89,7 @@ def report_page(service: JobService, job_id: str) -> str:
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=state,
         statistics=statistics,
-        plots=_plots(statistics),
+        plots=_plots(statistics.timeline) if statistics.timeline.buckets() else (),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -132,24 +127,34 @@ def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _plots(statistics: JobStatistics) -> list[dict[str, Any]]:
-    buckets = statistics.timeline.buckets()
-    if not buckets:
-        return []
-    times = [bucket.begin for bucket in buckets]
-    width = duration_text(statistics.timeline.width_s)
-    ended = [
-        Series(name.replace("_", " "), name, [bucket.ended[name] for bucket in buckets])
-        for name in _ENDED
-        if any(bucket.ended[name] for bucket in buckets)
+def _plots(timeline: Timeline) -> list[dict[str, Any]]:
+    """Return plots of stacked bars: for each bucket its begin, a text, and heights by colour."""
+    buckets = timeline.buckets()
+    ended = [[(name, bucket.ended[name]) for name in _ENDED] for bucket in buckets]
+    tips = [", ".join(f"{n} {name}" for name, n in each if n) or "none" for each in ended]
+    title = f"Attempts that ended, per {duration_text(timeline.width_s)}"
+    plots = [_plot(title, buckets, ended, tips, "{:,}".format)]
+    took = [
+        [bucket.latencies.quantile_s(share) or 0 for share in (0.5, 0.95)] for bucket in buckets
     ]
-    title = f"Attempts that ended, per {width}"
-    plots = [{"title": title, "series": ended, "svg": stacked_bars(title, times, ended)}]
-    if statistics.latencies.count:
-        title = "Time an attempt took"
-        took = [
-            Series(name, colour, [bucket.latencies.quantile_s(share) for bucket in buckets])
-            for name, share, colour in _SHARES
-        ]
-        plots.append({"title": title, "series": took, "svg": lines(title, times, took)})
+    if any(most for _, most in took):
+        parts = [[("typical", half), ("slow", most - half)] for half, most in took]
+        tips = [f"half {duration_text(a)}, 95 % {duration_text(b)}" if b else "" for a, b in took]
+        title = "Time that half (typical) and 95 % (slow) took at most"
+        plots.append(_plot(title, buckets, parts, tips, duration_text))
     return plots
+
+
+def _plot(
+    title: str,
+    buckets: list[Bucket],
+    bars: Sequence[Sequence[tuple[str, float]]],
+    tips: list[str],
+    text_of: Callable[[float], str],
+) -> dict[str, Any]:
+    top = max(sum(value for _, value in parts) for parts in bars)
+    names = dict.fromkeys(name for parts in bars for name, value in parts if value)
+    heights = [[(name, 100 * value / top) for name, value in parts if value] for parts in bars]
+    begins = (bucket.begin for bucket in buckets)
+    columns = list(zip(begins, tips, heights, strict=True))
+    return {"title": title, "names": list(names), "top": text_of(top), "columns": columns}
