@@ -20,7 +20,6 @@ from typing import Any
 
 import click
 import msgspec
-from click.core import ParameterSource
 
 from journal.cli.output import (
     colored,
@@ -206,11 +205,8 @@ def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chosen(flags: dict[str, bool]) -> str:
-    """The chosen format. The command line takes precedence over environment variables."""
-    ctx = click.get_current_context()
-    asked = [name for name, given in flags.items() if given]
-    typed = [n for n in asked if ctx.get_parameter_source(n) is ParameterSource.COMMANDLINE]
-    names = typed or asked or ["table"]
+    """The chosen format."""
+    names = [name for name, given in flags.items() if given] or ["table"]
     if len(names) > 1:
         raise click.UsageError(f"give only one of {' and '.join(f'--{name}' for name in names)}")
     return names[0]

@@ -7,7 +7,6 @@ import io
 import os
 import sys
 import warnings
-from copy import copy
 from typing import Any
 
 import click
@@ -87,34 +86,12 @@ class _Commands(click.Group):
         module = importlib.import_module(f"journal.cli.commands.{_COMMANDS[cmd_name]}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
-        _add_variables(command, cmd_name)
         return command
 
 
 def _discard_output() -> None:
     """Discard buffered output, since writing it at exit would raise another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _add_variables(command: click.Command, name: str) -> None:
-    """Give each option an environment variable, such as JOURNAL_RUN_ON_INTERRUPTED.
-
-    Click itself would name the variables after parameters in our code, which users don't see. Click
-    would also split the values of a repeatable option at spaces, but a value may contain spaces.
-    """
-    for option in command.params:
-        if isinstance(option, click.Option):
-            word = max(option.opts, key=len).lstrip("-").replace("-", "_").upper()
-            own = f"JOURNAL_{name.upper()}_{word}"
-            others = [option.envvar] if isinstance(option.envvar, str) else option.envvar or []
-            option.envvar = [own, *(other for other in others if other != own)]
-            if option.multiple:
-                option.type = copy(option.type)  # click shares the type among all options
-                option.type.split_envvar_value = _lines_of  # type: ignore[assignment, method-assign]
-
-
-def _lines_of(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line]
 
 
 @click.group(
@@ -132,8 +109,7 @@ def _lines_of(text: str) -> list[str]:
 def cli(ctx: click.Context, root: str) -> None:
     """Run a command for each of many rows, and record what happened to each row.
 
-    JOB is the id of a job, the beginning of an id, or the path of a job's directory. Each option
-    can also be set by an environment variable: JOURNAL_LIST_LIMIT sets `journal list --limit`.
+    JOB is the id of a job, the beginning of an id, or the path of a job's directory.
 
     `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
     """

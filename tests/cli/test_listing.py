@@ -303,16 +303,9 @@ def test_a_list_of_nothing_says_so_on_standard_error(
     assert capsys.readouterr().err == "0 rows\n"
 
 
-def test_one_format_at_a_time_and_the_command_line_is_over_the_environment(
-    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_only_one_format_is_given(root: Path, capsys: Capture) -> None:
     assert main(["--root", str(root), "list", "--json", "--csv"]) == 2
     assert "give only one of --json and --csv" in capsys.readouterr().err
-    monkeypatch.setenv("JOURNAL_LIST_JSON", "1")
-    assert main(["--root", str(root), "list"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 4
-    assert main(["--root", str(root), "list", "--table"]) == 0
-    assert capsys.readouterr().out.startswith("JOB ")
 
 
 def test_an_ascii_terminal_gets_bars_that_it_can_show(root: Path) -> None:

@@ -222,14 +222,6 @@ def test_the_way_to_continue_has_the_statuses(work: Path, capsys: Capture) -> No
     ]
 
 
-def test_options_of_statuses_come_from_the_environment(
-    work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JOURNAL_RUN_SKIP_ON", "65\n66,67")
-    assert run([], [65, 66, 67]) == 0
-    assert {row.status for row in rows()} == {"skipped"}
-
-
 @needs_signals
 def test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_row() -> None:
     begun = threading.Event()

@@ -71,24 +71,6 @@ def test_each_command_has_an_example_that_can_be_typed(
     command_of(name).make_context(name, words[1:], parent=parent)
 
 
-# --- variables
-
-
-def variables_of(name: str) -> set[str]:
-    return {variable for option in options_of(name) for variable in option.envvar or ()}
-
-
-def test_each_option_has_a_variable_and_shares_it_with_no_other() -> None:
-    own = [option.envvar[0] for name in COMMANDS for option in options_of(name) if option.envvar]
-    assert len(own) == len(set(own)) == sum(len(options_of(name)) for name in COMMANDS)
-    assert {"JOURNAL_LIST_LIMIT", "JOURNAL_RUN_ON_INTERRUPTED", "JOURNAL_RUN_JOBS"} <= set(own)
-
-
-def test_the_variables_of_a_row_are_no_options() -> None:
-    taken = {variable for name in COMMANDS for variable in variables_of(name)}
-    assert not taken & {"JOURNAL_ROW_ID", "JOURNAL_ATTEMPT", "JOURNAL_TRACEBACK", "JOURNAL_ROOT"}
-
-
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "store"
@@ -97,46 +79,6 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             service.create_job(job_id.upper(), job_id=job_id, row_data=[{}] * 4)
     monkeypatch.setenv("JOURNAL_ROOT", str(path))
     return path
-
-
-def test_options_come_from_the_environment(
-    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "1")
-    monkeypatch.setenv("JOURNAL_LIST_NAME", "SHIP-*")
-    monkeypatch.setenv("JOURNAL_LIST_CSV", "1")
-    assert main(["list"]) == 0
-    assert capsys.readouterr().out.splitlines()[1].startswith("ship-or,")
-    assert main(["list", "--limit", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
-    monkeypatch.setenv("JOURNAL_LIST_LIMIT", "many")
-    assert main(["list"]) == 2
-    assert "--limit" in capsys.readouterr().err
-    monkeypatch.setenv("JOURNAL_ROWS_ROW", "2-3")
-    monkeypatch.setenv("JOURNAL_ROWS_COLUMNS", "row_number")
-    assert main(["rows", "other", "--csv"]) == 0
-    assert capsys.readouterr().out == "row_number\n2\n3\n"
-
-
-def test_what_may_be_given_more_than_once_has_a_value_a_line_in_its_variable(
-    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = {"zip": "94107", "city": "New York"}
-    with JobService(root, sync="none") as service:
-        service.create_job("Cities", job_id="cities", row_data=[{"data": data}, {}])
-    monkeypatch.setenv("JOURNAL_ROWS_WHERE", "city=New York")
-    assert main(["rows", "cities", "--csv", "--columns", "city"]) == 0
-    assert capsys.readouterr().out == "city\nNew York\n"
-    monkeypatch.setenv("JOURNAL_ROWS_STATUS", "failed\npending\n")
-    assert main(["rows", "cities", "--csv", "--columns", "status"]) == 0
-    assert capsys.readouterr().out == "status\npending\n"
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_no_option_splits_its_variable_at_spaces(name: str) -> None:
-    for option in options_of(name):
-        if option.multiple:
-            assert option.type.split_envvar_value("a b\nc\n") == ["a b", "c"]
 
 
 def test_commands_of_a_run_may_be_this_program(root: Path, tmp_path: Path) -> None:

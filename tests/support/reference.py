@@ -32,9 +32,7 @@ _HEAD = """\
   double quotes is a JSON string, which keeps spaces and signs: `'"a=b" = "x "'`. `4,50` is text, so it is neither below
   nor above a number. If `--where` is repeated, all conditions must hold.
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
-- **Environment**: each option has a variable. For example, JOURNAL_LIST_LIMIT sets `journal list --limit`.
-  JOURNAL_COLOR sets `--color` of every command. If an option can be repeated, its variable has one value per line:
-  `JOURNAL_EXPORT_STATUS=$'failed\\nskipped'`.
+- **Environment**: JOURNAL_ROOT sets `--root`, and JOURNAL_COLOR sets `--color`.
 - **Completion**: a shell can complete commands, options and their values, job ids, and files.
   For this, add a line to
   - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`
@@ -50,8 +48,6 @@ _RUN_HEAD = """\
 `journal help running` explains these options, with examples.
 
 - **DURATION** is a number with a unit, such as `500ms`, `90s`, `5m` or `2h`. Without a unit, it is in seconds.
-- **Environment**: each option has a variable. For example, JOURNAL_RUN_MAX_ATTEMPTS sets `--max-attempts`. If an option
-  can be repeated, its variable has one value per line.
 """
 
 

@@ -237,7 +237,7 @@ class _RunCommand:
         echo_err(f"{self._job_id}: {text}")
 
     def _typed(self) -> list[str]:
-        """The words of the command to paste, including options from environment variables."""
+        """The words of the command to paste."""
         given = self._given | {"anew": False, "retry_failed": False}
         if self._shard is not None:  # not the variable, which another shell hasn't got
             given["shard"] = f"{self._shard.index}/{self._shard.count}"
