@@ -10,7 +10,7 @@ import pytest
 import journal
 from journal import JobService, errors
 from journal.cli import exit_codes
-from journal.cli.commands.help import TOPICS, page_text, wrapped
+from journal.cli.commands.help import TOPICS, page_text
 from journal.cli.main import _COMMANDS, PURPOSES, main
 
 Capture = pytest.CaptureFixture[str]
@@ -130,17 +130,6 @@ def test_a_word_that_is_no_topic_names_the_topics_that_have_it(
 
 def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:
     assert shown(capsys, "PYTHON") == shown(capsys, "python")
-
-
-@pytest.mark.parametrize("topic", TOPICS)
-def test_a_terminal_gets_prose_that_fits(topic: str) -> None:
-    page = page_text(topic)
-    fitted = wrapped(page, 60)
-    assert fitted.split() == page.split()
-    examples = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
-    assert examples.findall(fitted) == examples.findall(page)
-    for line in examples.sub("", fitted).splitlines():
-        assert len(line) <= 60 or line.startswith(("|", "#")) or " " not in line.strip(" -")
 
 
 # --- did you mean

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-import textwrap
 from importlib.resources import files
 
 import click
@@ -44,11 +42,6 @@ TOPICS = {
     "run-options": "every option of journal run",
 }
 
-# A paragraph or an item of a list, with the indent and the bullet of its first line.
-_PARAGRAPH = re.compile(
-    r"^( *(?:- |\d+\. )?)[^\s|#-].*(?:\n(?! *(?:- |\d+\. |\||#)).+)*", re.MULTILINE
-)
-
 
 def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Shell completion: the topics and the commands."""
@@ -84,10 +77,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         context = click.Context(command, info_name=name, parent=ctx.find_root())
         click.echo(command.get_help(context))
     if name in TOPICS:
-        page = page_text(name)
-        click.echo_via_pager(
-            wrapped(page, ctx.make_formatter().width) if sys.stdout.isatty() else page
-        )
+        click.echo_via_pager(page_text(name))
 
 
 def _topics_with(word: str) -> list[str]:
@@ -118,23 +108,3 @@ def page_text(topic: str) -> str:
     """The page of a topic. The comments in it, which only the tests need, are removed."""
     text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
     return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
-
-
-def wrapped(page: str, width: int) -> str:
-    """Return the page with its text wrapped to ``width``. Tables and examples stay as they are."""
-
-    def fill(paragraph: re.Match[str]) -> str:
-        bullet = paragraph[1]
-        text = " ".join(paragraph[0].split())
-        return textwrap.fill(
-            text,
-            width,
-            initial_indent=bullet[: len(bullet) - len(bullet.lstrip())],
-            subsequent_indent=" " * len(bullet),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-
-    parts = re.split(r"^( *```.*?^ *```$)", page, flags=re.MULTILINE | re.DOTALL)
-    parts[::2] = [_PARAGRAPH.sub(fill, prose) for prose in parts[::2]]
-    return "".join(parts)
