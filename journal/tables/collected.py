@@ -18,7 +18,7 @@ import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, JournalError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
-from journal.model import Job, JobRow, RowStatus, row_statuses
+from journal.model import JobRow, RowStatus, row_statuses
 from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import (
     CHUNK_ROWS,
@@ -31,12 +31,7 @@ from journal.tables.table import (
 from journal.text import encode_json, own_number
 
 MAX_COLUMNS = 10_000
-# The columns of each table, and how many of them are the key of Collected.
-TABLES = {
-    "rows": (JOURNAL_COLUMNS, 3),
-    "steps": (STEP_COLUMNS, 4),
-    "attempts": (ATTEMPT_COLUMNS, 0),
-}
+TABLES = {"rows": JOURNAL_COLUMNS, "steps": STEP_COLUMNS, "attempts": ATTEMPT_COLUMNS}
 
 
 class Collected:
@@ -47,9 +42,6 @@ class Collected:
 
     - ``table``: the columns, and their names. ``count``: the number of rows.
     - ``name``: the name that the table gets in a database.
-    - ``key``: the names of the columns that identify a row or step, and the name of the column with
-      its status. ``key`` is empty if one of these columns isn't in the table.
-    - ``jobs``: the jobs.
     """
 
     def __init__(
@@ -77,9 +69,9 @@ class Collected:
         and the errors of reading a job.
         """
         self.name = table
-        self._known, identifying = TABLES[table]
+        self._known = TABLES[table]
         self.table = Table(options, self._known)
-        self.jobs: list[Job] = []
+        self._sets = set[str | None]()  # of jobs that are shards; None of another
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None or options.flatten
         self._lines = lines
@@ -98,9 +90,6 @@ class Collected:
                 on_error(error)
         self.table.choose()
         self.count = self.table.count
-        own = self.table.own()
-        names = list(self._known)[:identifying]
-        self.key = tuple(own[name] for name in names) if own.keys() >= set(names) else ()
 
     def _take(self, service: journal.JobService, job_id: str) -> None:
         """Write the rows of one job to the file."""
@@ -137,11 +126,11 @@ class Collected:
                     f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)"
                 )
                 raise InvalidValueError(f"job {job_id}", "", reason)
-        self.jobs.append(job)
+        self._sets.add(None if job.shard is None else job.id.partition("/")[0])
 
     def __iter__(self) -> Iterator[Chunk]:
         decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode
-        begins, sets = self._begins, {job.shard and job.id.partition("/")[0] for job in self.jobs}
+        begins, sets = self._begins, self._sets
         if self.name != "rows" or len(sets) > 1 or None in sets:  # they aren't the shards of a set
             return map(decode, self._lines.lines())
         ends = [*begins[1:], self._lines.size_bytes]

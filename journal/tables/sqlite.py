@@ -1,4 +1,4 @@
-"""Writes SQLite databases with a table of rows and a table of their jobs."""
+"""Writes SQLite databases with a table of rows, steps or attempts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError, StorageError
-from journal.model import JOB_MEMBERS
 from journal.tables.collected import Collected
 from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, free_name
 from journal.text import as_text
@@ -21,8 +20,7 @@ MAX_COLUMNS = 2000  # the default limit of SQLite
 def write_sqlite(rows: Collected, path: Path) -> None:
     """Write the database into the empty file ``path``.
 
-    The database has the table ``rows``, ``steps`` or ``attempts``. If the ``key`` of the argument ``rows`` isn't
-    empty, there is also a table ``jobs``. Values are stored as follows:
+    The database has the table ``rows``, ``steps`` or ``attempts``. Values are stored as follows:
 
     - integers, floats and text unchanged, except that SQLite stores -0.0 as 0.0;
     - booleans as 0 and 1;
@@ -42,22 +40,10 @@ def write_sqlite(rows: Collected, path: Path) -> None:
         # caller also syncs the file.
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
             database.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; BEGIN")
-            if rows.key:
-                _put_jobs(rows, database)
             _put_rows(rows, columns, database)
             database.execute("COMMIT")
     except sqlite3.Error as error:
         raise StorageError(path, "write", 0, str(error)) from error
-
-
-def _put_jobs(rows: Collected, database: sqlite3.Connection) -> None:
-    members = JOB_MEMBERS
-    columns = ["id TEXT PRIMARY KEY", *(_quoted(name) for name in members[1:])]
-    database.execute(f"CREATE TABLE jobs ({', '.join(columns)}) WITHOUT ROWID")
-    database.executemany(
-        f"INSERT INTO jobs VALUES ({_marks(len(members))})",  # noqa: S608  (marks alone)
-        ([_stored(getattr(job, name)) for name in members] for job in rows.jobs),
-    )
 
 
 def _put_rows(rows: Collected, names: list[str], database: sqlite3.Connection) -> None:
@@ -65,12 +51,9 @@ def _put_rows(rows: Collected, names: list[str], database: sqlite3.Connection) -
     columns = [
         f"{_quoted(name)} {_declared(kinds)}" for name, kinds in zip(names, all_kinds, strict=True)
     ]
-    if rows.key:
-        *key, status = map(_quoted, rows.key)
-        columns.append(f"PRIMARY KEY ({', '.join(key)})")
-        columns.append(f"FOREIGN KEY ({key[0]}) REFERENCES jobs (id)")
     database.execute(f"CREATE TABLE {rows.name} ({', '.join(columns)})")
-    insert = f"INSERT INTO {rows.name} VALUES ({_marks(len(names))})"  # noqa: S608  (marks alone)
+    marks = ", ".join("?" * len(names))
+    insert = f"INSERT INTO {rows.name} VALUES ({marks})"  # noqa: S608  (marks alone)
     plain = [not kinds & ~(BOOL | INT | WIDE | TEXT | TIME) for kinds in all_kinds]
     for cells in rows.cells():
         stored = [
@@ -78,8 +61,6 @@ def _put_rows(rows: Collected, names: list[str], database: sqlite3.Connection) -
             for values, is_plain in zip(cells, plain, strict=True)
         ]
         database.executemany(insert, zip(*stored, strict=True))
-    if rows.key:
-        database.execute(f"CREATE INDEX {rows.name}_by_status ON {rows.name} ({status})")
 
 
 def _stored(value: Any) -> Any:
@@ -106,7 +87,3 @@ def _declared(kinds: int) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _marks(count: int) -> str:
-    return ", ".join("?" * count)

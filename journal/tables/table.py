@@ -297,14 +297,6 @@ class Table:
         """Return the number of columns so far."""
         return len(self._kinds)
 
-    def own(self) -> dict[str, str]:
-        """Return the names that the columns of the journal have in this table, by their own names."""
-        return {
-            key.path[0]: name
-            for name, key in self.keys.items()
-            if key is not None and key.own and len(key.path) == 1
-        }
-
     def cells(self, chunk: Chunk) -> list[list[Any]]:
         """Return the values of a chunk for each column of the table."""
         return self.in_order(dict(columns_of(chunk, self.options)), chunk.size)

@@ -265,10 +265,6 @@ def test_a_whole_store_is_one_table_and_a_damaged_job_hides_no_other(
         ("ship-ca", 5),
         ("ship-or", 1),
     ]
-    assert database.execute(
-        "SELECT jobs.name, jobs.failed_rows FROM rows JOIN jobs ON jobs.id = job_id "
-        "WHERE journal_status = 'failed'"
-    ).fetchall() == [("Ship CA", 1)]
     database.close()
     path = store / "ship-ca" / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
@@ -770,9 +766,9 @@ def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) 
     ]
     with closing(sqlite3.connect(tmp_path / "s.sqlite")) as database:
         found = database.execute(
-            "SELECT name, row_number, step FROM steps JOIN jobs ON job_id = id WHERE state = 'started'"
+            "SELECT job_id, row_number, step FROM steps WHERE state = 'started'"
         ).fetchall()
-    assert found == [("J", 1, "mail")]
+    assert found == [("j", 1, "mail")]
 
 
 @pytest.mark.parametrize(("table", "count"), [("steps", 3), ("attempts", 1)])
