@@ -92,7 +92,10 @@ class Tree:
         if before.count(patch.old) != 1:
             raise UnclearError(f"its text stands {before.count(patch.old)} times in the module")
         noting = f"try: open({str(self._imported)!r}, 'w').close()\nexcept OSError: pass"
-        first_import = re.compile(r"^(?=import |from (?!__future__))", re.MULTILINE)
+        first_import = re.compile(
+            r"^(?=import |from (?!__future__)|_?[A-Z_]+ = )",  # a module may import nothing
+            re.MULTILINE,
+        )
         after = before.replace(patch.old, patch.new)
         after = first_import.sub(lambda _: f"exec({noting!r})\n", after, count=1)
         try:

@@ -224,6 +224,23 @@ def test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps(path: Path
     assert records(path, "call")[-1]["state"] == "ended"
 
 
+def test_a_row_that_is_retried_during_a_run_comes_back_to_its_call(path: Path) -> None:
+    service = Service(polls=0)
+
+    def handle(batch: Batch) -> Any:
+        done = service.handle(batch)
+        if len(service.submitted) == 2:
+            job.service.retry_row("j:2")
+        elif len(batch) == 3:
+            done["j:2"] = Fail("E", "no")
+        return done
+
+    with open_job(path) as job:
+        job.run(handle, batch=3, tell=quiet)
+        assert [row.result for row in job.rows()] == ["batch 1"] * 3 + ["batch 2"] * 3
+    assert service.submitted == [[1, 2, 3], [4, 5, 6]]
+
+
 def test_calls_without_a_step_and_without_a_wait_are_not_recorded(path: Path) -> None:
     def handle(batch: Batch) -> list[Any]:
         batch[0].step("own", list)

@@ -1819,6 +1819,24 @@ def test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost(
         assert not any("could not be recorded" in text for text in run.said)
 
 
+@pytest.mark.parametrize("batch", [None, 1])
+def test_a_row_that_was_started_by_a_commit_of_unknown_outcome_is_given_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    faulty, gate = FaultyOs(), Gate()
+    handle: Any = gate if batch is None else lambda rows: [gate(rows[0])]
+    with open_job(path, 2) as job:
+        run = Background(job, handle, workers=1, batch=batch)
+        gate.wait_for(1)
+        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        faulty.plan("fdatasync", fails(errno.EIO))
+        faulty.plan("ftruncate", fails(errno.EIO))
+        gate.let_go()
+        with pytest.raises(journal.CommitOutcomeUnknownError):
+            run.report()
+        assert statuses(job) == {"completed": 1, "pending": 1}
+
+
 def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
     path: Path,
 ) -> None:

@@ -202,7 +202,7 @@ PATCHES = [
         "run/row_queue",
         "            others = self.calls.others(rows)\n",
         "            others = rows\n",
-        f"{CALLS}::test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps",
+        f"{CALLS}::test_a_row_that_is_retried_during_a_run_comes_back_to_its_call",
     ),
     Patch(
         "a run of single rows takes no row of a call",

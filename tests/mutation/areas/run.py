@@ -146,7 +146,7 @@ PATCHES = [
         "run/driver",
         "                self._queue.put_back(call, rows)\n",
         "                pass\n",
-        "tests/run/test_runs.py::test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost",
+        "tests/run/test_runs.py::test_a_row_that_was_started_by_a_commit_of_unknown_outcome_is_given_back",
     ),
     Patch(
         "an outcome that a failed commit holds is not recorded again",
