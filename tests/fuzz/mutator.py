@@ -54,12 +54,12 @@ def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
     commits = [
         [record(1, "job", format=1, id=job_id, name="J*", metadata={"J*": [_TEXTS]}, key="J*")]
     ]
-    rows = 0
+    rows, calls = 0, set[str]()
     while len(commits) < count:
         at_us = len(commits) * 1000 + 1
         text = rng.choice(_TEXTS)
         done: list[bytes] = []
-        kind = rng.randrange(13) if rows > 3 else 0
+        kind = rng.randrange(15) if rows > 3 else 0
         for number in range(1, rng.choice((1, 1, 1, 2, 5)) + 1):
             at_us += number
             row = rng.randint(1, max(rows, 1))
@@ -75,6 +75,10 @@ def good_commits(count: int, seed: int, job_id: str = JOB) -> Commits:
                 done.append(record(at_us, "log", message=text, **_beside_a_message(rng, row, text)))
             elif kind == 11:
                 done.append(_other_data(rng, at_us, row, text))
+            elif kind == 12:
+                done.append(record(at_us, "row_step", **_of_rows(rng, rows), **_step(rng, text)))
+            elif kind == 13:
+                done.append(_of_a_call(rng, at_us, rows, calls))
             else:
                 done.append(_about_the_job(rng, at_us, text))
         commits.append(done)
@@ -98,6 +102,27 @@ def _outcome(rng: random.Random, text: str) -> dict[str, Any]:
             {"status": "pending", "reset": "redo", "reason": text},
         )
     )
+
+
+def _of_rows(rng: random.Random, rows: int) -> dict[str, Any]:
+    first = rng.randint(1, rows)
+    ranges = [[first, rng.randint(first, rows)], *([[1, 1]] if first > 1 else [])]
+    return rng.choice(({"row": first}, {"rows": ranges}))
+
+
+def _step(rng: random.Random, text: str) -> dict[str, Any]:
+    state = rng.choice(("started", "done", "failed", "dropped"))
+    return {"attempt": 1, "step": rng.choice((text, "s")), "state": state}
+
+
+def _of_a_call(rng: random.Random, at_us: int, rows: int, calls: set[str]) -> bytes:
+    call, state = f"{rng.randrange(3):016x}", rng.choice(("started", "waiting", "waiting", "ended"))
+    ranges = _of_rows(rng, rows).get("rows") if call in calls else [[1, rows]]
+    (calls.discard if state == "ended" else calls.add)(call)
+    more: dict[str, Any] = {} if ranges is None else {"rows": ranges}
+    if state == "waiting":
+        more |= {"due": _LATER, "since": _LATER, "after_s": 9, "reason": "J*"}
+    return record(at_us, "call", id=call, state=state, **more)
 
 
 def _other_data(rng: random.Random, at_us: int, row: int, text: str) -> bytes:
