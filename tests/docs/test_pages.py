@@ -238,7 +238,7 @@ def check_polars(_: Path, done: CompletedProcess[str]) -> None:
 
 def check_datasette(_: Path, done: CompletedProcess[str]) -> None:
     first, *_rest = done.stdout.splitlines()
-    assert json.loads(first) == [{"job_id": "orders", "row_number": 2, "error_code": "1"}]
+    assert json.loads(first) == [{"rowid": 2, "job_id": "orders", "error_code": "1"}]
 
 
 CHECKS = {
