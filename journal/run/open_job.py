@@ -339,11 +339,10 @@ class JobRun(NamesAttributesElsewhere):
         self,
         columns: Sequence[str] | None = None,
         *,
-        flatten: bool = False,
         all_columns: bool = False,
     ) -> Any:
         """All rows as a ``pandas.DataFrame``: see :meth:`Rows.to_pandas`."""
-        return self.rows().to_pandas(columns, flatten=flatten, all_columns=all_columns)
+        return self.rows().to_pandas(columns, all_columns=all_columns)
 
     @names_unknown_keywords
     def retry(

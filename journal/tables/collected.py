@@ -73,7 +73,7 @@ class Collected:
         self.table = Table(options, self._known)
         self._sets = set[str | None]()  # of jobs that are shards; None of another
         self._statuses, self._where = row_statuses(statuses or None), where
-        self._tabular = tabular or options.columns is not None or options.flatten
+        self._tabular = tabular or options.columns is not None
         self._lines = lines
         self._begins: list[int] = []  # where the rows of each job begin in the file
         for job_id in job_ids:
@@ -151,7 +151,7 @@ class Collected:
         If the table may lack columns of the data, a row has those columns that it has itself.
         """
         names = {key: name for name, key in self.table.keys.items()}
-        shown = {name: names.get(Key(True, (name,))) for name in self._known}
+        shown = {name: names.get(Key(True, name)) for name in self._known}
         for chunk in self:
             if self._tabular:
                 for cells in zip(*self.table.cells(chunk), strict=True):

@@ -6,7 +6,7 @@ as ``result.price``, selects a member of a nested value, unless the data has a c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -72,12 +72,13 @@ class Key(NamedTuple):
     """A column of a table.
 
     - ``own``: True for a column of the journal, False for a column of the data.
-    - ``path``: where the column's values are. The first part is the name of the column in the data
-      or in the journal. Further parts are the keys of nested objects.
+    - ``name``: the name of the column in the journal or in the data.
+    - ``is_member``: True if ``name`` selects a member of a nested value: see :func:`member`.
     """
 
     own: bool
-    path: tuple[str, ...]
+    name: str
+    is_member: bool = False
 
 
 def member(value: Any, name: str) -> Any:
@@ -122,50 +123,18 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
 
     A column of the data always keeps its name. If a column of the data and a column of the journal
     have the same name, ignoring case, the prefix ``journal_`` is added to the name of the journal's
-    column. If the name of a nested member is already in use, a number is added to the name:
-    ``a.b_2``. ``known`` has the journal's columns.
+    column. ``known`` has the journal's columns.
     """
-    keys = _grouped(keys)
-    data = [key for key in keys if not key.own]
-    taken = {key.path[0] for key in data if len(key.path) == 1}
-    names: dict[Key, str] = {}
-    for key in data:
-        names[key] = key.path[0] if len(key.path) == 1 else free_name(".".join(key.path), taken)
-    # Spreadsheets and SQL ignore case. If a column of the data was flattened, its name stays
-    # reserved: no column of the journal gets this name.
-    folded = {name.casefold() for name in (*taken, *(key.path[0] for key in data))}
+    keys = list(keys)
+    names = {key: key.name for key in keys if not key.own}
+    taken = {name.casefold() for name in names.values()}  # spreadsheets and SQL ignore case
     order = {name: place for place, name in enumerate(known)}
-    # The sort is stable, so the members of a column stay in their order.
-    for key in sorted((key for key in keys if key.own), key=lambda key: order[key.path[0]]):
-        root, *rest = key.path
-        while root.casefold() in folded:
-            root = PREFIX + root
-        name = ".".join((root, *rest))
-        while name.casefold() in folded:
+    for key in sorted((key for key in keys if key.own), key=lambda key: order[key.name]):
+        name = key.name
+        while name.casefold() in taken:
             name = PREFIX + name
-        names[key] = name if len(key.path) == 1 else free_name(name, taken)
+        names[key] = name
     return names
-
-
-def _grouped(keys: Iterable[Key]) -> list[Key]:
-    """Return the keys in the order of occurrence, but with all members of an object together."""
-    ranks: dict[tuple[bool, tuple[str, ...]], int] = {}
-    ordered = []
-    for own, path in keys:
-        above = (path[:depth] for depth in range(1, len(path) + 1))
-        order = [ranks.setdefault((own, prefix), len(ranks)) for prefix in above]
-        ordered.append((order, Key(own, path)))
-    return [key for _, key in sorted(ordered)]
-
-
-def free_name(name: str, taken: set[str], fold: Callable[[str], str] = str) -> str:
-    """Return the name, with a number if it is in ``taken``, and add it there as ``fold`` gives it."""
-    free, number = name, 1
-    while fold(free) in taken:
-        number += 1
-        free = f"{name}_{number}"
-    taken.add(fold(free))
-    return free
 
 
 def own_name(name: str, known: Container[str] = JOURNAL_COLUMNS) -> str | None:
@@ -183,13 +152,11 @@ class Options(NamedTuple):
 
     - ``columns``: the names of the table's columns, in order. None stands for all columns that rows
       use.
-    - ``flatten``: make columns of the members of nested objects.
     - ``all_columns``: include the journal's columns that no row uses.
     - ``data_only``: leave out the journal's columns.
     """
 
     columns: Sequence[str] | None = None
-    flatten: bool = False
     all_columns: bool = False
     data_only: bool = False
 

@@ -65,7 +65,6 @@ def export_rows(
     data_only: bool = False,
     table: str = "rows",
     columns: Sequence[str] | None = None,
-    flatten: bool = False,
     all_columns: bool = False,
     excel: str | None = None,
     force: bool = False,
@@ -90,8 +89,7 @@ def export_rows(
       :data:`journal.tables.columns.STEP_COLUMNS` and ``ATTEMPT_COLUMNS``. The function then returns
       the number of records. Attempts are in the order in which they ended.
     - ``data_only``: leave out the journal's columns.
-    - ``columns``, ``flatten``, ``all_columns``: select the columns, as for the tables of
-      :class:`journal.Rows`.
+    - ``columns``, ``all_columns``: select the columns, as for the tables of :class:`journal.Rows`.
     - ``excel``: write CSV for spreadsheets, with this delimiter, "," or ";". The file begins with a
       byte order mark. With ";", numbers have a decimal comma. Text that a spreadsheet would take
       for a formula gets the prefix ``'``.
@@ -109,7 +107,7 @@ def export_rows(
     path = out if isinstance(out, (str, os.PathLike)) else None
     if path is not None:
         file_format = file_format or format_of(path)
-    options = check_options(columns, flatten, all_columns, data_only)
+    options = check_options(columns, all_columns, data_only)
     file_format = _checked(file_format, options, excel, table)
     if path is None and file_format not in STREAMED:
         raise InvalidValueError("format", file_format, "can't be streamed: name a file")
@@ -151,8 +149,8 @@ def _checked(file_format: str | None, options: Options, excel: str | None, table
         raise InvalidValueError("excel", excel, "must be ',' or ';', and the format csv")
     if table not in TABLES:
         raise InvalidValueError("table", table, f"must be one of {', '.join(TABLES)}")
-    if table != "rows" and (options.columns is not None or options.flatten or options.data_only):
-        reason = "has columns of its own: give no data_only, columns or flatten"
+    if table != "rows" and (options.columns is not None or options.data_only):
+        reason = "has columns of its own: give no data_only or columns"
         raise InvalidValueError("table", table, reason)
     if file_format == "parquet":
         from journal.tables.arrow import load_pyarrow  # noqa: PLC0415  (before the rows are read)

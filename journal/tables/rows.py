@@ -40,8 +40,6 @@ class Rows(RowSequence):
     - ``columns``: the names of the columns of the table, in order. A name with dots, such as
       ``result.price``, selects a member of a nested object, unless the data has a column of that
       name.
-    - ``flatten``: make columns of the members of objects in data, results and usage, for example
-      ``result.price`` instead of ``result``.
     - ``all_columns``: include the columns that no row uses.
 
     These methods raise InvalidValueError for a name in ``columns`` that no row has, and
@@ -63,7 +61,6 @@ class Rows(RowSequence):
         self,
         columns: Sequence[str] | None = None,
         *,
-        flatten: bool = False,
         all_columns: bool = False,
     ) -> list[dict[str, Any]]:
         """Return a list with a dict for each row. All dicts have the same keys, in the same order.
@@ -74,7 +71,7 @@ class Rows(RowSequence):
         from journal.tables.columns import check_options  # noqa: PLC0415  (when it is used)
         from journal.tables.table import Table, chunks_of_rows  # noqa: PLC0415
 
-        options = check_options(columns, flatten, all_columns)
+        options = check_options(columns, all_columns)
         table = Table(options)
         parts = []
         for chunk in chunks_of_rows(self, self._history, options):
@@ -93,7 +90,6 @@ class Rows(RowSequence):
         self,
         columns: Sequence[str] | None = None,
         *,
-        flatten: bool = False,
         all_columns: bool = False,
     ) -> pa.Table:
         """Return the rows as a ``pyarrow.Table``. Each column has one type for all of its values.
@@ -102,13 +98,12 @@ class Rows(RowSequence):
         arguments and the columns. This method needs memory for up to two copies of the table, and 17
         bytes for each row of the job. It needs pyarrow.
         """
-        return self._arrow("to_arrow()", columns, flatten, all_columns)
+        return self._arrow("to_arrow()", columns, all_columns)
 
     def to_pandas(
         self,
         columns: Sequence[str] | None = None,
         *,
-        flatten: bool = False,
         all_columns: bool = False,
     ) -> pd.DataFrame:
         """Return the rows as a ``pandas.DataFrame``, made from the table of :meth:`to_arrow`.
@@ -120,7 +115,7 @@ class Rows(RowSequence):
         from journal.tables.arrow import pandas_frame  # noqa: PLC0415
 
         load_extra("pandas", "to_pandas()", "pandas")  # before the rows are read
-        table = self._arrow("to_pandas()", columns, flatten, all_columns)
+        table = self._arrow("to_pandas()", columns, all_columns)
         frame: pd.DataFrame = pandas_frame(table)
         return frame
 
@@ -128,7 +123,6 @@ class Rows(RowSequence):
         self,
         columns: Sequence[str] | None = None,
         *,
-        flatten: bool = False,
         all_columns: bool = False,
     ) -> pl.DataFrame:
         """Return the rows as a ``polars.DataFrame``, made from the table of :meth:`to_arrow`.
@@ -136,7 +130,7 @@ class Rows(RowSequence):
         See :class:`Rows` for the arguments and the columns. This method needs polars and pyarrow.
         """
         polars = load_extra("polars", "to_polars()", "polars")
-        table = self._arrow("to_polars()", columns, flatten, all_columns)
+        table = self._arrow("to_polars()", columns, all_columns)
         frame: pl.DataFrame = polars.from_arrow(table)
         frame.columns = table.column_names  # polars renames a column with an empty name
         return frame

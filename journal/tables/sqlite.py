@@ -11,7 +11,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, StorageError
 from journal.tables.collected import Collected
-from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE, free_name
+from journal.tables.columns import BOOL, FLOAT, INT, TEXT, TIME, WIDE
 from journal.text import as_text
 
 MAX_COLUMNS = 2000  # the default limit of SQLite
@@ -34,7 +34,7 @@ def write_sqlite(rows: Collected, path: Path) -> None:
         raise InvalidValueError("format", "sqlite", reason)
     taken: set[str] = set()  # SQLite ignores case
     named = (name.replace("\0", "") for name in rows.table.columns)
-    columns = [free_name(name, taken, str.lower) for name in named]
+    columns = [_free_name(name, taken) for name in named]
     try:
         # No rollback journal is needed, since the caller removes the file after a failure. The
         # caller also syncs the file.
@@ -83,6 +83,16 @@ def _declared(kinds: int) -> str:
     if kinds == FLOAT:
         return "REAL"
     return "" if kinds & (BOOL | INT | WIDE | FLOAT) else "TEXT"
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """Return the name, with a number if it is in ``taken``, and add it there."""
+    free, number = name, 1
+    while free.lower() in taken:
+        number += 1
+        free = f"{name}_{number}"
+    taken.add(free.lower())
+    return free
 
 
 def _quoted(name: str) -> str:

@@ -7,7 +7,7 @@ collects the columns and the kinds of their values.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -124,70 +124,42 @@ def columns_of(chunk: Chunk, options: Options) -> Named:
         for wanted in dict.fromkeys(options.columns):
             yield from _wanted(wanted, chunk)
         return
-    yield from _members(chunk.data, False, (), options.flatten)
+    first = next(iter(chunk.data), {})
+    try:
+        if set(map(len, chunk.data)) - {len(first)}:
+            raise KeyError
+        columns = {name: list(map(itemgetter(name), chunk.data)) for name in first}
+    except KeyError:  # the rows have different columns
+        names = dict.fromkeys(chain.from_iterable(chunk.data))
+        columns = {name: [row.get(name) for row in chunk.data] for name in names}
+    for name, values in columns.items():
+        yield Key(False, name), values
     for name, values in chunk.own.items():
         if name not in IF_USED or any(values):
-            if options.flatten and name in NESTED:
-                yield from _spread(values, True, (name,))
-            else:
-                yield Key(True, (name,)), values
+            yield Key(True, name), values
 
 
 def _wanted(name: str, chunk: Chunk) -> Named:
     """Yield the columns that a name may select: see :meth:`Table._chosen`."""
     data, own = chunk.data, chunk.own
     if any(name in row for row in data):
-        yield Key(False, (name,)), [row.get(name) for row in data]
+        yield Key(False, name), [row.get(name) for row in data]
     elif "." in name:
-        yield from _found(Key(False, ("", name)), [member(row, name) for row in data])
+        yield from _found(Key(False, name, is_member=True), [member(row, name) for row in data])
     column = own_name(name)
     if column in own:
-        yield Key(True, (column,)), own[column]
+        yield Key(True, column), own[column]
     root, _, rest = name.partition(".")
     column = own_name(root)
     if rest and column in NESTED and column in own:
-        yield from _found(Key(True, ("", name)), [member(value, rest) for value in own[column]])
+        yield from _found(
+            Key(True, name, is_member=True), [member(value, rest) for value in own[column]]
+        )
 
 
 def _found(key: Key, values: list[Any]) -> Named:
     if any(value is not MISSING for value in values):
         yield key, [None if value is MISSING else value for value in values]
-
-
-def _members(
-    objects: Sequence[dict[str, Any]], own: bool, path: tuple[str, ...], flatten: bool
-) -> Named:
-    """Yield a column for each key of the objects. Some of the objects may be empty."""
-    first = next(iter(objects), {})
-    try:
-        if set(map(len, objects)) != {len(first)}:
-            raise KeyError
-        columns = {name: list(map(itemgetter(name), objects)) for name in first}
-    except KeyError:  # the objects have different keys
-        names = dict.fromkeys(chain.from_iterable(objects))
-        columns = {name: [each.get(name) for each in objects] for name in names}
-    for name, values in columns.items():
-        if flatten:
-            yield from _spread(values, own, (*path, name))
-        else:
-            yield Key(own, (*path, name)), values
-
-
-def _spread(values: list[Any], own: bool, path: tuple[str, ...]) -> Named:
-    """Split a column with objects in it.
-
-    The result is a column of the values that aren't objects, and a column for each member of the
-    objects. An empty object counts as a value, and stays in the column of values.
-    """
-    if dict not in set(map(type, values)):
-        yield Key(own, path), values
-        return
-    rest = [None if type(value) is dict and value else value for value in values]
-    if any(value is not None for value in rest):
-        yield Key(own, path), rest
-    empty: dict[str, Any] = {}
-    objects = [value if type(value) is dict else empty for value in values]
-    yield from _members(objects, own, path, True)
 
 
 # --- the columns of a table
@@ -234,17 +206,17 @@ class Table:
         return found
 
     def _kinds_of(self, key: Key, values: list[Any]) -> int:
-        has_one = key.own and key.path[0] in self._known and key.path[0] not in VARIED
-        return self._known[key.path[0]] if has_one else kinds_of(values)
+        has_one = key.own and not key.is_member and key.name not in VARIED
+        return self._known[key.name] if has_one else kinds_of(values)
 
     def _note_names(self, chunk: Chunk, found: Container[Key]) -> None:
         """Collect the names for the message about a wanted column that doesn't exist."""
         self._seen.update(dict.fromkeys(chain.from_iterable(chunk.data)))
         for wanted in self.options.columns or ():
             root = own_name(wanted.partition(".")[0]) or ""
-            if "." in wanted and root in NESTED and Key(True, ("", wanted)) not in found:
-                for key, _ in _spread(chunk.own.get(root, []), True, (root,)):
-                    self._members[".".join(key.path)] = None
+            if "." in wanted and root in NESTED and Key(True, wanted, is_member=True) not in found:
+                objects = (value for value in chunk.own.get(root, []) if isinstance(value, dict))
+                self._members |= {f"{root}.{name}": None for each in objects for name in each}
 
     def choose(self) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
@@ -254,28 +226,28 @@ class Table:
         """
         options, kinds = self.options, self._kinds
         if options.columns is None:
-            roots = {path[0] for own, path in kinds if own}
             for name in () if options.data_only else self._known:
-                if name not in roots and (options.all_columns or name not in IF_USED):
-                    kinds[Key(True, (name,))] = 0
-            self.keys = {name: key for key, name in names_of(self._kept(), self._known).items()}
+                if options.all_columns or name not in IF_USED:
+                    kinds.setdefault(Key(True, name), 0)
+            self.keys = {name: key for key, name in names_of(kinds, self._known).items()}
         else:
             self.keys = {name: self._chosen(name) for name in options.columns}
         for name, key in self.keys.items():
             found = kinds.get(key, 0) if key else 0
-            if not found and key and key.own and len(key.path) == 1:
-                found = self._known.get(key.path[0], 0)
+            if not found and key and key.own and not key.is_member:
+                found = self._known.get(key.name, 0)
             self.columns[name] = found
 
     def _chosen(self, name: str) -> Key | None:
         """Find the column for a wanted name: a column, or a member of nested values.
 
-        In the :class:`Key` of a member, ``path`` consists of "" and the name. None: a name such as
-        ``result.price``, if no result is an object yet. Raises the errors of :meth:`choose`.
+        None: a name such as ``result.price``, if no result is an object yet. Raises the errors of
+        :meth:`choose`.
         """
         own, root = own_name(name), own_name(name.partition(".")[0])
-        of_journal = Key(True, (own,)) if own else None
-        keys = (Key(False, (name,)), of_journal, Key(False, ("", name)), Key(True, ("", name)))
+        of_journal = Key(True, own) if own else None
+        members = (Key(of, name, is_member=True) for of in (False, True))
+        keys = (Key(False, name), of_journal, *members)
         found = next((key for key in keys if key in self._kinds), of_journal)
         if found is None and root in NESTED:
             like = [each for each in self._members if each.startswith(f"{root}.")]
@@ -287,11 +259,6 @@ class Table:
             reason = "is a column of the journal, which an export of only the data leaves out"
             raise InvalidValueError("columns", name, reason)
         return found
-
-    def _kept(self) -> list[Key]:
-        """Return the keys without the empty columns of objects that were flattened."""
-        above = {Key(own, path[:end]) for own, path in self._kinds for end in range(1, len(path))}
-        return [key for key, kinds in self._kinds.items() if kinds or key not in above]
 
     def width(self) -> int:
         """Return the number of columns so far."""
@@ -309,4 +276,4 @@ class Table:
     @staticmethod
     def empty(key: Key | None, count: int) -> list[Any]:
         """Return the values of a column that a chunk lacks."""
-        return [EMPTY.get(key.path[0]) if key and key.own else None] * count
+        return [EMPTY.get(key.name) if key and key.own else None] * count

@@ -800,7 +800,7 @@ def test_a_job_without_steps_exports_no_records(store: Path) -> None:
     assert out.getvalue().decode().strip() == ",".join(STEP_COLUMNS)
 
 
-@pytest.mark.parametrize("option", [("--data-only",), ("--columns", "step"), ("--flatten",)])
+@pytest.mark.parametrize("option", [("--data-only",), ("--columns", "step")])
 @pytest.mark.parametrize("table", ["steps", "attempts"])
 def test_steps_and_attempts_have_columns_of_their_own(
     stepped: Path, capsys: pytest.CaptureFixture[str], table: str, option: tuple[str, ...]
@@ -915,29 +915,10 @@ def test_wanted_columns_are_written_in_their_order(store: Path, tmp_path: Path) 
     assert found == [(3,), (None,), (None,), (None,), (None,)]
 
 
-def test_flattened_exports_have_members_as_columns(store: Path, tmp_path: Path) -> None:
-    for file_format in ("csv", "jsonl", "sqlite", "parquet"):
-        assert run(store, "export", "ship-ca", tmp_path / f"f.{file_format}", "--flatten") == 0
-    rows = [json.loads(line) for line in (tmp_path / "f.jsonl").read_text().splitlines()]
-    assert rows[0]["result.eta"] == 3
-    assert rows[4]["who.Password"] == "p"
-    assert rows[4]["result"] == "done"
-    assert rows[0]["result"] is None
-    table = pq.read_table(tmp_path / "f.parquet")
-    assert table["result.eta"].to_pylist() == [3, None, None, None, None]
-    assert table["result"].to_pylist() == [None, None, None, None, "done"]
-    assert "who" not in table.column_names
-    header = (tmp_path / "f.csv").read_text().partition("\n")[0].split(",")
-    assert header.index("who.Password") < header.index("job_id") < header.index("result.eta")
-
-
 def test_an_export_as_parquet_is_the_arrow_table_of_the_rows(store: Path, tmp_path: Path) -> None:
     with JobService(store) as service:
-        rows = service.get_rows("ship-ca")
-        for number, flatten in enumerate((False, True)):
-            out = tmp_path / f"{number}.parquet"
-            export_rows(service, "ship-ca", out, flatten=flatten)
-            assert pq.read_table(out).equals(rows.to_arrow(flatten=flatten))
+        export_rows(service, "ship-ca", tmp_path / "o.parquet")
+        assert pq.read_table(tmp_path / "o.parquet").equals(service.get_rows("ship-ca").to_arrow())
 
 
 def test_an_unknown_column_is_named_and_nothing_is_written(

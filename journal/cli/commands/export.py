@@ -50,7 +50,6 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     "--data-only", "Write only the columns of the data, so that the file can be an input again."
 )
 @columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
-@option("--flatten", "Write members of objects as columns: result.price instead of result.")
 @option("--all-columns", "Also write those columns of the journal that are empty in all rows.")
 @option(
     "--excel",
@@ -170,7 +169,7 @@ def _delimiter(file_format: str, delimiter: str | None, *, excel: bool) -> str |
 
 
 def _checked(table: str | None, options: dict[str, object]) -> str:
-    for name in ("data_only", "columns", "flatten"):
+    for name in ("data_only", "columns"):
         if table and options[name]:
             raise click.UsageError(f"--{table} and --{name.replace('_', '-')} exclude each other")
     return table or "rows"
