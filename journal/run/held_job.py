@@ -218,9 +218,10 @@ class HeldJob:
 
     def _refuse_calls(self, journal: Journal) -> None:
         if rows := sum(len(call.open) for call in open_calls(journal)):
+            name = "`-n`" if self.settings.how_to.command else "`batch`"
             raise RefusedError(
                 f"{counted(rows, 'row|rows')} of {self.id} belong to calls with many rows that have "
-                f"begun steps or wait: run them with {self.settings.how_to.argument('batch')}"
+                f"begun steps or wait: run them with {name}"
             )
 
     def _report_claim(self) -> None:

@@ -403,6 +403,27 @@ def test_a_run_that_does_not_wait_pauses_and_the_next_one_resumes_the_call(path:
         assert "4 rows wait for somebody else" in (report.reason or "")
 
 
+def test_a_wait_without_a_time_is_as_long_as_the_backoff_of_the_run(path: Path) -> None:
+    with open_job(path, 4) as job:
+        limits: dict[str, Any] = {"backoff_s": 3600, "max_backoff_s": 7200, "no_wait": True}
+        job.run(lambda _batch: Wait(None), batch=4, tell=quiet, **limits)
+        (due,) = {row.due for row in job.rows()}
+        assert due is not None
+        assert (due - job.job.updated_at).total_seconds() > 3000
+
+
+def test_a_dry_run_shows_the_rows_of_a_call_in_one_command(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kill(path, "poll")
+    rows = path.parent / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(1, 7)))
+    run = ["run", str(rows), "--job", "j", "--dry-run", "--on-interrupted", "resume"]
+    assert main(["--root", str(path.parent), *run, "-n", "3", "--", "echo", "{n}"]) == 0
+    lines = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["5,6", "1,2,3,4"]
+
+
 def test_a_call_that_has_waited_too_long_fails_its_rows(path: Path) -> None:
     with open_job(path, 4) as job:
         job.run(Service(polls=10**6).handle, batch=4, max_wait_s=0.05, tell=quiet)

@@ -30,6 +30,7 @@ from journal.run.plan import (
     nothing_to_do,
     planned_rows,
 )
+from journal.store.calls import open_calls
 from journal.text import counted, escaped
 
 
@@ -79,8 +80,12 @@ class DryRun:
             self._service.store.check_uncut(job.id)  # the start would be refused
             matched, planned = self._of_job(job, rows)
         batch: list[Planned] = []
+        calls, resumed = self._rows_of_calls(job), dict[str, list[Planned]]()
         for one in planned:
             plan.take(one)
+            if call := calls.get(one.row.row_number):
+                resumed.setdefault(call, []).append(one)
+                continue
             if one.kind in NOT_RUN or count == given["max_rows"]:
                 continue
             count += 1
@@ -88,8 +93,8 @@ class DryRun:
             if len(batch) == (given["batch"] or 1):
                 self._take(batch)
                 batch.clear()
-        if batch:
-            self._take(batch)
+        for rest in filter(None, (batch, *resumed.values())):
+            self._take(rest)
         for text in given["where"].unmet():
             echo_err(f"{self._job_id}: {text}")
         self._report(job, matched, plan)
@@ -112,6 +117,13 @@ class DryRun:
             where=self._where,
         )
         return matched, planned
+
+    def _rows_of_calls(self, job: Job | None) -> dict[int, str]:
+        """The open rows of recorded calls, with the call of each: they come back together."""
+        if job is None:
+            return {}
+        with self._service.store.reading(job.id) as journal:
+            return {row: call.id for call in open_calls(journal) for row in call.open}
 
     def _numbers(self, job_id: str | None) -> Iterator[int]:
         """The numbers that the next new rows get."""

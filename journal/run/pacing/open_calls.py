@@ -45,7 +45,7 @@ class OpenCalls:
         self._in_flight: set[str] = set()
         # Of the last call that was asked for: the offset of its wait, and since when it waits.
         self._waited: tuple[int, datetime | None] = 0, None
-        self._keeps = False  # whether a row stays in its call since the last :meth:`end`
+        self._kept: dict[int, Outcome] = {}  # by row: what :meth:`end` records for calls
         self._again_s: dict[str, float] = {}  # when the last row is due that is attempted again
 
     def __bool__(self) -> bool:
@@ -130,9 +130,10 @@ class OpenCalls:
             return False
         journal = self._journal
         is_kept = outcome.kind == "waiting" or bool(_recorded(journal, row))
-        is_kept = is_kept and _is_in_progress(journal, row)
-        self._keeps = self._keeps or is_kept
-        return is_kept
+        if not is_kept or not _is_in_progress(journal, row):
+            return False
+        self._kept[row.row_number] = outcome
+        return True
 
     def waits_since(self, position: int) -> datetime | None:
         """When the call of a row began to wait for the first time; None if it hasn't waited."""
@@ -147,38 +148,32 @@ class OpenCalls:
 
     def takes(self, row: JobRow, due_s: float) -> bool:
         """Return whether a row that is attempted again comes back with its call. ``due_s``: when."""
-        if not self._is_batch:
-            return False
-        journal = self._journal
-        call_id = _recorded(journal, row)
+        if row.row_number in self._kept:
+            return True
+        call_id = _recorded(self._journal, row) if self._is_batch else ""
         if call_id:
             self._again_s[call_id] = max(due_s, self._again_s.get(call_id, 0.0))
-        return bool(call_id) or _is_in_progress(journal, row)
+        return bool(call_id)
 
     def end(self, results: Iterable[Result]) -> None:
         """Let calls wait or end, after the outcomes of their rows were recorded."""
-        if self._keeps or (self._is_batch and self._journal.index.calls):
-            self._keeps = False
+        if self._kept or (self._is_batch and self._journal.index.calls):
             for _, of_call in groupby(results, attrgetter("call")):
-                self._end(list(of_call))
+                self._end([result.row for result in of_call])
+            self._kept.clear()
 
-    def _end(self, results: list[Result]) -> None:
+    def _end(self, rows: list[JobRow]) -> None:
         journal, due_s = self._journal, None
-        waiting = [
-            each
-            for each in results
-            if _is_without_outcome(each.outcome) and _is_in_progress(journal, each.row)
-        ]
-        if not (waiting or journal.index.calls):
-            return
-        call_id = next(filter(None, (_recorded(journal, each.row) for each in results)), "")
+        call_id = next(filter(None, (_recorded(journal, row) for row in rows)), "")
+        waiting = [row for row in rows if row.row_number in self._kept]
         if waiting:
             if not call_id:
-                attempts = [(each.row.row_number, each.row.attempts) for each in waiting]
+                attempts = [(row.row_number, row.attempts) for row in waiting]
                 call_id = journal.change(calls.begin_call, attempts).id
-            times = [each.outcome.after_s for each in waiting if each.outcome.after_s is not None]
+            outcomes = [self._kept[row.row_number] for row in waiting]
+            times = [one.after_s for one in outcomes if one.after_s is not None]
             wait_s = min(times) if times else None
-            reason = next((each.outcome.reason for each in waiting if each.outcome.reason), None)
+            reason = next((one.reason for one in outcomes if one.reason), None)
             journal.change(calls.wait_call, call_id, wait_s, reason)
             due_s = monotonic() + (wait_s or 0.0)
         if call_id:
