@@ -181,8 +181,10 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         return self.call.end_step(service, name, result, error=error, logs=logs)
 
     def _will_need_review(self, review: NeedsReview) -> None:
-        for row in self._rows:
-            row.unrecorded = review
+        first, *others = self._rows
+        first.unrecorded = review
+        for row in others:  # only the first one has the repr of a result
+            row.unrecorded = NeedsReview(review.code, review.message)
 
     def _pending_logs(self) -> tuple[LogEntry, ...]:
         return self._rows[0]._pending_logs()  # noqa: SLF001  (its log is that of the call)
@@ -218,10 +220,11 @@ def outcomes_of_raised(
 ) -> list[Outcome]:
     """The outcomes of a call that raised ``error``.
 
-    A cost of the exception counts one time, and a warning about it is logged one time.
+    A cost of the exception counts one time, and a warning about it is logged one time. Only the
+    first row keeps a result.
     """
     first = outcome_of_error(error, retry_on)
-    other = msgspec.structs.replace(first, cost_cents=None, usage=None, logs=())
+    other = msgspec.structs.replace(first, result=None, cost_cents=None, usage=None, logs=())
     outcomes = [first, *[other] * (len(rows) - 1)]
     return list(map(with_unrecorded, rows, outcomes))
 

@@ -481,10 +481,11 @@ class JobRun(NamesAttributesElsewhere):
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
 
         **Batches.** With ``batch=50``, the handler gets a :class:`Batch` of up to 50 open rows (a
-        sequence, with a method ``log``) and returns an outcome for each row: a mapping with
-        ``row.id`` as keys, or a list in the order of the rows. An outcome is a value that a handler
-        of one row may return, or an exception, such as :class:`Fail`. The exception has the same
-        effect as if a handler of this row alone had raised it. See `journal help batches`.
+        sequence, with methods ``log``, ``step`` and ``step_key``) and returns an outcome for each
+        row: a mapping with ``row.id`` as keys, or a list in the order of the rows. An outcome is a
+        value that a handler of one row may return, or an exception, such as :class:`Fail`. The
+        exception has the same effect as if a handler of this row alone had raised it. Rows of a call
+        that has begun a step, or waits, stay together. See `journal help batches`.
 
         - A row without an outcome needs a review, since its work may already be done. If the return
           value has entries that belong to no row, they are stored as the result of the first row

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shlex
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.children import JOURNAL_NAME, Child
+from support.platforms import needs_signals
 
 import journal
 from journal import Batch, Fail, JobRun, JobService, Retry, Wait
@@ -304,6 +307,37 @@ def test_steps_and_waits_of_calls_in_a_pool(
         results = [row.result for row in job.rows()]
     assert [rows for _, rows in results] == [[1, 2, 3, 4]] * 4 + [[5, 6]] * 2
     assert len({key for key, _ in results}) == 2
+
+
+def die(numbers: list[int]) -> None:
+    Path("ledger").write_text(json.dumps(numbers))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_a_pool(batch: Batch) -> Any:
+    batch.step("submit", die, [row.row_number for row in batch])
+
+
+@needs_signals
+def test_a_call_whose_worker_dies_within_a_step_is_in_review_as_a_whole(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    context = get_context("forkserver")
+    with open_job(path, 4) as job:
+        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4, tell=quiet)
+        assert {row.error_code for row in job.rows("needs_review")} == {"StepInDoubt"}
+        assert job.counts["needs_review"] == 4
+        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4, tell=quiet)
+    assert json.loads(Path("ledger").read_text()) == [1, 2, 3, 4]
+
+
+def test_a_result_of_a_call_that_cant_be_recorded_is_kept_by_its_repr_once(path: Path) -> None:
+    with open_job(path, 3) as job:
+        job.run(lambda batch: batch.step("submit", object), batch=3, tell=quiet)
+        rows = job.rows("needs_review")
+        assert {row.error_code for row in rows} == {"StepNotRecorded"}
+        assert [bool(row.result) for row in rows] == [True, False, False]
 
 
 def test_commands_of_many_rows_have_steps_for_all_of_them(
