@@ -76,14 +76,19 @@ class Calls(dict[int, OpenCall]):
             self._rows.pop(call, None)
 
     def begin(
-        self, call: int, offset: int, rows: list[range], columns: Columns, counts: list[int]
+        self, call: int, offset: int, rows: list[int], columns: Columns, counts: list[int]
     ) -> None:
         """Begin a call with exactly these rows. The record at ``offset`` has them."""
-        for position in chain(*rows, *(self.rows(call, columns) if call in self else ())):
+        for position in chain(rows, *(self.rows(call, columns) if call in self else ())):
             self.leave(position, columns, counts)
-        for position in chain(*rows):
+        spans = list[range]()
+        for position in rows:
             columns.set_call(position, call)
-        self[call], self._rows[call] = OpenCall(offset, 0, 0), rows
+            if spans and spans[-1].stop == position:
+                spans[-1] = range(spans[-1].start, position + 1)
+            else:
+                spans.append(range(position, position + 1))
+        self[call], self._rows[call] = OpenCall(offset, 0, 0), spans
 
     def set_state(
         self, call: int, record: Any, offset: int, columns: Columns, counts: list[int]

@@ -293,8 +293,8 @@ class Index:
             positions: Sequence[int]
             if not record.rows and (position := self.position_of(record.row)) is not None:
                 positions = (position,)
-            elif spans := self.spans(record.rows):
-                positions = list(chain.from_iterable(spans))
+            elif rows := self.rows_in(record.rows):
+                positions = rows
             else:
                 return done
             if self.undo is not None:
@@ -307,29 +307,21 @@ class Index:
                 self.leave_call(position)
         return len(records)
 
-    def spans(self, ranges: Iterable[tuple[int, int]]) -> list[range] | None:
+    def rows_in(self, ranges: Iterable[tuple[int, int]]) -> list[int] | None:
         """Return the positions of rows, from ranges of their numbers: see ``RowRanges``.
 
-        Returns None if there is none, or if one of the rows doesn't exist.
+        Returns None if there is none, or if a row doesn't exist or is there twice.
         """
         assert self.state is not None
-        distance, total, found = self.state.header.numbers[1], 0, list[range]()
+        distance, count = self.state.header.numbers[1], 0
         for first, last in ranges:
             more, rest = divmod(last - first, distance)
-            total += more + 1
-            if more < 0 or rest or total > self.row_count:
+            count += more + 1
+            if rest or more < 0 or count > self.row_count:
                 return None
-            numbers = (first, last) if self.ascending else range(first, last + 1, distance)
-            positions = [self.position_of(number) for number in numbers]
-            if positions[0] is None or positions[-1] is None or None in positions:
-                return None
-            if self.ascending:
-                if positions[-1] - positions[0] != more:
-                    return None
-                found.append(range(positions[0], positions[-1] + 1))
-            else:
-                found += [range(at, at + 1) for at in positions if at is not None]
-        return found or None
+        numbers = chain.from_iterable(range(a, b + 1, distance) for a, b in ranges)
+        found = [at for number in numbers if (at := self.position_of(number)) is not None]
+        return found if count and len(set(found)) == count else None
 
     def leave_call(self, position: int) -> None:
         """Take a row out of its call. If it was waiting in the call, it is in processing again."""
@@ -338,17 +330,17 @@ class Index:
     def _set_calls(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
         for done, (record, offset) in enumerate(zip(records, offsets, strict=True)):
             number, calls = int(record.id, 16), self.calls
-            spans = self.spans(record.rows)
-            if spans is None and (record.rows or number not in calls):
+            rows = self.rows_in(record.rows)
+            if rows is None and (record.rows or number not in calls):
                 return done
             known = calls.rows(number, self.columns) if number in calls else []
-            if spans is not None or record.state == "ended":
-                self._keep(chain(*known, *(spans or ())))
+            if rows is not None or record.state == "ended":
+                self._keep(chain(*known, rows or ()))
             if self.undo is not None:
-                parts = calls.kept(spans or known, self.columns)
+                parts = calls.kept(known, self.columns)
                 self.undo.append((-1, number, calls.get(number), parts))
-            if spans is not None:
-                calls.begin(number, offset, spans, self.columns, self.status_counts)
+            if rows is not None:
+                calls.begin(number, offset, rows, self.columns, self.status_counts)
             calls.set_state(number, record, offset, self.columns, self.status_counts)
         return len(records)
 

@@ -331,7 +331,7 @@ class Salvage:
                         message = "a row's first record; its later data is kept"
                         self._add(Action("lost", line.number, 0, [row], message))
             needs_rows = ranges or isinstance(record, RowStepRecord)
-            if needs_rows and index.spans(ranges) is None:
+            if needs_rows and index.rows_in(ranges) is None:
                 return "a record of rows that don't exist"
         self._write(line.text, record.at)
         if isinstance(record, RowDataRecord) and record.checksum != LOST_CHECKSUM:

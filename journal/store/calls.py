@@ -164,7 +164,7 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
     index, columns = journal.index, journal.index.columns
     began = read_call(journal.file, journal.read_line, found.first)
     rows, still_open, number = list[int](), list[int](), int(id_, 16)
-    for position in chain.from_iterable(index.spans(began.rows) or ()):
+    for position in index.rows_in(began.rows) or ():
         rows.append(columns.number(position))
         if columns.call(position) == number and columns.statuses[position] in _OPEN:
             still_open.append(rows[-1])

@@ -377,7 +377,7 @@ def _put_for_call(journal: Journal, record: RowStepRecord, known: RowStepRecord 
         columns = index.columns
         rows = (
             columns.number(position)
-            for position in chain.from_iterable(index.spans(known.rows) or ())
+            for position in index.rows_in(known.rows) or ()
             if columns.number(position) == first
             or (
                 columns.statuses[position] != PROCESSING

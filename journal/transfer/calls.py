@@ -48,13 +48,11 @@ class CallImports:
 
     def _set_call(self, record: CallRecord, rows: dict[int, int]) -> None:
         """Make a record of a call there one of the call here, to which ``rows`` come."""
-        index, there, call = self._journal.index, self._there, int(record.id, 16)
+        there, call = self._there, int(record.id, 16)
         began = there.read(Change("", there.index.calls[call].first, CALL, ""))
-        order = there.numbers(there.index.spans(began.rows) or ())
+        order = there.numbers(there.index.rows_in(began.rows) or ())
         numbers = [rows[number] for number in order if number in rows]
-        here = (
-            self._here.numbers(index.calls.rows(call, index.columns)) if call in index.calls else []
-        )
+        here = self._here.in_call(call)
         record.rows = ()
         if not set(numbers) <= set(here):
             record.rows = ranges_of(dict.fromkeys((*here, *numbers)), there.copy.header.numbers[1])

@@ -157,9 +157,7 @@ class Side:
                 is_of_merge = False
                 self.commits += 1
         for call, change in calls.items():
-            for number in self.numbers(
-                index.calls.rows(call, index.columns) if call in index.calls else ()
-            ):
+            for number in self.in_call(call):
                 self.changes.setdefault(number, []).append(change)
 
     def _add_row(self, offset: int, record: RowRecord) -> None:
@@ -170,9 +168,14 @@ class Side:
         elif record.key is None:
             self.lost.add(record.row)
 
-    def numbers(self, spans: Iterable[range]) -> list[int]:
+    def numbers(self, positions: Iterable[int]) -> list[int]:
         """Return the numbers of the rows at some positions."""
-        return list(map(self.index.columns.number, chain.from_iterable(spans)))
+        return list(map(self.index.columns.number, positions))
+
+    def in_call(self, call: int) -> list[int]:
+        """Return the numbers of the rows that are in a call."""
+        calls, columns = self.index.calls, self.index.columns
+        return self.numbers(chain(*calls.rows(call, columns) if call in calls else ()))
 
     def _add_changes(
         self,
@@ -195,7 +198,7 @@ class Side:
             change = _change_of(id_, offset, record)
             rows = [record.row]
             if isinstance(record, RowStepRecord) and record.rows:
-                rows = self.numbers(self.index.spans(record.rows) or ())
+                rows = self.numbers(self.index.rows_in(record.rows) or ())
             for number in rows:
                 self.changes.setdefault(number, []).append(change)
             if isinstance(record, RowStatusRecord) and _has_cost(record):

@@ -653,7 +653,7 @@ DAMAGED = [
     bad_record("call-that-has-ended", "but one with its rows, no record of it follows", call(1, "started"),
                before=(call(1, "started", '"rows":[[1,2]],'), call(1, "ended"))),
     bad_record("call-of-no-row", "no record before has made it", call(1, "started", '"rows":[[1,3]],')),
-    bad_record("call-of-more-rows-than-there-are", "one is there twice", call(1, "started", '"rows":[[1,2],[2,2]],')),
+    bad_record("call-of-a-row-twice", "in no range that another one has", call(1, "started", '"rows":[[2,2],[1,2]],')),
     bad_record("call-of-a-row-alone", "a range has two numbers", call(1, "started", '"rows":[1],')),
     bad_record("step-of-rows-backwards", "the first number isn't the higher one", steps("[[2,1]]", "a", "done")),
     bad_record("step-of-neither-row-nor-rows", "it has one of them", steps("[]", "a", "done")),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from functools import cache, partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -67,12 +68,13 @@ class Known:
         self.distance = 1  # from the number of a row to the next
 
     def has(self, ranges: list[list[int]]) -> bool:
-        """Whether all rows of these ranges are known, and not too many."""
-        if sum((last - first) // self.distance + 1 for first, last in ranges) > len(self.rows):
+        """Whether all rows of these ranges are known, and none is there twice."""
+        if any(last >= first for (_, last), (first, _) in pairwise(sorted(ranges))):
             return False
         return all(
             first <= last
             and (last - first) % self.distance == 0
+            and (last - first) // self.distance < len(self.rows)
             and self.rows.issuperset(range(first, last + 1, self.distance))
             for first, last in ranges
         )

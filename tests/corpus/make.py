@@ -163,7 +163,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if record.get("rows"):
                     for number in [*numbers_of(record, distance), *calls.get(record["id"], ())]:
                         leave(number)
-                    calls[record["id"]] = list(dict.fromkeys(numbers_of(record, distance)))
+                    calls[record["id"]] = numbers_of(record, distance)
                 in_call = calls[record["id"]]
                 for number in list(in_call):
                     if record["state"] == "ended":

@@ -180,7 +180,7 @@ def calls_of_rows() -> Iterator[bytes]:
             "call", b'%b,"state":"waiting","after_s":%b,%b,%b' % (of_call, after, more, text)
         )
         step = f'"attempt":4294967295,"step":"{CONTROLS}","state"'
-        yield record("row_step", f'"rows":[[2,2],[1,3]],{step}:"started"')
+        yield record("row_step", f'"rows":[[3,3],[1,2]],{step}:"started"')
         yield record("row_step", f'"rows":[[1,6]],{step}:"dropped"')
         yield record("row_step", f'"rows":[[4,6]],{step}:"done","result":{LONGEST.decode()}')
 
