@@ -17,7 +17,7 @@ from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.reading import Entry, look
-from journal.history.statistics import Bucket, JobStatistics, Timeline
+from journal.history.statistics import Bucket, JobStatistics, quantile_s
 from journal.model import SHOWN_STATUSES, Job, JobRow, RowStatus, expected_cost_cents
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
@@ -59,7 +59,7 @@ def report_page(service: JobService, job_id: str) -> str:
     a review.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
-    and 16 bytes for each row that failed or needs a review. Raises JobNotFoundError,
+    16 bytes for each row that failed or needs a review, and 17 bytes for each attempt. Raises JobNotFoundError,
     InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
     jinja2 = load_extra("jinja2", "a report", "report")
@@ -76,6 +76,7 @@ def report_page(service: JobService, job_id: str) -> str:
     environment.filters |= {
         "count": lambda value: f"{value:,}",
         "duration": duration_text,
+        "quantile": quantile_s,
         "message": lambda value: _shown(value, _MAX_MESSAGE),
         "pairs": _pairs,
         "ranges": lambda numbers: numbers.text(", ", _MAX_RANGES),
@@ -89,7 +90,7 @@ def report_page(service: JobService, job_id: str) -> str:
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=state,
         statistics=statistics,
-        plots=_plots(statistics.timeline) if statistics.timeline.buckets() else (),
+        plots=_plots(statistics.buckets, statistics.width_s) if statistics.buckets else (),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -127,16 +128,13 @@ def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _plots(timeline: Timeline) -> list[dict[str, Any]]:
+def _plots(buckets: list[Bucket], width_s: float) -> list[dict[str, Any]]:
     """Return plots of stacked bars: for each bucket its begin, a text, and heights by colour."""
-    buckets = timeline.buckets()
     ended = [[(name, bucket.ended[name]) for name in _ENDED] for bucket in buckets]
     tips = [", ".join(f"{n} {name}" for name, n in each if n) or "none" for each in ended]
-    title = f"Attempts that ended, per {duration_text(timeline.width_s)}"
+    title = f"Attempts that ended, per {duration_text(width_s)}"
     plots = [_plot(title, buckets, ended, tips, "{:,}".format)]
-    took = [
-        [bucket.latencies.quantile_s(share) or 0 for share in (0.5, 0.95)] for bucket in buckets
-    ]
+    took = [[quantile_s(bucket.took_s, share) or 0 for share in (0.5, 0.95)] for bucket in buckets]
     if any(most for _, most in took):
         parts = [[("typical", half), ("slow", most - half)] for half, most in took]
         tips = [f"half {duration_text(a)}, 95 % {duration_text(b)}" if b else "" for a, b in took]

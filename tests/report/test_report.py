@@ -23,8 +23,7 @@ from journal import Entry, JobService, Position
 from journal.cli.main import main
 from journal.format.records import RowStatusRecord
 from journal.fs.system import host_name, user_name
-from journal.history.durations import RecordedOutcome
-from journal.history.statistics import MAX_BUCKETS, JobStatistics, Latencies, Timeline
+from journal.history.statistics import MAX_BUCKETS, JobStatistics, quantile_s
 from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page
 from journal.store.interrupted_rows import start_run
@@ -292,12 +291,11 @@ def test_throughput_and_latency_follow_from_the_history(tmp_path: Path) -> None:
         service.complete_row("job:4")  # as a person does who has looked: no other try
         service.update_status("job", "paused")
         statistics = JobStatistics(service.get_history("job"))
-        buckets = statistics.timeline.buckets()
         attempts = sum(row.attempts for row in service.get_rows("job"))
-    ended = {status for bucket in buckets for status in bucket.ended.elements()}
+    ended = {status for bucket in statistics.buckets for status in bucket.ended.elements()}
     assert ended == {"completed", "failed", "repeated", "needs_review"}
-    assert sum(bucket.ended.total() for bucket in buckets) == attempts == 4
-    assert statistics.latencies.count == 4
+    assert sum(bucket.ended.total() for bucket in statistics.buckets) == attempts == 4
+    assert len(statistics.took_s) == 4
     assert statistics.repeated == 1
     events = [(event.kind, event.text) for event in statistics.events]
     assert [kind for kind, _ in events] == ["created", "run", "job"]
@@ -335,8 +333,8 @@ def test_an_attempt_whose_run_died_is_counted_but_nobody_knows_how_long_it_took(
     with JobService(tmp_path, sync="none") as service:
         service.recover_job("job", policy)
         statistics = JobStatistics(service.get_history("job"))
-        assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1
-        assert statistics.latencies.count == 0
+        assert sum(bucket.ended.total() for bucket in statistics.buckets) == 1
+        assert statistics.took_s == []
         assert report_page(service, "job")
 
 
@@ -371,54 +369,48 @@ def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> N
     ]
     statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
     assert statistics.attempts_per_s == pytest.approx(100, rel=0.01)
-    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 1000
-    assert statistics.timeline.width_s < 1
+    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 1000
+    assert statistics.width_s < 1
 
 
 def test_outcomes_of_before_the_first_one_are_counted_as_those_of_a_merge_are() -> None:
-    timeline = Timeline()
-    for second in (5000, 5001, 2, 4000, 9000, 1):
-        timeline.add(RecordedOutcome(1, "completed", None, datetime.fromtimestamp(second, UTC)))
-    buckets = timeline.buckets()
-    assert len(buckets) <= MAX_BUCKETS
-    assert buckets[0].begin <= datetime.fromtimestamp(1, UTC)
-    assert sum(bucket.ended.total() for bucket in buckets) == 6
-    statistics = JobStatistics(history_of((100, 1, "completed"), (1, 2, "completed")))
-    assert statistics.attempts_per_s == pytest.approx(1 / 99)
+    seconds = (5000, 5001, 2, 4000, 9000, 1)
+    statistics = JobStatistics(history_of(*((s, n, "completed") for n, s in enumerate(seconds))))
+    assert len(statistics.buckets) <= MAX_BUCKETS
+    assert statistics.buckets[0].begin <= START + timedelta(seconds=1)
+    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 6
+    assert statistics.attempts_per_s == pytest.approx(5 / 8999)
 
 
 def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
     statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
     assert statistics.attempts_per_s == pytest.approx(1)
-    assert sum(bucket.ended.total() for bucket in statistics.timeline.buckets()) == 11
+    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 11
 
 
 @pytest.mark.parametrize("step_s", [0.001, 1.7, 3600, 10_000_000])
 def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
-    timeline = Timeline()
-    for number in range(1000):
-        ended_at = START + timedelta(seconds=step_s * number)
-        timeline.add(
-            RecordedOutcome(number, "completed", ended_at - timedelta(seconds=1), ended_at)
-        )
-    buckets = timeline.buckets()
+    attempts = [
+        (step_s * number + at_s, number, status)
+        for number in range(1000)
+        for at_s, status in ((-1, "processing"), (0, "completed"))
+    ]
+    statistics = JobStatistics(history_of(*attempts))
+    buckets = statistics.buckets
     assert len(buckets) <= MAX_BUCKETS
     assert sum(bucket.ended["completed"] for bucket in buckets) == 1000
-    assert sum(bucket.latencies.count for bucket in buckets) == 1000
+    assert sum(len(bucket.took_s) for bucket in buckets) == 1000
     begins = [bucket.begin.timestamp() for bucket in buckets]
     steps = {round(after - before, 6) for before, after in pairwise(begins)}
-    assert steps <= {timeline.width_s}
-    assert begins[0] <= START.timestamp() < begins[0] + timeline.width_s
+    assert steps <= {statistics.width_s}
+    assert begins[0] <= START.timestamp() < begins[0] + statistics.width_s
 
 
-def test_quantiles_are_within_five_percent() -> None:
-    latencies = Latencies()
-    for number in range(1, 10_001):
-        latencies.add(number / 1000)
-    for share in (0.01, 0.5, 0.95, 1.0):
-        assert latencies.quantile_s(share) == pytest.approx(share * 10, rel=0.05)
-    assert latencies.longest_s == 10
-    assert Latencies().quantile_s(0.5) is None
+def test_a_quantile_is_one_of_the_durations() -> None:
+    took_s = [number / 1000 for number in range(1, 10_001)]
+    assert [quantile_s(took_s, share) for share in (0.01, 0.5, 0.95, 1.0)] == [0.1, 5, 9.5, 10]
+    assert quantile_s([1], 0.5) == quantile_s([1], 1) == 1
+    assert quantile_s([], 0.5) is None
 
 
 def test_ranges_of_rows_are_bounded_and_say_that_there_are_more(tmp_path: Path) -> None:
