@@ -20,7 +20,7 @@ from journal.inputs.source import Rows, Source, check_columns
 _BATCH_ROWS = 4096
 _READ_BYTES = 1 << 20
 _EXACT = frozenset(("bool", "int8", "int16", "int32", "int64"))
-_NESTED_NANOSECONDS = re.compile(r"<.*\b(time64|duration)\[ns\]")
+_NANOSECONDS = re.compile(r"^\w+\[ns|<.*\b(time64|duration)\[ns\]")
 
 Where = Callable[[int], str]
 
@@ -85,11 +85,12 @@ def _values(column: Any, source: Source, where: Where) -> list[Any]:
     if str(column.type) in _EXACT:
         values: list[Any] = column.to_pylist()
         return values
-    if _NESTED_NANOSECONDS.search(str(column.type)):  # pyarrow would drop them
-        reason = "has nested times with nanoseconds: make them text or numbers"
-        raise source.refused(reason, where(0), str(column.type))
     if getattr(column.type, "unit", "") == "ns":
-        return json_cells(_in_microseconds(pa, column, source, where), source, where)
+        with suppress(pa.ArrowInvalid):  # some times have nanoseconds
+            column = column.cast(_in_microseconds(pa, column.type))
+    if _NANOSECONDS.search(str(column.type)):  # pyarrow would drop nested ones
+        reason = "has times with nanoseconds: make them text or numbers"
+        raise source.refused(reason, where(0), str(column.type))
     return json_cells(_to_python(column, source, where), source, where)
 
 
@@ -107,24 +108,8 @@ def _to_python(column: Any, source: Source, where: Where) -> list[Any]:
         raise
 
 
-def _in_microseconds(pa: Any, column: Any, source: Source, where: Where) -> list[Any]:
-    """The times of a column with nanoseconds, which Python's times lack.
-
-    A time that needs them becomes ISO 8601 text with nine decimals.
-    """
-    kind = column.type
+def _in_microseconds(pa: Any, kind: Any) -> Any:
+    """The type of times without nanoseconds, which Python's times lack."""
     if pa.types.is_duration(kind):
-        return _to_python(column.cast(pa.duration("us")), source, where)
-    wanted = pa.time64("us") if pa.types.is_time(kind) else pa.timestamp("us", kind.tz)
-    with suppress(pa.ArrowInvalid):  # some times have nanoseconds
-        return _to_python(column.cast(wanted), source, where)
-    exact = column.cast(pa.int64()).to_pylist()
-    floor = pa.array([None if value is None else value // 1000 for value in exact], pa.int64())
-    found = _to_python(floor.cast(wanted), source, where)
-    for place, value in enumerate(exact):
-        if value is not None and value % 1000:
-            text = found[place].isoformat(timespec="microseconds")
-            end = text.index(".") + len(".123456")
-            zone = text[end:].replace("+00:00", "Z")  # as in times without nanoseconds
-            found[place] = f"{text[:end]}{value % 1000:03d}{zone}"
-    return found
+        return pa.duration("us")
+    return pa.time64("us") if pa.types.is_time(kind) else pa.timestamp("us", kind.tz)

@@ -444,8 +444,8 @@ def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path
     parquet = pytest.importorskip("pyarrow.parquet")
     file = tmp_path / "a.parquet"
     columns = {
-        "ns": pa.array([1, 1_000], pa.timestamp("ns", tz="UTC")),
-        "time": pa.array([1, None], pa.time64("ns")),
+        "ns": pa.array([0, 1_000], pa.timestamp("ns", tz="UTC")),
+        "time": pa.array([1_000, None], pa.time64("ns")),
         "nan": pa.array([float("nan"), 1.5]),
         "bytes": pa.array([b"\0", None]),
         "list": pa.array([[{"at": 1_000}], []], pa.list_(pa.struct({"at": pa.timestamp("ns")}))),
@@ -453,8 +453,8 @@ def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path
     parquet.write_table(pa.table(columns), file)
     assert list(journal.read_rows(file)) == [
         {
-            "ns": "1970-01-01T00:00:00.000000001Z",
-            "time": "00:00:00.000000001",
+            "ns": "1970-01-01T00:00:00Z",
+            "time": "00:00:00.000001",
             "nan": None,
             "bytes": "AA==",
             "list": [{"at": "1970-01-01T00:00:00.000001"}],
@@ -467,6 +467,9 @@ def test_values_of_arrow_that_json_lacks_are_text_null_or_refused(tmp_path: Path
             "list": [],
         },
     ]
+    for kind in (pa.timestamp("ns", tz="UTC"), pa.time64("ns"), pa.duration("ns")):
+        parquet.write_table(pa.table({"at": pa.array([1_000, 1], kind)}), file)
+        assert "column 'at': has times with nanoseconds" in refusal(str(file))
     parquet.write_table(pa.table({"rate": [1.0, float("inf")]}), file)
     said = "row 2, column 'rate': must be a finite number"
     assert said in refusal(str(file))
