@@ -481,9 +481,9 @@ class JobRow(msgspec.Struct, frozen=True):
         return f"<JobRow {row_text(self)}>"
 
     def _repr_html_(self) -> str:
-        from journal.display.html import row_html  # noqa: PLC0415  (only in notebooks)
+        from journal.display.html import rows_html  # noqa: PLC0415  (only in notebooks)
 
-        return row_html(self)
+        return rows_html((self,), self.id)
 
 
 # The columns that the journal adds to tables of rows, in their order: members of a row, and what the

@@ -6,7 +6,6 @@ All text has the notebook's own colour. All values are escaped and shortened.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from html import escape
 from itertools import islice
 from typing import Any
@@ -60,24 +59,6 @@ def report_html(report: Any) -> str:
     return job_html(report.job, *notes, *report.problems[:_MAX_ROWS])
 
 
-_ROW_MEMBERS = (
-    *("result", "error_code", "error_message", "reason", "tracking_number", "label_path"),
-    *("due", "cost_cents", "usage", "attempts", "version", "updated_at"),
-)
-
-
-def row_html(row: Any) -> str:
-    """A row: its data, then the members in ``_ROW_MEMBERS`` that have a value, one per line."""
-    pairs = [(name, getattr(row, name)) for name in _ROW_MEMBERS]
-    shown = [(name, value) for name, value in pairs if value not in (None, "", False)]
-    head = f"<b>{_text(row.id)}</b> {_badge(row.status)}"
-    data = [(f"data: {name}", value) for name, value in islice(row.data.items(), 3 * _MAX_COLUMNS)]
-    more = len(row.data) - len(data)
-    if more:
-        data.append(("data: …", f"and {counted(more, 'more column|columns')}"))
-    return _box(head, [_table((), data + shown, _MAX_TEXT)])
-
-
 def rows_html(rows: Sequence[Any], title: str) -> str:
     """The first rows of a sequence as a table: number, status, data, result and error."""
     shown = list(islice(rows, _MAX_ROWS))
@@ -115,18 +96,14 @@ def _badge(status: Any) -> str:
     )
 
 
-def _table(header: Sequence[str], lines: Iterable[Sequence[Any]], limit: int = _MAX_VALUE) -> str:
-    head = "".join(f"<th {_LEFT}>{_text(name, limit)}</th>" for name in header)
+def _table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    head = "".join(f"<th {_LEFT}>{_text(name, _MAX_VALUE)}</th>" for name in header)
     body = "".join(
-        f"<tr>{''.join(f'<td {_LEFT}>{_text(cell, limit)}</td>' for cell in line)}</tr>"
+        f"<tr>{''.join(f'<td {_LEFT}>{_text(cell, _MAX_VALUE)}</td>' for cell in line)}</tr>"
         for line in lines
     )
-    return (
-        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
-    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _text(value: Any, limit: int = _MAX_TEXT) -> str:
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     return escape(escaped(shorten(as_text(value), limit), keep="\n"))

@@ -114,7 +114,7 @@ def test_the_html_of_rows_is_a_table_of_the_first_ones(job: Any) -> None:
 def test_the_html_of_many_columns_is_cut(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "wide", [{f"c{n}": n for n in range(100)}]) as job:
         assert "c7…result" in shown(job.rows())
-        assert "and 76 more columns" in shown(job.rows()[0])
+        assert "c7…result" in shown(job.rows()[0])
 
 
 def test_a_job_that_is_closed_says_so(tmp_path: Path) -> None:
