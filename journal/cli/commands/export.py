@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import locale
 import os
 from typing import Any
 
@@ -53,12 +52,8 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 @option("--all-columns", "Also write those columns of the journal that are empty in all rows.")
 @option(
     "--excel",
-    "Write CSV for spreadsheets: with a byte order mark, and with a prefix ' before formulas.",
-)
-@option(
-    "--delimiter",
-    "The delimiter of a CSV for spreadsheets. With ;, numbers have a decimal comma. Default: "
-    "; if your locale has a decimal comma.",
+    "Write CSV for spreadsheets, with this delimiter: with a byte order mark, and with a prefix ' before "
+    "formulas. With ;, numbers have a decimal comma.",
     type=click.Choice([",", ";"]),
 )
 @option(
@@ -79,8 +74,7 @@ def export_command(
     names: tuple[str, ...],
     all_jobs: bool,
     file_format: str | None,
-    excel: bool,
-    delimiter: str | None,
+    excel: str | None,
     table: str | None,
     selection: Selection,
     **options: Any,
@@ -122,6 +116,8 @@ def export_command(
     file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
+    if excel and file_format != "csv":
+        raise click.UsageError(f"--excel writes CSV, not {file_format}: end OUT with .csv")
     selection.where.read_past(service)
     with ending_signals():
         count = export_rows(
@@ -129,7 +125,7 @@ def export_command(
             job_ids,
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
-            excel=_delimiter(file_format, delimiter, excel=excel),
+            excel=excel,
             table=table,
             statuses=selection.statuses,
             where=None if selection._replace(statuses=()).is_empty else selection.holds,
@@ -145,27 +141,6 @@ def export_command(
     elif not count:
         echo_err(f"0 {table}")
     return exit_code_of_store(errors)
-
-
-def _delimiter(file_format: str, delimiter: str | None, *, excel: bool) -> str | None:
-    """Return the delimiter of a CSV for spreadsheets. Without ``excel``, return None.
-
-    By default, it is what spreadsheets expect in the user's locale.
-    """
-    if delimiter and not excel:
-        raise click.UsageError("--delimiter needs --excel")
-    if excel and file_format != "csv":
-        raise click.UsageError(f"--excel writes CSV, not {file_format}: end OUT with .csv")
-    if delimiter or not excel:
-        return delimiter
-    before = locale.setlocale(locale.LC_NUMERIC)
-    try:
-        locale.setlocale(locale.LC_NUMERIC, "")
-        return ";" if locale.localeconv()["decimal_point"] == "," else ","
-    except locale.Error:  # this system doesn't know the locale
-        return ","
-    finally:
-        locale.setlocale(locale.LC_NUMERIC, before)
 
 
 def _checked(table: str | None, options: dict[str, object]) -> str:
