@@ -166,13 +166,6 @@ def ranges_of(numbers: Iterable[int], distance: int) -> RowRanges:
     return tuple((first, last) for first, last in ranges)
 
 
-def has_row(ranges: RowRanges, number: int, distance: int) -> bool:
-    """Return whether a row is in ranges."""
-    return any(
-        first <= number <= last and not (number - first) % distance for first, last in ranges
-    )
-
-
 class RowRecord(
     msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
 ):

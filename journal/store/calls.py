@@ -78,6 +78,7 @@ from journal.store.transitions import (
     put_row_status,
     state_of,
 )
+from journal.text import counted
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -288,7 +289,12 @@ def begin_step(
     known = [latest.of(position_of(journal, number)).get(name) for number in rows]
     record = known[0]
     if any(other is not record and other != record for other in known):
-        reason = "is the name of a step of single rows of this call: give it a name of its own"
+        alone = [n for n, other in zip(rows, known, strict=True) if other and not other.rows]
+        reason = (
+            f"is a step that {counted(len(alone), 'row|rows')} of this call, such as row "
+            f"{[*alone, *rows][0]}, began alone: give the step of the call another name, or retry "
+            "these rows from this step on, so that they are done with the others"
+        )
         raise InvalidValueError("name", name, reason)
     if record is not None and record.state == "done":
         if _is_of_turn(journal, rows[0], record, turn):
