@@ -27,7 +27,6 @@ from journal.cli.output import (
     echo_err,
     echo_json,
     echo_json_list,
-    keep_color,
     pad,
     terminal_width,
     use_color,
@@ -155,19 +154,7 @@ _FORMATS = {
     "json": "Print one JSON array.",
     "nl": "Print one JSON object per line.",
     "csv": "Print CSV with a header.",
-    "table": "Print a table for people. This is the default.",
 }
-
-
-color_option = option(
-    "--color",
-    "Colour statuses. auto: on a terminal, unless NO_COLOR is set.",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    envvar="JOURNAL_COLOR",
-    expose_value=False,  # use_color() finds it
-    callback=keep_color,
-)
 
 
 def limit_option(what: str, short: str = "", default: str | None = None) -> Option:
@@ -189,27 +176,22 @@ def _parse_limit(value: str) -> int | None:
 
 
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json --nl --csv --table --color`` to a command.
+    """Add ``--json --nl --csv`` to a command.
 
-    The command gets the name of the format as ``output``.
+    The command gets the name of the format as ``output``; without an option, it is "table".
     """
 
     def with_format(**given: Any) -> Any:
-        output = _chosen({name: given.pop(name) for name in _FORMATS})
-        return command(**given, output=output)
+        names = [name for name in _FORMATS if given.pop(name)] or ["table"]
+        if len(names) > 1:
+            only = " and ".join(f"--{name}" for name in names)
+            raise click.UsageError(f"give only one of {only}")
+        return command(**given, output=names[0])
 
-    wrapped: Callable[..., Any] = color_option(update_wrapper(with_format, command))
+    wrapped: Callable[..., Any] = update_wrapper(with_format, command)
     for name, text in reversed(_FORMATS.items()):
         wrapped = option(f"--{name}", text)(wrapped)
     return wrapped
-
-
-def _chosen(flags: dict[str, bool]) -> str:
-    """The chosen format."""
-    names = [name for name, given in flags.items() if given] or ["table"]
-    if len(names) > 1:
-        raise click.UsageError(f"give only one of {' and '.join(f'--{name}' for name in names)}")
-    return names[0]
 
 
 def echo_rows(

@@ -16,7 +16,6 @@ from journal.fs import streams
 from journal.model import MAGENTA, RED, YELLOW, JobStatus, RowStatus
 from journal.text import encode_json, escaped, escaped_json, json_array
 
-_COLOR = "journal.color"  # in the context of a command
 _COLORS = {
     **{status.value: status.ansi for status in (*JobStatus, *RowStatus)},
     "interrupted": MAGENTA,  # a person must do something
@@ -115,19 +114,8 @@ def bar(done: int, total: int, width: int) -> str:
     return full * filled + empty * (width - filled)
 
 
-def keep_color(ctx: click.Context, _: click.Parameter, value: str) -> None:
-    """Keep the value of ``--color`` for :func:`use_color`."""
-    ctx.meta[_COLOR] = value
-
-
 def use_color() -> bool:
-    """Return whether to use colours, as ``--color`` says.
-
-    ``auto`` means: on a terminal, unless NO_COLOR is set or TERM is "dumb".
-    """
-    choice: str | None = click.get_current_context().meta.get(_COLOR)
-    if choice in ("always", "never"):
-        return choice == "always"
+    """Return whether to use colours: on a terminal, unless NO_COLOR is set or TERM is "dumb"."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
         return False
     streams.let_control_cursor()

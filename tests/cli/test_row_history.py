@@ -240,7 +240,9 @@ def test_show_of_a_row_lets_no_text_control_the_terminal(tmp_path: Path) -> None
     with journal.open_job(tmp_path / "j", [{"a": "\x1b[0m"}], argv=[]) as job:
         job.run(handler)
     _, shown = on_terminal(
-        *("--root", str(tmp_path), "show", "j", "--row", "1", "--color", "never"), columns=100
+        *("--root", str(tmp_path), "show", "j", "--row", "1"),
+        columns=100,
+        environment={"NO_COLOR": "1"},
     )
     assert r"ValueError: \x1b[31m" in shown
     assert "\x1b" not in shown

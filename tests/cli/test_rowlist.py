@@ -327,9 +327,7 @@ def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
 def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
     root: Path, capsys: Capture
 ) -> None:
-    assert (
-        run(root, "rows", "ship", "--columns", "row_number,a\x1b]0;pwned\x07\x9b2J", "--table") == 0
-    )
+    assert run(root, "rows", "ship", "--columns", "row_number,a\x1b]0;pwned\x07\x9b2J") == 0
     captured = capsys.readouterr()
     assert "a\\x1b]0;pwned\\x07\\x9b2J" in captured.out
     assert not set("\x1b\x07\x9b") & set(captured.out + captured.err)
@@ -447,7 +445,7 @@ def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -
 
 
 @needs_rlimits
-@pytest.mark.parametrize("form", ["--table", "--nl", "--json", "--csv"])
+@pytest.mark.parametrize("form", ["", "--nl", "--json", "--csv"])
 def test_rows_need_no_more_memory_for_more_rows(tmp_path: Path, form: str) -> None:
     text = "x" * 200
     with JobService(tmp_path, sync="none") as service:
@@ -462,7 +460,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
 """
     peaks = []
     for count in (1_000, 30_000):
-        arguments = ("--root", str(tmp_path), "rows", f"j{count}", "--where", "n>=0", form)
+        arguments = ("--root", str(tmp_path), "rows", f"j{count}", "--where", "n>=0", *form.split())
         done = subprocess.run(
             [sys.executable, "-c", script, *arguments],
             stdout=subprocess.DEVNULL,

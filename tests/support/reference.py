@@ -32,7 +32,7 @@ _HEAD = """\
   double quotes is a JSON string, which keeps spaces and signs: `'"a=b" = "x "'`. `4,50` is text, so it is neither below
   nor above a number. If `--where` is repeated, all conditions must hold.
 - **WHEN** is a date (`2026-11-24`), a time (`'2026-11-24 13:35'`), or how long ago (`2h`, `3d`).
-- **Environment**: JOURNAL_ROOT sets `--root`, and JOURNAL_COLOR sets `--color`.
+- **Environment**: JOURNAL_ROOT sets `--root`. With NO_COLOR, tables on a terminal have no colours.
 - **Completion**: a shell can complete commands, options and their values, job ids, and files.
   For this, add a line to
   - `~/.bashrc`: `eval "$(_JOURNAL_COMPLETE=bash_source journal)"`

@@ -25,7 +25,6 @@ from journal.cli.find import (
     row_counts,
     status_text,
 )
-from journal.cli.listing import color_option
 from journal.cli.output import (
     as_json,
     bar,
@@ -125,7 +124,6 @@ class Shown:
     parse_row_number,
 )
 @json_option
-@color_option
 def show_command(job: FoundJob | FoundSet, row_number: int | None, json_output: bool) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
