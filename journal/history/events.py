@@ -345,10 +345,11 @@ def _rows_text(record: RowStepRecord | CallRecord) -> str:
 
 
 def _call_event(record: CallRecord) -> Event:
-    until = "" if record.due is None else f"until {time_text(record.due)}"
-    text = ", ".join(filter(None, (until, record.reason))) + _origin_text(record)
+    level = "INFO" if record.state == "waiting" and record.since == record.at else "DEBUG"
+    due = "" if record.due is None else f"due at {time_text(record.due)}"
+    text = ", ".join(filter(None, (due, record.reason))) + _origin_text(record)
     text = _rows_text(record) + ": ".join(filter(None, (f"call {record.id}", text)))
-    return _event(record, f"call_{record.state}", "DEBUG", text)
+    return _event(record, f"call_{record.state}", level, text)
 
 
 def _value_text(value: Any) -> str:
