@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -179,15 +180,7 @@ def _unpack(ctx: click.Context, file: str, max_bytes: int | None) -> None:
 @_max_bytes_option
 @json_option
 @click.pass_context
-def pull_command(
-    ctx: click.Context,
-    source: str,
-    job: str | None,
-    merge: bool,
-    dry_run: bool,
-    max_bytes: int | None,
-    json_output: bool,
-) -> int:
+def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: Any) -> int:
     """Apply the changes of another copy of a job. If the job doesn't exist here, it is created.
 
     SOURCE is the other copy: a directory, a pack, or - for a pack on standard input. If it is the
@@ -221,14 +214,12 @@ def pull_command(
     """
     names = _shards_in(source)
     if not names:
-        return _pull(ctx, source, job, merge, dry_run, max_bytes, json_output)
+        return _pull(ctx, source, job, **given)
     code = EXIT_OK
     for name in names:
         shard = None if job is None else f"{job}/{name}"
         try:
-            path = os.path.join(source, name)
-            pulled = _pull(ctx, path, shard, merge, dry_run, max_bytes, json_output)
-            code = max(code, pulled)
+            code = max(code, _pull(ctx, os.path.join(source, name), shard, **given))
         except JournalError as error:  # the other shards are pulled all the same
             echo_err(f"journal: {error}")
             code = max(code, error.exit_code)
@@ -251,6 +242,7 @@ def _pull(
     ctx: click.Context,
     source: str,
     job: str | None,
+    *,
     merge: bool,
     dry_run: bool,
     max_bytes: int | None,
