@@ -406,6 +406,27 @@ def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_tog
     assert uploads == service.submitted
 
 
+def test_rows_that_a_person_lets_begin_again_at_a_step_are_submitted_together(path: Path) -> None:
+    service, uploads = Service(polls=0), list[list[int]]()
+
+    def handle(batch: Batch) -> Any:
+        batch.step("upload", uploads.append, [row.row_number for row in batch])
+        done = service.handle(batch)
+        if len(service.submitted) < 3:
+            done[batch[0].id] = Fail("Expired", "no answer")
+        return done
+
+    with open_job(path) as job:
+        job.run(handle, batch=3, tell=quiet)
+        assert job.retry(from_step="submit") == 2  # rows 1 and 4
+        assert job.redo([6], from_step="submit") == 1
+        job.run(handle, batch=50, tell=quiet)
+        assert [row.result for row in job.rows()] == [
+            *("batch 3", "batch 1", "batch 1", "batch 3", "batch 2", "batch 3")
+        ]
+    assert service.submitted == uploads == [[1, 2, 3], [4, 5, 6], [1, 4, 6]]
+
+
 def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -> None:
     late: list[Batch] = []
 
