@@ -204,7 +204,8 @@ def begin_step(
 ) -> RowStep | None:
     """Record that an attempt begins a step. The messages ``logs`` are recorded first.
 
-    If another attempt has done the step, nothing is recorded, and the step is returned. If this
+    If another attempt has done the step, nothing is recorded, and the step is returned. An earlier
+    turn of the row's call (see ``calls.py``) counts as another attempt. If this
     same attempt has done the step, the attempt has used one name for two steps. Then a failed
     second start is recorded and returned. The row needs a review, because a later attempt couldn't
     distinguish the two steps. The first step stays done.
@@ -226,7 +227,11 @@ def begin_step(
         )
     known = latest_records(journal, position).get(name)
     if known is not None and known.state == "done":
-        if known.attempt != attempt or known.origin is not None:
+        is_other = known.attempt != attempt or known.origin is not None
+        call = journal.index.calls.get(columns.call(position))
+        if call is not None:
+            is_other = known not in records_of_steps(journal, position, since=call.turn)
+        if is_other:
             return step_of(known)
         second = _record(number, attempt, name, "failed")
         second.error_code, second.error_message = NAME_REUSED, IS_REUSED

@@ -244,6 +244,21 @@ def test_a_row_that_is_retried_during_a_run_comes_back_to_its_call(path: Path) -
     assert service.submitted == [[1, 2, 3], [4, 5, 6]]
 
 
+def test_a_row_keeps_its_own_steps_when_its_call_comes_back(path: Path) -> None:
+    done: list[int] = []
+    answers: list[Any] = [Wait(0), Wait(0), [1, 1]]
+
+    def handle(batch: Batch) -> Any:
+        for row in batch:
+            row.step("own", done.append, row.row_number)
+        return answers.pop(0)
+
+    with open_job(path, 2) as job:
+        job.run(handle, batch=2, tell=quiet)
+        assert [(row.result, row.error_message) for row in job.rows()] == [(1, None)] * 2
+    assert done == [1, 2]
+
+
 def test_calls_without_a_step_and_without_a_wait_are_not_recorded(path: Path) -> None:
     def handle(batch: Batch) -> list[Any]:
         batch[0].step("own", list)

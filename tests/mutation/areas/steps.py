@@ -36,7 +36,7 @@ PATCHES = [
     Patch(
         "a command begins no step twice",
         "store/steps",
-        "        if known.attempt != attempt or known.origin is not None:\n",
+        "        if is_other:\n",
         "        if True:\n",
         "tests/cli/test_step.py::test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review",
     ),
