@@ -1,15 +1,7 @@
-"""Input files made by the programs that people use, read row by row: values, time and memory.
-
-    python tests/inputs/programs.py --rows 100000        all kinds whose programs are here
-    python tests/inputs/programs.py --rows 1000 parquet  those whose name contains the text
-
-Each file is read in a process of its own. Its peak memory includes Python and the libraries. The
-suite reads small files (`test_programs.py`).
-"""
+"""Makes input files by the programs that people use, for `test_programs.py`."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import datetime as dt
 import importlib.util
@@ -17,8 +9,6 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -192,32 +182,6 @@ def sqlite_cli(count: int, directory: Path) -> str:
     return "sqlite:in.db?SELECT * FROM t ORDER BY rowid"
 
 
-def excel_libreoffice(count: int, directory: Path) -> str:
-    _csv(count, directory / "in.csv")
-    # Comma, quotes, UTF-8, from line 1; the formats of columns: 2 is text, 5 a date Y-M-D, 10 en-US.
-    read = "CSV:44,34,76,1,1/2/2/2/3/10/4/10/5/5/6/2/7/2"
-    _libreoffice(f"--infilter={read}", "xlsx", directory / "in.csv")
-    return "in.xlsx"
-
-
-def csv_libreoffice(count: int, directory: Path) -> str:
-    excel_libreoffice(count, directory)
-    # Semicolons, quotes, UTF-8, cells as they are shown.
-    _libreoffice(
-        "", "csv:Text - txt - csv (StarCalc):59,34,76,1,,0,false,true", directory / "in.xlsx"
-    )
-    return "in.csv"
-
-
-def _libreoffice(filters: str, to: str, file: Path) -> None:
-    home = f"-env:UserInstallation=file://{file.parent}/home"
-    words = ["soffice", home, "--headless", *filter(None, [filters]), "--convert-to", to]
-    words += ["--outdir", str(file.parent), str(file)]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"soffice: {done.stderr}")
-
-
 # --- what is read ---------------------------------------------------------------------------------
 
 
@@ -258,11 +222,6 @@ def of_excel(row: Row) -> Row:
     return typed(row) | {"at": at.isoformat()}
 
 
-def of_libreoffice_csv(row: Row) -> Row:
-    price = f"{row['price']:.2f}".rstrip("0").removesuffix(".")
-    return as_text(row) | {"price": price}
-
-
 class Kind(NamedTuple):
     """``make`` returns what is read, in the directory. ``needs``: programs and libraries."""
 
@@ -287,7 +246,6 @@ def _is_here(need: str) -> bool:
     return bool(importlib.util.find_spec(need) if need in _LIBRARIES else shutil.which(need))
 
 
-_SEMICOLON, _BAR = {"delimiter": ";"}, {"delimiter": "|"}
 KINDS = (
     Kind(csv_gzip, as_text, ("gzip",)),
     Kind(csv_mark_crlf, as_text),
@@ -304,11 +262,9 @@ KINDS = (
     Kind(arrow_polars, typed, ("polars", "pyarrow")),
     Kind(feather_pyarrow, typed, ("pyarrow",)),
     Kind(parquet_duckdb, with_decimals, ("duckdb", "pyarrow")),
-    Kind(csv_duckdb, of_duckdb_csv, ("duckdb",), _BAR),
+    Kind(csv_duckdb, of_duckdb_csv, ("duckdb",), {"delimiter": "|"}),
     Kind(json_duckdb, of_duckdb_json, ("duckdb",)),
     Kind(sqlite_cli, of_sqlite, ("sqlite3",)),
-    Kind(excel_libreoffice, typed, ("soffice", "openpyxl")),
-    Kind(csv_libreoffice, of_libreoffice_csv, ("soffice", "openpyxl"), _SEMICOLON),
 )
 
 
@@ -325,51 +281,3 @@ def first_difference(kind: Kind, made: str, directory: Path, count: int) -> str 
         if found != expected:
             return f"row {number} is {found} and not {expected}"
     return None if next(read, None) is None else "there are more rows"
-
-
-def _read(kind: Kind, made: str, directory: Path, count: int) -> None:
-    """In a process of its own: print the seconds, the peak memory in MB, and what is wrong."""
-    idle_mb = _peak_mb()
-    begun_s, cpu_s = time.perf_counter(), time.process_time()
-    read = sum(1 for _ in open_rows(kind, made, directory))
-    took_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
-    peak_mb = _peak_mb()
-    wrong = first_difference(kind, made, directory, count)
-    print(
-        f"{read:9,} rows {took_s:6.2f} s ({cpu_s:.2f} s CPU) {peak_mb:6.0f} MB (idle {idle_mb:.0f}) {wrong or 'right'}"
-    )
-
-
-def _peak_mb() -> float:
-    """Of this process. (``getrusage`` counts its parent, too.)"""
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=100_000)
-    parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("wanted", nargs="?", default="")
-    given = parser.parse_args()
-    if given.read:
-        (kind,) = (kind for kind in KINDS if kind.name == given.wanted)
-        _read(kind, given.read[1], Path(given.read[0]), given.rows)
-        return
-    for kind in KINDS:
-        if given.wanted not in kind.name:
-            continue
-        if not kind.is_here:
-            print(f"{kind.name:18} needs {', '.join(kind.needs)}")
-            continue
-        with tempfile.TemporaryDirectory() as name:
-            made = kind.make(given.rows, Path(name))
-            file = Path(name) / made.removeprefix("sqlite:").partition("?")[0]
-            print(f"{kind.name:18} {file.stat().st_size / 1e6:6.1f} MB", end=" ", flush=True)
-            words = [sys.executable, __file__, "--rows", str(given.rows), "--read", name, made]
-            subprocess.run([*words, kind.name], check=True)
-
-
-if __name__ == "__main__":
-    main()

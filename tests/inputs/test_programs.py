@@ -1,6 +1,4 @@
-"""Files of other programs are read right, to the value. Those whose programs are missing are left
-out here: `python tests/inputs/programs.py` names them.
-"""
+"""Files of other programs are read right, to the value, if these programs are here."""
 
 from pathlib import Path
 
@@ -9,11 +7,10 @@ from inputs.programs import KINDS, Kind, first_difference
 
 import journal
 
-# LibreOffice takes seconds to start.
-LIGHT = [kind for kind in KINDS if kind.is_here and "soffice" not in kind.needs]
+HERE = [kind for kind in KINDS if kind.is_here]
 
 
-@pytest.mark.parametrize("kind", LIGHT, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", HERE, ids=lambda kind: kind.name)
 def test_a_file_of_another_program_has_the_values_that_were_put_into_it(
     kind: Kind, tmp_path: Path
 ) -> None:

@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pytest
@@ -58,12 +57,7 @@ class Log:
             raise JobLockedError("job", 0.0)
         self.open = []
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         changed, self.open = self.open, None
         assert changed is not None
         if self.fails:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
-from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
 
@@ -116,12 +115,7 @@ class Child:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stdin.close()
         self.kill()
         self._stdout.close()
