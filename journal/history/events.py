@@ -16,7 +16,6 @@ import msgspec
 
 from journal.display.plain import changes_text
 from journal.format.commits import START, Block, Position
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import (
     CallRecord,
     ExtensionRecord,
@@ -358,26 +357,10 @@ def _value_text(value: Any) -> str:
 
 def _elsewhere_event(record: RowElsewhereRecord) -> Event:
     """Make the event for a change that was made in another copy, and that wasn't imported."""
-    text = "on another copy of this job" + _elsewhere_text(record)
+    change = encode_json(record.change).decode()
+    text = f"on another copy of this job, at {time_text(record.origin.at)}: {change}"
     event = _event(record, "elsewhere", "WARNING", text)
     return msgspec.structs.replace(event, details=record.change)
-
-
-def _elsewhere_text(record: RowElsewhereRecord) -> str:
-    change, at = record.change, time_text(record.origin.at)
-    if "data" in change:
-        return f": other data: {encode_json(change['data']).decode()}"
-    if "call" in change:
-        return f": call {change['call']} {change.get('state')}"
-    kind = "row_step" if "step" in change else "row_status"
-    members = {**change, "type": kind, "row": record.row, "at": at}
-    try:
-        there = decode_record(encode_json(members))
-    except (UndecodableError, UnknownRecordError):
-        return ""
-    what = f"step {there.state}" if isinstance(there, RowStepRecord) else change["status"]
-    text = event_of(there).text
-    return f": {what} at {at}" + (f": {text}" if text else "")
 
 
 _NO_DETAILS = frozenset(("format", "id", "row", "at", "checksum", "created_at", "reset"))
