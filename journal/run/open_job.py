@@ -335,15 +335,6 @@ class JobRun(NamesAttributesElsewhere):
         """
         return self.service.get_rows(self.id, status)
 
-    def to_pandas(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        all_columns: bool = False,
-    ) -> Any:
-        """All rows as a ``pandas.DataFrame``: see :meth:`Rows.to_pandas`."""
-        return self.rows().to_pandas(columns, all_columns=all_columns)
-
     @names_unknown_keywords
     def retry(
         self,
