@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, overload
 
 import msgspec
 
-from journal.model import LogEntry, RowStep
+from journal.model import LogEntry
 from journal.run.evidence import current_row
 from journal.run.handler import (
     AttemptedRow,
@@ -34,7 +34,6 @@ from journal.run.outcome import (
 from journal.run.signals import OwnProcess
 from journal.run.workers.recorded_call import RecordedCall, Turn
 from journal.run.workers.steps import HasSteps, StepStore
-from journal.service import JobService
 from journal.text import counted
 
 
@@ -165,20 +164,9 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         """
         return self.call.key(self._store.service(), name)
 
-    def _begin_recorded(
-        self, service: JobService, name: str, logs: tuple[LogEntry, ...], *, idempotent: bool
-    ) -> RowStep | None:
-        return self.call.begin_step(service, name, idempotent=idempotent, logs=logs)
-
-    def _end_recorded(
-        self,
-        service: JobService,
-        name: str,
-        result: Any,
-        error: tuple[str, str] | None,
-        logs: tuple[LogEntry, ...],
-    ) -> Any:
-        return self.call.end_step(service, name, result, error=error, logs=logs)
+    @property
+    def _steps(self) -> RecordedCall:
+        return self.call
 
     def _will_need_review(self, review: NeedsReview) -> None:
         first, *others = self._rows

@@ -9,7 +9,7 @@ from typing import Any, Never
 from journal.format.conversion import typed
 from journal.format.idempotency import step_key
 from journal.fs import system
-from journal.model import JobRow, LogEntry, RowStep
+from journal.model import JobRow, LogEntry
 from journal.run.evidence import RowLog
 from journal.run.outcome import (
     Errors,
@@ -20,8 +20,8 @@ from journal.run.outcome import (
     outcome_of_value,
     with_missing,
 )
+from journal.run.workers.recorded_call import RowSteps
 from journal.run.workers.steps import HasSteps, StepStore
-from journal.service import JobService
 
 # Two threads of one handler may log at the same time, before the attempt has a RowLog. Only one of
 # them may make the RowLog. The class RowLog explains why the lock is an RLock.
@@ -151,22 +151,10 @@ class AttemptedRow(HasSteps):
         """The idempotency key of a step, for the service that the step calls."""
         return step_key(self.row.idempotency_key, name)
 
-    def _begin_recorded(
-        self, service: JobService, name: str, logs: tuple[LogEntry, ...], *, idempotent: bool
-    ) -> RowStep | None:
-        attempt = self.row.id, self.row.attempts
-        return service.begin_step(*attempt, name, idempotent=idempotent, logs=logs)
-
-    def _end_recorded(
-        self,
-        service: JobService,
-        name: str,
-        result: Any,
-        error: tuple[str, str] | None,
-        logs: tuple[LogEntry, ...],
-    ) -> Any:
-        attempt = self.row.id, self.row.attempts
-        return service.end_step(*attempt, name, result, error=error, logs=logs)
+    @property
+    def _steps(self) -> RowSteps:
+        row = self.row
+        return RowSteps(row.id, row.attempts, row.idempotency_key)
 
     def _will_need_review(self, review: NeedsReview) -> None:
         self.unrecorded = review

@@ -19,13 +19,12 @@ from journal.cli.exit_codes import EXIT_OK
 from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
-from journal.format.idempotency import step_key
 from journal.ids import id_of_directory, root_of
 from journal.model import RowStep
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
-from journal.run.workers.recorded_call import RecordedCall
+from journal.run.workers.recorded_call import RecordedCall, RowSteps
 from journal.service import JobService
 from journal.text import as_text
 
@@ -177,7 +176,7 @@ class _Step(NamedTuple):
     """A step of a row, or of the rows of a call. Their command has started this process."""
 
     service: JobService
-    of: _Row | RecordedCall
+    of: RowSteps | RecordedCall
     name: str
 
     @classmethod
@@ -200,7 +199,7 @@ class _Step(NamedTuple):
         job_id = id_of_directory(directory)
         if is_call:
             try:
-                of: _Row | RecordedCall = RecordedCall.from_text(job_id, values["JOURNAL_CALL"])
+                of: RowSteps | RecordedCall = RecordedCall.from_text(job_id, values["JOURNAL_CALL"])
             except ValueError as error:
                 given = values["JOURNAL_CALL"]
                 raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
@@ -210,7 +209,7 @@ class _Step(NamedTuple):
                 raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
             if not attempt.isdecimal():
                 raise InvalidValueError("JOURNAL_ATTEMPT", attempt, "is not a number")
-            of = _Row(row_id, int(attempt))
+            of = RowSteps(row_id, int(attempt), os.environ.get("JOURNAL_IDEMPOTENCY_KEY", row_id))
         claim = os.environ.get("JOURNAL_CLAIM", "0")
         if claim.isdigit() and claim != "0":
             service.store.runs.work_for(job_id, int(claim))
@@ -228,26 +227,3 @@ class _Step(NamedTuple):
 
     def fail(self, code: str, message: str) -> None:
         self.of.end_step(self.service, self.name, error=(code, message))
-
-
-class _Row(NamedTuple):
-    """What a row does with its steps, in the form of :class:`RecordedCall`."""
-
-    id: str
-    attempt: int
-
-    def key(self, _service: JobService, name: str) -> str:
-        return step_key(os.environ.get("JOURNAL_IDEMPOTENCY_KEY", self.id), name)
-
-    def begin_step(self, service: JobService, name: str, *, idempotent: bool) -> RowStep | None:
-        return service.begin_step(self.id, self.attempt, name, idempotent=idempotent)
-
-    def end_step(
-        self,
-        service: JobService,
-        name: str,
-        result: Any = None,
-        *,
-        error: tuple[str, str] | None = None,
-    ) -> None:
-        service.end_step(self.id, self.attempt, name, result, error=error)

@@ -1,4 +1,4 @@
-"""The call of a worker, as the journal knows it: recorded by its first step, and its steps."""
+"""How a worker records the steps of a row, or those of a call, which the first of them records."""
 
 from __future__ import annotations
 
@@ -26,6 +26,34 @@ class Turn(NamedTuple):
 
     id: str
     number: int
+
+
+class RowSteps(NamedTuple):
+    """Records the steps of an attempt at a row. ``key_of_row``: the row's idempotency key."""
+
+    row_id: str
+    attempt: int
+    key_of_row: str
+
+    def key(self, _service: JobService, name: str) -> str:
+        return step_key(self.key_of_row, name)
+
+    def begin_step(
+        self, service: JobService, name: str, *, idempotent: bool, logs: Sequence[LogEntry] = ()
+    ) -> RowStep | None:
+        attempt = self.row_id, self.attempt
+        return service.begin_step(*attempt, name, idempotent=idempotent, logs=logs)
+
+    def end_step(
+        self,
+        service: JobService,
+        name: str,
+        result: Any = None,
+        *,
+        error: tuple[str, str] | None = None,
+        logs: Sequence[LogEntry] = (),
+    ) -> Any:
+        return service.end_step(self.row_id, self.attempt, name, result, error=error, logs=logs)
 
 
 class RecordedCall:

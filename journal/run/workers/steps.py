@@ -21,9 +21,10 @@ from journal.errors import (
 from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.fs import system
-from journal.model import LogEntry, RowStep
+from journal.model import LogEntry
 from journal.run.outcome import NeedsReview, WrongReviewError, code_and_message, text_of
 from journal.run.signals import OwnProcess
+from journal.run.workers.recorded_call import RecordedCall, RowSteps
 from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
@@ -219,7 +220,7 @@ class HasSteps:
         logs = () if idempotent else self._pending_logs()
         is_recorded = False
         try:
-            done = self._begin_recorded(service, name, logs, idempotent=idempotent)
+            done = self._steps.begin_step(service, name, idempotent=idempotent, logs=logs)
             is_recorded = done is None
         except StepInDoubtError as error:
             raise NeedsReview(STEP_IN_DOUBT, str(error)) from None
@@ -262,7 +263,7 @@ class HasSteps:
         error: tuple[str, str] | None = None,
     ) -> Any:
         logs = self._pending_logs()
-        end = functools.partial(self._end_recorded, service, name, result, error, logs)
+        end = functools.partial(self._steps.end_step, service, name, result, error=error, logs=logs)
         try:
             return wait_for_lock(end)
         except StepRepeatedError as repeated:  # the messages and the result are recorded
@@ -284,21 +285,9 @@ class HasSteps:
 
     # --- what a row and a call do each in its own way
 
-    def _begin_recorded(
-        self, service: JobService, name: str, logs: tuple[LogEntry, ...], *, idempotent: bool
-    ) -> RowStep | None:
-        """Record that a step begins: see :meth:`JobService.begin_step`."""
-        raise NotImplementedError
-
-    def _end_recorded(
-        self,
-        service: JobService,
-        name: str,
-        result: Any,
-        error: tuple[str, str] | None,
-        logs: tuple[LogEntry, ...],
-    ) -> Any:
-        """Record the end of a step: see :meth:`JobService.end_step`."""
+    @property
+    def _steps(self) -> RowSteps | RecordedCall:
+        """Records the steps."""
         raise NotImplementedError
 
     def _will_need_review(self, review: NeedsReview) -> None:
