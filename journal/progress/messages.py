@@ -10,7 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from journal.progress.terminal import Bar, print_err, unwrapped
+from journal.progress.terminal import print_err, unwrapped
 from journal.text import escaped
 
 Tell = Callable[[str], object]  # called with each message for a person
@@ -27,14 +27,13 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
     If ``tell`` is None, print the message, unless a handler of the logger shows it to a person.
     """
     text = escaped(text, keep="\n")  # an error code or a message may hold any text
-    with Bar.out_of_the_way():
-        is_printed = tell is None and _is_shown(level)
-        if _LOGGER.isEnabledFor(level):
-            _LOGGER.log(level, text, extra={"job_id": job_id})
-        if tell is not None:
-            tell(text)
-        elif not is_printed:
-            print_err(text)
+    is_printed = tell is None and _is_shown(level)
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(level, text, extra={"job_id": job_id})
+    if tell is not None:
+        tell(text)
+    elif not is_printed:
+        print_err(text)
 
 
 def _is_shown(level: int) -> bool:

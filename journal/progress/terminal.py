@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO, TypeVar
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TextIO
 
 from journal.fs import streams, system
 from journal.model import Job, expected_cost_cents
@@ -18,8 +18,6 @@ from journal.text import counted, escaped, shorten, spent_text
 _LABEL_COLUMNS = 24
 _BAR_COLUMNS = (5, 30)  # the minimum and the maximum length
 _AGAIN_S = 0.05  # the minimum time between two drawings of the bar below lines of other writers
-
-Message = TypeVar("Message")
 
 
 def print_err(text: str) -> None:
@@ -63,20 +61,6 @@ class Bar:
         return bar
 
     @classmethod
-    @contextmanager
-    def out_of_the_way(cls) -> Iterator[None]:
-        """Remove the bar from the terminal while the block writes whole lines to it."""
-        bar = cls._shown
-        if bar is None:
-            yield
-            return
-        bar.hide()
-        try:
-            yield  # without the lock, since the block may wait for a thread that writes
-        finally:
-            bar.hide(-1)
-
-    @classmethod
     def forget(cls) -> None:
         """Remove the bar in a forked process.
 
@@ -89,7 +73,6 @@ class Bar:
         self._line = ""
         self._is_drawn = False
         self._may_draw = True  # False while another writer's line isn't complete
-        self._hidden = 0  # how many blocks have removed it for now
         self._drawn_s = 0.0
         self._terminal = sys.stderr
         self._replaced: list[tuple[str, _AboveBar]] = []
@@ -107,18 +90,10 @@ class Bar:
             self.draw_again()
 
     def draw_again(self) -> None:
-        if Bar._shown is self and self._may_draw and not self._hidden:
+        if Bar._shown is self and self._may_draw:
             self._is_drawn = True
             self._drawn_s = time.monotonic()
             self._put(self._line)
-
-    def hide(self, more: int = 1) -> None:
-        with self._lock:
-            self._hidden += more
-            if self._hidden:
-                self.erase()
-            else:
-                self.draw_again()
 
     def erase(self) -> None:
         if self._is_drawn:
@@ -189,16 +164,6 @@ class _AboveBar:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-def above_bar(tell: Callable[[Message], object]) -> Callable[[Message], None]:
-    """Wrap ``tell``: the new function removes the bar, calls ``tell``, and draws the bar again."""
-
-    def tell_above(message: Message) -> None:
-        with Bar.out_of_the_way():
-            tell(message)
-
-    return tell_above
 
 
 def all_details(job: Job, details: Sequence[str]) -> list[str]:

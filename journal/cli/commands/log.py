@@ -38,7 +38,7 @@ from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, job_exit_code
 from journal.progress.show import Progress
-from journal.progress.terminal import above_bar, has_terminal
+from journal.progress.terminal import has_terminal
 from journal.sets.whole import look_at_set
 from journal.text import as_text, shorten
 
@@ -240,7 +240,7 @@ def _follow_to_end(
     if is_shown and not has_terminal() and not found.status.is_ended:
         job.say(f"{job.service.get_state(found)}: {_counts_text(found)}")
     with Progress(found, progress=is_shown, in_shell=True) as progress:
-        for seen in follow_job(job.service, job.id, report=above_bar(echo_err)):
+        for seen in follow_job(job.service, job.id):
             found = seen.job
             progress.show(found, seen.state)
             if not seen.ended and is_over():
