@@ -29,8 +29,8 @@ PATCHES = [
     Patch(
         "a message that no handler shows is printed",
         "progress/messages",
-        "        elif not is_printed:\n",
-        "        elif not _LOGGER.isEnabledFor(level):\n",
+        "    elif not is_printed:\n",
+        "    elif not _LOGGER.isEnabledFor(level):\n",
         "tests/progress/test_messages.py::test_a_script_without_logging_sees_each_message_once",
     ),
 ]
