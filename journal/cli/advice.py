@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.find import holder_text, pause_text
+from journal.cli.find import FoundJob, holder_text, pause_text
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
+from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
@@ -270,6 +271,27 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
     """Write the :func:`advice` about a job as it is now to standard error."""
     for line, why in advice(job, look(service, job), service.root, command):
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
+
+
+def echo_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
+    """Report which of the rows have a step in doubt: another attempt would not settle them.
+
+    If the rows are completed, also report which of their steps are done: no attempt does the others.
+    """
+    doubts: dict[str, Numbers] = {}
+    done: dict[str, Numbers] = {}
+    for number in settled:
+        steps = job.service.get_steps(row_id_of(job.id, number))
+        for step in [step.name for step in steps if step.state == "started"][:1]:
+            doubts.setdefault(step, Numbers()).add(number)
+        if is_completed and (names := [step.name for step in steps if step.state == "done"]):
+            done.setdefault(", ".join(names), Numbers()).add(number)
+    for name, numbers in doubts.items():
+        (took, _), (took_not, _) = step_commands(job.command, job.id, name, numbers)
+        rows = counted(numbers.count, "row|rows")
+        job.say(f"step {name!r} of {rows} is in doubt: `{took}` or `{took_not}`")
+    for steps_done, numbers in done.items():
+        job.say(f"only these steps of --row {numbers.text()} are done: {steps_done}")
 
 
 def advice(

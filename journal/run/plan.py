@@ -140,7 +140,7 @@ def step_commands(
     row = numbers.text() if numbers.count == 1 else "N"
     resolve = ("resolve", job_id, "--row")
     done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
-    each = "" if numbers.count == 1 else ", one row at a time"
+    each = "" if numbers.count == 1 else ", one row, or one call with many rows, at a time"
     return [
         (done, f"if step {step!r} took effect: record its result{each}"),
         (

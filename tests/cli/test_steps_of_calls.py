@@ -48,3 +48,38 @@ def test_a_row_shows_the_step_of_its_call_and_so_do_its_log_and_an_export(work: 
     assert "call" not in other
     exported = journal("--root", root, "export", JOB, "-", "--steps").stdout
     assert [line.split(",")[1] for line in exported.splitlines()[1:]] == ["1", "2", "3"]
+
+
+def test_two_calls_are_not_given_one_result(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        work = Work(service)
+        work.make()
+        for numbers in ((1, 2, 3), (4, 5)):
+            work.step(work.begin(*numbers), "submit")
+        work.crash()
+        work.service.close()
+    resolve = ("--root", str(tmp_path), "resolve", JOB, "--row", "1-5", "--step", "submit")
+    refused = journal(*resolve, "--result", "7")
+    assert refused.returncode == 2, refused.stderr
+    assert "is of another call" in refused.stderr
+    with JobService(tmp_path) as service:
+        assert [Work(service).statuses().count(text) for text in ("pending", "needs_review")] == [
+            1,
+            5,
+        ]
+    assert journal(*resolve, "--not-done").returncode == 0
+
+
+def test_a_step_of_one_row_alone_is_settled_for_each_row_that_is_named(tmp_path: Path) -> None:
+    with JobService(tmp_path) as service:
+        work = Work(service)
+        work.make()
+        work.begin(1, 2, 3)
+        for number in (1, 2, 3):
+            service.begin_step(f"{JOB}:{number}", 1, "mail")
+        work.crash()
+        work.service.close()
+    resolve = ("--root", str(tmp_path), "resolve", JOB, "--row", "1,3", "--step", "mail")
+    assert journal(*resolve, "--result", "sent").returncode == 0
+    with JobService(tmp_path) as service:
+        assert Work(service).statuses()[:3] == ["pending", "needs_review", "pending"]

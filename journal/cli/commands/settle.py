@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import what_may_run, what_runs_pending
+from journal.cli.advice import echo_steps, what_may_run, what_runs_pending
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
@@ -27,13 +27,12 @@ from journal.cli.shared_options import (
     reason_option,
     yes_option,
 )
-from journal.errors import RefusedError
+from journal.errors import InvalidValueError, RefusedError
 from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
-from journal.run.plan import step_commands
 from journal.service import JobService
 from journal.sets.whole import look_at_set
 from journal.store.calls import call_of_row
@@ -410,7 +409,7 @@ def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **g
         settle = resolution.settle_step if is_step else resolution.settle_row
         changed = _change(job, selection, verb, settle, reopens=how in ("retry", "step"))
     resolution.report(before, len(resolution.settled) or changed.count)
-    _report_steps(job, changed, is_completed=how == "completed")
+    echo_steps(job, changed, is_completed=how == "completed")
     _report_completed(job, before)
 
 
@@ -454,6 +453,13 @@ class _Resolution:
         if row.row_number in self.settled:
             return True
         _check_in_doubt(self._job, row, name)
+        with service.store.reading(self._job.id) as journal:
+            call = call_of_row(journal, row.row_number)
+        rows = () if call is None else call.rows
+        is_other = rows and self.settled and self.settled.isdisjoint(rows)
+        if is_other and not self._details["not_done"]:
+            why = "is of another call, which has a result of its own: settle one call at a time"
+            raise InvalidValueError("row", row.row_number, why)
         if row.status is RowStatus.PROCESSING:
             # It has a step in doubt, so this puts it in review, as the next start would.
             row = settle_row(service.store, row, "resume")
@@ -463,9 +469,7 @@ class _Resolution:
             service.record_step(row.id, name, self._details["result"])
         self._log(row, f"step {name!r}")
         self._continue(row)
-        with service.store.reading(self._job.id) as journal:
-            call = call_of_row(journal, row.row_number)
-        for number in () if call is None else call.rows:
+        for number in rows:
             other = service.get_row(row_id_of(self._job.id, number))
             if other is not None and other.status is RowStatus.NEEDS_REVIEW and other.id != row.id:
                 self._continue(other)
@@ -474,8 +478,11 @@ class _Resolution:
     def _continue(self, row: JobRow) -> None:
         """Make a row in review pending if the review was only about a step that is settled now."""
         service = self._job.service
+        doubt = service.get_step_in_doubt(row.id)
+        if doubt is not None and doubt.name == self._step:
+            return  # a step of this row alone
         self.settled.add(row.row_number)
-        if row.status is RowStatus.NEEDS_REVIEW and not service.get_step_in_doubt(row.id):
+        if row.status is RowStatus.NEEDS_REVIEW and doubt is None:
             if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):
                 service.retry_row(row.id)
                 self._pending.add(row.row_number)
@@ -539,27 +546,6 @@ def _check_in_doubt(job: FoundJob, row: JobRow, name: str) -> None:
             retry = job.command("resolve", job.id, "--row", str(row.row_number), "--retry")
             why += f": `{retry}` continues the row"
         raise RefusedError(f"{why}; nothing was changed")
-
-
-def _report_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
-    """Report which of the rows have a step in doubt: another attempt would not settle them.
-
-    If the rows are completed, also report which of their steps are done: no attempt does the others.
-    """
-    doubts: dict[str, Numbers] = {}
-    done: dict[str, Numbers] = {}
-    for number in settled:
-        steps = job.service.get_steps(row_id_of(job.id, number))
-        for step in [step.name for step in steps if step.state == "started"][:1]:
-            doubts.setdefault(step, Numbers()).add(number)
-        if is_completed and (names := [step.name for step in steps if step.state == "done"]):
-            done.setdefault(", ".join(names), Numbers()).add(number)
-    for name, numbers in doubts.items():
-        (took, _), (took_not, _) = step_commands(job.command, job.id, name, numbers)
-        rows = counted(numbers.count, "row|rows")
-        job.say(f"step {name!r} of {rows} is in doubt: `{took}` or `{took_not}`")
-    for steps_done, numbers in done.items():
-        job.say(f"only these steps of --row {numbers.text()} are done: {steps_done}")
 
 
 def _how(given: dict[str, Any]) -> str:

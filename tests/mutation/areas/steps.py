@@ -113,7 +113,7 @@ PATCHES = [
     Patch(
         "only a row without another doubt is pending again",
         "cli/commands/settle",
-        " and not service.get_step_in_doubt(row.id):\n",
+        " and doubt is None:\n",
         ":\n",
         "tests/cli/test_step.py::test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named",
     ),
@@ -230,5 +230,19 @@ PATCHES = [
         "            0 if steps is None else steps[position],\n",
         "            0,\n",
         "tests/store/test_steps.py::test_steps_in_a_batch_that_is_discarded_are_not_there",
+    ),
+    Patch(
+        "the result of a step of one call isn't given to another",
+        "cli/commands/settle",
+        "        if is_other and not",
+        "        if False and not",
+        "tests/cli/test_steps_of_calls.py::test_two_calls_are_not_given_one_result",
+    ),
+    Patch(
+        "a row's own step isn't settled with that of another row of its call",
+        "cli/commands/settle",
+        "        if doubt is not None and doubt.name == self._step:\n",
+        "        if False:\n",
+        "tests/cli/test_steps_of_calls.py::test_a_step_of_one_row_alone_is_settled_for_each_row_that_is_named",
     ),
 ]
