@@ -86,8 +86,6 @@ needs_open_files_moved = _needs(not IS_WINDOWS, "open files and directories that
 needs_directory_descriptors = _needs(os.open in os.supports_dir_fd, "paths relative to descriptors")
 needs_boot_ids = _needs(not IS_WINDOWS, "ids of boots, without which unsynced bytes aren't trusted")
 needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
-# macOS syncs by fcntl(F_FULLFSYNC), Windows by FlushFileBuffers: what watches fdatasync sees neither.
-needs_fdatasync = _needs(hasattr(os, "fdatasync"), "syncs by fdatasync")
 WINDOWS_ONLY = "the calls, consoles and batch files of Windows"
 needs_windows = _needs(IS_WINDOWS, WINDOWS_ONLY)
 

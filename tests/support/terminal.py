@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import struct
 import subprocess
 import sys
@@ -189,49 +188,3 @@ def _all_of(terminal: BinaryIO) -> bytes:
         while data := terminal.read(1 << 16):
             shown += data
     return shown
-
-
-class Shell:
-    """An interactive shell in a terminal. The shell runs until the end of a ``with`` block."""
-
-    def __init__(self, argv: list[str], directory: Path) -> None:
-        self._terminal, there = _open_terminal(400)
-        command = "import os, sys; os.login_tty(0); os.execvp(sys.argv[1], sys.argv[1:])"
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", command, *argv],
-            stdin=there,
-            stdout=there,
-            stderr=there,
-            cwd=directory,
-            env={**os.environ, "TERM": "xterm", "HOME": str(directory)},
-        )
-        os.close(there)
-        self._shown = ""
-
-    def press(self, keys: str) -> None:
-        os.write(self._terminal, keys.encode())
-
-    def enter(self, line: str) -> None:
-        self.press(f"{line}\r")
-
-    def awaits(self, pattern: str) -> re.Match[str]:
-        """Wait until the terminal shows the pattern, and return the match.
-
-        The next call searches after this match.
-        """
-        while (found := re.search(pattern, self._shown)) is None:
-            assert ready([self._terminal], _HANGS_AFTER_S), f"it hangs: {self._shown!r}"
-            self._shown += os.read(self._terminal, 1 << 16).decode(errors="replace")
-            if "\x1b[c" in self._shown:  # fish asks what the terminal can do
-                self._shown = self._shown.replace("\x1b[c", "")
-                self.press("\x1b[?62c")
-        self._shown = self._shown[found.end() :]
-        return found
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._terminal)
