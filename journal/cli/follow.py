@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.output import echo_err
@@ -34,13 +34,12 @@ def follow_job(
     service: JobService,
     job_id: str,
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
-    report: Callable[[str], object] = echo_err,
 ) -> Iterator[Seen]:
     """Yield the job about ten times a second until it ends.
 
     The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
-    job enters one of these states, ``report`` is called with a message. When the job then runs
-    again, ``report`` is called again. If "paused" is one of these states, the iteration also ends
+    job enters one of these states, and when it then runs again, a message is written to standard
+    error. If "paused" is one of these states, the iteration also ends
     when the job is paused and no run waits for it to be resumed. Raises RefusedError if the job is
     deleted or moved, and JournalDamagedError if its journal was cut: no run may continue it.
     """
@@ -58,9 +57,9 @@ def follow_job(
             yield Seen(job, True, state)
             return
         if state != last and state in reported:
-            report(f"{job_id}: {_in_words(state, job)}")
+            echo_err(f"{job_id}: {_in_words(state, job)}")
         elif state == JobStatus.RUNNING and last in reported:
-            report(f"{job_id}: is running again")
+            echo_err(f"{job_id}: is running again")
         last = state
         ended = _has_ended(service, job)
         yield Seen(job, ended, state)
