@@ -146,7 +146,7 @@ class RowQueue:
 
     def _has_only_waits(self, job: Job) -> bool:
         """Return whether all pending rows for this run wait for somebody else."""
-        others = job.pending_count - job.waiting_count
+        others = job.pending_count - job.waiting_count - self.calls.pending()
         if not self._at_end or self._per_key.count or others > self._chosen.left:
             return False
         return not any(map(self._is_pending, self._waiting))

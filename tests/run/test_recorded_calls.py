@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -471,6 +472,47 @@ def test_a_run_that_does_not_wait_pauses_and_the_next_one_resumes_the_call(path:
         report = job.run(handle, batch=4, no_wait=True, tell=quiet)
         assert (report.exit_code, job.job.waiting_count) == (4, 4)
         assert "4 rows wait for somebody else" in (report.reason or "")
+
+
+def test_a_run_that_does_not_wait_pauses_if_a_waiting_call_has_a_row_to_try_again(
+    path: Path,
+) -> None:
+    def handle(batch: Batch) -> Any:
+        batch.step("submit", lambda: "b1")
+        again = Retry("Undone", after_s=0)
+        return {row.id: Wait(30) if row.row_number > 1 else again for row in batch}
+
+    with open_job(path, 4) as job:
+        (stop := threading.Timer(5, job.stop)).start()
+        report = job.run(handle, batch=4, max_attempts=3, no_wait=True, tell=quiet)
+        stop.cancel()
+        assert (report.exit_code, job.job.waiting_count) == (4, 3)
+        assert "3 rows wait for somebody else" in (report.reason or "")
+
+
+@pytest.mark.parametrize("when", ["between two runs", "in a run"])
+def test_a_row_that_a_person_retries_lets_its_call_be_asked_at_once(path: Path, when: str) -> None:
+    calls: list[list[int]] = []
+
+    def handle(batch: Batch) -> Any:
+        batch.step("submit", lambda: "b1")
+        calls.append([row.row_number for row in batch])
+        return Wait(30) if len(calls) == 1 else {row.id: "done" for row in batch}
+
+    def retry() -> None:
+        job.service.skip_row(f"{job.id}:2")
+        job.service.retry_row(f"{job.id}:2")
+
+    with open_job(path, 3) as job:
+        (stop := threading.Timer(10, job.stop)).start()
+        if when == "between two runs":
+            job.run(handle, batch=3, no_wait=True, tell=quiet)
+            retry()
+        else:
+            threading.Timer(0.5, retry).start()
+        assert job.run(handle, batch=3, tell=quiet).completed == 3
+        stop.cancel()
+    assert calls == [[1, 2, 3], [1, 2, 3]]
 
 
 def test_a_wait_without_a_time_is_as_long_as_the_backoff_of_the_run(path: Path) -> None:

@@ -18,7 +18,7 @@ from time import monotonic
 
 from journal.errors import InvalidStateTransition
 from journal.format.records import A_RUN
-from journal.index.columns import PROCESSING
+from journal.index.columns import PENDING, PROCESSING, WAITING
 from journal.model import JobRow
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
@@ -70,9 +70,11 @@ class OpenCalls:
         """Find the calls that are open at the start of the run."""
         with self._service.store.reading(self._job_id) as journal:
             found = calls.open_calls(journal) if self._is_batch and journal.index.calls else []
+            retried = {call.id for call in found if _has_retried(journal, call.open)}
             now, now_s = journal.now(), monotonic()
         for call in found:
-            wait_s = 0.0 if call.due is None else (call.due - now).total_seconds()
+            is_due = call.due is None or call.id in retried
+            wait_s = 0.0 if is_due or call.due is None else (call.due - now).total_seconds()
             if call.after_s is not None:  # the clock may have been set
                 wait_s = min(wait_s, call.after_s)
             self._add(call.id, now_s + wait_s)
@@ -82,7 +84,10 @@ class OpenCalls:
         heapq.heappush(self._due, (due_s, call_id))
 
     def others(self, rows: list[FoundRow]) -> list[FoundRow]:
-        """Return the pending rows that are in no call. The calls of the others are due."""
+        """Return the pending rows that are in no call.
+
+        The calls of the others are due, also a call that waits, if a person has retried a row of it.
+        """
         with self._service.store.reading(self._job_id) as journal:
             index, found = journal.index, list[FoundRow]()
             if not index.calls:
@@ -91,9 +96,23 @@ class OpenCalls:
                 call = index.columns.call(row.position)
                 if call not in index.calls:
                     found.append(row)
-                elif self._is_batch and f"{call:016x}" not in (*self._in_flight, *self._waiting):
-                    self._add(f"{call:016x}", monotonic())
+                elif self._is_batch and (call_id := f"{call:016x}") not in self._in_flight:
+                    due_s, now_s = self._waiting.get(call_id), monotonic()
+                    if due_s is None or (due_s > now_s and not row.attempts):
+                        self._add(call_id, now_s)
         return found
+
+    def pending(self) -> int:
+        """How many rows are pending for another reason in calls that wait for somebody else."""
+        if not self._waiting:
+            return 0
+        with self._service.store.reading(self._job_id) as journal:
+            calls, columns, count = journal.index.calls, journal.index.columns, 0
+            for call in (int(call_id, 16) for call_id in self._waiting):
+                spans = calls.rows(call, columns) if call in calls else ()
+                codes = b"".join(columns.statuses[rows.start : rows.stop] for rows in spans)
+                count += codes.count(PENDING) if WAITING in codes else 0
+        return count
 
     def resume(self, count: int) -> list[Resumed]:
         """Start up to ``count`` calls that are due. Their rows are in processing then."""
@@ -195,6 +214,16 @@ def _recorded(journal: Journal, row: JobRow) -> str:
         return ""
     call = journal.index.columns.call(position_of(journal, row.row_number))
     return f"{call:016x}" if call in journal.index.calls else ""
+
+
+def _has_retried(journal: Journal, numbers: Iterable[int]) -> bool:
+    """Return whether a person has set one of these rows back to pending: to be asked for now."""
+    columns = journal.index.columns
+    positions = (position_of(journal, number) for number in numbers)
+    return any(
+        columns.statuses[at] == PENDING and columns.attempts[at] == columns.earlier_attempts(at)
+        for at in positions
+    )
 
 
 def _is_in_progress(journal: Journal, row: JobRow) -> bool:
