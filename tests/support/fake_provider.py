@@ -5,11 +5,14 @@ servers offer too. It refuses what they refuse, and keeps a ledger: which reques
 batch, what was answered and what it cost. Like the real ones, it knows no idempotency keys: who
 creates a batch twice has two batches.
 
-`python tests/support/fake_provider.py` serves until Ctrl-C, so that a person can try the examples.
+So that a person can try the examples, this serves until Ctrl-C:
+
+  python tests/support/fake_provider.py
 """
 
 from __future__ import annotations
 
+import argparse
 import email.parser
 import email.policy
 import hashlib
@@ -593,6 +596,9 @@ def for_trial(batch_s: float = 20, latency_s: tuple[float, float] = (0.1, 0.5)) 
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     with for_trial() as provider:
         for name, value in provider.environment.items():
             print(f"export {name}={value}", flush=True)
