@@ -60,6 +60,7 @@ from journal.format.records import (
     writable,
 )
 from journal.fs import system
+from journal.fs.shell import quote
 from journal.index.calls import OpenCall
 from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
 from journal.model import JobRow, LogEntry, RowStep
@@ -72,6 +73,7 @@ from journal.store.steps import (
     step_of,
 )
 from journal.store.transitions import (
+    change_row,
     let_start,
     put_logs,
     put_record,
@@ -186,6 +188,7 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
 
 
 _OPEN = (PENDING, PROCESSING, WAITING)
+LEFT_BEHIND = "LeftBehind"  # error code of a row that can't come back to its call
 
 
 def wait_call(
@@ -212,11 +215,13 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
     """Start a call again; return it, with its new turn, and its open rows, in their order.
 
     Rows that were waiting continue their attempts. Rows that are pending for another reason begin
-    a new attempt. The caller looks at the due time.
+    a new attempt, or fail if the other rows have done a step without them: no turn could be right
+    for both. The caller looks at the due time.
 
     Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
     """
     let_start(journal, "its rows can't be started", reopens=False)
+    _fail_rows_left_behind(journal, get_call(journal, id_), by)
     call, columns = get_call(journal, id_), journal.index.columns
     positions = [position_of(journal, number) for number in call.open]
     for number, position in zip(call.open, positions, strict=True):
@@ -231,6 +236,42 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
             )
             put_row_status(journal, position, by.sign(record))
     return get_call(journal, id_), [row_of(journal, position) for position in positions]
+
+
+def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
+    """Fail pending rows of a call whose other open rows have done a step of the call without them.
+
+    Such a row had ended when the others did the step, and was retried later.
+    """
+    columns, latest = journal.index.columns, LatestRecords(journal)
+    positions = [position_of(journal, number) for number in call.open]
+    if all(columns.statuses[position] == WAITING for position in positions):
+        return
+    done = dict[int, list[str]]()
+    for position in positions:
+        records = latest.of(position).values()
+        done[position] = [one.step for one in records if one.state == "done" and one.rows]
+    names = dict.fromkeys(chain.from_iterable(done.values()))
+    for number, position in zip(call.open, positions, strict=True):
+        if columns.statuses[position] != PENDING:
+            continue
+        known = latest.of(position)
+        missed = [n for n in names if n not in known or known[n].state != "done"]
+        if missed:
+            begin_anew = f"journal redo {journal.job_id} --row {number}"
+            if done[position]:
+                first = quote(done[position][0])
+                begin_anew = f"journal retry {journal.job_id} --row {number} --from-step {first}"
+            message = f"the other rows of its call have done step {missed[0]!r} without it: "
+            message += f"type `{begin_anew}` to begin it anew, with other rows"
+            record = RowStatusRecord(
+                row=number,
+                status="failed",
+                error_code=LEFT_BEHIND,
+                error_message=message,
+                at=UNSET_TIME,
+            )
+            change_row(journal, by.sign(record))
 
 
 def end_call(journal: Journal, id_: str) -> bool:

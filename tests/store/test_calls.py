@@ -1,5 +1,6 @@
 """Calls with many rows in the store: rows that stay together over waits, crashes and retries."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from journal import (
     StepInDoubtError,
     open_job,
 )
+from journal.cli.main import main
 from journal.format.records import A_RUN
 from journal.index.columns import WAITING
 from journal.store import bulk, calls, steps
@@ -89,6 +91,46 @@ def test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_
     work.step(call, "submit")
     work.done(call, "submit", 5)
     assert {step.name for step in work.service.get_steps(row(2))} == {"mail", "submit"}
+
+
+@pytest.mark.parametrize("has_step", [False, True])
+def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_others_go_on(
+    work: Work, *, has_step: bool
+) -> None:
+    call = work.begin(1, 2, 3)
+    if has_step:
+        work.step(call, "up load")
+        work.done(call, "up load", "f1")
+    work.service.fail_row(row(2), "Refused", "no")
+    work.wait(call)
+    turn = work.resume(call)
+    work.step(turn, "submit")
+    work.done(turn, "submit", "b1")
+    work.wait(call)
+    work.service.retry_row(row(2))
+    turn = work.resume(call)
+    assert turn.open == (1, 3)
+    assert work.step(turn, "submit").result == "b1"
+    left = work.service.get_row(row(2))
+    assert left is not None
+    assert (left.status, left.error_code, left.attempts) == (RowStatus.FAILED, "LeftBehind", 1)
+    assert "the other rows of its call have done step 'submit' without it" in str(
+        left.error_message
+    )
+    command = "retry calls --row 2 --from-step 'up load'" if has_step else "redo calls --row 2"
+    assert f"`journal {command}`" in str(left.error_message)
+    assert (
+        main(
+            [
+                "--root",
+                str(work.service.root),
+                *shlex.split(command),
+                *([] if has_step else ["--yes"]),
+            ]
+        )
+        == 0
+    )
+    work.start_rows(2)
 
 
 @pytest.mark.parametrize("policy", ["retry", "resume"])
