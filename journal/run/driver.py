@@ -241,7 +241,8 @@ class Run:
             for result in results:
                 self._record_or_report(result)
             with suppress(JournalError):
-                self._queue.calls.end(results)
+                if not self._why_lost:  # else they are another run's calls
+                    self._queue.calls.end(results)
             self._in_flight.forget(results)
             if self._in_flight:
                 self._wait()

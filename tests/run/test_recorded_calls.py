@@ -399,11 +399,13 @@ def test_commands_of_many_rows_have_steps_for_all_of_them(
     assert first[0] != second[0]
 
 
+@pytest.mark.parametrize("counts", [True, False])
 def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together(
-    path: Path,
+    path: Path, *, counts: bool
 ) -> None:
     """Two calls come back in part: nothing of their uploads is used again."""
     service, uploads = Service(polls=0), list[list[int]]()
+    again = Retry("Expired", "no answer", after_s=0.05, from_step="submit", counts=counts)
 
     def handle(batch: Batch) -> Any:
         numbers = [row.row_number for row in batch]
@@ -411,7 +413,7 @@ def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_tog
         done = service.handle(batch)
         for row in batch:
             if row.attempts == 1 and row.row_number in (1, 4):
-                done[row.id] = Retry("Expired", "no answer", after_s=0.05, from_step="submit")
+                done[row.id] = again
         return done
 
     with open_job(path) as job:
@@ -458,6 +460,25 @@ def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -
 
     with open_job(path, 2) as job:
         job.run(handle, batch=2, tell=quiet)
+        assert [row.result for row in job.rows()] == [1, 1]
+
+
+def test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows(
+    path: Path,
+) -> None:
+    late: list[Batch] = []
+
+    def handle(batch: Batch) -> Any:
+        late.append(batch)
+        if len(late) == 1:
+            return Retry("Undone", after_s=0)
+        batch.step("submit", lambda: "b1")
+        with pytest.raises(journal.InvalidStateTransition):
+            late[0].step("mail", list)
+        return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))
+
+    with open_job(path, 2) as job:
+        job.run(handle, batch=2, max_attempts=2, backoff_s=0, tell=quiet)
         assert [row.result for row in job.rows()] == [1, 1]
 
 

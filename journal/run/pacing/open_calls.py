@@ -143,12 +143,13 @@ class OpenCalls:
         """Return whether a row stays in its call without an outcome of its own.
 
         That is so if it waits, or if its attempt has done nothing. :meth:`end` then records for all
-        such rows of the call that they wait.
+        such rows of the call that they wait. A row that begins again at a step leaves its call.
         """
-        if not self._is_batch or not _is_without_outcome(outcome):
+        waits = outcome.kind == "waiting"
+        if not self._is_batch or outcome.from_step or not (waits or outcome.is_given_back):
             return False
         journal = self._journal
-        is_kept = outcome.kind == "waiting" or bool(_recorded(journal, row))
+        is_kept = waits or bool(_recorded(journal, row))
         if not is_kept or not _is_in_progress(journal, row):
             return False
         self._kept[row.row_number] = outcome
@@ -202,10 +203,6 @@ class OpenCalls:
                 self._add(call_id, max(due_s or 0.0, again_s or 0.0))
             else:
                 journal.change(calls.end_call, call_id)
-
-
-def _is_without_outcome(outcome: Outcome) -> bool:
-    return outcome.kind == "waiting" or outcome.is_given_back
 
 
 def _recorded(journal: Journal, row: JobRow) -> str:

@@ -16,6 +16,7 @@ from journal.model import LogEntry, RowStep
 from journal.service import JobService
 from journal.store import calls
 from journal.store.journal import Journal
+from journal.store.rows import position_of
 
 _PART = re.compile(r"([0-9]{1,19})-([0-9]{1,19}):([0-9]{1,10})", re.ASCII)
 _TURN = re.compile(r"([0-9a-f]{16}):([0-9]{1,19})", re.ASCII)
@@ -137,12 +138,13 @@ class RecordedCall:
     def _turn(self, journal: Journal) -> Turn:
         """The first turn of the call. A command records it in the first of its processes that asks.
 
-        So a call that has begun with these attempts, and was never resumed, is this one.
+        So a call that was never resumed, and has these attempts in progress, is this one.
         """
         known = calls.call_of_row(journal, self.attempts[0][0])
         if known is not None:
-            found = journal.index.calls[int(known.id, 16)]
-            if found.turn == found.first and set(known.rows) <= {row for row, _ in self.attempts}:
+            columns, found = journal.index.columns, journal.index.calls[int(known.id, 16)]
+            present = ((row, columns.attempts[position_of(journal, row)]) for row in known.open)
+            if found.turn == found.first and set(present) <= set(self.attempts):
                 return Turn(known.id, known.turn)
         call = calls.begin_call(journal, self.attempts)
         return Turn(call.id, call.turn)

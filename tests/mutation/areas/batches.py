@@ -226,6 +226,20 @@ PATCHES = [
         f"{CALLS}::test_a_worker_that_outlives_its_run_begins_no_step_of_its_call",
     ),
     Patch(
+        "a worker of earlier attempts has no turn of the call of later ones",
+        "run/workers/recorded_call",
+        "found.turn == found.first and set(present) <= set(self.attempts)",
+        "found.turn == found.first",
+        f"{CALLS}::test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows",
+    ),
+    Patch(
+        "a throttled row that begins again at a step leaves its call",
+        "run/pacing/open_calls",
+        "if not self._is_batch or outcome.from_step or",
+        "if not self._is_batch or",
+        f"{CALLS}::test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together",
+    ),
+    Patch(
         "a row that leaves its call loses all steps of the call",
         "store/steps",
         "if step == name or record.rows), name)",
