@@ -286,10 +286,11 @@ class RowQueue:
         these attempts some more time: as much as one attempt may take. After this time, the method
         returns the reason.
         """
-        if self._limits.no_wait and (end := self._only_waits(job)):
-            return end
         will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
         will_start = will_start or (self._blocked is not None and self._blocked[1] <= RETRIED)
+        is_full = self._places <= 0 and not will_start
+        if self._limits.no_wait and (end := self._only_waits(job, is_full=is_full)):
+            return end
         will_start = will_start or bool(self._waits and job.waiting_count) or bool(self.calls)
         if self._places <= 0 and job.pending_count and not will_start:
             rows = counted(self._limits.max_rows or 0, "row|rows was|were started")
@@ -307,9 +308,13 @@ class RowQueue:
         text = f"{left} for attempts that were given up and still run, because of {name}"
         return EarlyEnd("limit_per", text)
 
-    def _only_waits(self, job: Job) -> EarlyEnd | None:
-        """The reason why a run that doesn't wait ends now: nothing else is left to do."""
-        if not (self._room(job) <= 0 or self._has_only_waits(job)):
+    def _only_waits(self, job: Job, *, is_full: bool) -> EarlyEnd | None:
+        """The reason why a run that doesn't wait ends now: nothing else is left to do.
+
+        ``is_full``: ``max_rows`` lets no other row start.
+        """
+        is_full = is_full and not self.calls.has_retries()
+        if not (is_full or self._room(job) <= 0 or self._has_only_waits(job)):
             return None
         text = self.waits_text(job)
         return EarlyEnd("waiting", text) if text else None

@@ -231,6 +231,19 @@ def test_a_run_that_does_not_wait_pauses_when_as_many_rows_are_out_as_may_be(pat
         assert report.reason.startswith("3 rows wait")
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+def test_a_run_that_does_not_wait_ends_when_it_has_started_all_rows_that_it_may(
+    path: Path, batch: int | None
+) -> None:
+    with open_job(path, 6) as job:
+        (stop := threading.Timer(5, job.stop)).start()
+        limits: dict[str, Any] = {"max_rows": 2, "no_wait": True, "batch": batch}
+        report = job.run(lambda _given: Wait(3600), tell=quiet, **limits)
+        stop.cancel()
+        assert (report.exit_code, job.job.waiting_count) == (4, 2)
+        assert (report.reason or "").startswith("2 rows wait for somebody else")
+
+
 def test_a_row_that_waits_takes_no_slot_of_its_key(path: Path) -> None:
     in_flight, most, lock = [0], [0], threading.Lock()
 

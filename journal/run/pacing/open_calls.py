@@ -104,15 +104,21 @@ class OpenCalls:
 
     def pending(self) -> int:
         """How many rows are pending for another reason in calls that wait for somebody else."""
+        return sum(codes.count(PENDING) for codes in self._codes() if WAITING in codes)
+
+    def has_retries(self) -> bool:
+        """Whether a call is only attempted again, and doesn't wait for somebody else."""
+        return any(PENDING in codes and WAITING not in codes for codes in self._codes())
+
+    def _codes(self) -> list[bytes]:
+        """The statuses of the rows of each call that isn't in flight."""
         if not self._waiting:
-            return 0
+            return []
         with self._service.store.reading(self._job_id) as journal:
-            calls, columns, count = journal.index.calls, journal.index.columns, 0
-            for call in (int(call_id, 16) for call_id in self._waiting):
-                spans = calls.rows(call, columns) if call in calls else ()
-                codes = b"".join(columns.statuses[rows.start : rows.stop] for rows in spans)
-                count += codes.count(PENDING) if WAITING in codes else 0
-        return count
+            calls, columns = journal.index.calls, journal.index.columns
+            found = (int(call_id, 16) for call_id in self._waiting)
+            spans = [calls.rows(call, columns) for call in found if call in calls]
+            return [b"".join(columns.statuses[a.start : a.stop] for a in each) for each in spans]
 
     def resume(self, count: int) -> list[Resumed]:
         """Start up to ``count`` calls that are due. Their rows are in processing then."""
