@@ -18,7 +18,6 @@ import msgspec
 from journal.index.columns import PROCESSING, WAITING, Columns
 
 EPOCH, US = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
-Kept = list[tuple[range, bytearray, "array[int] | None"]]
 
 
 def microseconds(at: datetime) -> int:
@@ -118,20 +117,11 @@ class Calls(dict[int, OpenCall]):
         else:
             self[call] = OpenCall(known.first, offset, known.waited if moved else 0)
 
-    def kept(self, spans: Iterable[range], columns: Columns) -> Kept:
-        """Return what :meth:`restore` needs to undo a change of the state of a call."""
-        statuses, due = columns.statuses, columns.due
-        return [
-            (rows, statuses[rows.start : rows.stop], due and due[rows.start : rows.stop])
-            for rows in spans
-        ]
+    def restore(self, call: int, known: OpenCall | None) -> None:
+        """Undo a change of a call, which was ``known`` before, or None if it hadn't begun.
 
-    def restore(self, call: int, known: OpenCall | None, kept: Kept, columns: Columns) -> None:
-        """Undo a change of a call, which was ``known`` before, or None if it hadn't begun."""
+        The rows must be restored, too.
+        """
         self.pop(call, None)
         if known is not None:
             self[call] = known
-        for rows, statuses, due in kept:
-            columns.statuses[rows.start : rows.stop] = statuses
-            if columns.due is not None:
-                columns.due[rows.start : rows.stop] = due or array("Q", bytes(8 * len(rows)))

@@ -333,12 +333,10 @@ class Index:
             rows = self.rows_in(record.rows)
             if rows is None and (record.rows or number not in calls):
                 return done
-            known = calls.rows(number, self.columns) if number in calls else []
-            if rows is not None or record.state == "ended":
-                self._keep(chain(*known, rows or ()))
             if self.undo is not None:
-                parts = calls.kept(known, self.columns)
-                self.undo.append((-1, number, calls.get(number), parts))
+                known = calls.rows(number, self.columns) if number in calls else []
+                self._keep(chain(*known, rows or ()))
+                self.undo.append((-1, number, calls.get(number)))
             if rows is not None:
                 calls.begin(number, offset, rows, self.columns, self.status_counts)
             calls.set_state(number, record, offset, self.columns, self.status_counts)
@@ -453,8 +451,7 @@ class Index:
         while len(undo) > length:
             position, before, *cells = undo[-1]
             if position < 0:
-                known, kept = cells
-                self.calls.restore(before, known, kept, columns)
+                self.calls.restore(before, *cells)
                 del undo[-1]
                 continue
             columns.restore(position, cells)

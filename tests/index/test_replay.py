@@ -289,7 +289,7 @@ def columns_of(columns: Columns) -> list[object]:
         *(call(1, b"waiting"), status(3, b"pending", b'"reset":"redo",'), call(1, b"started")),
         *(call(1, b"waiting"), data(1), call(2, b"waiting", b"[[1,2]]"), call(1, b"ended")),
     ],
-    6,
+    7,
     False,
 )
 def test_a_rollback_restores_what_the_index_was_at_the_mark(
