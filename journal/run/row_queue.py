@@ -7,7 +7,6 @@ the batch that the caller has open.
 
 from __future__ import annotations
 
-import heapq
 import math
 import sys
 from array import array
@@ -34,7 +33,7 @@ from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
 from journal.run.pacing.usage_rate import UsageRates
-from journal.run.pacing.waits import Waits
+from journal.run.pacing.waits import Due, Waits
 from journal.run.settling import OF_ERROR, Settling
 from journal.store import bulk
 from journal.store.batch import Batch
@@ -83,8 +82,7 @@ class RowQueue:
         self._passed_by = False
         self._at_end = False
         self._look_again_s = 0.0
-        self._due: list[tuple[float, int]] = []  # a heap of (time when a row is due, its number)
-        self._waiting: dict[int, float] = {}  # from a row's number to the time when it is due
+        self._waiting = Due[int]()  # the numbers of the rows that are attempted again
         # The number of rows that ``max_rows`` still allows to start, without those that this run
         # has started before and will start again.
         self._places: int = limits.max_rows or sys.maxsize
@@ -107,9 +105,7 @@ class RowQueue:
         """
         if not self._looks:
             return 0.0
-        due_s = min(self._waits.next_due_s, self.calls.next_due_s)
-        if self._due:
-            due_s = min(due_s, self._due[0][0])
+        due_s = min(self._waits.next_due_s, self.calls.next_due_s, self._waiting.next_s)
         return None if due_s == math.inf else due_s
 
     @property
@@ -342,7 +338,7 @@ class RowQueue:
             if rank <= WAITED or (may_go_out and (rank <= RETRIED or places > 0)):
                 self._blocked = None
                 return self._per_key.offer(number, rank, has_waited=was_parked)
-        due = self._next_due if self._due else int
+        due = self._next_due if self._waiting else int
         poll = self._next_poll if self._waits else int
         if not may_go_out:
             return poll() or self._per_key.next(WAITED)
@@ -360,12 +356,8 @@ class RowQueue:
         return number and self._per_key.offer(number, WAITED)
 
     def _next_due(self) -> int:
-        while self._due and self._due[0][0] <= monotonic():
-            due_s, number = heapq.heappop(self._due)
-            if self._waiting.get(number) == due_s:  # otherwise the row was given a later time
-                del self._waiting[number]
-                return self._per_key.offer(number, RETRIED)
-        return 0
+        number = self._waiting.pop_due(monotonic())
+        return 0 if number is None else self._per_key.offer(number, RETRIED)
 
     def _next_found(self, *, fresh_only: bool = False) -> int:
         if len(self._waiting) >= _MAX_WAITING:
@@ -472,8 +464,7 @@ class RowQueue:
         if outcome.kind == "waiting":
             self._waits.add(due_s, row.row_number)
             return outcome, True
-        self._waiting[row.row_number] = due_s
-        heapq.heappush(self._due, (due_s, row.row_number))
+        self._waiting.put(row.row_number, due_s)
         self._again.add(row.row_number)
         return outcome, True
 

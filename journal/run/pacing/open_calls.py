@@ -7,8 +7,6 @@ they were started before.
 
 from __future__ import annotations
 
-import heapq
-import math
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
@@ -22,6 +20,7 @@ from journal.index.columns import PENDING, PROCESSING, WAITING
 from journal.model import JobRow
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
+from journal.run.pacing.waits import Due
 from journal.service import JobService
 from journal.store import calls
 from journal.store.calls import Call
@@ -40,8 +39,7 @@ class OpenCalls:
 
     def __init__(self, service: JobService, job_id: str, *, is_batch: bool) -> None:
         self._service, self._job_id, self._is_batch = service, job_id, is_batch
-        self._due: list[tuple[float, str]] = []  # a heap of (time by ``monotonic``, id of a call)
-        self._waiting: dict[str, float] = {}  # from a call's id to the time when it is due
+        self._waiting = Due[str]()  # ids of calls
         self._in_flight: set[str] = set()
         # Of the last call that was asked for: the offset of its wait, and since when it waits.
         self._waited: tuple[int, datetime | None] = 0, None
@@ -60,7 +58,7 @@ class OpenCalls:
     @property
     def next_due_s(self) -> float:
         """When the next call is due, by ``monotonic``."""
-        return self._due[0][0] if self._due else math.inf
+        return self._waiting.next_s
 
     @property
     def _journal(self) -> Journal:
@@ -77,11 +75,7 @@ class OpenCalls:
             wait_s = 0.0 if is_due or call.due is None else (call.due - now).total_seconds()
             if call.after_s is not None:  # the clock may have been set
                 wait_s = min(wait_s, call.after_s)
-            self._add(call.id, now_s + wait_s)
-
-    def _add(self, call_id: str, due_s: float) -> None:
-        self._waiting[call_id] = due_s
-        heapq.heappush(self._due, (due_s, call_id))
+            self._waiting.put(call.id, now_s + wait_s)
 
     def others(self, rows: list[FoundRow]) -> list[FoundRow]:
         """Return the pending rows that are in no call.
@@ -99,7 +93,7 @@ class OpenCalls:
                 elif self._is_batch and (call_id := f"{call:016x}") not in self._in_flight:
                     due_s, now_s = self._waiting.get(call_id), monotonic()
                     if due_s is None or (due_s > now_s and not row.attempts):
-                        self._add(call_id, now_s)
+                        self._waiting.put(call_id, now_s)
         return found
 
     def pending(self) -> int:
@@ -123,11 +117,7 @@ class OpenCalls:
     def resume(self, count: int) -> list[Resumed]:
         """Start up to ``count`` calls that are due. Their rows are in processing then."""
         resumed: list[Resumed] = []
-        while len(resumed) < count and self.next_due_s <= monotonic():
-            due_s, call_id = heapq.heappop(self._due)
-            if self._waiting.get(call_id) != due_s:
-                continue  # it was given another time
-            del self._waiting[call_id]
+        while len(resumed) < count and (call_id := self._waiting.pop_due(monotonic())):
             # Another process may have settled its rows, or ended the job.
             if int(call_id, 16) in self._journal.index.calls:
                 with suppress(InvalidStateTransition):
@@ -141,7 +131,7 @@ class OpenCalls:
         """Let a call that was resumed, and that no worker has begun, wait again."""
         self._journal.change(calls.wait_call, call_id, None)
         self._in_flight.discard(call_id)
-        self._add(call_id, monotonic())
+        self._waiting.put(call_id, monotonic())
 
     # --- outcomes
 
@@ -206,7 +196,7 @@ class OpenCalls:
             self._in_flight.discard(call_id)
             again_s = self._again_s.pop(call_id, None)
             if due_s is not None or again_s is not None:
-                self._add(call_id, max(due_s or 0.0, again_s or 0.0))
+                self._waiting.put(call_id, max(due_s or 0.0, again_s or 0.0))
             else:
                 journal.change(calls.end_call, call_id)
 

@@ -1,15 +1,50 @@
-"""The rows that wait for somebody else: see :class:`Wait`. A run keeps when each of them is due."""
+"""What waits in a run, and when it is due, by ``monotonic``."""
 
 from __future__ import annotations
 
+import heapq
 import math
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
+from typing import TypeVar
+
+Key = TypeVar("Key")
+
+
+class Due(dict[Key, float]):
+    """Rows that are attempted again, or calls, each with the time when it is due.
+
+    Use :meth:`put` and :meth:`pop_due` for changes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._heap: list[tuple[float, Key]] = []
+
+    @property
+    def next_s(self) -> float:
+        """When the first is due."""
+        while self._heap and self.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)  # it was given another time
+        return self._heap[0][0] if self._heap else math.inf
+
+    def put(self, key: Key, due_s: float) -> None:
+        """Add what waits, or give it another time."""
+        self[key] = due_s
+        heapq.heappush(self._heap, (due_s, key))
+
+    def pop_due(self, now_s: float) -> Key | None:
+        """Remove what is due first, and return it. None if nothing is due."""
+        if self.next_s > now_s:
+            return None
+        _, key = heapq.heappop(self._heap)
+        del self[key]
+        return key
 
 
 class Waits:
-    """Row numbers by the time when they are due, by ``monotonic``. A row takes 16 bytes.
+    """The numbers of the rows that wait for somebody else (see :class:`Wait`): 16 bytes a row.
 
     A row may be due at a later time than here, or not wait any more, if another process has settled
     it. So look before a row is started. ``left``: how many rows wait that aren't for this run.
