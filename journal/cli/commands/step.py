@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from journal.cli.exit_codes import EXIT_OK
@@ -200,7 +201,7 @@ class _Step(NamedTuple):
         if is_call:
             try:
                 of: RowSteps | RecordedCall = RecordedCall.from_text(job_id, values["JOURNAL_CALL"])
-            except ValueError as error:
+            except msgspec.DecodeError as error:
                 given = values["JOURNAL_CALL"]
                 raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
         else:

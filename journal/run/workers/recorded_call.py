@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from journal.errors import InvalidValueError, StepRepeatedError
 from journal.format.arguments import check_step_name
@@ -18,15 +18,17 @@ from journal.store import calls
 from journal.store.journal import Journal
 from journal.store.rows import position_of
 
-_PART = re.compile(r"([0-9]{1,19})-([0-9]{1,19}):([0-9]{1,10})", re.ASCII)
-_TURN = re.compile(r"([0-9a-f]{16}):([0-9]{1,19})", re.ASCII)
-
 
 class Turn(NamedTuple):
     """A turn of a call that is recorded: see ``store/calls.py``."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
     number: int
+
+
+# A call as text: its turn, and ranges of rows with the number of their attempt.
+_Ranges = Annotated[list[tuple[int, int, int]], msgspec.Meta(min_length=1)]
+_Text = tuple[Turn | None, _Ranges]
 
 
 class RowSteps(NamedTuple):
@@ -152,32 +154,17 @@ class RecordedCall:
     # --- as text, for the environment of a command
 
     def __str__(self) -> str:
-        turn = "" if self.turn is None else f"{self.turn.id}:{self.turn.number}"
-        at = enumerate(self.attempts)
-        runs = (
-            list(run) for _, run in groupby(at, lambda pair: (pair[1][0] - pair[0], pair[1][1]))
-        )
-        parts = (f"{run[0][1][0]}-{run[-1][1][0]}:{run[0][1][1]}" for run in runs)
-        return f"{turn};{','.join(parts)}"
+        parts = list[list[int]]()
+        for row, attempt in self.attempts:
+            if parts and parts[-1][1:] == [row - 1, attempt]:
+                parts[-1][1] = row
+            else:
+                parts.append([row, row, attempt])
+        return msgspec.json.encode((self.turn, parts)).decode()
 
     @classmethod
     def from_text(cls, job_id: str, text: str) -> RecordedCall:
-        """Make the call of which ``text`` is the ``str``. Raises ValueError."""
-        turn, _, rows = text.partition(";")
-        of_turn = _TURN.fullmatch(turn)
-        if turn and of_turn is None:
-            raise ValueError(f"{turn!r} is no turn of a call")
-        return cls(
-            job_id,
-            list(_attempts(rows)),
-            None if of_turn is None else Turn(of_turn[1], int(of_turn[2])),
-        )
-
-
-def _attempts(text: str) -> Iterable[tuple[int, int]]:
-    for part in text.split(","):
-        match = _PART.fullmatch(part)
-        if match is None:
-            raise ValueError(f"{part!r} is no range of rows with their attempt")
-        for row in range(int(match[1]), int(match[2]) + 1):
-            yield row, int(match[3])
+        """Make the call of which ``text`` is the ``str``. Raises msgspec.DecodeError."""
+        turn, parts = msgspec.json.decode(text, type=_Text)
+        attempts = [(row, attempt) for a, b, attempt in parts for row in range(a, b + 1)]
+        return cls(job_id, attempts, turn)
