@@ -90,8 +90,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     - ``rows``: the numbers of all rows that it began with, in order.
     - ``open``: those that are still in it and pending or in processing, in the same order.
     - ``turn``: see the module. A call that waits has that of its last turn.
-    - ``waits``: whether it waits. ``due``, ``after_s``, ``since``, ``reason``: of the wait, as of a
-      row that waits. ``due`` is None if the call may be resumed at once, as after a crash.
+    - ``waits``: whether it waits. ``due``, ``after_s``: of the wait, as of a row that waits. ``due``
+      is None if the call may be resumed at once, as after a crash.
     """
 
     id: str
@@ -101,8 +101,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     waits: bool
     due: datetime | None = None
     after_s: float | None = None
-    since: datetime | None = None
-    reason: str | None = None
 
     @property
     def has_lost_rows(self) -> bool:
@@ -182,8 +180,6 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
         waits=found.waits,
         due=wait.due,
         after_s=wait.after_s,
-        since=wait.since,
-        reason=wait.reason,
     )
 
 

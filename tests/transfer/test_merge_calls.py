@@ -65,7 +65,9 @@ def test_a_call_that_waits_there_waits_here_with_its_rows_and_steps(
     assert here.journal.path.read_bytes().count(b'"row_step"') == 2
     (ours,), (theirs,) = here.open(), there.open()
     assert (ours.id, ours.rows, ours.open, ours.waits) == (call.id, (3, 1, 2), (3, 1, 2), True)
-    assert (ours.due, ours.since) == (theirs.due, theirs.since)
+    assert ours.due == theirs.due
+    since = [work.service.get_rows(JOB)[0].waiting_since for work in (here, there)]
+    assert since[0] == since[1] is not None
     turn = here.resume(ours)
     assert here.step(turn, "submit").result == 7
     again = pull(here, there)
