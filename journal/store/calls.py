@@ -134,10 +134,14 @@ def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
 
 def get_call(journal: Journal, id_: str) -> Call:
     """Return a call that hasn't ended. Raises InvalidValueError if there is none."""
+    return _call_of(journal, id_, _known(journal, id_))
+
+
+def _known(journal: Journal, id_: str) -> OpenCall:
     found = journal.index.calls.get(int(id_, 16))
     if found is None:
         raise InvalidValueError("call", id_, "is not an open call of this job")
-    return _call_of(journal, id_, found)
+    return found
 
 
 def call_of_row(journal: Journal, number: int) -> Call | None:
@@ -189,14 +193,14 @@ LEFT_BEHIND = "LeftBehind"  # error code of a row that can't come back to its ca
 
 def wait_call(
     journal: Journal, id_: str, after_s: float | None, reason: str | None = None, by: By = A_RUN
-) -> Call:
-    """Let a call wait for ``after_s`` seconds; return it. None: it may be resumed at once.
+) -> None:
+    """Let a call wait for ``after_s`` seconds. None: it may be resumed at once.
 
     Record the outcomes of rows that have one first, in the same commit: those that are still in
     processing wait. ``since`` is when the call began to wait for the first time since its rows were
     started, or retried.
     """
-    call, record = journal.index.calls[int(get_call(journal, id_).id, 16)], _record(id_, "waiting")
+    call, record = _known(journal, id_), _record(id_, "waiting")
     record.at, record.after_s, record.reason, record.by = journal.now(), after_s, reason, by.by
     if call.waited:
         record.since = read_call(journal.file, journal.read_line, call.waited).since
@@ -204,7 +208,6 @@ def wait_call(
         record.due = writable(record.at + timedelta(seconds=after_s))
         record.since = record.since or record.at
     journal.append(record)
-    return get_call(journal, id_)
 
 
 def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[JobRow]]:
@@ -231,7 +234,9 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
                 row=number, status="processing", version=version, at=journal.now()
             )
             put_row_status(journal, position, by.sign(record))
-    return get_call(journal, id_), [row_of(journal, position) for position in positions]
+    turn = _known(journal, id_).turn
+    call = msgspec.structs.replace(call, turn=turn, waits=False, due=None, after_s=None)
+    return call, [row_of(journal, position) for position in positions]
 
 
 def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:

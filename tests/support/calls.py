@@ -51,8 +51,8 @@ class Work:
             return calls.open_calls(journal)
 
     def wait(self, call: Call, after_s: float | None = 60) -> Call:
-        waiting: Call = self.do(calls.wait_call, call.id, after_s, "submitted")
-        return waiting
+        self.do(calls.wait_call, call.id, after_s, "submitted")
+        return self.get(call)
 
     def resume(self, call: Call) -> Call:
         resumed: Call = self.do(calls.resume_call, call.id)[0]
