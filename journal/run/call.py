@@ -32,7 +32,7 @@ from journal.run.outcome import (
     text_of,
 )
 from journal.run.signals import OwnProcess
-from journal.run.workers.recorded_call import RecordedCall, Turn
+from journal.run.workers.step_records import CallSteps, Turn
 from journal.run.workers.steps import HasSteps, StepStore
 from journal.text import counted
 
@@ -121,7 +121,7 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         """
         self._rows, self._store, self._turn, self.is_whole = rows, store, turn, is_whole
         self._begun: set[str] = set()
-        self._call: RecordedCall | None = None  # made when it is asked for
+        self._call: CallSteps | None = None  # made when it is asked for
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _batch, (self._rows, self._store, self._turn, self.is_whole)
@@ -149,11 +149,11 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     # --- steps
 
     @property
-    def call(self) -> RecordedCall:
+    def call(self) -> CallSteps:
         """The call in the journal: its record, and its steps."""
         if self._call is None:
             attempts = [(row.row.row_number, row.row.attempts) for row in self._rows]
-            self._call = RecordedCall(self._rows[0].row.job_id, attempts, self._turn)
+            self._call = CallSteps(self._rows[0].row.job_id, attempts, self._turn)
         return self._call
 
     def step_key(self, name: str) -> str:
@@ -165,7 +165,7 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         return self.call.key(self._store.service(), name)
 
     @property
-    def _steps(self) -> RecordedCall:
+    def _steps(self) -> CallSteps:
         return self.call
 
     def _will_need_review(self, review: NeedsReview) -> None:

@@ -20,7 +20,7 @@ from journal.run.outcome import (
     outcome_of_value,
     with_missing,
 )
-from journal.run.workers.recorded_call import RowSteps
+from journal.run.workers.step_records import RowSteps
 from journal.run.workers.steps import HasSteps, StepStore
 
 # Two threads of one handler may log at the same time, before the attempt has a RowLog. Only one of

@@ -21,7 +21,7 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import outcome_of_ended
 from journal.run.workers.handover import Call, Results, Workers
-from journal.run.workers.recorded_call import Turn
+from journal.run.workers.step_records import Turn
 from journal.run.workers.steps import StepStore
 from journal.store.calls import Call as StoredCall
 from journal.store.interrupted_rows import STOPPED

@@ -354,8 +354,9 @@ def _log_result(
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
     """Record that a step is done, and return the step.
 
-    If a call has begun the step, it is done for all rows of the call. If the step is already done with the same result, nothing is recorded. Raises RowNotFoundError.
-    Raises InvalidValueError if the step is done with a different result.
+    If a call has begun the step, it is done for all rows of the call. If the step is already done with
+    the same result, nothing is recorded. Raises RowNotFoundError, and InvalidValueError if the step
+    is done with a different result.
     """
     position = position_of(journal, number)
     known = latest_records(journal, position).get(name)

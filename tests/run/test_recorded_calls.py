@@ -21,7 +21,7 @@ from support.platforms import needs_signals
 import journal
 from journal import Batch, Fail, JobRun, JobService, Retry, Wait
 from journal.cli.main import main
-from journal.run.workers.recorded_call import RecordedCall
+from journal.run.workers.step_records import CallSteps
 
 ROWS = 6
 
@@ -452,7 +452,7 @@ def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -
         late.append(batch)
         if len(late) == 1:
             with JobService(path.parent) as other:  # as another process of this call would
-                RecordedCall("j", batch.call.attempts).begin_step(other, "submit", idempotent=True)
+                CallSteps("j", batch.call.attempts).begin_step(other, "submit", idempotent=True)
             return Wait(0)
         with pytest.raises(journal.InvalidStateTransition):
             late[0].step("mail", list)

@@ -25,7 +25,7 @@ from journal.model import RowStep
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
-from journal.run.workers.recorded_call import RecordedCall, RowSteps
+from journal.run.workers.step_records import CallSteps, RowSteps
 from journal.service import JobService
 from journal.text import as_text
 
@@ -177,7 +177,7 @@ class _Step(NamedTuple):
     """A step of a row, or of the rows of a call. Their command has started this process."""
 
     service: JobService
-    of: RowSteps | RecordedCall
+    of: RowSteps | CallSteps
     name: str
 
     @classmethod
@@ -200,7 +200,7 @@ class _Step(NamedTuple):
         job_id = id_of_directory(directory)
         if is_call:
             try:
-                of: RowSteps | RecordedCall = RecordedCall.from_text(job_id, values["JOURNAL_CALL"])
+                of: RowSteps | CallSteps = CallSteps.from_text(job_id, values["JOURNAL_CALL"])
             except msgspec.DecodeError as error:
                 given = values["JOURNAL_CALL"]
                 raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None

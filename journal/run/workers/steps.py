@@ -24,7 +24,7 @@ from journal.fs import system
 from journal.model import LogEntry
 from journal.run.outcome import NeedsReview, WrongReviewError, code_and_message, text_of
 from journal.run.signals import OwnProcess
-from journal.run.workers.recorded_call import RecordedCall, RowSteps
+from journal.run.workers.step_records import CallSteps, RowSteps
 from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
@@ -138,8 +138,9 @@ class HasSteps:
         idempotent: bool = False,
         **keywords: Any,
     ) -> Any:
-        """Call ``function`` one time for this row, even over several attempts. Returns its result.
+        """Call ``function`` once, even over several attempts, and return its result.
 
+        A step of a row stands for this row, a step of a :class:`Batch` for all of its rows.
         The start is on the disk before the function is called. The result is on the disk before
         this method returns. If the step ``name`` was done in an earlier attempt, the function isn't
         called, and the recorded result is returned. The result is stored as JSON, so a tuple is
@@ -286,7 +287,7 @@ class HasSteps:
     # --- what a row and a call do each in its own way
 
     @property
-    def _steps(self) -> RowSteps | RecordedCall:
+    def _steps(self) -> RowSteps | CallSteps:
         """Records the steps."""
         raise NotImplementedError
 

@@ -220,14 +220,14 @@ PATCHES = [
     ),
     Patch(
         "a worker of an earlier turn of a call doesn't adopt the present one",
-        "run/workers/recorded_call",
+        "run/workers/step_records",
         "            if found.turn == found.first and ",
         "            if ",
         f"{CALLS}::test_a_worker_that_outlives_its_run_begins_no_step_of_its_call",
     ),
     Patch(
         "a worker of earlier attempts has no turn of the call of later ones",
-        "run/workers/recorded_call",
+        "run/workers/step_records",
         "found.turn == found.first and set(present) <= set(self.attempts)",
         "found.turn == found.first",
         f"{CALLS}::test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows",

@@ -1,4 +1,7 @@
-"""How a worker records the steps of a row, or those of a call, which the first of them records."""
+"""Records the steps of a row, or of a call with many rows, for a worker.
+
+A call is recorded itself when its first step begins, or is asked for its key.
+"""
 
 from __future__ import annotations
 
@@ -59,8 +62,8 @@ class RowSteps(NamedTuple):
         return service.end_step(self.row_id, self.attempt, name, result, error=error, logs=logs)
 
 
-class RecordedCall:
-    """A call with many rows, which the journal records as soon as it has to. Threads may share it.
+class CallSteps:
+    """Records the steps of a call with many rows. Threads may share it.
 
     - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in the
       order of the call.
@@ -74,7 +77,7 @@ class RecordedCall:
         self._first = threading.Lock()  # held while the call is recorded
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordedCall, (self.job_id, self.attempts, self.turn)
+        return CallSteps, (self.job_id, self.attempts, self.turn)
 
     def key(self, service: JobService, name: str) -> str:
         """The idempotency key of a step. Records the call."""
@@ -163,7 +166,7 @@ class RecordedCall:
         return msgspec.json.encode((self.turn, parts)).decode()
 
     @classmethod
-    def from_text(cls, job_id: str, text: str) -> RecordedCall:
+    def from_text(cls, job_id: str, text: str) -> CallSteps:
         """Make the call of which ``text`` is the ``str``. Raises msgspec.DecodeError."""
         turn, parts = msgspec.json.decode(text, type=_Text)
         attempts = [(row, attempt) for a, b, attempt in parts for row in range(a, b + 1)]
