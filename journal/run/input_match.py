@@ -13,10 +13,16 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import msgspec
 
-from journal.errors import InvalidStateTransition, InvalidValueError, RowChangedError
+from journal.errors import (
+    InvalidStateTransition,
+    InvalidValueError,
+    JobNotFoundError,
+    RowChangedError,
+)
 from journal.format.conversion import reader_of
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyped
+from journal.format.pruned import check_not_pruned
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import checksum_of, encode_value
 from journal.history.reading import read_history
@@ -63,6 +69,7 @@ class InputRules(msgspec.Struct, frozen=True):
     on_changed: OnChanged = "error"
     on_gone: OnGone = "keep"
     row_type: Any = None
+    existing: bool = False
     how_to: HowTo = IN_PYTHON
 
     def __post_init__(self) -> None:
@@ -98,11 +105,29 @@ def split_by(
     if shard is None:
         return rules, None
     how_to = rules.how_to
-    if not (anew or service.store.holds_job(job_id)):
+    if not (anew or rules.existing or service.store.holds_job(job_id)):
         check_not_restarted(job_id, "`--anew`" if how_to.command else "`anew=True`")
     set_id = job_id.partition("/")[0]
     split = Split.of(service.store, set_id, shard, rules.key, how_to.name("key"))
     return msgspec.structs.replace(rules, key=split.key), split
+
+
+def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNotFoundError:
+    """Make the error for a job that isn't there, and that the start doesn't make.
+
+    Raises JobPrunedError if the job was pruned.
+    """
+    check_not_pruned(service.root, job_id)
+    error = JobNotFoundError(job_id)
+    note = "open_job(path, rows) makes a job of these rows"
+    if rules.existing:
+        name = rules.how_to.name("existing")
+        note = (
+            f"with {name}, none is made, since its rows may be done elsewhere: bring the job here "
+            f"(`journal pull`), or, if this is its first start, leave {name} out"
+        )
+    error.add_note(note)
+    return error
 
 
 class Known(NamedTuple):

@@ -20,12 +20,10 @@ from journal.errors import (
     InvalidValueError,
     JobBusyError,
     JobExistsError,
-    JobNotFoundError,
     JournalError,
 )
 from journal.format.keys import Data, Key
 from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
-from journal.format.pruned import check_not_pruned
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
@@ -41,6 +39,7 @@ from journal.run.input_match import (
     OnChanged,
     OnGone,
     match_rows,
+    missing_error,
     new_rows,
     split_by,
 )
@@ -95,6 +94,7 @@ def open_job(
     lock_timeout_s: float = LOCK_TIMEOUT_S,
     row_type: Any = None,
     anew: bool = False,
+    existing: bool = False,
     how_to: HowTo = IN_PYTHON,
 ) -> JobRun:
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
@@ -129,7 +129,9 @@ def open_job(
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. Without ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a
     column. How the idempotency keys are made is recorded in the job and never changes. If the job
-    was pruned, ``anew=True`` makes it anew, so that all of its rows are processed again.
+    was pruned, ``anew=True`` makes it anew, so that all of its rows are processed again. With
+    ``existing=True``, an existing job is continued, and none is made: use it where a job that isn't
+    there may be on another disk.
 
     **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64, which may
     be at work on as many machines. ``path`` is then the directory of all shards, the set, and the
@@ -164,7 +166,7 @@ def open_job(
     On return the job and its rows are on the disk. If this call raises an exception, nothing has
     changed. Raises:
 
-    - JobNotFoundError if there is no such job and ``rows`` is None;
+    - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run holds the job;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
@@ -176,7 +178,7 @@ def open_job(
     directory = job_directory(path)
     part = None if shard is None else chosen_shard(shard, how_to.name("shard"))
     job_id = directory.name if part is None else f"{directory.name}/{part.name}"
-    rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, how_to)
+    rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, existing, how_to)
     argv = program() if argv is None else argv
     settings = Settings(on_interrupted, argv, version, row_type, how_to)
     make = JobService if how_to is IN_PYTHON else ExactService
@@ -189,9 +191,8 @@ def open_job(
         "metadata": metadata,
     }
     try:
-        split = None
-        if rows is not None:
-            rules, split = split_by(rules, service, job_id, part, anew=anew)
+        part = None if rows is None else part
+        rules, split = split_by(rules, service, job_id, part, anew=anew)
         is_new = split is not None and not service.store.holds_job(job_id)
         matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
         if split is not None:
@@ -213,15 +214,11 @@ def _take_input(
     anew: bool,
 ) -> Matched:
     """Create the job from ``rows``. If the job exists, compare ``rows`` with it."""
-    if rows is None:
-        try:
-            existing_job(service, job_id)
-        except JobNotFoundError as error:
-            check_not_pruned(service.root, job_id)
-            error.add_note("open_job(path, rows) makes a job of these rows")
-            raise
-        return Matched()
     job = service.get_job(job_id)
+    if job is None and (rules.existing or rows is None):
+        raise missing_error(service, job_id, rules)
+    if rows is None:
+        return Matched()
     if job is not None:
         rules.check_start(job)
         with service.store.hold_run(job_id):  # else two processes could add the same new rows

@@ -80,3 +80,15 @@ def test_a_job_and_a_set_of_one_name_refuse_each_other() -> None:
     assert run("-q").returncode == 0
     refused = run("--shard", "0/3")
     assert (refused.returncode, "is a job, and not a set" in refused.stderr) == (2, True)
+
+
+def test_an_existing_shard_is_continued_and_the_command_to_paste_makes_none(here: Path) -> None:
+    for more in ([], ["--dry-run"]):
+        refused = run("--shard", "1/3", "--existing", *more)
+        assert refused.returncode == 4
+        assert "ship/001-of-003" in refused.stderr
+        assert "if this is its first start, leave --existing out" in refused.stderr
+        assert not (here / "jobs").exists()
+    assert run("-q", "--shard", "1/3", "--limit", "1").returncode == 4
+    continued = run("--shard", "1/3", "--existing", "--limit", "1")
+    assert (continued.returncode, "--existing" in continued.stderr) == (4, True)

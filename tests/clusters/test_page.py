@@ -40,14 +40,16 @@ echo "$1" >> ledger
 SBATCH = f"""\
 #!{sys.executable}
 import os, re, subprocess, sys
-*options, script = sys.argv[1:]
-given = re.findall("--array=(.+)", "\\n".join(options) or open(script).read())[0]
+words = sys.argv[1:]
+at = words.index("ship.sbatch")
+options, script = words[:at], words[at:]
+given = re.findall("--array=(.+)", "\\n".join(options) or open(script[0]).read())[0]
 for part in given.split(","):
     first, _, last = part.partition("-")
     for task in range(int(first), int(last or first) + 1):
         with open(f"ship-{{task}}.log", "ab") as log:
             env = os.environ | {{"SLURM_ARRAY_TASK_ID": str(task)}}
-            subprocess.run(["sh", script], env=env, stdout=log, stderr=log)
+            subprocess.run(["sh", *script], env=env, stdout=log, stderr=log)
 """
 
 
@@ -154,6 +156,13 @@ def test_shards_of_two_nodes_are_gathered_by_the_commands_of_the_page(tmp_path: 
         cluster._finish(
             examples.run(examples.Block("sh", block, "", (), ()), tmp_path, cluster.environment)
         )
+    # On the other node, the shards aren't started again.
+    (again,) = [each for each in examples.blocks_of(PAGE) if each.name == "again"]
+    disk = tmp_path / "node2" / "scratch"
+    assert examples.run(again, disk, cluster.environment).returncode == 0
+    for task in (0, 1):
+        assert "leave --existing out" in (disk / f"ship-{task}.log").read_text()
+    assert sorted(path.name[:3] for path in (disk / "jobs" / "ship").iterdir()) == ["002", "003"]
     cluster.run("gather", ("${node}:/", "${node}/"))
     assert cluster.journal("shards ship --open") == "4-7\n"
     exported = cluster.journal("export ship - --columns order").split()[1:]

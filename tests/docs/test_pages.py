@@ -18,7 +18,18 @@ from journal import JobService
 
 # Typed by .ci/run, and partly by test_readme. The example of curl has a test of its own. Those of
 # clusters are run in tests/clusters.
-ELSEWHERE = {"install", "test", "curl", "submit", "retry", "settle", "table", "gather", "aws"}
+ELSEWHERE = {
+    "install",
+    "test",
+    "curl",
+    "submit",
+    "retry",
+    "settle",
+    "table",
+    "again",
+    "gather",
+    "aws",
+}
 # Answers to the order A-2 at the second attempt, and to others as their names say: EXIT:HTTP.
 CURL = """\
 #!/bin/sh

@@ -1,6 +1,7 @@
 """open_job(..., shard=(3, 64)): one input, worked on by several jobs that share no file."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from journal import InvalidValueError, JobService, RefusedError, RunReport
 from journal.sets.choice import RESTARTS, VARIABLES
 from journal.sets.split import Split
 from journal.sets.whole import look_at_set
+from journal.transfer import prune_jobs
 
 Data = dict[str, Any]
 ORDERS: list[Data] = [{"id": f"a{n}", "n": n} for n in range(1, 41)]
@@ -254,6 +256,20 @@ def test_a_restarted_task_whose_job_is_gone_starts_only_anew(
     with pytest.raises(RefusedError, match=f"{variable} is {first}.*anew=True"):
         run(path, (1, 2), ORDERS[:2])
     assert run(path, (1, 2), ORDERS[:2], anew=True)[1].started == 1
+
+
+@pytest.mark.parametrize("shard", [(0, 2), None])
+def test_an_existing_job_is_continued_and_none_is_made(path: Path, shard: Any) -> None:
+    with pytest.raises(journal.JobNotFoundError) as refused:
+        run(path, shard, ORDERS[:4], existing=True)
+    assert "leave existing out" in refused.value.__notes__[0]
+    assert not path.exists()
+    run(path, shard, ORDERS[:2])
+    assert run(path, shard, ORDERS[:4], existing=True)[1].added == (1 if shard else 2)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert [each.action for each in prune_jobs(path.parent, tomorrow)] == ["deleted"]
+    with pytest.raises(journal.JobPrunedError):
+        run(path, shard, ORDERS[:4], existing=True)
 
 
 def test_two_starts_of_one_shard_are_refused_and_its_neighbour_is_not(path: Path) -> None:

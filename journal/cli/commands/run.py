@@ -168,6 +168,7 @@ class _RunCommand:
             argv=self._typed(),
             how_to=self._how_to(),
             anew=given["anew"],
+            existing=given["existing"],
         ) as job:
             return self._run(job, handler, limits)
 

@@ -18,7 +18,14 @@ from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, Shard
-from journal.run.input_match import InputRules, Unwritten, match_rows, new_rows, split_by
+from journal.run.input_match import (
+    InputRules,
+    Unwritten,
+    match_rows,
+    missing_error,
+    new_rows,
+    split_by,
+)
 from journal.run.plan import (
     LEFT_OPEN,
     NOT_RUN,
@@ -65,7 +72,9 @@ class DryRun:
         if job is None:
             if not given["anew"]:
                 check_not_pruned(self._service.root, self._job_id)
-            rules = InputRules(key=given["key"], how_to=self._how_to)
+            rules = InputRules(key=given["key"], existing=given["existing"], how_to=self._how_to)
+            if rules.existing:
+                raise missing_error(self._service, self._job_id, rules)
             rules, split = split_by(
                 rules, self._service, self._job_id, self._shard, anew=given["anew"]
             )

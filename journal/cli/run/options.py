@@ -83,7 +83,7 @@ def _option(words: str, sentence: str, **more: Any) -> Option:
     """An option: see :func:`option`. If Python has the same setting, it has the type and default."""
     names = [word for word in words.split() if not word[0].isupper()]
     field = _DECLARED.get(names[-1].lstrip("-").replace("-", "_"))
-    if field is not None:
+    if field is not None and field.type is not bool:
         if isinstance(field.default, (int, float, str)):
             more.setdefault("default", field.default)
         more.setdefault("type", _type_of(field.type, field.default))
@@ -170,6 +170,10 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "--anew",
             "If the job was pruned, or the task was restarted and its job is gone, make it anew: all of its "
             "rows are run again.",
+        ),
+        _option(
+            "--existing",
+            "Only continue a job, and make none: its rows may be done already, in a job on another disk.",
         ),
     ),
     "Command": (

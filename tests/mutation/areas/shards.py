@@ -99,6 +99,13 @@ PATCHES = [
         _RUN + "a_restarted_task_whose_job_is_gone_starts_only_anew",
     ),
     Patch(
+        "a start that continues a job makes none",
+        "run/open_job",
+        "    if job is None and (rules.existing or rows is None):\n",
+        "    if job is None and rows is None:\n",
+        _RUN + "an_existing_job_is_continued_and_none_is_made",
+    ),
+    Patch(
         "the variables of two schedulers are refused",
         "sets/choice",
         "    if len(every) == 1 and len(numbers) == 1:\n",
