@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         LOG_LEVELS,
         VALID_ROW_TRANSITIONS,
         VALID_TRANSITIONS,
+        InputSeen,
         Job,
         JobRow,
         JobStatus,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         RowStatus,
         RowStep,
         RunHolder,
+        Shard,
     )
     from journal.run.call import Batch
     from journal.run.evidence import RowLogHandler
@@ -124,6 +126,7 @@ __all__ = [
     "Fail",
     "FormatVersionError",
     "Hold",
+    "InputSeen",
     "InvalidInputError",
     "InvalidStateTransition",
     "InvalidValueError",
@@ -161,6 +164,7 @@ __all__ = [
     "RunHolder",
     "RunReport",
     "ServiceClosedError",
+    "Shard",
     "Skip",
     "StepInDoubtError",
     "StepRepeatedError",

@@ -140,11 +140,22 @@ def _short_repr(value: object) -> str:
 
 
 class JobNotFoundError(RefusedError, LookupError):
-    """The store has no job with this id. Attribute: ``job_id``."""
+    """The store has no job with this id.
+
+    Attributes: ``job_id``, ``shard`` (if this is the id of a set, one of its shards, else "").
+    """
 
     job_id: str
+    shard: str = ""
 
     def _message(self) -> str:
+        if self.shard:
+            count = int(self.shard.rpartition("-")[2])
+            return (
+                f"{self.job_id!r} is a set of {count} shards: give one of them, such as "
+                f"{self.shard!r}; `journal shards {self.job_id}`, in Python "
+                f"journal.sets.look_at_set(service, {self.job_id!r}), lists them"
+            )
         return f"there is no job {self.job_id!r} here: `journal list` lists the jobs"
 
 

@@ -248,11 +248,16 @@ class JobService:
         return make_job(self, record, row_data, anew=anew)
 
     def get_job(self, job_id: str) -> Job | None:
-        """The job after its last commit, or ``None`` if there is no such job."""
+        """The job after its last commit, or ``None`` if there is no such job.
+
+        Raises JobNotFoundError for the id of a set of shards: see `journal help shards`.
+        """
         try:
             with self.store.reading(job_id) as journal:
                 return job_of(journal.index)
-        except JobNotFoundError:
+        except JobNotFoundError as error:
+            if error.shard:
+                raise
             return None
 
     def list_jobs(
@@ -266,7 +271,7 @@ class JobService:
         until: datetime | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> list[Job]:
-        """Jobs, newest first by time of creation.
+        """Jobs, newest first by time of creation. Shards aren't listed: see `journal help shards`.
 
         - ``status``: only jobs with this status.
         - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
@@ -288,7 +293,7 @@ class JobService:
         return jobs_of(self.store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:
-        """Delete the job with all its files. Returns ``False`` if there is no such job.
+        """Delete a job, or a shard, with all its files. Returns ``False`` if there is no such job.
 
         If the job was pruned, it no longer counts as pruned, and may be made anew.
 
@@ -1093,7 +1098,7 @@ class JobService:
         """
         self.store.check_open()
         if not self.store.holds_job(check_job_id(job_id)):
-            raise JobNotFoundError(job_id)
+            raise handles.no_job(self.store.directory(job_id), job_id)
         directory = self.store.directory(job_id) / "artifacts"
         try:
             if not directory.is_dir():  # it may be a link

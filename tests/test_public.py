@@ -17,16 +17,17 @@ PUBLIC = {
         CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError Hold
         InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
         JobMismatchError JobNotFoundError JobPausedError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
-        JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
+        InputSeen JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
         PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
-        ServiceClosedError Skip StepInDoubtError StepRepeatedError
+        ServiceClosedError Shard Skip StepInDoubtError StepRepeatedError
         StorageError Wait open_job read_rows
     """,
     "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
     "journal.repair": "repair_job",
     "journal.verify": "verify_job",
     "journal.tables": "export_rows",
+    "journal.sets": "Part Whole list_sets look_at_set",
     "journal.report": "write_report report_page",
 }
 NAMES = [(module, name) for module, names in PUBLIC.items() for name in names.split()]

@@ -23,6 +23,7 @@ from typing import Protocol
 
 from journal.errors import CommitOutcomeUnknownError, JobNotFoundError, StorageError
 from journal.fs import system
+from journal.ids import split_shard_name
 
 FILE_MODE = 0o600  # private, since rows may contain names and addresses
 
@@ -443,9 +444,17 @@ def open_journal(path: Path, job: str) -> JournalFile:
     try:
         return JournalFile(path)
     except (FileNotFoundError, NotADirectoryError):
-        raise JobNotFoundError(job) from None
+        raise no_job(path.parent, job) from None
     except OSError as error:
         raise storage_error(path, "open", error) from error
+
+
+def no_job(directory: Path, job: str) -> JobNotFoundError:
+    """Return the error for a directory that has no journal. It names a shard if there is one."""
+    names: list[str] = []
+    with contextlib.suppress(OSError):
+        names = sorted(filter(split_shard_name, system.os.listdir(directory)))
+    return JobNotFoundError(job, f"{job}/{names[0]}" if names else "")
 
 
 class DerivedFile(Descriptor):

@@ -127,9 +127,10 @@ def open_job(
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
-    row. Without ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a
-    column. How the idempotency keys are made is recorded in the job and never changes. If the job
-    was pruned, ``anew=True`` makes it anew, so that all of its rows are processed again. With
+    row. It is checked that they are unique (with ``shard``: within the shard only). Without
+    ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. How the
+    idempotency keys are made is recorded in the job and never changes. If the job was pruned,
+    ``anew=True`` makes it anew, so that all of its rows are processed again. With
     ``existing=True``, an existing job is continued, and none is made: use it where a job that isn't
     there may be on another disk.
 
@@ -214,7 +215,9 @@ def _take_input(
     anew: bool,
 ) -> Matched:
     """Create the job from ``rows``. If the job exists, compare ``rows`` with it."""
-    job = service.get_job(job_id)
+    job = None
+    if rules.existing or rows is None or service.store.holds_job(job_id):
+        job = service.get_job(job_id)
     if job is None and (rules.existing or rows is None):
         raise missing_error(service, job_id, rules)
     if rows is None:

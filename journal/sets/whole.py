@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import msgspec
 
-from journal.errors import JobNotFoundError, JournalError, RefusedError
+from journal.errors import JobNotFoundError, JournalError
 from journal.format.pruned import read_pruned
 from journal.ids import shard_name
 from journal.index.summary import job_of
@@ -87,15 +87,10 @@ class Whole(msgspec.Struct, frozen=True):
 
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
 
-    def check_input(self) -> None:
-        """Raise RefusedError if shards without a key have seen different inputs."""
-        others = [part.id for part in self.parts if part.has_other_input]
-        if others and self.job.shard is not None and self.job.shard.key is None:
-            names = ", ".join(others[:10])
-            raise RefusedError(
-                f"{self.id}: shards have seen different inputs ({names}): without a key, a row may be "
-                "in two shards, or in none; start each of them again with the whole input first"
-            )
+
+def list_sets(service: JobService) -> list[str]:
+    """The ids of all sets of shards in a store, sorted."""
+    return sorted(service.store.set_ids())
 
 
 def look_at_set(service: JobService, set_id: str) -> Whole:

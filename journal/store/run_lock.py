@@ -56,7 +56,7 @@ class RunLock:
                 if not locks.wait_for_lock(lock, locks.PATIENCE_S):
                     raise busy_error(directory)
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
-                    raise JobNotFoundError(job_id)
+                    raise handles.no_job(directory, job_id)
                 text = _signature() if sign else b""
                 if network := locks.network_of(lock):
                     claim = _claim(directory, text, network)

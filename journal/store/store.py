@@ -503,11 +503,14 @@ class Store:
         are held. So nothing is committed between this call and the deletion. If ``first`` raises,
         nothing is deleted.
 
-        Raises JobBusyError while a process holds the job's run lock.
+        Raises JobBusyError while a process holds the job's run lock, and JobNotFoundError for the id
+        of a set.
         """
         self.check_open()
         directory = self.directory(job_id)
         if not files.exists(directory / JOURNAL_NAME):
+            if (error := handles.no_job(directory, job_id)).shard:
+                raise error
             return False
         try:
             run = RunLock.take(directory, job_id, sign=False)  # signing would need disk space

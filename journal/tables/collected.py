@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 import journal  # for annotations: the room `service` is above this one
-from journal.errors import InvalidValueError, JournalError
+from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
+from journal.ids import shard_name
 from journal.model import JobRow, RowStatus, row_statuses
 from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import (
@@ -74,9 +75,10 @@ class Collected:
         self._sets = set[str | None]()  # of jobs that are shards; None of another
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None
+        self.jobs: list[Job] = []
         self._lines = lines
         self._begins: list[int] = []  # where the rows of each job begin in the file
-        for job_id in job_ids:
+        for job_id in chain.from_iterable(_shards_in(service, job_id) for job_id in job_ids):
             begin, before = lines.size_bytes, self.table
             try:
                 self.table = before.copy()
@@ -94,6 +96,8 @@ class Collected:
     def _take(self, service: journal.JobService, job_id: str) -> None:
         """Write the rows of one job to the file."""
         job, rows, history = look(service.store, job_id, self._statuses)
+        if self.jobs:
+            _check_input(job, self.jobs[-1])
         if self._where is not None:
             met = [place for place, row in enumerate(rows) if self._where(row)]
             rows.view = rows.view.chosen(met)
@@ -162,6 +166,25 @@ class Collected:
             data: Iterable[dict[str, Any]] = chunk.data or repeat({}, chunk.size)
             for row, values in zip(data, rows, strict=True):
                 yield row | dict(zip(own, values, strict=True))
+
+
+def _shards_in(service: journal.JobService, job_id: str) -> list[str]:
+    """Return the ids of all shards of a set, here or not; of a job, its own id."""
+    is_one = "/" in job_id or service.store.holds_job(job_id)
+    count = 0 if is_one else service.store.check_count(job_id)
+    return [f"{job_id}/{shard_name(index, count)}" for index in range(count)] or [job_id]
+
+
+def _check_input(job: Job, other: Job) -> None:
+    """Raise RefusedError if two shards of a set without a key have seen different inputs."""
+    if job.shard is None or job.shard.key is not None or job.input == other.input:
+        return
+    set_id, _, _ = job.id.partition("/")
+    if set_id == other.id.partition("/")[0]:
+        raise RefusedError(
+            f"{set_id}: {other.id} and {job.id} have seen different inputs: without a key, a row may "
+            "be in two shards, or in none; start each of them again with the whole input first"
+        )
 
 
 _Row = tuple[tuple[int, int], dict[str, Any], tuple[Any, ...]]  # place and number, data, columns

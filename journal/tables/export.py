@@ -73,6 +73,9 @@ def export_rows(
     """Write the rows of jobs, in the order of ``job_ids`` and row numbers; return the number of
     rows.
 
+    The id of a set stands for all of its shards. The rows of a set are sorted by their places in the
+    input. If a shard isn't here, JobNotFoundError is raised, or given to ``on_error``.
+
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.tables.columns.JOURNAL_COLUMNS`. If the data has a column with one of these
     names, in upper or lower case, the journal's column gets the prefix ``journal_``. Some of the
@@ -102,7 +105,8 @@ def export_rows(
 
     Raises InvalidValueError if ``out`` exists (unless ``force`` is given and ``out`` is a regular
     file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid
-    arguments. Also raises MissingExtraError, StorageError, and the errors of reading a job.
+    arguments. Also raises MissingExtraError, StorageError, and the errors of reading a job, and
+    RefusedError if shards of a set without a key have seen different inputs.
     """
     path = out if isinstance(out, (str, os.PathLike)) else None
     if path is not None:

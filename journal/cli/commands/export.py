@@ -157,7 +157,7 @@ def _found(
     if name is not None:
         job = _find_job(ctx, name, out)
         if isinstance(job, FoundSet):
-            _check_set(job)
+            _warn_of_absent(job)
         return job.service, shards_in(job)
     service = ReadingService(ctx.obj)
     jobs = service.list_jobs(limit=None, on_error=errors.append)
@@ -167,10 +167,8 @@ def _found(
     return service, found
 
 
-def _check_set(found: FoundSet) -> None:
-    """Raise RefusedError if shards without a key have seen different inputs. Name absent shards."""
+def _warn_of_absent(found: FoundSet) -> None:
     whole = look_at_set(found.service, found.id)
-    whole.check_input()
     if absent := whole.indexes(ABSENT, PRUNED):
         rows = f"{counted(len(absent), 'shard|shards')} of {len(whole.parts)}"
         found.say(f"the rows of {rows} are missing, which aren't here: {Numbers(absent).text(',')}")

@@ -1,0 +1,96 @@
+"""What Python programs do with a set of shards."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal
+from journal import JobNotFoundError, JobService, RefusedError, Shard
+from journal.sets import list_sets, look_at_set
+from journal.tables import export_rows
+
+ROWS = [{"id": f"a{n}", "n": n} for n in range(1, 21)]
+
+
+def run(root: Path, index: int, rows: Any = ROWS, key: str | None = "id") -> None:
+    with journal.open_job(root / "ship", rows, key=key, shard=(index, 4)) as job:
+        job.run(lambda row: row.data["n"], progress=False)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[JobService]:
+    """A store with the set ship, whose shard 3 isn't here."""
+    for index in range(3):
+        run(tmp_path, index)
+    with JobService(tmp_path) as service:
+        yield service
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        JobService.get_job,
+        JobService.get_rows,
+        JobService.get_history,
+        JobService.start_job,
+        JobService.pause_job,
+        JobService.artifacts_dir,
+        JobService.delete_job,
+        lambda service, name: service.create_rows(name, []),
+        lambda service, name: journal.open_job(service.root / name),
+    ],
+)
+def test_a_call_for_one_job_says_that_a_set_is_none(
+    service: JobService, call: Callable[[JobService, str], object]
+) -> None:
+    with pytest.raises(JobNotFoundError, match=r"'ship' is a set of 4 shards: .*000-of") as info:
+        call(service, "ship")
+    assert (info.value.job_id, info.value.shard) == ("ship", "ship/000-of-004")
+    assert not getattr(info.value, "__notes__", ())
+    assert len(look_at_set(service, "ship").jobs) == 3
+
+
+def test_the_shards_of_a_set_are_listed_with_their_states_and_sums(service: JobService) -> None:
+    service.create_job("Other", job_id="other")
+    assert [job.id for job in service.list_jobs()] == ["other"]
+    assert list_sets(service) == ["ship"]
+    whole = look_at_set(service, "ship")
+    assert [part.state for part in whole.parts] == [*["completed"] * 3, "absent"]
+    assert (whole.state, whole.open_text, whole.job.total_rows) == ("pending", "3", len(ROWS))
+    assert whole.jobs[2].shard == Shard(2, 4, ("id",))
+    assert whole.jobs[2].input is not None
+    assert whole.jobs[2].input.rows == len(ROWS)
+
+
+def test_a_set_is_exported_by_its_name_and_a_shard_that_is_not_here_is_reported(
+    service: JobService,
+) -> None:
+    with pytest.raises(JobNotFoundError, match="ship/003-of-004"):
+        export_rows(service, "ship", io.BytesIO(), "csv")
+    errors: list[journal.JournalError] = []
+    count = export_rows(service, "ship", io.BytesIO(), "csv", on_error=errors.append)
+    assert 0 < count < len(ROWS)
+    assert [str(error) for error in errors] == [str(JobNotFoundError("ship/003-of-004"))]
+    run(service.root, 3)
+    out = io.BytesIO()
+    assert export_rows(service, "ship", out, "csv", columns=["n"]) == len(ROWS)
+    assert out.getvalue().split() == [b"n", *(str(row["n"]).encode() for row in ROWS)]
+
+
+def test_an_export_refuses_shards_without_a_key_that_have_seen_different_inputs(
+    tmp_path: Path,
+) -> None:
+    for index in range(4):
+        run(tmp_path, index, ROWS if index < 3 else [*ROWS, {"id": "b", "n": 21}], key=None)
+    with JobService(tmp_path) as service:
+        with pytest.raises(RefusedError, match="have seen different inputs"):
+            export_rows(service, "ship", io.BytesIO(), "csv")
+        shutil.rmtree(tmp_path / "ship" / "003-of-004")
+        names = [part.id for part in look_at_set(service, "ship").parts if part.job]
+        assert export_rows(service, names, io.BytesIO(), "csv") > 0
