@@ -237,7 +237,7 @@ def find_job_or_set(
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         directory = Path(name).resolve()
         if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
-            directory = Path(ctx.obj, name).resolve()
+            directory = Path(ctx.obj).resolve() / name  # of this store, be the set a link or not
         if not os.path.lexists(directory / JOURNAL_NAME):
             above = ReadingService(directory.parent) if is_job_id(directory.name) else None
             if above is None or not above.store.is_set(directory.name):

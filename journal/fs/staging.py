@@ -120,11 +120,16 @@ class Staging(Descriptor):
         Windows refuses to rename a directory in which a file is open. There, the files are moved
         one by one, the journal first. Files that can't be moved stay.
         """
-        path = self.path / name
-        above = directory.parent
-        if above != self.path.parent and above.is_symlink():
-            why = f"the directory of its set is a link to {above.resolve()}"
-            raise OSError(errno.ELOOP, why, system.os.fspath(directory))
+        path, above = self.path / name, directory.parent
+        try:
+            flags = system.os.O_RDONLY | system.os.O_DIRECTORY
+            is_of_set = above != self.path.parent  # the directory of a store may be a link
+            fd = directories.open_directory(above) if is_of_set else system.os.open(above, flags)
+            parent = Descriptor(above, fd)
+            job = Descriptor(directory, directories.open_directory(directory.name, parent.fd))
+        except NotADirectoryError as error:
+            why = f"it, or the directory of its set, is a link: delete {directory.resolve()}, or the link"
+            raise OSError(errno.ELOOP, why, system.os.fspath(directory)) from error
         if sys.platform == "win32":
             system.os.mkdir(path)
             system.os.rename(journal.path, path / JOURNAL_NAME)
@@ -132,16 +137,17 @@ class Staging(Descriptor):
                 for each in list(directories.names_in(directory)):
                     system.os.rename(directory / each, path / each)
                 system.os.rmdir(directory)
-        else:
-            system.os.rename(directory, name, dst_dir_fd=self.fd)
-            try:
-                stat = system.os.stat(f"{name}/{JOURNAL_NAME}", dir_fd=self.fd)
-                if not system.os.path.samestat(stat, system.os.fstat(journal.fd)):
-                    why = "another directory was put in its place: try again"
-                    raise OSError(errno.ESTALE, why)
-            except OSError:
-                self.place(path, directory)
-                raise
+            return path
+        system.os.rename(directory.name, name, src_dir_fd=parent.fd, dst_dir_fd=self.fd)
+        try:
+            moved = system.os.lstat(name, dir_fd=self.fd)
+            file = system.os.lstat(JOURNAL_NAME, dir_fd=job.fd)
+            pairs = (moved, system.os.fstat(job.fd)), (file, system.os.fstat(journal.fd))
+            if not all(system.os.path.samestat(*pair) for pair in pairs):
+                raise OSError(errno.ESTALE, "another directory was put in its place: try again")
+        except OSError:
+            system.os.rename(name, directory.name, src_dir_fd=self.fd, dst_dir_fd=parent.fd)
+            raise
         return path
 
     def place(self, path: Path, target: Path) -> None:

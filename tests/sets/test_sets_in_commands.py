@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.children import FaultyOs, works
 from support.commands import journal as command
 
 import journal
 from journal import Fail, JobService, Wait
 from journal.cli.find import FoundSet
 from journal.cli.sets import ranges_of_shards
+from journal.fs import system
 from journal.model import Shard
 from journal.service import make_job, new_header
 from journal.sets.choice import RESTARTS, VARIABLES
@@ -438,11 +442,47 @@ def test_other_jobs_are_listed_beside_a_set_that_cannot_be_read(ship: str) -> No
         assert (done.returncode, "of several sets" in done.stderr) == (4, True)
 
 
-def test_a_set_behind_a_link_keeps_its_shards(ship: str) -> None:
+def test_what_is_behind_a_link_is_not_deleted(ship: str) -> None:
     Path("other").mkdir()
     Path("other/ship").symlink_to(Path("jobs/ship").absolute())
+    Path("other/job").symlink_to(Path("jobs/ship/000-of-004").absolute())
     pruned = command("--root", "other", "prune", "--older-than", "0d", "--yes")
     assert pruned.stdout.count("the directory of its set is a link") == COUNT
-    with JobService("other") as service, pytest.raises(journal.StorageError, match="is a link"):
+    with JobService("other") as service:
+        for job_id in ("ship/000-of-004", "job"):
+            with pytest.raises(journal.StorageError, match="is a link"):
+                service.delete_job(job_id)
+    for words in (
+        ["--root", "other", "delete", "ship/000-of-004"],
+        ["delete", "other/ship/000-of-004"],
+        ["delete", "other/job"],
+    ):
+        done = command(*words, "--yes")
+        assert done.returncode
+        assert "is a link" in done.stderr
+    assert len(list(Path("jobs/ship").iterdir())) == COUNT
+
+
+def test_a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_hides_nothing_outside(
+    ship: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, put_aside = Path("other/ship"), Path("other/aside")
+    shutil.copytree("jobs/ship", put_aside)
+    link.symlink_to(Path("jobs/ship").absolute())
+
+    def swap(real: Callable[..., Any], *arguments: Any) -> Any:
+        for old, new in ((link, Path("other/was")), (put_aside, link), ("other/was", put_aside)):
+            os.rename(old, new)
+        return real(*arguments)
+
+    def open_staging(real: Callable[..., Any], *arguments: Any) -> Any:
+        return (swap if Path(arguments[0]).name == ".staging" else works)(real, *arguments)
+
+    disk = FaultyOs()
+    disk.always("open", open_staging)
+    disk.plan("rename", swap)
+    monkeypatch.setattr(system, "os", disk)
+    with JobService("other") as service, pytest.raises(journal.StorageError, match="try again"):
         service.delete_job("ship/000-of-004")
     assert len(list(Path("jobs/ship").iterdir())) == COUNT
+    assert len(list(put_aside.iterdir())) == COUNT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +15,9 @@ from journal.cli.listing import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, option, yes_option
 from journal.cli.times import parse_moment
-from journal.errors import JobBusyError, JobPrunedError, JournalError
+from journal.errors import JobBusyError, JobPrunedError, JournalError, RefusedError
 from journal.format.pruned import check_not_pruned
+from journal.ids import is_shard_id
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
 from journal.store.run_lock import late_results
@@ -46,6 +48,13 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
         except JobPrunedError:  # there is no job any more, but a line in .pruned.jsonl
             job = FoundJob.of(ctx, ReadingService(ctx.obj), name)
             pruned.add(name)
+        path = Path(name).absolute()
+        links = (path, path.parent) if is_shard_id(job.id) else (path,)
+        if os.path.dirname(name) and any(map(os.path.islink, links)):
+            raise RefusedError(
+                f"nothing was deleted: {name} is a link to {job.service.root / job.id}: remove the link, or "
+                "give this path"
+            )
         if yes and name != job.id and job.id.startswith(name):
             raise click.UsageError(
                 f"nothing was deleted: {name!r} is only the beginning of an id, and --yes needs whole "

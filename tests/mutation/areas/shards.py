@@ -52,9 +52,24 @@ PATCHES = [
     Patch(
         "a shard behind a link is not deleted",
         "fs/staging",
-        "        if above != self.path.parent and above.is_symlink():\n",
+        "            is_of_set = above != self.path.parent",
+        "            is_of_set = False",
+        _SETS + "what_is_behind_a_link_is_not_deleted",
+    ),
+    Patch(
+        "a shard is moved from the open directory of its set",
+        "fs/staging",
+        "        system.os.rename(directory.name, name, src_dir_fd=parent.fd, dst_dir_fd=self.fd)\n",
+        "        system.os.rename(directory, name, dst_dir_fd=self.fd)\n",
+        _SETS
+        + "a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_hides_nothing_outside",
+    ),
+    Patch(
+        "a path that leads through a link to a job deletes nothing",
+        "cli/commands/delete",
+        "        if os.path.dirname(name) and any(map(os.path.islink, links)):\n",
         "        if False:\n",
-        _SETS + "a_set_behind_a_link_keeps_its_shards",
+        _SETS + "what_is_behind_a_link_is_not_deleted",
     ),
     Patch(
         "of two starts at once with another input or key, one is refused",
