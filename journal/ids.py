@@ -68,13 +68,13 @@ def split_shard_name(name: str) -> tuple[int, int] | None:
     return (index, count) if index < count and shard_name(index, count) == name else None
 
 
-def count_of_shards(directory: Path, names: Iterable[str]) -> int:
-    """How many shards the set in ``directory`` has. ``names``: of those that are here; if none, 0.
+def count_of_shards(directory: Path, shard_ids: Iterable[str]) -> int:
+    """How many shards the set in ``directory`` has. ``shard_ids``: those that are here; if none, 0.
 
     Raises RefusedError if they are shards of several sets.
     """
     found: dict[int, str] = {}
-    for name in names:
+    for name in (each.partition("/")[2] for each in shard_ids):
         if shard := split_shard_name(name):
             found[shard[1]] = min(name, found.get(shard[1], name))
     if len(found) > 1:

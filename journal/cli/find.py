@@ -168,9 +168,9 @@ class FoundSet(NamedTuple):
     def shards(self) -> list[FoundJob]:
         """The shards that are here, by their index. Raises RefusedError if they are of several sets."""
         self.service.store.check_count(self.id)
-        names = sorted(self.service.store.shards(self.id))
-        allow_open_files(len(names))  # a listing of rows reads all shards side by side
-        return [FoundJob(self.service, f"{self.id}/{name}", self.command) for name in names]
+        shard_ids = sorted(self.service.store.shards(self.id))
+        allow_open_files(len(shard_ids))  # a listing of rows reads all shards side by side
+        return [FoundJob(self.service, shard_id, self.command) for shard_id in shard_ids]
 
     def say(self, text: str) -> None:
         """Write a message about the set to standard error."""
@@ -225,7 +225,7 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
         example = next(found.service.store.shards(found.id))
         raise RefusedError(
             f"{found.id} is a set of shards: `journal {ctx.info_name}` takes one of them, such as "
-            f"{found.id}/{example}; `journal shards {found.id}` lists them"
+            f"{example}; `journal shards {found.id}` lists them"
         )
     return found
 

@@ -141,7 +141,7 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
 
 
 def _after_input(state: JobState, record: InputRecord, _: Counts) -> JobState:
-    return msgspec.structs.replace(state, input=InputSeen(record.rows, record.digest))
+    return msgspec.structs.replace(state, input=InputSeen(record.rows, record.digest, record.at))
 
 
 def _after_end(state: JobState, record: RunEndedRecord, _: Counts) -> JobState:

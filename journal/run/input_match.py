@@ -108,7 +108,7 @@ def split_by(
     if not (anew or rules.existing or service.store.holds_job(job_id)):
         check_not_restarted(job_id, "`--anew`" if how_to.command else "`anew=True`")
     set_id = job_id.partition("/")[0]
-    split = Split.of(service.store, set_id, shard, rules.key, how_to.name("key"))
+    split = Split(service.store, set_id, shard, rules.key, how_to.name("key"))
     return msgspec.structs.replace(rules, key=split.key), split
 
 

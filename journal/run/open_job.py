@@ -197,7 +197,7 @@ def open_job(
         is_new = split is not None and not service.store.holds_job(job_id)
         matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
         if split is not None:
-            split.check_meanwhile(service.store, how_to.name("key"), is_new=is_new)
+            split.check_meanwhile(is_new=is_new)
     except BaseException:
         service.close()
         raise

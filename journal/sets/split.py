@@ -15,7 +15,13 @@ from typing import Any
 
 import msgspec
 
-from journal.errors import InvalidValueError, JobBusyError, JournalError, RefusedError
+from journal.errors import (
+    InvalidValueError,
+    JobBusyError,
+    JobNotFoundError,
+    JournalError,
+    RefusedError,
+)
 from journal.format.keys import NUMBER, Data, Key, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import checksum_of, encode_value, load_sha256
@@ -29,13 +35,23 @@ from journal.text import encode_json
 _EXACT = 1 << 53  # smaller integers are the same as floats
 
 
-def shards_of(store: Store, set_id: str) -> Iterator[Job]:
-    """Yield the shards of a set that are here and can be read, by their names."""
-    for name in sorted(store.shards(set_id)):
-        with suppress(JournalError):
-            with store.peek(f"{set_id}/{name}").reading() as index:
-                job = job_of(index)
-            yield job
+def read_shards(store: Store, set_id: str) -> Iterator[tuple[str, Job | JournalError]]:
+    """Yield the id of each shard that is here, and its job, or the error if it can't be read."""
+    for shard_id in sorted(store.shards(set_id)):
+        try:
+            with store.peek(shard_id).reading() as index:
+                found: Job | JournalError = job_of(index)
+        except JobNotFoundError:  # it was deleted meanwhile
+            continue
+        except JournalError as error:
+            found = error
+        yield shard_id, found
+
+
+def readable_shards(store: Store, set_id: str) -> list[Job]:
+    """Return the jobs of the shards that are here. Raises RefusedError if they are of two sets."""
+    store.check_count(set_id)
+    return [job for _, job in read_shards(store, set_id) if isinstance(job, Job)]
 
 
 def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
@@ -74,30 +90,27 @@ class Split:
     another, after the last row.
     """
 
-    def __init__(self, set_id: str, shard: Shard, key: Key | None, shards: list[Job]) -> None:
-        self.shard, self.key = shard, key
-        self.seen: InputSeen | None = None
-        self.others: list[str] = []
-        self._set_id = set_id
-        self._known = [(job.id, job.input) for job in shards if job.input is not None]
-        self._known_at: dict[int, list[tuple[str, InputSeen]]] = {}  # by the number of rows
-        for known in self._known:
-            self._known_at.setdefault(known[1].rows, []).append(known)
-        self._sha256 = load_sha256()
-        self._in_order = self._sha256(b"")
-        self._sum = 0
-
-    @classmethod
-    def of(cls, store: Store, set_id: str, shard: Shard, key: Key | None, where: str) -> Split:
+    def __init__(
+        self, store: Store, set_id: str, shard: Shard, key: Key | None, where: str
+    ) -> None:
         """Look at the shards that are here. ``key``: of a start. ``where``: the name of the key.
 
         Raises InvalidValueError if the set has another key.
         """
-        store.check_count(set_id)
-        shards = list(shards_of(store, set_id))
-        key = key_of_set(shards, key, where)
-        shard = msgspec.structs.replace(shard, key=recorded_key(key))
-        return cls(set_id, shard, key, shards)
+        shards = readable_shards(store, set_id)
+        self.key = key_of_set(shards, key, where)
+        self.shard = msgspec.structs.replace(shard, key=recorded_key(self.key))
+        self.seen: InputRecord | None = None
+        self.others: list[str] = []
+        self._store, self._set_id, self._where = store, set_id, where
+        self._id = f"{set_id}/{shard.name}"
+        self._known = {job.id: job.input for job in shards if job.input is not None}
+        self._known_at: dict[int, list[tuple[str, InputSeen]]] = {}  # by the number of rows
+        for job_id, seen in self._known.items():
+            self._known_at.setdefault(seen.rows, []).append((job_id, seen))
+        self._sha256 = load_sha256()
+        self._in_order = self._sha256(b"")
+        self._sum = 0
 
     def takes(self, place: int, data: Data, convert: Callable[[Data, int], Data]) -> bool:
         """Return whether the shard has a row of the input, whose rows must be given in order."""
@@ -131,53 +144,55 @@ class Split:
         digest = self._in_order.hexdigest()
         if self.key is not None:
             digest = f"{self._sum % (1 << 256):064x}"
-        for job_id, seen in self._known:
+        for job_id, seen in self._known.items():
             if self.key is None and seen.rows > rows:
                 self._refuse(job_id, seen)
-            if seen != InputSeen(rows, digest) and job_id != f"{self._set_id}/{self.shard.name}":
+            if seen.digest != digest and job_id != self._id:
                 self.others.append(job_id)
-        self.seen = InputSeen(rows, digest)
+        self.seen = InputRecord(rows=rows, digest=digest, at=UNSET_TIME)
 
     def record(self, journal: Journal) -> None:
-        """Record the input, if it is another than at the last start of this shard."""
-        if self.seen is not None and self.seen != transitions.state_of(journal).input:
-            members = msgspec.structs.asdict(self.seen)
-            transitions.put_record(journal, InputRecord(**members, at=UNSET_TIME))
+        """Record the input if this shard, or another one, has last seen another input.
 
-    def check_meanwhile(self, store: Store, where: str, *, is_new: bool) -> None:
+        Without a key, look at the other shards again before the rows of this start exist. Raises
+        RefusedError.
+        """
+        seen, last = self.seen, transitions.state_of(journal).input
+        if seen is not None and (self.others or last is None or last.digest != seen.digest):
+            if self.key is None:
+                self._compare_with_others()
+            transitions.put_record(journal, seen)
+
+    def check_meanwhile(self, *, is_new: bool) -> None:
         """Raise an error if a start that was made at the same time contradicts this one.
 
-        Each start looks after its commit, so that one of two sees the other. ``where``: the name of
-        the key. ``is_new``: whether this start has made the shard. Then it is removed, unless another
-        start has begun a row of it.
+        Each start looks after its commit, so that one of two sees the other. ``is_new``: whether this
+        start has made the shard. Then it is removed, unless another start has begun a row of it.
         """
-        shard_id = f"{self._set_id}/{self.shard.name}"
 
         def check_not_begun(_: Path) -> None:
-            with store.peek(shard_id).reading(locked=True) as index:
+            with self._store.peek(self._id).reading(locked=True) as index:
                 if job_of(index).started_at is not None:
-                    raise JobBusyError(shard_id)
+                    raise JobBusyError(self._id)
 
         try:
-            self._compare_with_others(store, where)
+            self._compare_with_others()
         except (InvalidValueError, RefusedError):
             if is_new:
                 with suppress(JournalError):
-                    store.delete(shard_id, check_not_begun)
+                    self._store.delete(self._id, check_not_begun)
             raise
 
-    def _compare_with_others(self, store: Store, where: str) -> None:
-        store.check_count(self._set_id)
-        shards = list(shards_of(store, self._set_id))
-        key_of_set(shards, self.key, where)
+    def _compare_with_others(self) -> None:
+        shards = readable_shards(self._store, self._set_id)
+        key_of_set(shards, self.key, self._where)
         keyed = (job.id for job in shards if job.shard is not None and job.shard.key is not None)
         if self.key is None and (job_id := next(keyed, None)):
             reason = f"{job_id} has meanwhile been started with a key: give the same"
-            raise InvalidValueError(where, None, reason)
-        known = dict(self._known)
+            raise InvalidValueError(self._where, None, reason)
+        same = {seen.digest for seen in (*self._known.values(), self.seen) if seen is not None}
         for job in shards if self.key is None else ():
-            seen = job.input
-            if seen is not None and seen not in (known.get(job.id), self.seen):
+            if job.input is not None and job.input.digest not in same:
                 raise RefusedError(
                     f"{self._set_id}: {job.id} has meanwhile been started with another input: without "
                     "a key, a row might be in both shards; start this shard again with its input"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
@@ -12,7 +11,6 @@ import msgspec
 from journal.errors import JobNotFoundError, JournalError
 from journal.format.pruned import read_pruned
 from journal.ids import shard_name
-from journal.index.summary import job_of
 from journal.model import (
     InputSeen,
     Job,
@@ -24,6 +22,7 @@ from journal.model import (
     millionths,
 )
 from journal.service import JobService
+from journal.sets.split import read_shards
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # The status of a set is the first of these that a shard has.
@@ -38,7 +37,8 @@ class Part(msgspec.Struct, frozen=True):
 
     - ``state``: as :meth:`JobService.get_state`, or "absent", "pruned" or "unreadable".
     - ``job``: None if the shard isn't here, or can't be read (``error``).
-    - ``has_other_input``: the shard has seen another input than most rows of the set come from.
+    - ``has_other_input``: the shard has seen another input than the one that was recorded last, by
+      the clocks of the nodes.
     """
 
     index: int
@@ -100,34 +100,32 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     if shards of several sets are in one directory.
     """
     count = service.store.check_count(set_id)
-    names = set(service.store.shards(set_id))
-    if not names:
-        raise JobNotFoundError(set_id)
-    why_none: JournalError | None = None
+    found = dict(read_shards(service.store, set_id))
+    jobs = [job for job in found.values() if isinstance(job, Job)]
+    if not jobs:
+        raise next(
+            (each for each in found.values() if isinstance(each, JournalError)),
+            JobNotFoundError(set_id),
+        )
+    inputs = [job.input for job in jobs if job.input is not None]
+    latest = max(inputs, key=attrgetter("at", "rows"), default=None)
     pruned, parts = read_pruned(service.root), []
     for index in range(count):
-        name = shard_name(index, count)
-        shard_id = f"{set_id}/{name}"
-        job, state, error = None, PRUNED if shard_id in pruned else ABSENT, None
-        if name in names:
-            try:
-                with service.store.peek(shard_id).reading() as journal_index:
-                    job = job_of(journal_index)
-                state = service.get_state(job)
-            except JobNotFoundError:
-                pass
-            except JournalError as failed:
-                state, error, why_none = UNREADABLE, str(failed), failed
-        parts.append(Part(index, shard_id, state, job, error))
-    jobs = [part.job for part in parts if part.job is not None]
-    if not jobs:
-        raise why_none or JobNotFoundError(set_id)
-    seen = Counter(job.input for job in jobs if job.input is not None)
-    newest = max(seen, key=lambda one: (one.rows, seen[one]), default=None)
-    for part in parts:
-        if part.job is not None and part.job.input not in (None, newest):
-            msgspec.structs.force_setattr(part, "has_other_input", True)
-    return Whole(set_id, parts, _sum_of(set_id, jobs, parts, newest))
+        shard_id = f"{set_id}/{shard_name(index, count)}"
+        match found.get(shard_id):
+            case None:
+                part = Part(index, shard_id, PRUNED if shard_id in pruned else ABSENT)
+            case Job() as job:
+                is_other = (
+                    latest is not None
+                    and job.input is not None
+                    and job.input.digest != latest.digest
+                )
+                part = Part(index, shard_id, service.get_state(job), job, None, is_other)
+            case error:
+                part = Part(index, shard_id, UNREADABLE, error=str(error))
+        parts.append(part)
+    return Whole(set_id, parts, _sum_of(set_id, jobs, parts, latest))
 
 
 def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | None) -> Job:
@@ -158,6 +156,7 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
         hosts=tuple(dict.fromkeys(host for job in jobs for host in job.hosts)),
         last_run=None,
         pause=None,
+        shard=None,
         input=seen,
         error_code=next((job.error_code for job in jobs if job.error_code), None),
         error_message=next((job.error_message for job in jobs if job.error_code), None),

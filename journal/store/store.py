@@ -120,12 +120,12 @@ class Store:
         return count
 
     def shards(self, set_id: str) -> Iterator[str]:
-        """Yield the names of a set's shards that are here, in no particular order."""
+        """Yield the ids of a set's shards that are here, in no particular order."""
         directory = self.directory(set_id)
         with handles.refusals_of(directory, "list"), suppress(NotADirectoryError):
             for name in directories.subdirectories(directory):
                 if split_shard_name(name) and files.exists(directory / name / JOURNAL_NAME):
-                    yield name
+                    yield f"{set_id}/{name}"
 
     def check_count(self, set_id: str) -> int:
         """Return how many shards a set has, or 0 if there is no such set.
@@ -487,7 +487,7 @@ class Store:
                 "shard", shard, f"{directory} is a job, and not a set of shards"
             )
         for other in self.shards(set_id):
-            known = split_shard_name(other)
+            known = split_shard_name(other.partition("/")[2])
             if known and found and known[1] != found[1]:
                 reason = (
                     f"the shards of {set_id!r} are {known[1]}, such as {other}: give that count"

@@ -116,10 +116,10 @@ def unpack_job(
 
 def _check_key(store: Store, header: JobRecord) -> None:
     """Raise InvalidValueError if the shards that are here have another key than a new one."""
-    name = next(store.shards(header.id), None) if header.shard is not None else None
-    if name is None or header.shard is None:
+    shard_id = next(store.shards(header.id), None) if header.shard is not None else None
+    if shard_id is None or header.shard is None:
         return
-    here = open_copy(store.directory(f"{header.id}/{name}"), may_be_cut=True).header
+    here = open_copy(store.directory(shard_id), may_be_cut=True).header
     if here.shard is not None and here.shard.key != header.shard.key:
         reason = (
             f"has another key than {here.job_id}, so a row may be in both: gather one set at a time"

@@ -147,7 +147,7 @@ def _ids(store: Store) -> Iterator[tuple[str, str]]:
     """
     yield from ((job_id, "") for job_id in sorted(store.job_ids()))
     for set_id in sorted(store.set_ids()):
-        shards = [f"{set_id}/{name}" for name in sorted(store.shards(set_id))]
+        shards = sorted(store.shards(set_id))
         why_left = ""
         for shard_id in shards:
             with suppress(JournalError):  # reported when it is the shard's turn

@@ -111,7 +111,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if "place" in record:
                     rows[record["row"]]["place"] = record["place"]
             case "input":
-                job["input"] = {name: record[name] for name in ("rows", "digest")}
+                job["input"] = {name: record[name] for name in ("rows", "digest", "at")}
             case "row_data":
                 leave(record["row"])
                 rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}

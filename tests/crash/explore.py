@@ -184,7 +184,7 @@ def go_on(root: Path, acknowledge: Callable[[], None]) -> None:
 def ids_in(service: JobService) -> list[str]:
     """The ids of all jobs and shards."""
     store = service.store
-    shards = (f"{set_id}/{name}" for set_id in store.set_ids() for name in store.shards(set_id))
+    shards = (shard_id for set_id in store.set_ids() for shard_id in store.shards(set_id))
     return [*store.job_ids(), *shards]
 
 

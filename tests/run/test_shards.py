@@ -159,7 +159,8 @@ def test_a_key_belongs_to_the_same_shard_as_number_and_as_text(path: Path, key: 
         rows = [{"id": value, "n": n} for n, value in enumerate(values)]
         for index in range(3):
             taken, report = run(path / kind, (index, 3), rows, key=key)
-            seen.append(([row.data["n"] for row in taken], report.job.input))
+            assert report.job.input is not None
+            seen.append(([row.data["n"] for row in taken], report.job.input.digest))
     assert seen[:3] == seen[3:]
 
 
@@ -174,7 +175,7 @@ def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
 @pytest.mark.parametrize(
     ("shard", "options", "message"),
     [
-        ((0, 5), {"key": "id"}, "the shards of 'ship' are 4, such as 000-of-004"),
+        ((0, 5), {"key": "id"}, "the shards of 'ship' are 4, such as ship/000-of-004"),
         (None, {"key": "id"}, "is a set of shards: give the shard to start"),
         ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
         ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
@@ -362,7 +363,7 @@ def test_of_two_starts_at_once_with_another_input_or_key_one_is_refused(
     assert run(path, (0, 2), other, key=others_key)[1].exit_code == 0
 
 
-def test_of_two_starts_at_once_with_other_new_rows_one_is_refused(path: Path) -> None:
+def test_of_two_starts_at_once_with_other_new_rows_the_later_one_adds_none(path: Path) -> None:
     for index in range(2):
         run(path, (index, 2))
     more = [*ORDERS, {"id": "b", "n": 41}]
@@ -370,8 +371,50 @@ def test_of_two_starts_at_once_with_other_new_rows_one_is_refused(path: Path) ->
     rows = in_the_middle(more, lambda: run(path, (1, 2), other))
     with pytest.raises(RefusedError, match="ship/001-of-002 has meanwhile"):
         run(path, (0, 2), rows)
-    with pytest.raises(RefusedError, match="doesn't begin with the 41 rows"):
-        run(path, (0, 2), other)
+    assert [row.data["id"] for row in run(path, (0, 2), other)[0]] == ["c"]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_of_two_starts_that_commit_at_once_one_starts_no_row(
+    path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    for index in range(0 if is_new else 2):
+        run(path, (index, 2))
+    compare_with_others = Split._compare_with_others
+
+    def and_then_start_another(split: Split) -> None:
+        compare_with_others(split)
+        monkeypatch.undo()
+        run(path, (1, 2), [*ORDERS, {"id": "c", "n": 42}])
+
+    monkeypatch.setattr(Split, "_compare_with_others", and_then_start_another)
+    with pytest.raises(RefusedError, match="ship/001-of-002 has meanwhile"):
+        run(path, (0, 2), [*ORDERS, {"id": "b", "n": 41}])
+    if is_new:
+        assert not (path / "000-of-002").exists()
+        return
+    with JobService(path.parent) as service:
+        assert service.get_rows("ship/000-of-002")[-1].status == "pending"
+    with pytest.raises(RefusedError, match="doesn't begin with the 41 rows that ship/001-of-002"):
+        run(path, (0, 2), [*ORDERS, {"id": "b", "n": 41}])
+
+
+def test_the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter(
+    path: Path,
+) -> None:
+    def of_another_input() -> list[int]:
+        with JobService(path.parent) as service:
+            whole = look_at_set(service, "ship")
+        return [part.index for part in whole.parts if part.has_other_input]
+
+    for index in range(3):
+        run(path, (index, 3), key="id")
+    run(path, (1, 3), ORDERS[:-1], key="id")
+    assert of_another_input() == [0, 2]
+    run(path, (2, 3), key="id")  # the shorter one was a mistake
+    assert of_another_input() == [1]
+    run(path, (1, 3), key="id")
+    assert of_another_input() == []
 
 
 def test_a_shard_on_which_another_start_has_worked_is_not_removed(

@@ -54,7 +54,7 @@ def verify_command(
         store = ReadingService(ctx.obj)
         names = [*store.store.directory_names()]
         for set_id in store.store.set_ids():
-            names += (f"{set_id}/{name}" for name in store.store.shards(set_id))
+            names += store.store.shards(set_id)
         targets = [FoundJob.of(ctx, store, name) for name in sorted(names)]
     code = EXIT_OK
 

@@ -235,7 +235,8 @@ def _shards_in(source: str) -> list[str]:
     ):
         return []
     above, name = os.path.split(os.path.abspath(source))
-    return sorted(ReadingService(above).store.shards(name)) if is_job_id(name) else []
+    shard_ids = ReadingService(above).store.shards(name) if is_job_id(name) else ()
+    return sorted(map(os.path.basename, shard_ids))
 
 
 def _pull(
