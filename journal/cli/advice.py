@@ -19,6 +19,7 @@ from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHo
 from journal.run.pacing.condition import before_command, words_for_rest
 from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
+from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.rows import RowSequence, find_rows
 from journal.store.steps import steps_of_rows
@@ -268,7 +269,14 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 
 
 def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
-    """Write the :func:`advice` about a job as it is now to standard error."""
+    """Write the :func:`advice` about a job as it is now to standard error.
+
+    A task of a scheduler names the command for all shards: nobody types one for each.
+    """
+    if job.shard is not None and task_variables():
+        shown = command("show", job.id.partition("/")[0])
+        echo_err(f"{job.id}: what to do about all shards: {shown}")
+        return
     for line, why in advice(job, look(service, job), service.root, command):
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -18,7 +19,7 @@ from journal.format.pruned import check_not_pruned
 from journal.fs import system
 from journal.fs.handles import allow_open_files
 from journal.fs.names import JOURNAL_NAME
-from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of
+from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of, shard_name
 from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
 from journal.service import ExactService, JobService, existing_job
 from journal.text import counted, similar
@@ -222,10 +223,10 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
     """
     found = find_job_or_set(ctx, name, is_whole=is_whole)
     if isinstance(found, FoundSet):
-        example = next(found.service.store.shards(found.id))
+        one = found.command(str(ctx.info_name), min(found.service.store.shards(found.id)))
         raise RefusedError(
-            f"{found.id} is a set of shards: `journal {ctx.info_name}` takes one of them, such as "
-            f"{example}; `journal shards {found.id}` lists them"
+            f"{found.id} is a set of shards, and this command takes one of them: `{one}`; "
+            f"`{found.command('shards', found.id)}` lists them"
         )
     return found
 
@@ -235,6 +236,7 @@ def find_job_or_set(
 ) -> FoundJob | FoundSet:
     """Find a job or a set: see :func:`find_job`."""
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
+        name = _whole_shard_id(ctx, name)
         directory = Path(name).resolve()
         if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
             directory = Path(ctx.obj).resolve() / name  # of this store, be the set a link or not
@@ -258,6 +260,15 @@ def find_job_or_set(
     return FoundSet.of(ctx, service, job_id)
 
 
+def _whole_shard_id(ctx: click.Context, name: str) -> str:
+    """Return ``ship/003-of-064`` for ``ship/3`` if the store has such a set, else ``name``."""
+    set_id, _, index = name.partition("/")
+    if re.fullmatch("[0-9]{1,7}", index) and is_job_id(set_id) and not os.path.lexists(name):
+        count = ReadingService(ctx.obj).store.check_count(set_id)
+        return f"{set_id}/{shard_name(int(index), count)}" if int(index) < count else name
+    return name
+
+
 found_job = click.argument("job", type=_JobType(takes_sets=False), shell_complete=complete_job)
 found_job_or_set = click.argument(
     "job", type=_JobType(takes_sets=True), shell_complete=complete_job
@@ -266,6 +277,8 @@ found_job_or_set = click.argument(
 
 def _not_found(name: str) -> JobNotFoundError:
     error = JobNotFoundError(name)
+    if is_shard_id(name):
+        error.add_note(f"`journal shards {os.path.dirname(name)}` lists the shards of its set")
     if os.path.isfile(name):
         error.add_note(
             "it is a file; if it is a pack, `journal unpack` checks it and makes its job, and "

@@ -13,6 +13,7 @@ from journal.errors import JobNotFoundError, RefusedError
 from journal.fs import streams
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
+from journal.sets.whole import ABSENT, Part
 from journal.text import counted
 
 POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
@@ -68,6 +69,19 @@ def follow_job(
         time.sleep(POLL_S)
         job = service.get_job(job_id)
     raise gone(job_id)
+
+
+def is_awaited(service: JobService, part: Part) -> bool:
+    """Return whether a shard may go on without a person: see :func:`follow_job`.
+
+    A shard that isn't here may be started yet.
+    """
+    if part.job is None:
+        return part.state == ABSENT
+    try:
+        return not (_has_ended(service, part.job) or _is_left_paused(service, part.job))
+    except JobNotFoundError:  # it was deleted meanwhile
+        return True
 
 
 def gone(job_id: str) -> RefusedError:

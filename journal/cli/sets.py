@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts, shards_in
-from journal.cli.output import bar, local_text
+from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts
+from journal.cli.output import bar, first_of, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
-from journal.ids import row_id_of, split_shard_name
+from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
     ABSENT,
     INTERRUPTED,
+    ON_HOLD,
+    OTHER_INPUT,
     PRUNED,
     UNREADABLE,
     Whole,
@@ -49,6 +50,7 @@ class ShownSet:
         counts = counts_text(row_counts(job))
         if away := total - sum(job.counts.values()):
             counts += f", {away} in shards that aren't here"
+        counts += " or can't be read" if whole.errors else ""
         percent = f"{100 * done // total}%" if total else "no rows yet"
         rows = counted(total, "row|rows")
         facts = {
@@ -66,7 +68,7 @@ class ShownSet:
             else "",
         }
         yield from ((name, value) for name, value in facts.items() if value)
-        yield from _once("unreadable", (part.error for part in whole.parts if part.error))
+        yield from _once("unreadable", whole.errors)
         yield from _once("errors", map(_error_text, self.errors[:_MAX_CODES]))
         yield from _once(
             "next", (line for command, why in self.next for line in (f"# {why}", command))
@@ -102,21 +104,28 @@ def _error_text(group: ErrorGroup) -> str:
     return f"{group.count} x {code}{review}: {rows}: {shorten(as_text(group.message), 200)}"
 
 
+_UNFINISHED = (
+    *(JobStatus.RUNNING.value, INTERRUPTED, "unknown", JobStatus.PAUSED.value),
+    *(JobStatus.PENDING.value, JobStatus.FAILED.value, JobStatus.CANCELLED.value),
+    *(ABSENT, PRUNED, UNREADABLE, ON_HOLD, OTHER_INPUT),
+)
+
+
 def shards_text(whole: Whole) -> str:
     """How many shards there are, and which of them are not completed."""
-    states = (
-        *(JobStatus.RUNNING.value, INTERRUPTED, JobStatus.PAUSED.value, JobStatus.PENDING.value),
-        *(JobStatus.FAILED.value, JobStatus.CANCELLED.value, ABSENT, PRUNED, UNREADABLE),
-    )
-    found = [(state, whole.indexes(state)) for state in states]
-    found.append(("of another input", [part.index for part in whole.parts if part.has_other_input]))
-    texts = [
+    completed = len(whole.indexes(JobStatus.COMPLETED.value))
+    of_all = f"{completed} of {len(whole.parts)} completed"
+    return "; ".join(filter(None, (of_all, states_text(whole, _UNFINISHED))))
+
+
+def states_text(whole: Whole, states: Iterable[str]) -> str:
+    """Which shards are in some states, such as "1 paused (3)"."""
+    found = ((state, whole.indexes(state)) for state in states)
+    return "; ".join(
         f"{len(indexes)} {state} ({Numbers(indexes).text(',', _MAX_RANGES)})"
         for state, indexes in found
         if indexes
-    ]
-    completed = whole.indexes(JobStatus.COMPLETED.value)
-    return "; ".join([f"{len(completed)} of {len(whole.parts)} completed", *texts])
+    )
 
 
 def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
@@ -127,6 +136,9 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             found.command("rows", whole.id, "--status", "processing"),
             f"{rows}: look now, or leave this to the next start (--on-interrupted)",
         )
+    for index in whole.indexes(ON_HOLD)[:_MAX_CODES]:
+        resume = found.command("resume", whole.parts[index].id)
+        yield resume, "paused: no run starts until it is resumed"
     if whole.open_text:
         why = "the shards to start again, for the array of a scheduler: absent, or with open rows"
         if whole.indexes(ABSENT):
@@ -138,6 +150,8 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             found.command("retry", whole.id),
             "makes failed rows pending again; then start their shards",
         )
+        accept = "or accept the failed rows, which then count as done"
+        yield found.command("skip", whole.id, "--status", "failed"), accept
     if whole.job.needs_review_count:
         need = "row|rows needs|need a review: look, then settle it|them"
         rows = counted(whole.job.needs_review_count, need)
@@ -145,7 +159,7 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
         resolve = found.command("resolve", whole.id, "--row", "ROWS")
         yield f"{resolve} --completed", "those that took effect"
         yield f"{resolve} --retry", "those that took no effect; then start their shards"
-    if whole.job.done_rows == whole.job.total_rows:
+    if whole.job.status.is_ended and not whole.errors:
         yield found.command("export", whole.id, f"{whole.id}.csv"), "all rows in one table"
 
 
@@ -160,21 +174,19 @@ def ranges_of_shards(
         if ranges:
             yield job, ranges
         return
-    here = {shard.id: shard for shard in shards_in(job)}
-    last = (job.service.get_rows(shard_id)[-1:] for shard_id in here)
-    highest = max((row.row_number for rows in last for row in rows), default=0)
-    _, count = split_shard_name(next(iter(here), "").partition("/")[2]) or (0, 1)
+    here = {shard.id: shard for shard in job.shards}
+    count = job.service.store.check_count(job.id)
     found: dict[str, list[range]] = {}
     for wanted in ranges or ():
-        # Of the numbers that no row has, the first one stands for all.
-        end = min(wanted.stop, max(wanted.start, highest + 1) + 1)
-        for number in range(wanted.start, min(end, wanted.start + count)):
+        for number in range(wanted.start, min(wanted.stop, wanted.start + count)):
             shard_id, _ = job.service.store.locate(row_id_of(job.id, number))
-            found.setdefault(shard_id, []).append(range(number, end, count))
-    if absent := found.keys() - here.keys():
-        numbers = Numbers(heapq.merge(*(each for name in absent for each in found[name])))
-        raise RefusedError(f"{numbers.words(_MAX_RANGES)}: {', '.join(sorted(absent))} isn't here")
-    yield from ((here[shard_id], numbers) for shard_id, numbers in found.items())
+            found.setdefault(shard_id, []).append(range(number, wanted.stop, count))
+    if absent := sorted(found.keys() - here.keys()):
+        first = min(numbers.start for name in absent for numbers in found[name])
+        where = f"{first_of(absent, _MAX_CODES)} isn't here"
+        raise RefusedError(f"row {job.id}:{first} can't be looked for: {where}")
+    for shard_id, wanted_of in found.items():
+        yield here[shard_id], wanted_of
 
 
 def missing_in(job: FoundJob, ranges: list[range]) -> str | None:

@@ -106,7 +106,7 @@ def read_pruned(root: Path) -> dict[str, PrunedJob]:
 
 
 def check_not_pruned(root: Path, job_id: str) -> None:
-    """Raise JobPrunedError if the job was pruned. For the rest, see :func:`find_pruned`."""
-    pruned = find_pruned(root, job_id)
-    if pruned is not None:
-        raise pruned.error()
+    """Raise JobPrunedError if the job, or a shard of the set, was pruned: see :func:`find_pruned`."""
+    for name, pruned in read_pruned(root).items():
+        if name == job_id or name.startswith(f"{job_id}/"):
+            raise pruned.error()

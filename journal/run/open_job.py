@@ -65,7 +65,7 @@ from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results
 from journal.service import ExactService, JobService, existing_job, make_job, new_header
-from journal.sets.choice import chosen_shard, job_directory
+from journal.sets.choice import chosen_shard, job_directory, task_variables, with_variable
 from journal.sets.split import Split
 from journal.tables.rows import Rows
 from journal.text import counted
@@ -180,8 +180,8 @@ def open_job(
     part = None if shard is None else chosen_shard(shard, how_to.name("shard"))
     job_id = directory.name if part is None else f"{directory.name}/{part.name}"
     rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, existing, how_to)
-    argv = program() if argv is None else argv
-    settings = Settings(on_interrupted, argv, version, row_type, how_to)
+    typed, argv = (with_variable(program(), shard), program()) if argv is None else (argv, argv)
+    settings = Settings(on_interrupted, typed, version, row_type, how_to)
     make = JobService if how_to is IN_PYTHON else ExactService
     service = make(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {
@@ -712,7 +712,8 @@ class JobRun(NamesAttributesElsewhere):
             if left := what_is_left(self.service, job, how_to):
                 root = shell.quote(str(self.service.root))
                 held.report(left)
-                held.report(f"see: journal --root {root} show {self.id}")
+                shown = self.id.partition("/")[0] if task_variables() else self.id
+                held.report(f"see: journal --root {root} show {shown}")
         elif not bounds.brake.has_tripped:  # else its message has said how to continue
             if job.needs_review_count:
                 held.report(what_is_left(self.service, job, how_to))

@@ -64,10 +64,26 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
         raise InvalidValueError(where, given, f"is {error.value}: {error.reason}") from None
 
 
+def task_variables() -> list[list[str]]:
+    """The variables that are set in this process, in a list for each scheduler."""
+    found = ([name for name in names if os.environ.get(name)] for names in VARIABLES)
+    return [names for names in found if names]
+
+
+def with_variable(argv: list[str], given: Any) -> list[str]:
+    """The words that start this program by hand: with the variable that the index came from.
+
+    ``given``: the shard, as :func:`chosen_shard` has taken it.
+    """
+    word = given.partition("/")[0] if isinstance(given, str) else ""
+    name = task_variables()[0][0] if word == "auto" else word
+    value = os.environ.get(name)
+    return argv if value is None or not argv else ["env", f"{name}={value}", *argv]
+
+
 def _task(where: str, given: str) -> int:
     """Return the number of this task. Raises InvalidValueError if it isn't certain."""
-    found = [[name for name in names if os.environ.get(name)] for names in VARIABLES]
-    every = [names for names in found if names]
+    every = task_variables()
     numbers = {_number(name, where) for names in every for name in names}
     if len(every) == 1 and len(numbers) == 1:
         return numbers.pop()

@@ -25,6 +25,7 @@ from journal.service import JobService
 from journal.sets.split import read_shards
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
+OTHER_INPUT, ON_HOLD = "of another input", "paused until resume"  # beside another state
 # The status of a set is the first of these that a shard has.
 _STATUSES = (
     *(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING),
@@ -47,6 +48,12 @@ class Part(msgspec.Struct, frozen=True):
     job: Job | None = None
     error: str | None = None
     has_other_input: bool = False
+
+    @property
+    def states(self) -> set[str]:
+        """The state, and those that stand beside it."""
+        beside = {OTHER_INPUT: self.has_other_input, ON_HOLD: self.job and self.job.pause}
+        return {self.state, *(state for state, is_so in beside.items() if is_so)}
 
     @property
     def is_open(self) -> bool:
@@ -76,9 +83,14 @@ class Whole(msgspec.Struct, frozen=True):
     def jobs(self) -> list[Job]:
         return [part.job for part in self.parts if part.job is not None]
 
+    @property
+    def errors(self) -> list[str]:
+        """Why shards can't be read."""
+        return [part.error for part in self.parts if part.error]
+
     def indexes(self, *states: str) -> list[int]:
         """The indexes of the shards with one of these states."""
-        return [part.index for part in self.parts if part.state in states]
+        return [part.index for part in self.parts if not part.states.isdisjoint(states)]
 
     @property
     def open_text(self) -> str:
@@ -134,8 +146,11 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
     for job in jobs:
         usage = added_usage(usage, job.usage)
     statuses = {job.status for job in jobs}
-    if any(part.state == ABSENT for part in parts):  # it has yet to be started
+    states = {part.state for part in parts}
+    if ABSENT in states:  # it has yet to be started
         statuses.add(JobStatus.PENDING)
+    if UNREADABLE in states:  # it needs a person
+        statuses.add(JobStatus.FAILED)
     status = next((each for each in _STATUSES if each in statuses), JobStatus.COMPLETED)
     total = sum(job.total_rows for job in jobs)
     if len(jobs) < len(parts) and seen is not None:

@@ -233,6 +233,18 @@ def test_auto_takes_the_number_of_the_task_modulo_the_count(
         run(path, f"{variable}/4")
 
 
+def test_the_command_to_paste_sets_the_variable_that_the_index_came_from(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HQ_TASK_ID", "9")
+    for shard in ("auto/4", "HQ_TASK_ID/16", (2, 3)):
+        with journal.open_job(path.with_name(f"ship-{len(shard)}"), ORDERS, shard=shard) as job:
+            job.run(lambda _: None, progress=False)
+            assert (last := job.job.last_run) is not None
+            assert (last.argv[:2] == ("env", "HQ_TASK_ID=9")) == isinstance(shard, str)
+            assert not job.job.original_command.startswith("env")
+
+
 def test_two_schedulers_are_refused_until_a_variable_is_named(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,18 +15,17 @@ from journal.cli.find import (
     complete_job,
     complete_path,
     find_job_or_set,
-    shards_in,
 )
 from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
-from journal.errors import JobNotFoundError, JournalError
+from journal.errors import JobNotFoundError, JournalError, RefusedError
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.service import JobService
-from journal.sets.whole import ABSENT, PRUNED, look_at_set
+from journal.sets.whole import ABSENT, OTHER_INPUT, PRUNED, list_sets, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 
@@ -102,7 +101,8 @@ def export_command(
     unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts at the chosen
     rows are written, in the order in which they ended. The costs add up to the cost of these rows.
 
-    The rows of a set of shards are sorted by their places in the input.
+    The rows of a set of shards are sorted by their places in the input. If rows are missing, since
+    shards aren't here or have not seen the last input, the others are written, and the exit code is 4.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
@@ -156,26 +156,30 @@ def _found(
     """The job called ``name``, or the shards of this set; for None, all jobs, oldest first."""
     if name is not None:
         job = _find_job(ctx, name, out)
-        if isinstance(job, FoundSet):
-            _warn_of_absent(job)
-        return job.service, shards_in(job)
+        return job.service, [job] if isinstance(job, FoundJob) else _shards(job, errors)
     service = ReadingService(ctx.obj)
     jobs = service.list_jobs(limit=None, on_error=errors.append)
     found = [FoundJob.of(ctx, service, job.id) for job in reversed(jobs)]
-    for set_id in sorted(service.store.set_ids()):
-        found += FoundSet.of(ctx, service, set_id).shards
+    for set_id in list_sets(service):
+        try:
+            found += _shards(FoundSet.of(ctx, service, set_id), errors)
+        except JournalError as refused:  # the other jobs are exported all the same
+            errors.append(refused)
     return service, found
 
 
-def _warn_of_absent(found: FoundSet) -> None:
+def _shards(found: FoundSet, errors: list[JournalError]) -> list[FoundJob]:
+    """The shards that are here. ``errors`` gets what the table lacks."""
     whole = look_at_set(found.service, found.id)
-    if absent := whole.indexes(ABSENT, PRUNED):
-        rows = f"{counted(len(absent), 'shard|shards')} of {len(whole.parts)}"
-        found.say(f"the rows of {rows} are missing, which aren't here: {Numbers(absent).text(',')}")
-    if others := [part.index for part in whole.parts if part.has_other_input]:
-        found.say(
-            f"shards of another input, whose new rows are missing: {Numbers(others).text(',')}"
-        )
+    for why, states in (
+        ("aren't here", (ABSENT, PRUNED)),
+        ("have not seen the last input", (OTHER_INPUT,)),
+    ):
+        if indexes := whole.indexes(*states):
+            shards = f"{Numbers(indexes).text(',')} ({len(indexes)} of {len(whole.parts)})"
+            text = f"{found.id}: rows of the shards that {why} are missing: {shards}"
+            errors.append(RefusedError(text))
+    return found.shards
 
 
 def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob | FoundSet:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, exit_code_of_store
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     ReadingService,
@@ -26,7 +26,7 @@ from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
 from journal.sets.whole import Part, look_at_set
 from journal.store.listing import jobs_of, newest_ids
-from journal.text import cents_number, duration_text
+from journal.text import cents_number, counted, duration_text
 
 _INTERRUPTED = "interrupted"
 _BAR_CELLS = 8
@@ -118,6 +118,7 @@ def list_command(
     service = ReadingService(ctx.obj)
     errors: list[JournalError] = []
     sets: list[str] = []
+    unreadable: list[str] = []  # shards
     given = query["name"], query["since"], query["until"]
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     wanted = JobStatus.RUNNING if of_run else None if status is None else JobStatus(status)
@@ -133,6 +134,7 @@ def list_command(
         except JournalError as refused:  # the other jobs are listed all the same
             errors.append(refused)
             continue
+        unreadable += whole.errors
         if _is_meant(whole.job, *given) and (of_run or status in (None, whole.state)):
             states.append((whole.job, whole.state))
     if sets:
@@ -151,9 +153,9 @@ def list_command(
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output == "table":
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
-    for error in errors:
-        echo_err(f"journal: {error}")
-    return exit_code_of_store(errors)
+    for text in [*map(str, errors), *unreadable]:
+        echo_err(f"journal: {text}")
+    return EXIT_DAMAGED if errors or unreadable else EXIT_OK
 
 
 def _is_meant(job: Job, name: str | None, since: datetime | None, until: datetime | None) -> bool:
@@ -171,15 +173,25 @@ def _of_part(name: str, title: str, **column: Any) -> Field:
 
 _SHARD_FIELDS = (
     Field("id", "SHARD"),
-    Field("state", "STATE", status=True),
+    Field(
+        *("state", "STATE"),
+        text=lambda part: status_text(part.job, part.state) if part.job else part.state,
+        status=True,
+    ),
     _of_part("total_rows", "ROWS"),
     _of_part("done_rows", "DONE"),
     _of_part("failed_rows", "FAILED", rank=2),
+    _of_part("processing_count", "IN FLIGHT", rank=2),
+    _of_part("pending_count", "PENDING", rank=3),
     _of_part("needs_review_count", "REVIEW", rank=3),
     Field(
         "has_other_input",
         "INPUT",
-        text=lambda part: "another" if part.has_other_input else "",
+        text=lambda part: (
+            f"another, of {counted(part.job.input.rows, 'row|rows')}"
+            if part.has_other_input
+            else ""
+        ),
         rank=4,
     ),
     Field("error", "ERROR", text=lambda part: part.error or "", rank=5),
@@ -220,7 +232,6 @@ def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: 
             click.echo(whole.open_text)
     else:
         echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
-    unreadable = [part.error for part in whole.parts if part.error]
-    for text in unreadable if is_open else ():
+    for text in whole.errors if is_open else ():
         echo_err(f"journal: {text}")
-    return EXIT_DAMAGED if unreadable else EXIT_OK
+    return EXIT_DAMAGED if whole.errors else EXIT_OK

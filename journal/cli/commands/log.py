@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -26,24 +26,30 @@ from journal.cli.find import (
     job_argument,
     status_text,
 )
-from journal.cli.follow import POLL_S, check_reader, follow_job, gone
+from journal.cli.follow import POLL_S, check_reader, follow_job, gone, is_awaited
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
-from journal.cli.sets import missing_in, ranges_of_shards, shards_text
+from journal.cli.sets import missing_in, ranges_of_shards, shards_text, states_text
 from journal.cli.shared_options import option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
-from journal.model import LOG_LEVELS, Job, job_exit_code
+from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import has_terminal
-from journal.sets.whole import look_at_set
+from journal.sets.whole import INTERRUPTED, ON_HOLD, UNREADABLE, look_at_set
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
 _SET_POLL_S = 1.0  # a look at a set takes a look at each shard
+_STUCK = (
+    INTERRUPTED,
+    JobStatus.PAUSED.value,
+    ON_HOLD,
+    UNREADABLE,
+)  # states of shards that need a person
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
 
 
@@ -110,7 +116,10 @@ def log_command(
         limit = _DEFAULT_EVENTS
     if isinstance(job, FoundSet):
         if follow:
-            raise click.UsageError("-f follows a job: name one of the shards")
+            raise click.UsageError(
+                f"-f follows one job: name a shard, such as {next(iter(job.shards)).id}; "
+                f"`journal watch {job.id}` shows the progress of all"
+            )
         histories = [read_history(job.service.store, shard.id) for shard in job.shards]
         found = [_latest(history, limit, choice) for history in histories]
         events: Iterable[Event] = heapq.merge(*(one for one, _ in found), key=attrgetter("at"))
@@ -189,12 +198,14 @@ def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run. A set of shards has
-    ended when each of its shards has. Shards that aren't here are waited for.
+    continue. If the run of a running job dies, the command waits for the next run.
+
+    Of a set of shards, the command waits until each shard has ended, or is paused without a run, or
+    can't be read. Shards that aren't here are waited for.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
-    review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is
-    124 if the job didn't end within --timeout.
+    review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is 6
+    if a shard can't be read, and 124 if the job didn't end within --timeout.
 
     Example: journal watch hash-stdlib --wait
     """
@@ -207,7 +218,7 @@ def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
 def wait_command(ctx: click.Context, /, job: str, **given: Any) -> int:
     """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
 
-    A set of shards has ended when each of its shards has. Shards that aren't here are waited for.
+    It also says which shards of a set are waited for.
 
     Example: journal wait hash-stdlib --timeout 1h
     """
@@ -253,20 +264,26 @@ def _follow_to_end(
 
 
 def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool) -> int:
-    """Wait until each shard of a set has ended. A shard that isn't here may be started yet."""
-    whole = look_at_set(found.service, found.id)
+    """Wait until each shard of a set has ended, or needs a person. See :func:`is_awaited`."""
+    whole, stuck = look_at_set(found.service, found.id), ""
     if is_shown and not has_terminal():
         found.say(f"{whole.state}: {_counts_text(whole.job)}; {shards_text(whole)}")
     with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
-        while not whole.job.status.is_ended:
+        while any(is_awaited(found.service, part) for part in whole.parts):
             if is_over():
                 found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
                 return EXIT_TIMED_OUT
+            if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
+                found.say(f"{stuck}; waiting for the others")
             sleep(_SET_POLL_S)
             whole = look_at_set(found.service, found.id)
             progress.show(whole.job, whole.state)
-    found.say(f"{whole.state}: {_counts_text(whole.job)}")
-    return job_exit_code(whole.job)
+    has_ended = whole.job.status.is_ended and not whole.errors
+    more = "" if has_ended else f"; {shards_text(whole)}"
+    found.say(f"{whole.state}: {_counts_text(whole.job)}{more}")
+    for text in whole.errors:
+        echo_err(f"journal: {text}")
+    return EXIT_DAMAGED if whole.errors else job_exit_code(whole.job)
 
 
 def _counts_text(job: Job) -> str:
