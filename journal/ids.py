@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
-from journal.errors import InvalidValueError, RefusedError
+from journal.errors import InvalidValueError
 
 MAX_ROW_NUMBER = 2**63 - 1
 _JOB_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
@@ -66,24 +65,6 @@ def split_shard_name(name: str) -> tuple[int, int] | None:
         return None
     index, count = int(match[1]), int(match[2])
     return (index, count) if index < count and shard_name(index, count) == name else None
-
-
-def count_of_shards(directory: Path, shard_ids: Iterable[str]) -> int:
-    """How many shards the set in ``directory`` has. ``shard_ids``: those that are here; if none, 0.
-
-    Raises RefusedError if they are shards of several sets.
-    """
-    found: dict[int, str] = {}
-    for name in (each.partition("/")[2] for each in shard_ids):
-        if shard := split_shard_name(name):
-            found[shard[1]] = min(name, found.get(shard[1], name))
-    if len(found) > 1:
-        examples = " and ".join(found[count] for count in sorted(found))
-        raise RefusedError(
-            f"{directory} has shards of several sets, such as {examples}, so a row may be in two of "
-            "them: move those of all but one set to another directory"
-        )
-    return next(iter(found), 0)
 
 
 @lru_cache(maxsize=1024)

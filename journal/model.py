@@ -213,6 +213,11 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
         """The name of the shard's directory, such as ``003-of-064``."""
         return shard_name(self.index, self.count)
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The first row number, and the distance to the next. Other numbers aren't used."""
+        return self.index + 1, self.count
+
 
 class InputSeen(msgspec.Struct, frozen=True):
     """The whole input of a set, as the last start of a shard has seen it.

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import click
 
@@ -138,8 +138,13 @@ class FoundJob(NamedTuple):
     command: Callable[..., str]
 
     @classmethod
-    def of(cls, ctx: click.Context, service: JobService, job_id: str) -> FoundJob:
+    def of(cls, ctx: click.Context, service: JobService, job_id: str) -> Self:
         return cls(service, job_id, command_line(ctx, service))
+
+    @property
+    def shards(self) -> list[FoundJob]:
+        """The job itself; of a set, the shards that are here."""
+        return [self]
 
     def read(self) -> Job:
         return existing_job(self.service, self.id)
@@ -154,16 +159,8 @@ class FoundJob(NamedTuple):
         echo_err(f"{self.id}: {text}")
 
 
-class FoundSet(NamedTuple):
-    """The set of shards that a command line names. ``command``: as of a :class:`FoundJob`."""
-
-    service: JobService
-    id: str
-    command: Callable[..., str]
-
-    @classmethod
-    def of(cls, ctx: click.Context, service: JobService, set_id: str) -> FoundSet:
-        return cls(service, set_id, command_line(ctx, service))
+class FoundSet(FoundJob):
+    """The set of shards that a command line names. Only commands that say so get one."""
 
     @property
     def shards(self) -> list[FoundJob]:
@@ -173,33 +170,20 @@ class FoundSet(NamedTuple):
         allow_open_files(len(shard_ids))  # a listing of rows reads all shards side by side
         return [FoundJob(self.service, shard_id, self.command) for shard_id in shard_ids]
 
-    def say(self, text: str) -> None:
-        """Write a message about the set to standard error."""
-        echo_err(f"{self.id}: {text}")
 
-
-class _JobType(click.ParamType[FoundJob | FoundSet]):
-    """The click type of an argument JOB. The command gets a :class:`FoundJob`, or, if it takes sets,
-    a :class:`FoundSet`.
-    """
+class _JobType(click.ParamType[FoundJob]):
+    """The click type of an argument JOB. ``takes_sets``: it may be a :class:`FoundSet`."""
 
     name = "job"
 
     def __init__(self, *, takes_sets: bool) -> None:
         self._takes_sets = takes_sets
 
-    def convert(
-        self, value: Any, _: click.Parameter | None, ctx: click.Context | None
-    ) -> FoundJob | FoundSet:
+    def convert(self, value: Any, _: click.Parameter | None, ctx: click.Context | None) -> FoundJob:
         assert ctx is not None
         found = find_job_or_set(ctx, value) if self._takes_sets else find_job(ctx, value)
         ctx.with_resource(found.service)
         return found
-
-
-def shards_in(job: FoundJob | FoundSet) -> list[FoundJob]:
-    """The job itself, or the shards of the set."""
-    return [job] if isinstance(job, FoundJob) else job.shards
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
@@ -231,9 +215,7 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
     return found
 
 
-def find_job_or_set(
-    ctx: click.Context, name: str, *, is_whole: bool = False
-) -> FoundJob | FoundSet:
+def find_job_or_set(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJob:
     """Find a job or a set: see :func:`find_job`."""
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         name = _whole_shard_id(ctx, name)
@@ -255,9 +237,8 @@ def find_job_or_set(
         return FoundJob.of(ctx, service, job_id)
     service = ReadingService(ctx.obj)
     job_id = _expand_prefix(service, name, is_whole=is_whole)
-    if service.store.holds_job(job_id) or not service.store.is_set(job_id):
-        return FoundJob.of(ctx, service, job_id)
-    return FoundSet.of(ctx, service, job_id)
+    kind = FoundSet if service.store.is_set(job_id) else FoundJob
+    return kind.of(ctx, service, job_id)
 
 
 def _whole_shard_id(ctx: click.Context, name: str) -> str:

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import itertools
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import update_wrapper
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -33,10 +34,15 @@ from journal.cli.output import (
     width_of,
 )
 from journal.cli.shared_options import Option, option
-from journal.text import as_text, csv_liner, escaped
+from journal.model import RowStatus
+from journal.text import as_text, csv_liner, escaped, shorten
+
+if TYPE_CHECKING:
+    from journal.history.error_groups import ErrorGroup
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
+MAX_RANGES = 8  # of rows or shards in a line
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -245,3 +251,35 @@ def _echo_csv(fields: Sequence[Field], records: Iterable[Any]) -> None:
     getters = [field.get() for field in fields]
     for record in records:
         write(line_of([show(as_text(get(record))) for get in getters]))
+
+
+# --- lines with names, as of `journal show`
+
+
+def named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """A line for each value. Only the first line has the name."""
+    for value in values:
+        yield name, value
+        name = ""
+
+
+def next_lines(advice: Iterable[tuple[str, str]], width: int | None) -> Iterator[str]:
+    """The lines of commands to paste, each after its purpose."""
+    for pasted, why in advice:
+        for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
+            yield f"# {line}"
+        if pasted:
+            yield pasted
+
+
+def group_text(group: ErrorGroup) -> str:
+    code = shorten(group.code or "no code", 60)
+    review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
+    rows = group.numbers.words(MAX_RANGES)
+    return f"{group.count} x {code}{review}: {rows}: {example_text(group, 200)}"
+
+
+def example_text(group: ErrorGroup, limit: int) -> str:
+    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
+    message = shorten(group.message, limit)
+    return f"{message} ({group.where})" if group.where else message

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts
+from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import bar, first_of, local_text
 from journal.errors import RefusedError
-from journal.history.error_groups import ErrorGroup, Numbers, group_errors
+from journal.history.error_groups import Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
@@ -22,12 +23,11 @@ from journal.sets.whole import (
     look_at_set,
     merged_rows,
 )
-from journal.text import as_text, cents_text, counted, shorten, usage_text
+from journal.text import cents_text, counted, usage_text
 from journal.verbs import missing_rows
 
 _MEMBERS = ("index", "id", "state", "is_open", "has_other_input", "error")
 _MAX_CODES = 10
-_MAX_RANGES = 8
 _MOST_READ = 2_000  # rows of each shard that are read for the errors
 _WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
@@ -36,27 +36,27 @@ class ShownSet:
     """The facts about a set that `journal show` shows."""
 
     def __init__(self, found: FoundSet) -> None:
-        self.whole = look_at_set(found.service, found.id)
-        self.command = found.command
-        shards = (found.service.get_rows(job.id, _WRONG) for job in self.whole.jobs)
+        self.whole = whole = look_at_set(found.service, found.id)
+        self.job, self.state = whole.job, whole.state
+        shards = (found.service.get_rows(job.id, _WRONG) for job in whole.jobs)
         rows = merged_rows(rows[:_MOST_READ] for rows in shards)
         self.errors = list(group_errors(rows))
-        self.next = list(_advice(self.whole, found))
+        self.next = list(_advice(whole, found))
 
-    def lines(self) -> Iterator[tuple[str, str]]:
+    def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
         """The lines for people, as pairs of a name and a value."""
-        whole, job = self.whole, self.whole.job
+        whole, job = self.whole, self.job
         total, done = job.total_rows, job.done_rows
         counts = counts_text(row_counts(job))
         if away := total - sum(job.counts.values()):
             counts += f", {away} in shards that aren't here"
-        counts += " or can't be read" if whole.errors else ""
+            counts += " or can't be read" if whole.errors else ""
         percent = f"{100 * done // total}%" if total else "no rows yet"
         rows = counted(total, "row|rows")
         facts = {
             "set": whole.id,
             "name": job.name,
-            "status": whole.state,
+            "status": self.state,
             "shards": shards_text(whole),
             "hosts": ", ".join(job.hosts),
             "created": local_text(job.created_at, "%Y-%m-%d %H:%M:%S %Z"),
@@ -68,17 +68,15 @@ class ShownSet:
             else "",
         }
         yield from ((name, value) for name, value in facts.items() if value)
-        yield from _once("unreadable", whole.errors)
-        yield from _once("errors", map(_error_text, self.errors[:_MAX_CODES]))
-        yield from _once(
-            "next", (line for command, why in self.next for line in (f"# {why}", command))
-        )
+        yield from named_once("unreadable", whole.errors)
+        yield from named_once("errors", map(group_text, self.errors[:_MAX_CODES]))
+        yield from named_once("next", next_lines(self.next, width))
 
     def plain(self) -> dict[str, Any]:
         """The object for ``--json``."""
         return {
-            **{name: getattr(self.whole.job, name) for name in JOB_MEMBERS},
-            "status": self.whole.state,
+            **{name: getattr(self.job, name) for name in JOB_MEMBERS},
+            "status": self.state,
             "open": self.whole.open_text,
             "shards": [
                 {name: getattr(part, name) for name in _MEMBERS} for part in self.whole.parts
@@ -89,19 +87,6 @@ class ShownSet:
             ],
             "next": [{"command": command, "why": why} for command, why in self.next],
         }
-
-
-def _once(name: str, values: Any) -> Iterator[tuple[str, str]]:
-    for value in values:
-        yield name, value
-        name = ""
-
-
-def _error_text(group: ErrorGroup) -> str:
-    code = shorten(group.code or "no code", 60)
-    review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
-    rows = group.numbers.words(_MAX_RANGES)
-    return f"{group.count} x {code}{review}: {rows}: {shorten(as_text(group.message), 200)}"
 
 
 _UNFINISHED = (
@@ -122,7 +107,7 @@ def states_text(whole: Whole, states: Iterable[str]) -> str:
     """Which shards are in some states, such as "1 paused (3)"."""
     found = ((state, whole.indexes(state)) for state in states)
     return "; ".join(
-        f"{len(indexes)} {state} ({Numbers(indexes).text(',', _MAX_RANGES)})"
+        f"{len(indexes)} {state} ({Numbers(indexes).text(',', MAX_RANGES)})"
         for state, indexes in found
         if indexes
     )
@@ -164,13 +149,13 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
 
 
 def ranges_of_shards(
-    job: FoundJob | FoundSet, ranges: list[range] | None
+    job: FoundJob, ranges: list[range] | None
 ) -> Iterator[tuple[FoundJob, list[range]]]:
     """Yield each shard that has rows in ``ranges``, with these rows. Nothing if there are no ranges.
 
     Raises RefusedError if one of these shards isn't here.
     """
-    if isinstance(job, FoundJob):
+    if not isinstance(job, FoundSet):
         if ranges:
             yield job, ranges
         return
@@ -189,6 +174,10 @@ def ranges_of_shards(
         yield here[shard_id], wanted_of
 
 
-def missing_in(job: FoundJob, ranges: list[range]) -> str | None:
-    """A message about rows in ``ranges`` that the job or shard doesn't have, or None."""
-    return missing_rows(job.id, job.service.get_rows(job.id), ranges)
+def missing_in(job: FoundJob, ranges: list[range] | None) -> list[str]:
+    """Messages about rows in ``ranges`` that the job, or each of the shards, doesn't have."""
+    return [
+        text
+        for shard, numbers in ranges_of_shards(job, ranges)
+        if (text := missing_rows(shard.id, job.service.get_rows(shard.id), numbers))
+    ]

@@ -76,8 +76,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """The first row number, and the distance to the next. Other numbers aren't used."""
-        return (1, 1) if self.shard is None else (self.shard.index + 1, self.shard.count)
+        """The numbers of a shard, or of all rows: see :class:`Shard`."""
+        return (1, 1) if self.shard is None else self.shard.numbers
 
 
 # Digits that tell a record from all records that other copies of the job write.

@@ -105,7 +105,7 @@ def report_page(service: JobService, job_id: str) -> str:
 
 def _look(service: JobService, job_id: str) -> tuple[Job, str, Sequence[JobRow], Iterator[Entry]]:
     """Return a job, its state, its rows in trouble, and its history; of a set, those of all shards."""
-    if service.store.holds_job(job_id) or not service.store.is_set(job_id):
+    if not service.store.is_set(job_id):
         job, rows, history = look(service.store, job_id, _TROUBLE)
         return job, service.get_state(job), rows, history.entries()
     whole = look_at_set(service, job_id)

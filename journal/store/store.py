@@ -23,6 +23,7 @@ from journal.errors import (
     JobExistsError,
     JobNotFoundError,
     JournalError,
+    RefusedError,
     ServiceClosedError,
     StorageError,
 )
@@ -32,7 +33,6 @@ from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import (
     check_job_id,
-    count_of_shards,
     is_job_id,
     shard_name,
     split_row_id,
@@ -132,7 +132,15 @@ class Store:
 
         Raises RefusedError if shards of two sets are in its directory: a row may be in both.
         """
-        return count_of_shards(self.directory(set_id), self.shards(set_id))
+        # The first shard of each count.
+        examples = {each.rpartition("-")[2]: each for each in sorted(self.shards(set_id))[::-1]}
+        if len(examples) > 1:
+            found = " and ".join(sorted(examples.values()))
+            raise RefusedError(
+                f"{self.directory(set_id)} has shards of several sets, such as {found}, so a row may be in "
+                "two of them: move those of all but one set to another directory"
+            )
+        return int(next(iter(examples), 0))
 
     # --- open journals
 
@@ -351,13 +359,11 @@ class Store:
 
     def set_ids(self) -> Iterator[str]:
         """Yield the ids of all sets of shards, in no particular order."""
-        for name in filter(is_job_id, self.subdirectories()):
-            if not self.holds_job(name) and self.is_set(name):
-                yield name
+        return filter(self.is_set, filter(is_job_id, self.subdirectories()))
 
     def is_set(self, name: str) -> bool:
-        """Return whether a directory has shards of a set."""
-        return next(self.shards(name), None) is not None
+        """Return whether a directory has shards of a set, and is no job."""
+        return not self.holds_job(name) and next(self.shards(name), None) is not None
 
     def check_not_lost(self, job_id: str) -> None:
         """Raise StorageError if a directory has files of a job, but no journal."""
@@ -481,18 +487,13 @@ class Store:
 
     def _check_set(self, set_id: str, shard: str) -> None:
         """Raise InvalidValueError if a job has the set's name, or if its shards are of another count."""
-        directory, found = self.directory(set_id), split_shard_name(shard)
         if self.holds_job(set_id):
-            raise InvalidValueError(
-                "shard", shard, f"{directory} is a job, and not a set of shards"
-            )
-        for other in self.shards(set_id):
-            known = split_shard_name(other.partition("/")[2])
-            if known and found and known[1] != found[1]:
-                reason = (
-                    f"the shards of {set_id!r} are {known[1]}, such as {other}: give that count"
-                )
-                raise InvalidValueError("shard", shard, reason)
+            reason = f"{self.directory(set_id)} is a job, and not a set of shards"
+            raise InvalidValueError("shard", shard, reason)
+        count, found = self.check_count(set_id), split_shard_name(shard)
+        if found and count not in (0, found[1]):
+            reason = f"{self.directory(set_id)} is a set of {count} shards: give that count"
+            raise InvalidValueError("shard", shard, reason)
 
     def delete(
         self, job_id: str, first: Callable[[Path], object] = lambda _directory: None

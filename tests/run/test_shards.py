@@ -175,7 +175,7 @@ def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
 @pytest.mark.parametrize(
     ("shard", "options", "message"),
     [
-        ((0, 5), {"key": "id"}, "the shards of 'ship' are 4, such as ship/000-of-004"),
+        ((0, 5), {"key": "id"}, "ship is a set of 4 shards: give that count"),
         (None, {"key": "id"}, "is a set of shards: give the shard to start"),
         ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
         ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
@@ -448,7 +448,7 @@ def test_shards_of_two_counts_in_one_directory_are_refused(path: Path, tmp_path:
     run(path, (0, 2), key="id")
     run(tmp_path / "elsewhere" / "ship", (0, 3), key="id")
     (tmp_path / "elsewhere" / "ship" / "000-of-003").rename(path / "000-of-003")
-    with pytest.raises(RefusedError, match="000-of-002 and 000-of-003"):
+    with pytest.raises(RefusedError, match="000-of-002 and ship/000-of-003"):
         run(path, (0, 2), key="id")
     with JobService(path.parent) as service:
         with pytest.raises(RefusedError, match="of several sets"):

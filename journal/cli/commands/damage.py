@@ -14,7 +14,6 @@ from journal.cli.find import (
     complete_job,
     find_job_or_set,
     found_job,
-    shards_in,
 )
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
@@ -49,7 +48,7 @@ def verify_command(
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or give --all")
     found = (find_job_or_set(ctx, name) for name in jobs)
-    targets = list(itertools.chain.from_iterable(map(shards_in, found)))
+    targets = list(itertools.chain.from_iterable(job.shards for job in found))
     if all_jobs:
         store = ReadingService(ctx.obj)
         names = [*store.store.directory_names()]

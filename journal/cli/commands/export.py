@@ -156,7 +156,7 @@ def _found(
     """The job called ``name``, or the shards of this set; for None, all jobs, oldest first."""
     if name is not None:
         job = _find_job(ctx, name, out)
-        return job.service, [job] if isinstance(job, FoundJob) else _shards(job, errors)
+        return job.service, _shards(job, errors) if isinstance(job, FoundSet) else [job]
     service = ReadingService(ctx.obj)
     jobs = service.list_jobs(limit=None, on_error=errors.append)
     found = [FoundJob.of(ctx, service, job.id) for job in reversed(jobs)]
@@ -182,7 +182,7 @@ def _shards(found: FoundSet, errors: list[JournalError]) -> list[FoundJob]:
     return found.shards
 
 
-def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob | FoundSet:
+def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob:
     try:
         return find_job_or_set(ctx, name)
     except JobNotFoundError as error:

@@ -11,7 +11,7 @@ import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
-    FoundJob,
+    FoundSet,
     ReadingService,
     complete_job,
     duration_s,
@@ -223,7 +223,7 @@ def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: 
     Example: journal shards ship --open
     """
     found = find_job_or_set(ctx, set_name)
-    if isinstance(found, FoundJob):
+    if not isinstance(found, FoundSet):
         raise RefusedError(f"{found.id} is a job, and not a set of shards")
     whole = look_at_set(found.service, found.id)
     parts = [part for part in whole.parts if part.is_open or not is_open]

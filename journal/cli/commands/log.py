@@ -30,7 +30,7 @@ from journal.cli.follow import POLL_S, check_reader, follow_job, gone, is_awaite
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
-from journal.cli.sets import missing_in, ranges_of_shards, shards_text, states_text
+from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option
 from journal.cli.times import Seconds, since_option
 from journal.errors import JobNotFoundError
@@ -90,7 +90,7 @@ _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 @click.pass_context
 def log_command(
     ctx: click.Context,
-    job: FoundJob | FoundSet,
+    job: FoundJob,
     limit: int | None,
     since: datetime | None,
     ranges: list[range] | None,
@@ -133,21 +133,15 @@ def log_command(
         events, more = _latest(history, limit, choice)
     if more and not chosen:
         job.say(f"the last {limit} events; -n all shows all")
-    absent = _absent(job, ranges)
-    if absent:
-        echo_err(f"journal: {absent}")
-    if follow and isinstance(job, FoundJob):
+    absent = missing_in(job, ranges)
+    for text in absent:
+        echo_err(f"journal: {text}")
+    if follow:
         events = itertools.chain(events, _follow(job, history, limit, choice))
     look_ahead = 0 if follow else LOOK_AHEAD
     none = f"{job.id}: 0 events"
     echo_rows(output, (*_TABLE, *_MEMBERS), events, none=none, look_ahead=look_ahead)
-    return EXIT_REFUSED if absent and _absent(job, ranges) else EXIT_OK
-
-
-def _absent(job: FoundJob | FoundSet, ranges: list[range] | None) -> str | None:
-    """A message about rows in ``ranges`` that the job doesn't have; None if it has all of them."""
-    found = (missing_in(shard, numbers) for shard, numbers in ranges_of_shards(job, ranges))
-    return next(filter(None, found), None)
+    return EXIT_REFUSED if absent and missing_in(job, ranges) else EXIT_OK
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
+from journal.cli.find import FoundJob, complete_path, found_job_or_set
 from journal.cli.output import echo_err
 from journal.cli.shared_options import force_option, option
 from journal.report import report_page, write_report
@@ -21,7 +21,7 @@ from journal.run.signals import ending_signals
     shell_complete=complete_path,
 )
 @force_option
-def report_command(job: FoundJob | FoundSet, out: str | None, force: bool) -> None:
+def report_command(job: FoundJob, out: str | None, force: bool) -> None:
     """Write a report about JOB: one HTML page that you can send, since it loads no other files.
 
     The page shows counts, throughput and latency over time, errors by code, and the rows that

@@ -12,11 +12,11 @@ import msgspec
 
 from journal.cli.conditions import Columns, Past, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import FoundJob, FoundSet, found_job_or_set, shards_in
-from journal.cli.listing import Field, echo_rows, limit_option, listing_options
+from journal.cli.find import FoundJob, found_job_or_set
+from journal.cli.listing import Field, echo_rows, example_text, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import Selection, selection_options
-from journal.cli.sets import missing_in, ranges_of_shards
+from journal.cli.sets import missing_in
 from journal.cli.shared_options import columns_option, option
 from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
 from journal.history.reading import read_history
@@ -86,7 +86,7 @@ def _named_field(name: str, past: Past) -> Field:
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
 def rows_command(
-    job: FoundJob | FoundSet,
+    job: FoundJob,
     selection: Selection,
     columns: list[str] | None,
     limit: int | None,
@@ -107,7 +107,7 @@ def rows_command(
 
     Example: journal rows ship-ca --status failed --where 'zip~941' --columns row_number,order,error_code
     """
-    shards = shards_in(job)
+    shards = job.shards
     rows: Iterable[JobRow] = merged_rows(selection.shown(job.service, shard.id) for shard in shards)
     if limit is not None:
         rows = itertools.islice(rows, limit)
@@ -127,8 +127,7 @@ def rows_command(
         any(with_codes.shown(job.service, shard.id)) for shard in shards
     ):
         echo_err(f"journal: no row has {selection.codes_text(job.id)}")
-    found = (missing_in(shard, ranges) for shard, ranges in ranges_of_shards(job, selection.ranges))
-    missing = [text for text in found if text]
+    missing = missing_in(job, selection.ranges)
     for text in missing:
         echo_err(f"journal: {text}")
     return EXIT_REFUSED if missing else EXIT_OK
@@ -145,12 +144,6 @@ def _cost_text(group: ErrorGroup) -> str:
 
 
 _COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
-
-
-def example_text(group: ErrorGroup, limit: int) -> str:
-    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
-    message = shorten(group.message, limit)
-    return f"{message} ({group.where})" if group.where else message
 
 
 ERROR_FIELDS = (
@@ -177,9 +170,7 @@ ERROR_FIELDS = (
 )
 @selection_options
 @listing_options
-def errors_command(
-    job: FoundJob | FoundSet, attempts: bool, selection: Selection, output: str
-) -> None:
+def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: str) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 
@@ -195,7 +186,7 @@ def errors_command(
 
     Example: journal errors ship-ca
     """
-    shards = shards_in(job)
+    shards = job.shards
     if attempts:
         if not selection._replace(version=None).is_empty:
             raise click.UsageError(

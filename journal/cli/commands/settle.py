@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -40,20 +40,43 @@ from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, FromStep, Verb
 
-_COUNTS = "journal.counts"  # in the context: how many rows each shard of a set has changed
+
+class _Done(NamedTuple):
+    """What a command has done with the rows of a job.
+
+    - ``changed``: how many rows. Scripts get it, and people if it ``is_shown``.
+    - ``pending``: how many rows are pending, so that a run must follow. ``how``: since when.
+    """
+
+    changed: int
+    pending: int = 0
+    how: str = "again"
+    is_shown: bool = False
+
+    def report(self, job: FoundJob) -> None:
+        """Print the count, and which run will process the pending rows."""
+        if self.is_shown or not sys.stdout.isatty():
+            click.echo(self.changed)
+        if self.pending:
+            then = what_runs_pending(job.read(), job.service.run_holder(job.id), job.service.root)
+            job.say(f"{counted(self.pending, f'row|rows is|are pending {self.how}')}: {then}")
 
 
-def _of_shards(command: Callable[..., int | None]) -> Callable[..., int | None]:
+def _of_shards(command: Callable[..., _Done | None]) -> Callable[..., int]:
     """Let a command that changes rows of a job change those of the shards of a set, too.
 
-    First, all chosen rows are checked. Each shard is changed in a commit of its own.
+    First, all chosen rows are checked. Each shard is changed in a commit of its own. The result of
+    ``command`` is None if a person has declined.
     """
     name = command.__name__.removesuffix("_command")
 
     @wraps(command)
-    def on_each(job: FoundJob | FoundSet, selection: Selection, **given: Any) -> int | None:
-        if isinstance(job, FoundJob):
-            return command(job=job, selection=selection, **given)
+    def on_each(job: FoundJob, selection: Selection, **given: Any) -> int:
+        if not isinstance(job, FoundSet):
+            if (one := command(job=job, selection=selection, **given)) is None:
+                return EXIT_REFUSED
+            one.report(job)
+            return EXIT_OK
         verb = VERBS["resolve --step" if given.get("step") else name]
         if not (name == "retry" and selection.is_empty):
             _check_chosen(selection)
@@ -68,16 +91,15 @@ def _of_shards(command: Callable[..., int | None]) -> Callable[..., int | None]:
         if not chosen:
             for text in selection.why_none(job.id):
                 job.say(text)
-        counts: list[int] = []
-        click.get_current_context().meta[_COUNTS] = counts
-        codes = [command(job=shard, selection=part, **given) for shard, part in chosen]
-        click.echo(sum(counts))
-        if counts:
-            rows = counted(sum(counts), "row|rows")
-            job.say(f"{rows} changed in {counted(len(counts), 'shard|shards')}")
+        every = [command(job=shard, selection=part, **given) for shard, part in chosen]
+        done = [each.changed for each in every if each is not None]
+        click.echo(sum(done))
+        if done:
+            rows = counted(sum(done), "row|rows")
+            job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
             if look_at_set(job.service, job.id).open_text:
                 job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
-        return max((code or EXIT_OK for code in codes), default=EXIT_OK)
+        return EXIT_OK if len(done) == len(every) else EXIT_REFUSED
 
     return on_each
 
@@ -92,7 +114,7 @@ _from_step_option = option(
 @selection_options
 @_from_step_option
 @_of_shards
-def retry_command(job: FoundJob, selection: Selection, from_step: str | None) -> None:
+def retry_command(job: FoundJob, selection: Selection, from_step: str | None) -> _Done:
     """Retry failed rows: make them pending again, and reopen the job if it has ended.
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row and
@@ -138,7 +160,6 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
         with _batch(job, reopens=True):
             count = _change(job, selection, VERBS["retry"], retry, reopens=False).count
             change.check(count)
-    _echo_count(count)
     if unknown.count:
         failed = "row|rows failed, and it is unknown whether it|they took effect"
         rows = counted(unknown.count, failed)
@@ -146,7 +167,7 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
     if lost.count:
         rows = counted(lost.count, "row|rows can't be retried: its|their data is lost by damage")
         job.say(f"{rows}; `journal skip {job.id} --row {lost.text()}`")
-    _report_pending(job, count)
+    return _Done(count, count)
 
 
 @click.command("redo", short_help="Do rows again, also completed ones.")
@@ -164,7 +185,7 @@ def redo_command(
     from_step: str | None,
     reason: str | None,
     yes: bool,
-) -> int:
+) -> _Done | None:
     """Do rows again: make completed, failed or skipped rows pending.
 
     --row and --status may also name rows in review that are completed in one of two merged copies.
@@ -198,7 +219,7 @@ def redo_command(
         for row in selection.rows(service, job.id, verb):
             shown.add(row)
         if shown.statuses and not _is_confirmed(job, shown.statuses, new_key=new_key):
-            return EXIT_REFUSED
+            return None
     with _batch(job, reopens=True):
         count = _change(job, selection, verb, redo, reopens=False).count
         change.check(count)
@@ -206,9 +227,7 @@ def redo_command(
             raise RefusedError(
                 f"rows of {job.id} were changed by another process; this command changed nothing"
             )
-    _echo_count(count)
-    _report_pending(job, count)
-    return EXIT_OK
+    return _Done(count, count)
 
 
 class _Met:
@@ -251,30 +270,12 @@ def _check_not_cancelled(job: Job) -> None:
         )
 
 
-def _echo_count(count: int, *, is_shown: bool = False) -> None:
-    """Print the number of changed rows for scripts. People see the number in the next message, or
-    here if it ``is_shown``. The shards of a set print their sum.
-    """
-    counts = click.get_current_context().meta.get(_COUNTS)
-    if counts is not None:
-        counts.append(count)
-    elif is_shown or not sys.stdout.isatty():
-        click.echo(count)
-
-
-def _report_pending(job: FoundJob, count: int, how: str = "again") -> None:
-    """Report which run will process the ``count`` pending rows. ``how``: how they are pending."""
-    if count and _COUNTS not in click.get_current_context().meta:
-        then = what_runs_pending(job.read(), job.service.run_holder(job.id), job.service.root)
-        job.say(f"{counted(count, f'row|rows is|are pending {how}')}: {then}")
-
-
 @click.command("skip", short_help="Skip rows, so that they are not run.")
 @found_job_or_set
 @selection_options
 @reason_option("Why the rows are skipped. The reason is kept with the rows.")
 @_of_shards
-def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> None:
+def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> _Done:
     """Skip pending or failed rows, so that they are not run. They count as done.
 
     --row and --status may also name rows that need a review. With --row alone, no row is skipped if
@@ -291,8 +292,9 @@ def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> Non
     def skip(row: JobRow) -> JobRow:
         return job.service.skip_row(row.id, reason)
 
-    _echo_count(_change(job, selection, VERBS["skip"], skip, reopens=False).count, is_shown=True)
+    count = _change(job, selection, VERBS["skip"], skip, reopens=False).count
     _report_completed(job, before)
+    return _Done(count, is_shown=True)
 
 
 @contextmanager
@@ -378,7 +380,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 )
 @option("--not-done", "With --step: the step took no effect.")
 @_of_shards
-def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> None:
+def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> _Done:
     """Settle rows that need a review, after you have checked whether they took effect.
 
     Give exactly one of --completed, --failed, --retry, --skip and --step. If --row is the only
@@ -408,9 +410,10 @@ def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **g
     with _settleable(job, selection, VERBS["resolve --step" if is_step else "resolve"]) as verb:
         settle = resolution.settle_step if is_step else resolution.settle_row
         changed = _change(job, selection, verb, settle, reopens=how in ("retry", "step"))
-    resolution.report(before, len(resolution.settled) or changed.count)
+    done = resolution.report(before, len(resolution.settled) or changed.count)
     echo_steps(job, changed, is_completed=how == "completed")
     _report_completed(job, before)
+    return done
 
 
 class _Resolution:
@@ -498,23 +501,20 @@ class _Resolution:
         log = self._job.service.log
         log(self._job.id, message, row_number=row.row_number, details=details)
 
-    def report(self, before: Job, count: int) -> None:
-        """Print how many rows were settled, and report what becomes of them."""
+    def report(self, before: Job, count: int) -> _Done:
+        """Report what becomes of the rows."""
         job, how = self._job, self._how
         if self._is_cut and how != "completed" and (warning := what_may_run(before)):
             job.say(warning)
         if how not in ("retry", "step"):
-            _echo_count(count, is_shown=True)
-            _report_pending(job, job.read().pending_count, "as before")
-            return
-        _echo_count(count)
+            return _Done(count, job.read().pending_count, "as before", is_shown=True)
         if how == "step":
             state = "not done" if self._details["not_done"] else "done"
             job.say(f"step {self._step!r} of {counted(count, 'row|rows')} is recorded as {state}")
-        _report_pending(job, self._pending.count if how == "step" else count)
         for code, numbers in self._others.items():
             rows = counted(numbers.count, "row|rows still needs|need a review")
             job.say(f"{rows} ({code}): --row {numbers.text()}")
+        return _Done(count, self._pending.count if how == "step" else count)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from journal.cli.advice import advice, look
-from journal.cli.commands.rows import ERROR_FIELDS, example_text
+from journal.cli.commands.rows import ERROR_FIELDS
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -25,6 +24,7 @@ from journal.cli.find import (
     row_counts,
     status_text,
 )
+from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import (
     as_json,
     bar,
@@ -39,7 +39,6 @@ from journal.cli.selection import parse_row_number
 from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option
 from journal.fs import shell
-from journal.history.error_groups import ErrorGroup
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.ids import row_id_of
@@ -49,7 +48,6 @@ from journal.model import (
     JobRow,
     JobStatus,
     LogEntry,
-    RowStatus,
     RowStep,
     RunHolder,
     expected_cost_cents,
@@ -70,7 +68,6 @@ from journal.text import (
 
 SAMPLE_ROWS = 2000  # rows that are read to compute a rate
 _MAX_CODES = 10
-_MAX_RANGES = 8
 _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 
 
@@ -115,6 +112,53 @@ class Shown:
         is_cut = bool(self.damaged)
         self.next = advice(job, self.rows, service.root, self.command, is_cut=is_cut)
 
+    def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
+        """The lines for people, as pairs of a name and a value.
+
+        Each command to paste has its own line.
+        """
+        yield from ((name, value) for name, value in _facts(self).items() if value)
+        yield from named_once("late", self.late)
+        yield from named_once("errors", _error_lines(self))
+        for name, numbers in (
+            ("in flight", self.rows.in_flight),
+            ("in review", self.rows.in_review),
+        ):
+            if numbers.count:
+                yield name, numbers.words(MAX_RANGES)
+        steps = self.rows.steps_in_doubt.items()
+        yield from named_once(
+            "in doubt", (f"step {name}: {rows.words(MAX_RANGES)}" for name, rows in steps)
+        )
+        yield from named_once("next", next_lines(self.next, width))
+
+    def plain(self) -> dict[str, Any]:
+        """The object for ``--json``: the fields of the job, and the other facts."""
+        return {
+            **{name: getattr(self.job, name) for name in JOB_MEMBERS},
+            "status": self.state,
+            "paused": self.paused or None,
+            "damaged": self.damaged or None,
+            "late": self.late,
+            "next_due": self.next_due,
+            "run_holder": self.holder,
+            "duration_s": self.duration_s,
+            "rows_per_s": self.rate,
+            "left_s": self.left_s,
+            "expected_cost_cents": expected_cost_cents(self.job),
+            "errors": [
+                {field.name: field.get()(group) for field in ERROR_FIELDS}
+                for group in self.rows.errors
+            ],
+            "errors_partial": self.rows.partial,
+            "processing_rows": self.rows.in_flight.text(),
+            "needs_review_rows": self.rows.in_review.text(),
+            "steps_in_doubt": {
+                name: rows.text() for name, rows in self.rows.steps_in_doubt.items()
+            },
+            "next": [{"command": command, "why": why} for command, why in self.next],
+        }
+
 
 @click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
 @found_job_or_set
@@ -124,7 +168,7 @@ class Shown:
     parse_row_number,
 )
 @json_option
-def show_command(job: FoundJob | FoundSet, row_number: int | None, json_output: bool) -> None:
+def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> None:
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that have ended (are completed, failed
@@ -149,25 +193,14 @@ def show_command(job: FoundJob | FoundSet, row_number: int | None, json_output: 
         else:
             _echo_lines(_row_lines(history), history.row.status.value)
         return
-    if isinstance(job, FoundSet):
-        of_set = ShownSet(job)
-        if json_output:
-            echo_json(of_set.plain())
-            return
-        _echo_lines(of_set.lines(), of_set.whole.state)
-        _echo_last(_last_line(of_set.whole.job, of_set.whole.state))
-        return
-    shown = Shown(job)
+    shown = ShownSet(job) if isinstance(job, FoundSet) else Shown(job)
     if json_output:
-        echo_json(_plain(shown))
+        echo_json(shown.plain())
         return
     width = terminal_width()
-    _echo_lines(_lines(shown, width and max(width, 40)), shown.state)
-    _echo_last(_last_line(shown.job, shown.state))
-
-
-def _echo_last(pairs: dict[str, Any]) -> None:
-    sys.stdout.write(" ".join(f"{key}={value}" for key, value in pairs.items()) + "\n")
+    _echo_lines(shown.lines(width and max(width, 40)), shown.state)
+    pairs = _last_line(shown.job, shown.state).items()
+    sys.stdout.write(" ".join(f"{key}={value}" for key, value in pairs) + "\n")
 
 
 def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
@@ -201,24 +234,6 @@ def rate_since(
     sample = rows if step == 1 else (rows[int((n + 0.5) * step)] for n in range(at_most))
     ended = sum(row.status.is_ended and row.updated_at >= began for row in sample)
     return ended * step / elapsed_s if ended and elapsed_s > 0 else None
-
-
-def _lines(shown: Shown, width: int | None) -> Iterator[tuple[str, str]]:
-    """The lines for people, as pairs of a name and a value.
-
-    Each command to paste has its own line.
-    """
-    yield from ((name, value) for name, value in _facts(shown).items() if value)
-    yield from _named_once("late", shown.late)
-    yield from _named_once("errors", _error_lines(shown))
-    for name, numbers in (("in flight", shown.rows.in_flight), ("in review", shown.rows.in_review)):
-        if numbers.count:
-            yield name, numbers.words(_MAX_RANGES)
-    steps = shown.rows.steps_in_doubt.items()
-    yield from _named_once(
-        "in doubt", (f"step {name}: {rows.words(_MAX_RANGES)}" for name, rows in steps)
-    )
-    yield from _named_once("next", _next_lines(shown, width))
 
 
 def _facts(shown: Shown) -> dict[str, str]:
@@ -261,16 +276,9 @@ def _command_text(job: Job) -> str:
     return shell.join(words) or job.original_command
 
 
-def _named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """A line for each value. Only the first line has the name."""
-    for value in values:
-        yield name, value
-        name = ""
-
-
 def _error_lines(shown: Shown) -> Iterator[str]:
     job = shown.job
-    yield from map(_group_text, shown.rows.errors[:_MAX_CODES])
+    yield from map(group_text, shown.rows.errors[:_MAX_CODES])
     more = len(shown.rows.errors) - _MAX_CODES
     if more > 0 or (shown.rows.errors and shown.rows.partial):
         text = f"{counted(more, 'more code|codes')}; " if more > 0 else ""
@@ -281,14 +289,6 @@ def _error_lines(shown: Shown) -> Iterator[str]:
                 f"the first {shown.rows.read_rows} were read; "
             )
         yield f"{text}`{shown.command('errors', job.id)}` has all"
-
-
-def _next_lines(shown: Shown, width: int | None) -> Iterator[str]:
-    for pasted, why in shown.next:
-        for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
-            yield f"# {line}"
-        if pasted:
-            yield pasted
 
 
 def _time_text(at: datetime | None) -> str:
@@ -313,13 +313,6 @@ def _waiting_text(shown: Shown) -> str:
     return f"{rows} for somebody else; the next is due {when}"
 
 
-def _group_text(group: ErrorGroup) -> str:
-    code = shorten(group.code or "no code", 60)
-    review = " (review)" if group.status == RowStatus.NEEDS_REVIEW else ""
-    rows = group.numbers.words(_MAX_RANGES)
-    return f"{group.count} x {code}{review}: {rows}: {example_text(group, 200)}"
-
-
 # --- one row
 
 _MAX_TEXT = 2000  # characters of a value; --json has all
@@ -331,7 +324,7 @@ def _row_lines(history: RowHistory) -> Iterator[tuple[str, str]]:
     If a text has several lines, each line after the first is indented.
     """
     for name, value in _row_texts(history):
-        yield from _named_once(name, value.rstrip("\n").replace("\n", "\n  ").split("\n"))
+        yield from named_once(name, value.rstrip("\n").replace("\n", "\n  ").split("\n"))
 
 
 def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
@@ -345,11 +338,11 @@ def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
         attempts.setdefault(entry.attempt, []).append(entry)
     for attempt in history.attempts:
         lines = _attempt_lines(attempt, row, attempts.pop(attempt.number, ()))
-        yield from _named_once(f"attempt {attempt.number}", lines)
-    yield from _named_once("steps", map(_step_text, history.steps))
+        yield from named_once(f"attempt {attempt.number}", lines)
+    yield from named_once("steps", map(_step_text, history.steps))
     others = itertools.chain.from_iterable(attempts.values())
-    yield from _named_once("messages", map(_message_text, others))
-    yield from _named_once("changes", (_change_text(event) for event in history.changes))
+    yield from named_once("messages", map(_message_text, others))
+    yield from named_once("changes", (_change_text(event) for event in history.changes))
     if history.left_out:
         left = counted(
             history.left_out, "older attempt, message or change|attempts, messages or changes"
@@ -434,30 +427,4 @@ def _last_line(job: Job, state: str) -> dict[str, Any]:
         "done": job.done_rows,
         **row_counts(job),
         "cost_cents": job.total_cost_cents,
-    }
-
-
-def _plain(shown: Shown) -> dict[str, Any]:
-    """The object for ``--json``: the fields of the job, and the other facts."""
-    return {
-        **{name: getattr(shown.job, name) for name in JOB_MEMBERS},
-        "status": shown.state,
-        "paused": shown.paused or None,
-        "damaged": shown.damaged or None,
-        "late": shown.late,
-        "next_due": shown.next_due,
-        "run_holder": shown.holder,
-        "duration_s": shown.duration_s,
-        "rows_per_s": shown.rate,
-        "left_s": shown.left_s,
-        "expected_cost_cents": expected_cost_cents(shown.job),
-        "errors": [
-            {field.name: field.get()(group) for field in ERROR_FIELDS}
-            for group in shown.rows.errors
-        ],
-        "errors_partial": shown.rows.partial,
-        "processing_rows": shown.rows.in_flight.text(),
-        "needs_review_rows": shown.rows.in_review.text(),
-        "steps_in_doubt": {name: rows.text() for name, rows in shown.rows.steps_in_doubt.items()},
-        "next": [{"command": command, "why": why} for command, why in shown.next],
     }

@@ -215,25 +215,19 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     names = _shards_in(source)
     if not names:
         return _pull(ctx, source, job, **given)
-    code = EXIT_OK
+    codes = [EXIT_OK]
     for name in names:
-        shard = None if job is None else f"{job}/{name}"
         try:
-            code = max(code, _pull(ctx, os.path.join(source, name), shard, **given))
+            shard = None if job is None else f"{job}/{name}"
+            codes.append(_pull(ctx, os.path.join(source, name), shard, **given))
         except JournalError as error:  # the other shards are pulled all the same
             echo_err(f"journal: {error}")
-            code = max(code, error.exit_code)
-    return code
+            codes.append(error.exit_code)
+    return max(codes)
 
 
 def _shards_in(source: str) -> list[str]:
     """The names of the shards if ``source`` is the directory of a set, else an empty list."""
-    if (
-        source == _STDIN
-        or not os.path.isdir(source)
-        or os.path.lexists(os.path.join(source, JOURNAL_NAME))
-    ):
-        return []
     above, name = os.path.split(os.path.abspath(source))
     shard_ids = ReadingService(above).store.shards(name) if is_job_id(name) else ()
     return sorted(map(os.path.basename, shard_ids))

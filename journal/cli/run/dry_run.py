@@ -137,9 +137,8 @@ class DryRun:
     def _numbers(self, job_id: str | None) -> Iterator[int]:
         """The numbers that the next new rows get."""
         rows = () if job_id is None else self._service.get_rows(job_id)
-        shard = self._shard or Shard(0, 1)
-        first = rows[-1].row_number + shard.count if rows else shard.index + 1
-        return itertools.count(first, shard.count)
+        first, distance = (self._shard or Shard(0, 1)).numbers
+        return itertools.count(rows[-1].row_number + distance if rows else first, distance)
 
     def _take(self, planned: list[Planned]) -> None:
         self._commands += 1
