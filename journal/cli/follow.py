@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError, RefusedError
-from journal.fs import streams
+from journal.fs import system
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.sets.whole import ABSENT, Part
@@ -130,5 +130,5 @@ def check_reader() -> None:
         descriptor = sys.stdout.fileno()
     except (io.UnsupportedOperation, ValueError):  # standard output isn't a file with a descriptor
         return
-    if streams.has_lost_reader(descriptor):
+    if system.has_lost_reader(descriptor):
         raise BrokenPipeError

@@ -16,7 +16,7 @@ from journal.cli.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, 
 from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean, meant_by
 from journal.cli.output import echo_err
 from journal.errors import JournalError
-from journal.fs import streams
+from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         echo_err("; ".join([f"journal: {error}", *getattr(error, "__notes__", ())]))
         return error.exit_code
     except OSError as error:
-        if streams.is_closed_pipe(error):
+        if system.is_closed_pipe(error):
             _discard_output()
             return EXIT_CLOSED_PIPE
         echo_err(f"journal: {error}")
@@ -209,7 +209,7 @@ def _ensure_standard_streams() -> None:
             # open() uses the lowest free descriptor, which is the closed one
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):  # an encoding may not have all characters of the data
-        streams.set_encoding(stream)
+        system.set_encoding(stream)
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             # open until we exit

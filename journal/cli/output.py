@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 import click
 
-from journal.fs import streams
+from journal.fs import system
 from journal.model import MAGENTA, RED, YELLOW, JobStatus, RowStatus
 from journal.text import encode_json, escaped, escaped_json, json_array
 
@@ -118,7 +118,7 @@ def use_color() -> bool:
     """Return whether to use colours: on a terminal, unless NO_COLOR is set or TERM is "dumb"."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty():
         return False
-    streams.let_control_cursor()
+    system.let_control_cursor()
     return True
 
 

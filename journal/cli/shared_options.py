@@ -14,7 +14,7 @@ from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
 from journal.format.arguments import check_cost
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs import streams
+from journal.fs import system
 from journal.text import decode_json_exact, escaped
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -111,7 +111,7 @@ def confirm(question: str, if_not: str) -> bool:
     If the answer is no, ``if_not`` is printed. Raises UsageError if standard input isn't a
     terminal.
     """
-    if not sys.stdin.isatty() or not streams.can_answer():
+    if not sys.stdin.isatty() or not system.can_answer():
         raise click.UsageError(
             f"{if_not}: this command asks first, and standard input is not a terminal; "
             "give --yes to skip the question"

@@ -1,9 +1,9 @@
 """The file system: every system call that a journal needs.
 
-- ``system``: makes the system calls, and reads the clock and the host's name. Tests replace
+- ``system``: makes the system calls, reads the clock, sets up the standard streams. Tests replace
   ``system.os``, to make calls fail. ``macos``: contains the calls that differ on macOS.
 - ``handles``: opens files, and turns a refused call into a StorageError.
-- ``locks``: locks files.
+- ``locks``: locks files. ``claims``: which run has a job on a network file system.
 - ``names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
 - ``beneath``: opens files below a directory, without following links.

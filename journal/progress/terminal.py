@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
-from journal.fs import streams, system
+from journal.fs import system
 from journal.model import Job, expected_cost_cents
 from journal.progress.redirect import redirect_handlers
 from journal.text import counted, escaped, shorten, spent_text
@@ -55,7 +55,7 @@ class Bar:
         with cls._lock:
             if cls._shown is not None:
                 return None
-            streams.let_control_cursor()
+            system.let_control_cursor()
             bar = cls._shown = cls()
         redirect_handlers({above.stream: above for _, above in bar._replaced})
         return bar

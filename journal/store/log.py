@@ -21,8 +21,9 @@ from journal.format.damage import judge_tail, tail_error
 from journal.format.extent import has_seal, seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs import directories, files, handles
+from journal.fs.claims import Claim
 from journal.fs.handles import JournalFile, open_journal, outcome_unknown
-from journal.fs.locks import Claim, wait_for_lock
+from journal.fs.locks import wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
 from journal.ids import id_of_directory
@@ -79,7 +80,7 @@ class Log:
             file.forget_cached()
         return file
 
-    # --- on a network file system: see fs/locks.py
+    # --- on a network file system: see fs/claims.py
 
     def use_claim(self, claim: Claim | None) -> None:
         """Work for the run with this claim. Until the claim is over, each commit is synced.

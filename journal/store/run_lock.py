@@ -2,7 +2,7 @@
 
 The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
 The file ``run.lock`` only names the holder, for messages. On a network file system, who takes the
-lock also claims the job: see :mod:`journal.fs.locks`.
+lock also claims the job: see :mod:`journal.fs.claims`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format.records import now
-from journal.fs import files, handles, locks, system
-from journal.fs.locks import Claim
+from journal.fs import claims, files, handles, locks, system
+from journal.fs.claims import Claim
 from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
 from journal.ids import id_of_directory
 from journal.index.columns import PROCESSING
@@ -58,7 +58,7 @@ class RunLock:
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise handles.no_job(directory, job_id)
                 text = _signature() if sign else b""
-                if network := locks.network_of(lock):
+                if network := claims.network_of(lock):
                     claim = _claim(directory, text, network)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)
@@ -264,7 +264,7 @@ def late_results(directory: Path) -> list[str]:
     return [
         f"{path} has what rows returned to a run whose job another run had claimed: compare it "
         "with the job, then delete it"
-        for path in locks.late_files(directory)
+        for path in claims.late_files(directory)
     ]
 
 
@@ -284,7 +284,7 @@ def run_holder(directory: Path) -> RunHolder | None:
         raise handles.storage_error(directory, "look at", error) from error
     try:
         with handles.refusals_of(directory, "look at the claims of"):
-            is_held = lock.is_held() or locks.is_claimed(directory)
+            is_held = lock.is_held() or claims.is_claimed(directory)
         return _read_holder(directory) if is_held else None
     finally:
         lock.close()
@@ -293,7 +293,7 @@ def run_holder(directory: Path) -> RunHolder | None:
 def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
     """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
     if not holder:
-        if locks.is_claimed(directory):
+        if claims.is_claimed(directory):
             raise busy_error(directory)
         return None
     taken = Claim.take(directory, holder, network)

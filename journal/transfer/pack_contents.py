@@ -23,8 +23,8 @@ from journal.errors import FormatVersionError, InvalidValueError, JournalDamaged
 from journal.format.commits import START
 from journal.fs import directories, files
 from journal.fs.beneath import Below, parents_of
+from journal.fs.claims import late_files
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
-from journal.fs.locks import late_files
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
 from journal.index.columns import StatusColumns
 from journal.index.index import Index

@@ -17,7 +17,7 @@ from support.terminal import on_terminal
 from journal import Job, JobRow, JobService, JobStatus, open_job
 from journal.cli.main import main
 from journal.cli.output import as_json
-from journal.fs import shell, streams, system
+from journal.fs import shell, system
 from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
 from journal.verbs import row_ranges, rows_of
@@ -643,7 +643,7 @@ def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
         for number in (2, 3):
             service.update_row_data(f"j:{number}", {"n": number})
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr(streams, "can_answer", lambda: True)  # Windows looks for a console, too
+    monkeypatch.setattr(system, "can_answer", lambda: True)  # Windows looks for a console, too
     monkeypatch.setattr(click, "confirm", answer)
     code, out, err = cli("redo", "j", "--row", "2,3", "--where", "n!=99")
     assert (code, out) == (4, "")

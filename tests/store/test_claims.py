@@ -25,7 +25,7 @@ from journal import (
     JournalDamagedError,
     StorageError,
 )
-from journal.fs import locks, system
+from journal.fs import claims, system
 from journal.fs.handles import Descriptor
 from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
@@ -407,11 +407,11 @@ def test_a_network_file_system_is_known_by_its_mount(
     device = os.stat(tmp_path).st_dev
     line = mount.format(f"{os.major(device)}:{os.minor(device)}")
     monkeypatch.setattr(system, "mounts", lambda: [line])
-    locks._network_of.cache_clear()
+    claims._network_of.cache_clear()
     try:
-        assert locks.network_of(DirectoryLock(tmp_path)) == network
+        assert claims.network_of(DirectoryLock(tmp_path)) == network
     finally:
-        locks._network_of.cache_clear()
+        claims._network_of.cache_clear()
 
 
 def test_a_job_on_a_local_file_system_has_no_claims_and_no_message(
@@ -471,7 +471,7 @@ def test_claims_are_listed_after_a_change_of_their_directory_so_no_cache_answers
             return getattr(os, name)
 
     monkeypatch.setattr(system, "os", Os())
-    assert locks.look(tmp_path) == ["000001"]
+    assert claims.look(tmp_path) == ["000001"]
     assert calls == ["mkdir", "rmdir", "mkdir", "rmdir", "scandir"]
 
 
