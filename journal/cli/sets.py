@@ -125,7 +125,10 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
         resume = found.command("resume", whole.parts[index].id)
         yield resume, "paused: no run starts until it is resumed"
     if whole.open_text:
-        why = "the shards to start again, for the array of a scheduler: absent, or with open rows"
+        why = (
+            "the shards to start again, for the array of a scheduler: absent, with open rows, or of "
+            "another input"
+        )
         if whole.indexes(ABSENT):
             why += "; if an absent one was started elsewhere, gather it first"
         yield found.command("shards", whole.id, "--open"), why
@@ -168,8 +171,8 @@ def ranges_of_shards(
             found.setdefault(shard_id, []).append(range(number, wanted.stop, count))
     if absent := sorted(found.keys() - here.keys()):
         first = min(numbers.start for name in absent for numbers in found[name])
-        where = f"{first_of(absent, _MAX_CODES)} isn't here"
-        raise RefusedError(f"row {job.id}:{first} can't be looked for: {where}")
+        where = f"a shard that isn't here: {first_of(absent, _MAX_CODES)}"
+        raise RefusedError(f"row {job.id}:{first} belongs to {where}")
     for shard_id, wanted_of in found.items():
         yield here[shard_id], wanted_of
 

@@ -647,7 +647,7 @@ def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
     monkeypatch.setattr(click, "confirm", answer)
     code, out, err = cli("redo", "j", "--row", "2,3", "--where", "n!=99")
     assert (code, out) == (4, "")
-    assert "rows of j were changed by another process; this command changed nothing" in err
+    assert "rows of j were changed by another process; this command changed none of them" in err
     last = "skipped" if what == "status" else "failed"
     assert cli.statuses()[:3] == ["pending", "failed", last]
 

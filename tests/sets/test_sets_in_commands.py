@@ -117,11 +117,17 @@ def test_the_log_of_a_set_is_in_the_order_of_time(ship: str) -> None:
     events = json.loads(command("log", ship, "-n", "all", "--json").stdout)
     times = [event["at"] for event in events]
     assert times == sorted(times)
-    assert sum(event["kind"] == "created" for event in events) == COUNT
+    created = [event["text"] for event in events if event["kind"] == "created"]
+    assert [text.partition(":")[0] for text in created] == [
+        f"ship/{index:03}-of-004" for index in range(COUNT)
+    ]
     last = json.loads(command("log", ship, "-n", "7", "--json").stdout)
     assert [event["at"] for event in last] == times[-7:]
     followed = command("log", ship, "-f")
-    assert (followed.returncode, "such as ship/000-of-004" in followed.stderr) == (2, True)
+    assert (followed.returncode, "such as ship/0; `journal watch ship`" in followed.stderr) == (
+        2,
+        True,
+    )
 
 
 def test_what_is_missing_is_printed_as_the_array_of_a_scheduler(ship: str) -> None:
@@ -160,6 +166,30 @@ def test_rows_are_settled_in_the_shards_that_have_them(ship: str) -> None:
     for index in range(COUNT):
         run(index)
     assert states() == ["completed"] * COUNT
+
+
+def test_redo_asks_once_about_all_shards_and_changes_only_the_rows_that_it_named(
+    ship: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def answer(*_: Any) -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            with JobService("jobs") as service:
+                service.redo_row("ship:2")
+        return True
+
+    monkeypatch.setattr("journal.cli.commands.settle.confirm", answer)
+    refused = command("redo", ship, "--status", "completed")
+    assert "ship: 19 rows would be done again (19 completed)" in refused.stderr
+    assert (refused.returncode, "ship/001-of-004 were changed" in refused.stderr) == (4, True)
+    with JobService("jobs") as service:
+        left = sum(
+            len(service.get_rows(job.id, "completed")) for job in look_at_set(service, ship).jobs
+        )
+    redone = command("redo", ship, "--status", "completed")
+    assert (redone.returncode, redone.stdout, len(asked)) == (0, f"{left}\n", 2)
 
 
 def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(ship: str) -> None:
@@ -245,7 +275,7 @@ def test_an_export_names_absent_shards_and_refuses_different_inputs_without_a_ke
         run(index, key=None)
     exported = command("export", "ship", "-")
     assert (exported.returncode, exported.stdout.count("\n")) == (4, 16)
-    assert "rows of the shards that aren't here are missing: 3 (1 of 4)" in exported.stderr
+    assert "rows are missing: shards that aren't here: 3 (1 of 4)" in exported.stderr
     run(3, [*ORDERS, {"id": "b", "n": 21}], key=None)
     refused = command("export", "ship", "-")
     assert refused.returncode == 4

@@ -172,12 +172,12 @@ def _shards(found: FoundSet, errors: list[JournalError]) -> list[FoundJob]:
     """The shards that are here. ``errors`` gets what the table lacks."""
     whole = look_at_set(found.service, found.id)
     for why, states in (
-        ("aren't here", (ABSENT, PRUNED)),
-        ("have not seen the last input", (OTHER_INPUT,)),
+        ("are missing: shards that aren't here", (ABSENT, PRUNED)),
+        ("may be missing: shards that have not seen the last input", (OTHER_INPUT,)),
     ):
         if indexes := whole.indexes(*states):
             shards = f"{Numbers(indexes).text(',')} ({len(indexes)} of {len(whole.parts)})"
-            text = f"{found.id}: rows of the shards that {why} are missing: {shards}"
+            text = f"{found.id}: rows {why}: {shards}"
             errors.append(RefusedError(text))
     return found.shards
 

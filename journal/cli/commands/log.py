@@ -13,6 +13,7 @@ from time import monotonic, sleep
 from typing import Any
 
 import click
+import msgspec
 from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
@@ -114,34 +115,41 @@ def log_command(
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
         limit = _DEFAULT_EVENTS
+    if follow and isinstance(job, FoundSet):
+        raise click.UsageError(
+            f"-f follows one job: name a shard, such as {job.id}/0; "
+            f"`journal watch {job.id}` shows the progress of all"
+        )
+    shards = job.shards
+    histories = [read_history(job.service.store, shard.id) for shard in shards]
+    found = [_latest(history, limit, choice) for history in histories]
+    parts = [part for part, _ in found]
     if isinstance(job, FoundSet):
-        if follow:
-            raise click.UsageError(
-                f"-f follows one job: name a shard, such as {next(iter(job.shards)).id}; "
-                f"`journal watch {job.id}` shows the progress of all"
-            )
-        histories = [read_history(job.service.store, shard.id) for shard in job.shards]
-        found = [_latest(history, limit, choice) for history in histories]
-        events: Iterable[Event] = heapq.merge(*(one for one, _ in found), key=attrgetter("at"))
-        more = any(is_cut for _, is_cut in found)
-        if limit is not None:  # of all shards, and not of each
-            newest = deque(events, limit + 1)
-            more = more or len(newest) > limit
-            events = list(newest)[-limit:] if limit else []
-    else:
-        history = read_history(job.service.store, job.id)
-        events, more = _latest(history, limit, choice)
+        parts = [_named(shard.id, part) for shard, part in zip(shards, parts, strict=True)]
+    events: Iterable[Event] = heapq.merge(*parts, key=attrgetter("at"))
+    more = any(is_cut for _, is_cut in found)
+    if limit is not None:  # of all shards, and not of each
+        newest = list(deque(events, limit + 1))
+        more, events = more or len(newest) > limit, newest[-limit:] if limit else []
     if more and not chosen:
         job.say(f"the last {limit} events; -n all shows all")
     absent = missing_in(job, ranges)
     for text in absent:
         echo_err(f"journal: {text}")
     if follow:
-        events = itertools.chain(events, _follow(job, history, limit, choice))
+        events = itertools.chain(events, _follow(job, histories[0], limit, choice))
     look_ahead = 0 if follow else LOOK_AHEAD
     none = f"{job.id}: 0 events"
     echo_rows(output, (*_TABLE, *_MEMBERS), events, none=none, look_ahead=look_ahead)
     return EXIT_REFUSED if absent and missing_in(job, ranges) else EXIT_OK
+
+
+def _named(shard_id: str, events: Iterable[Event]) -> Iterator[Event]:
+    """Name the shard of each event that no row names."""
+    for event in events:
+        text = f"{shard_id}: {event.text}".removesuffix(": ")
+        is_of_row = event.row_number is not None
+        yield event if is_of_row else msgspec.structs.replace(event, text=text)
 
 
 def _latest(history: History, limit: int | None, choice: Choice) -> tuple[Iterable[Event], bool]:

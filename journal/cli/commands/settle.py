@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial, wraps
 from typing import Any, NamedTuple
@@ -80,26 +80,35 @@ def _of_shards(command: Callable[..., _Done | None]) -> Callable[..., int]:
         verb = VERBS["resolve --step" if given.get("step") else name]
         if not (name == "retry" and selection.is_empty):
             _check_chosen(selection)
-        chosen: list[tuple[FoundJob, Selection]] = []
+        chosen: list[tuple[FoundJob, Selection, _Met]] = []
         ranges = dict(ranges_of_shards(job, selection.ranges))
         for shard in job.shards if selection.ranges is None else ranges:
             part = selection._replace(ranges=ranges.get(shard))
-            if sum(1 for _ in part.rows(job.service, shard.id, verb)):  # all are checked
-                chosen.append((shard, part))
+            met = _Met(part.rows(job.service, shard.id, verb))  # all are checked
+            if met.statuses:
+                chosen.append((shard, part, met))
                 if name in ("retry", "redo"):
                     _check_not_cancelled(shard.read())
         if not chosen:
-            for text in selection.why_none(job.id):
+            for text in ["no row has failed"] if selection.is_empty else selection.why_none(job.id):
                 job.say(text)
-        every = [command(job=shard, selection=part, **given) for shard, part in chosen]
-        done = [each.changed for each in every if each is not None]
+        is_asked = name == "redo" and chosen and not given["yes"]
+        if is_asked:
+            statuses = sum((met.statuses for *_, met in chosen), Counter[str]())
+            if not _is_confirmed(job, statuses, new_key=given["new_key"]):
+                return EXIT_REFUSED
+        done = []
+        for shard, part, met in chosen:
+            more = {"shown": met} if is_asked else {}
+            one = command(job=shard, selection=part, **given, **more)
+            done.append(0 if one is None else one.changed)
         click.echo(sum(done))
         if done:
             rows = counted(sum(done), "row|rows")
             job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
             if look_at_set(job.service, job.id).open_text:
                 job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
-        return EXIT_OK if len(done) == len(every) else EXIT_REFUSED
+        return EXIT_OK
 
     return on_each
 
@@ -185,6 +194,7 @@ def redo_command(
     from_step: str | None,
     reason: str | None,
     yes: bool,
+    shown: _Met | None = None,
 ) -> _Done | None:
     """Do rows again: make completed, failed or skipped rows pending.
 
@@ -207,7 +217,7 @@ def redo_command(
     _check_chosen(selection)
     service, verb = job.service, VERBS["redo"]
     _check_not_cancelled(job.read())
-    shown, redone = _Met(), _Met()
+    redone = _Met()
 
     def redo(row: JobRow) -> object:
         redone.add(row)
@@ -215,17 +225,16 @@ def redo_command(
 
     change = FromStep(service, partial(service.redo_row, reason=reason, new_key=new_key), from_step)
 
-    if not yes:
-        for row in selection.rows(service, job.id, verb):
-            shown.add(row)
+    if not yes and shown is None:
+        shown = _Met(selection.rows(service, job.id, verb))
         if shown.statuses and not _is_confirmed(job, shown.statuses, new_key=new_key):
             return None
     with _batch(job, reopens=True):
         count = _change(job, selection, verb, redo, reopens=False).count
         change.check(count)
-        if not yes and redone.digest != shown.digest:
+        if shown is not None and redone.digest != shown.digest:
             raise RefusedError(
-                f"rows of {job.id} were changed by another process; this command changed nothing"
+                f"rows of {job.id} were changed by another process; this command changed none of them"
             )
     return _Done(count, count)
 
@@ -236,9 +245,11 @@ class _Met:
     A list of the rows might need gigabytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Iterable[JobRow] = ()) -> None:
         self.statuses: Counter[str] = Counter()
         self.digest = 0
+        for row in rows:
+            self.add(row)
 
     def add(self, row: JobRow) -> None:
         self.statuses[row.status.value] += 1

@@ -166,7 +166,7 @@ PATCHES = [
     Patch(
         "no row is redone that has changed since the question",
         "cli/commands/settle",
-        "        if not yes and redone.digest != shown.digest:\n",
+        "        if shown is not None and redone.digest != shown.digest:\n",
         "        if False:\n",
         "tests/cli/test_control.py::test_redo_does_nothing_if_a_row_has_changed_since_it_asked",
     ),

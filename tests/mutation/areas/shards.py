@@ -200,9 +200,16 @@ PATCHES = [
     Patch(
         "all rows are checked before the first shard is changed",
         "cli/commands/settle",
-        "            if sum(1 for _ in part.rows(job.service, shard.id, verb)):  # all are checked\n",
-        "            if True:\n",
+        "            met = _Met(part.rows(job.service, shard.id, verb))  # all are checked\n            if met.statuses:\n",
+        "            met = _Met()\n            if True:\n",
         _SETS + "rows_are_settled_in_the_shards_that_have_them",
+    ),
+    Patch(
+        "a redo of a set changes only rows that it has named",
+        "cli/commands/settle",
+        '            more = {"shown": met} if is_asked else {}\n',
+        "            given |= {'yes': True} if is_asked else {}\n            more = {}\n",
+        _SETS + "redo_asks_once_about_all_shards_and_changes_only_the_rows_that_it_named",
     ),
     Patch(
         "shards of another key are not gathered in one set",
