@@ -132,3 +132,13 @@ def test_data_frames_are_measured_against_both_floors() -> None:
         ["to_pandas", "/", "strict"],
     ]
     assert out.count("MB") == 2
+
+
+@needs_rlimits
+def test_a_set_is_measured_beside_one_job(tmp_path: Path) -> None:
+    out = run("benchmarks.shards", "--rows", "300", "--shards", "3", "--dir", str(tmp_path))
+    assert [line[:13].strip() for line in out.splitlines()[1:]] == [
+        *("input, one jo", "input, shard", "input, shard"),
+        *("show bench", "export bench", "show set", "export set"),
+    ]
+    assert list(tmp_path.iterdir()) == []

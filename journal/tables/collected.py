@@ -6,10 +6,10 @@ temporary file without a name. The export is made from that file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from heapq import merge
-from itertools import chain, islice, repeat
-from operator import itemgetter
+from itertools import chain, groupby, islice, repeat, starmap
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from journal.model import JobRow, RowStatus, row_statuses
 from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import (
     CHUNK_ROWS,
+    SLICE_ROWS,
     Chunk,
     Table,
     chunks_of_attempts,
@@ -72,11 +73,12 @@ class Collected:
         self.name = table
         self._known = TABLES[table]
         self.table = Table(options, self._known)
-        self._sets = set[str | None]()  # of jobs that are shards; None of another
+        self.jobs: list[Job] = []
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None
         self.jobs: list[Job] = []
         self._lines = lines
+        self._own: list[str] = []  # the columns of the journal of rows of shards
         self._begins: list[int] = []  # where the rows of each job begin in the file
         for job_id in chain.from_iterable(_shards_in(service, job_id) for job_id in job_ids):
             begin, before = lines.size_bytes, self.table
@@ -101,24 +103,31 @@ class Collected:
         if self._where is not None:
             met = [place for place, row in enumerate(rows) if self._where(row)]
             rows.view = rows.view.chosen(met)
-        order: tuple[tuple[int, int], ...] = ()
-        if job.shard is not None and self.name == "rows":
-            places = sorted(
-                (row.place or row.row_number, row.row_number, at) for at, row in enumerate(rows)
-            )
-            rows.view = rows.view.chosen(at for _, _, at in places)
-            order = tuple((place, number) for place, number, _ in places)
         if self.name == "steps":
-            chunks = chunks_of_steps(rows)
+            self._write(chunks_of_steps(rows), job_id)
         elif self.name == "attempts":
-            chunks = chunks_of_attempts(rows, history)
+            self._write(chunks_of_attempts(rows, history), job_id)
         else:
-            chunks = chunks_of_rows(rows, history, self.table.options)
-        done = 0
+            shards = 0 if job.shard is None else job.shard.count
+            begin, before = self._lines.size_bytes, self.table.copy()
+            chunks = partial(chunks_of_rows, rows, history, before.options, shards)
+            if not self._write(chunks(), job_id):  # the order of the input has changed
+                self._lines.cut(begin)
+                self.table = before
+                places = sorted((row.place or row.row_number, at) for at, row in enumerate(rows))
+                rows.view = rows.view.chosen(at for _, at in places)
+                self._write(chunks(), job_id)
+        self.jobs.append(job)
+
+    def _write(self, chunks: Iterable[Chunk], job_id: str) -> bool:
+        """Write chunks to the file. Returns False if the rows of a shard aren't in their order."""
+        last = 0
         for chunk in chunks:
-            part = chunk._replace(order=order[done : done + chunk.size]) if order else chunk
-            self._lines.write(encode_json(part))
-            done += chunk.size
+            if chunk.places:
+                if sorted((last, *chunk.places)) != [last, *chunk.places]:
+                    return False
+                last, self._own = chunk.places[-1], list(chunk.own)
+            self._lines.write(encode_json(_by_rows(chunk) if chunk.places else chunk))
             if not self._tabular:
                 names = set(chain.from_iterable(chunk.data))
                 alike = (name for name in names if name.casefold().endswith(tuple(self._known)))
@@ -130,20 +139,36 @@ class Collected:
                     f"brings the table to over {MAX_COLUMNS} columns: export as JSON Lines (.jsonl)"
                 )
                 raise InvalidValueError(f"job {job_id}", "", reason)
-        self._sets.add(None if job.shard is None else job.id.partition("/")[0])
+        return True
 
     def __iter__(self) -> Iterator[Chunk]:
         decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode
-        begins, sets = self._begins, self._sets
-        if self.name != "rows" or len(sets) > 1 or None in sets:  # they aren't the shards of a set
-            return map(decode, self._lines.lines())
-        ends = [*begins[1:], self._lines.size_bytes]
-        names: list[str] = []
-        shards = (
-            chain.from_iterable(_rows_of(decode(line), names) for line in self._lines.lines(*part))
-            for part in zip(begins, ends, strict=True)
+        parts = zip(
+            self.jobs, self._begins, [*self._begins[1:], self._lines.size_bytes], strict=True
         )
-        return _chunks_of(merge(*shards, key=itemgetter(0)), names)
+        for set_id, some in groupby(parts, lambda part: self._set_of(part[0])):
+            lines = (self._lines.lines(begin, end) for _, begin, end in some)
+            if set_id:
+                yield from self._merged(list(lines))
+            else:
+                yield from map(decode, chain.from_iterable(lines))
+
+    def _set_of(self, job: Job) -> str:
+        """The set whose shards are merged, if the job is one of them."""
+        return job.id.partition("/")[0] if job.shard is not None and self.name == "rows" else ""
+
+    def _merged(self, shards: list[Iterator[bytes]]) -> Iterator[Chunk]:
+        """Merge the rows of shards by place and number. Each row is decoded when its turn comes."""
+        decode = msgspec.json.Decoder(list[Any], float_hook=own_number).decode
+        rows = merge(*starmap(_rows_of, enumerate(shards)))
+        while some := list(islice(rows, CHUNK_ROWS)):
+            columns: list[list[Any]] = [[] for _ in range(len(self._own) + 1)]
+            for at in range(0, len(some), SLICE_ROWS):
+                found = (decode(row) for *_, row in some[at : at + SLICE_ROWS])
+                for values, more in zip(columns, zip(*found, strict=True), strict=True):
+                    values.extend(more)
+            data, *own = columns
+            yield Chunk(len(some), data, dict(zip(self._own, own, strict=True)))
 
     def cells(self) -> Iterator[list[list[Any]]]:
         """Yield the columns of each chunk."""
@@ -187,21 +212,13 @@ def _check_input(job: Job, other: Job) -> None:
         )
 
 
-_Row = tuple[tuple[int, int], dict[str, Any], tuple[Any, ...]]  # place and number, data, columns
+def _by_rows(chunk: Chunk) -> tuple[Sequence[int], Sequence[int], list[tuple[Any, ...]]]:
+    return chunk.places, chunk.numbers, list(zip(chunk.data, *chunk.own.values(), strict=True))
 
 
-def _rows_of(chunk: Chunk, names: list[str]) -> Iterator[_Row]:
-    """Yield the rows of a chunk. ``names`` gets the names of the columns, the same in all chunks."""
-    names[:] = chunk.own
-    cells = zip(*chunk.own.values(), strict=True) if names else repeat((), chunk.size)
-    return zip(chunk.order, chunk.data, cells, strict=True)
-
-
-def _chunks_of(rows: Iterator[_Row], names: list[str]) -> Iterator[Chunk]:
-    while some := list(islice(rows, CHUNK_ROWS)):
-        _, data, cells = zip(*some, strict=True)
-        yield Chunk(
-            len(some),
-            list(data),
-            dict(zip(names, map(list, zip(*cells, strict=True)), strict=True)),
-        )
+def _rows_of(shard: int, lines: Iterator[bytes]) -> Iterator[tuple[int, int, int, msgspec.Raw]]:
+    """Yield the rows of a shard: the place, the number, ``shard`` and the JSON."""
+    decode = msgspec.json.Decoder(tuple[list[int], list[int], list[msgspec.Raw]]).decode
+    for line in lines:
+        places, numbers, rows = decode(line)
+        yield from zip(places, numbers, repeat(shard, len(rows)), rows, strict=True)

@@ -100,8 +100,8 @@ def export_rows(
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
     file, beside ``out`` or in the system's temporary directory. The function needs 17 bytes
-    of memory for each row of the current job, and memory for the indexes of the jobs that the
-    service keeps open.
+    of memory for each row of the current job, up to 64 MB to merge a set, and memory for the indexes
+    of the jobs that the service keeps open.
 
     Raises InvalidValueError if ``out`` exists (unless ``force`` is given and ``out`` is a regular
     file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid

@@ -7,7 +7,7 @@ collects the columns and the kinds of their values.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -38,22 +38,24 @@ from journal.tables.columns import (
 
 CHUNK_ROWS = 1024  # more rows take more time, since they fit into no cache
 _CHUNK_BYTES = 1 << 24
+_CHUNKS = 4  # of this size, that are in memory while the shards of a set are merged
 # Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
 # of the time of a conversion.
-_SLICE_ROWS = 64
+SLICE_ROWS = 64
 _MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fields__)
 
 
 class Chunk(NamedTuple):
     """Some rows of a table: their number, their data, and their values in columns of the journal.
 
-    ``order``: of shards, the place and the number of each row, by which rows are sorted.
+    ``places``, ``numbers``: of a shard, by which the rows of its set are sorted.
     """
 
     size: int
     data: list[dict[str, Any]]
     own: dict[str, list[Any]]
-    order: tuple[tuple[int, int], ...] = ()
+    places: Sequence[int] = ()
+    numbers: Sequence[int] = ()
 
 
 Named = Iterator[tuple[Key, list[Any]]]
@@ -66,23 +68,27 @@ def chunks_of_rows(
     rows: RowSequence,
     history: History,
     options: Options,
+    shards: int = 0,
 ) -> Iterator[Chunk]:
     """Read rows, with those columns of the journal that ``options`` may need.
 
-    ``history`` must end at the last commit that ``rows`` contains.
+    ``history`` must end at the last commit that ``rows`` contains. ``shards``: of a shard, how many
+    the set has. Chunks are smaller then, since a chunk of each is in memory at the same time.
     """
     needed = [name for name in JOURNAL_COLUMNS if options.needs(name)]
-    members = [name for name in _MEMBERS if name in needed]
+    order = ("place", "row_number") if shards else ()
+    members = [name for name in _MEMBERS if name in needed or name in order]
     get = attrgetter("data", "updated_at", "processed_at", "cost_cents", *members)
     past = None if set(HISTORY_COLUMNS).isdisjoint(needed) else AttemptColumns(rows, history)
     mean_bytes = history.end.offset // max(len(rows.view.columns.statuses), 1)
-    most = max(1, min(CHUNK_ROWS, _CHUNK_BYTES // max(mean_bytes, 1)))
+    most_bytes = _CHUNK_BYTES // max(shards // _CHUNKS, 1)
+    most = max(1, min(CHUNK_ROWS, most_bytes // max(mean_bytes, 1)))
     stream = iter(rows)
     for begin in range(0, len(rows), most):
         count = min(most, len(rows) - begin)
         columns: list[list[Any]] = [[] for _ in range(len(members) + 4)]
-        for at in range(0, count, _SLICE_ROWS):
-            some = map(get, islice(stream, min(_SLICE_ROWS, count - at)))
+        for at in range(0, count, SLICE_ROWS):
+            some = map(get, islice(stream, min(SLICE_ROWS, count - at)))
             for values, more in zip(columns, zip(*some, strict=True), strict=True):
                 values.extend(more)
         data, updated_at, processed_at, costs, *rest = columns
@@ -94,7 +100,12 @@ def chunks_of_rows(
             own |= past.of(positions, ended_at, costs)
         if "status" in own:  # plain text, since other libraries don't know the enum
             own["status"] = list(map(str.__str__, own["status"]))
-        yield Chunk(count, data, {name: own[name] for name in needed})
+        chunk = Chunk(count, data, {name: own[name] for name in needed})
+        if shards:
+            numbers = own["row_number"]
+            places = [at or number for at, number in zip(own["place"], numbers, strict=True)]
+            chunk = chunk._replace(places=places, numbers=numbers)
+        yield chunk
 
 
 def chunks_of_steps(rows: RowSequence) -> Iterator[Chunk]:

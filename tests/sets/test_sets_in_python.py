@@ -80,7 +80,12 @@ def test_a_set_is_exported_by_its_name_and_a_shard_that_is_not_here_is_reported(
     run(service.root, 3)
     out = io.BytesIO()
     assert export_rows(service, "ship", out, "csv", columns=["n"]) == len(ROWS)
-    assert out.getvalue().split() == [b"n", *(str(row["n"]).encode() for row in ROWS)]
+    numbers = [str(row["n"]).encode() for row in ROWS]
+    assert out.getvalue().split() == [b"n", *numbers]
+    service.create_job("Other", job_id="other", row_data=[{"data": {"n": 99}}])
+    jobs, out = ["other", "ship", "other"], io.BytesIO()
+    assert export_rows(service, jobs, out, "csv", columns=["n"]) == 2 + len(ROWS)
+    assert out.getvalue().split() == [b"n", b"99", *numbers, b"99"]
 
 
 def test_an_export_refuses_shards_without_a_key_that_have_seen_different_inputs(
