@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import click
 
-from journal.cli.output import echo_err, first_of, local_text
+from journal.cli.output import bar, echo_err, first_of, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
 from journal.format.pruned import check_not_pruned
 from journal.fs import system
@@ -150,9 +150,10 @@ class FoundJob(NamedTuple):
         return existing_job(self.service, self.id)
 
     def warn_of_cut(self) -> None:
-        """Write a message if the journal was cut. Call this after the job has been read."""
-        if text := cut_text(self.service, self.id):
-            self.say(text)
+        """Write a message if a journal was cut. Call this after the job has been read."""
+        for shard in self.shards:
+            if text := cut_text(self.service, shard.id):
+                shard.say(text)
 
     def say(self, text: str) -> None:
         """Write a message about the job to standard error."""
@@ -373,3 +374,11 @@ def counts_text(counts: Mapping[str, int]) -> str:
     Zeros are left out. If all counts are zero, the text is "".
     """
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def progress_text(job: Job, more: str = "") -> str:
+    """How much of a job is done. ``more``: text after the counts."""
+    total, done = job.total_rows, job.done_rows
+    percent = f"{100 * done // total}%" if total else "no rows yet"
+    counts, rows = counts_text(row_counts(job)) + more, counted(total, "row|rows")
+    return f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}"

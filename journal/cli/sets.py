@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from journal.cli.find import FoundJob, FoundSet, counts_text, row_counts
+from journal.cli.find import FoundJob, FoundSet, progress_text
 from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
-from journal.cli.output import bar, first_of, local_text
+from journal.cli.output import first_of, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import Numbers, group_errors
 from journal.ids import row_id_of
@@ -46,13 +46,9 @@ class ShownSet:
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
         """The lines for people, as pairs of a name and a value."""
         whole, job = self.whole, self.job
-        total, done = job.total_rows, job.done_rows
-        counts = counts_text(row_counts(job))
-        if away := total - sum(job.counts.values()):
-            counts += f", {away} in shards that aren't here"
-            counts += " or can't be read" if whole.errors else ""
-        percent = f"{100 * done // total}%" if total else "no rows yet"
-        rows = counted(total, "row|rows")
+        more = ""
+        if away := job.total_rows - sum(job.counts.values()):
+            more = f", {away} in shards that aren't here" + " or can't be read" * bool(whole.errors)
         facts = {
             "set": whole.id,
             "name": job.name,
@@ -62,7 +58,7 @@ class ShownSet:
             "created": local_text(job.created_at, "%Y-%m-%d %H:%M:%S %Z"),
             "cost": cents_text(job.total_cost_cents) if job.total_cost_cents else "",
             "usage": usage_text(job.usage),
-            "progress": f"{bar(done, total, 24)} {percent}, of {rows}: {counts}",
+            "progress": progress_text(job, more),
             "waiting": counted(job.waiting_count, "row|rows for somebody else")
             if job.waiting_count
             else "",

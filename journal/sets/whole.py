@@ -114,13 +114,12 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     count = service.store.check_count(set_id)
     found = dict(read_shards(service.store, set_id))
     jobs = [job for job in found.values() if isinstance(job, Job)]
+    errors = [error for error in found.values() if isinstance(error, JournalError)]
     if not jobs:
-        raise next(
-            (each for each in found.values() if isinstance(each, JournalError)),
-            JobNotFoundError(set_id),
-        )
+        raise errors[0] if errors else JobNotFoundError(set_id)
     inputs = [job.input for job in jobs if job.input is not None]
     latest = max(inputs, key=attrgetter("at", "rows"), default=None)
+    digests = {None, latest and latest.digest}
     pruned, parts = read_pruned(service.root), []
     for index in range(count):
         shard_id = f"{set_id}/{shard_name(index, count)}"
@@ -128,11 +127,7 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
             case None:
                 part = Part(index, shard_id, PRUNED if shard_id in pruned else ABSENT)
             case Job() as job:
-                is_other = (
-                    latest is not None
-                    and job.input is not None
-                    and job.input.digest != latest.digest
-                )
+                is_other = (job.input and job.input.digest) not in digests
                 part = Part(index, shard_id, service.get_state(job), job, None, is_other)
             case error:
                 part = Part(index, shard_id, UNREADABLE, error=str(error))

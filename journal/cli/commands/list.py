@@ -116,9 +116,8 @@ def list_command(
     Example: journal list --status interrupted --since 3d
     """
     service = ReadingService(ctx.obj)
-    errors: list[JournalError] = []
+    errors: list[JournalError | str] = []
     sets: list[str] = []
-    unreadable: list[str] = []  # shards
     given = query["name"], query["since"], query["until"]
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     wanted = JobStatus.RUNNING if of_run else None if status is None else JobStatus(status)
@@ -134,7 +133,7 @@ def list_command(
         except JournalError as refused:  # the other jobs are listed all the same
             errors.append(refused)
             continue
-        unreadable += whole.errors
+        errors += whole.errors
         if _is_meant(whole.job, *given) and (of_run or status in (None, whole.state)):
             states.append((whole.job, whole.state))
     if sets:
@@ -153,9 +152,9 @@ def list_command(
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output == "table":
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
-    for text in [*map(str, errors), *unreadable]:
-        echo_err(f"journal: {text}")
-    return EXIT_DAMAGED if errors or unreadable else EXIT_OK
+    for error in errors:
+        echo_err(f"journal: {error}")
+    return EXIT_DAMAGED if errors else EXIT_OK
 
 
 def _is_meant(job: Job, name: str | None, since: datetime | None, until: datetime | None) -> bool:

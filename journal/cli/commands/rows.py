@@ -117,8 +117,7 @@ def rows_command(
     total = sum(shard.read().total_rows for shard in shards)
     none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
-    for shard in shards:
-        shard.warn_of_cut()
+    job.warn_of_cut()
     unmet = selection.where.unmet()
     for text in unmet + wanted.messages("shown"):
         echo_err(f"journal: {text}")
@@ -203,5 +202,4 @@ def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: 
     cost = msgspec.structs.replace(_COST, title=title)
     fields = [cost if field is _COST else field for field in ERROR_FIELDS]
     echo_rows(output, fields, groups, none=f"{job.id}: 0 errors")
-    for shard in shards:
-        shard.warn_of_cut()
+    job.warn_of_cut()

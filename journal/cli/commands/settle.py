@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.advice import echo_steps, what_may_run, what_runs_pending
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
+from journal.cli.exit_codes import EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import ranges_of_shards
@@ -62,21 +62,18 @@ class _Done(NamedTuple):
             job.say(f"{counted(self.pending, f'row|rows is|are pending {self.how}')}: {then}")
 
 
-def _of_shards(command: Callable[..., _Done | None]) -> Callable[..., int]:
+def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
     """Let a command that changes rows of a job change those of the shards of a set, too.
 
-    First, all chosen rows are checked. Each shard is changed in a commit of its own. The result of
-    ``command`` is None if a person has declined.
+    First, all chosen rows are checked. Each shard is changed in a commit of its own.
     """
     name = command.__name__.removesuffix("_command")
 
     @wraps(command)
-    def on_each(job: FoundJob, selection: Selection, **given: Any) -> int:
+    def on_each(job: FoundJob, selection: Selection, **given: Any) -> None:
         if not isinstance(job, FoundSet):
-            if (one := command(job=job, selection=selection, **given)) is None:
-                return EXIT_REFUSED
-            one.report(job)
-            return EXIT_OK
+            command(job=job, selection=selection, **given).report(job)
+            return
         verb = VERBS["resolve --step" if given.get("step") else name]
         if not (name == "retry" and selection.is_empty):
             _check_chosen(selection)
@@ -92,23 +89,19 @@ def _of_shards(command: Callable[..., _Done | None]) -> Callable[..., int]:
         if not chosen:
             for text in ["no row has failed"] if selection.is_empty else selection.why_none(job.id):
                 job.say(text)
-        is_asked = name == "redo" and chosen and not given["yes"]
-        if is_asked:
+        if name == "redo" and not given["yes"]:
             statuses = sum((met.statuses for *_, met in chosen), Counter[str]())
-            if not _is_confirmed(job, statuses, new_key=given["new_key"]):
-                return EXIT_REFUSED
+            _confirm(job, statuses, new_key=given["new_key"])
         done = []
         for shard, part, met in chosen:
-            more = {"shown": met} if is_asked else {}
-            one = command(job=shard, selection=part, **given, **more)
-            done.append(0 if one is None else one.changed)
+            more = {"shown": met} if name == "redo" else {}
+            done.append(command(job=shard, selection=part, **given, **more).changed)
         click.echo(sum(done))
         if done:
             rows = counted(sum(done), "row|rows")
             job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
             if look_at_set(job.service, job.id).open_text:
                 job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
-        return EXIT_OK
 
     return on_each
 
@@ -195,7 +188,7 @@ def redo_command(
     reason: str | None,
     yes: bool,
     shown: _Met | None = None,
-) -> _Done | None:
+) -> _Done:
     """Do rows again: make completed, failed or skipped rows pending.
 
     --row and --status may also name rows in review that are completed in one of two merged copies.
@@ -227,8 +220,7 @@ def redo_command(
 
     if not yes and shown is None:
         shown = _Met(selection.rows(service, job.id, verb))
-        if shown.statuses and not _is_confirmed(job, shown.statuses, new_key=new_key):
-            return None
+        _confirm(job, shown.statuses, new_key=new_key)
     with _batch(job, reopens=True):
         count = _change(job, selection, verb, redo, reopens=False).count
         change.check(count)
@@ -256,7 +248,10 @@ class _Met:
         self.digest = hash((self.digest, row.row_number, row.updated_at))
 
 
-def _is_confirmed(job: FoundJob, statuses: Counter[str], *, new_key: bool) -> bool:
+def _confirm(job: FoundJob, statuses: Counter[str], *, new_key: bool) -> None:
+    """Ask before rows are done again. If a person declines, the command ends."""
+    if not statuses:
+        return
     rows = counted(statuses.total(), "row|rows") + " would be done again"
     keys = (
         "under new idempotency keys: a service can't see that it did the same work before"
@@ -265,7 +260,8 @@ def _is_confirmed(job: FoundJob, statuses: Counter[str], *, new_key: bool) -> bo
     )
     job.say(f"{rows} ({counts_text(statuses)}), with all side effects, {keys}")
     job.say("the cost of their earlier outcomes stays in the cost of the job")
-    return confirm("Do them again?", "nothing was changed")
+    if not confirm("Do them again?", "nothing was changed"):
+        click.get_current_context().exit(EXIT_REFUSED)
 
 
 def _check_chosen(selection: Selection) -> None:

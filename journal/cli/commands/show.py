@@ -15,19 +15,18 @@ from journal.cli.commands.rows import ERROR_FIELDS
 from journal.cli.find import (
     FoundJob,
     FoundSet,
-    counts_text,
     cut_text,
     duration_s,
     found_job_or_set,
     holder_text,
     pause_text,
+    progress_text,
     row_counts,
     status_text,
 )
 from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import (
     as_json,
-    bar,
     colored,
     cut,
     echo_json,
@@ -238,10 +237,6 @@ def rate_since(
 
 def _facts(shown: Shown) -> dict[str, str]:
     job = shown.job
-    total, done = job.total_rows, job.done_rows
-    percent = f"{100 * done // total}%" if total else "no rows yet"
-    counts = counts_text(row_counts(job))
-    rows = counted(total, "row|rows")
     last_pass = _time_text(job.reopened_at[-1] if job.reopened_at else None)
     took = duration_text(shown.duration_s)
     return {
@@ -263,7 +258,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "repaired": "with losses: rows may be missing" if job.repaired else "",
         "cost": spent_text(job.total_cost_cents, expected_cost_cents(job)),
         "usage": usage_text(job.usage),
-        "progress": f"{bar(done, total, 24)} {percent}, {f'of {rows}: {counts}' if counts else rows}",
+        "progress": progress_text(job),
         "rate": _rate_text(shown),
         "waiting": _waiting_text(shown),
     }

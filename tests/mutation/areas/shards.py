@@ -214,8 +214,8 @@ PATCHES = [
     Patch(
         "a redo of a set changes only rows that it has named",
         "cli/commands/settle",
-        '            more = {"shown": met} if is_asked else {}\n',
-        "            given |= {'yes': True} if is_asked else {}\n            more = {}\n",
+        '            more = {"shown": met} if name == "redo" else {}\n',
+        "            given |= {'yes': True} if name == 'redo' else {}\n            more = {}\n",
         _SETS + "redo_asks_once_about_all_shards_and_changes_only_the_rows_that_it_named",
     ),
     Patch(
