@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from journal.errors import InvalidValueError
+from journal.errors import InvalidValueError, RefusedError
 from journal.format.commits import Position
 from journal.format.records import (
     A_MERGE,
@@ -126,7 +126,10 @@ class Merge:
     """
 
     def __init__(self, here: Side, there: Side) -> None:
-        """Raises InvalidValueError if no number is left for an added row."""
+        """Raises InvalidValueError if no number is left for an added row.
+
+        Raises RefusedError if the copies of a shard without a key have seen different inputs.
+        """
         self.here, self.there = here, there
         self.added: list[int] = []
         self._theirs: dict[int, int] = {}  # the number there of each row that was added there
@@ -181,11 +184,17 @@ class Merge:
         doubtful: set[int] = set()
         highest = max(here.index.highest_number, there.index.highest_number)
         keys = dict(_keyed(there))
+        shard = here.copy.header.shard
+        by_place = shard is not None and shard.key is None  # a number is a place in the input
         for theirs in there.added:
             number = known.get(keys[theirs]) if theirs in keys else None
-            if number is None and theirs in here.added and theirs in (here.lost | there.lost):
+            is_lost = theirs in (here.lost | there.lost)
+            if number is None and theirs in here.added and (is_lost or by_place):
                 number = theirs
-                doubtful.add(number)
+                if is_lost:
+                    doubtful.add(number)
+                elif here.added_row(number).checksum != there.added_row(number).checksum:
+                    raise _other_input(here.copy.header.job_id, number)
             if number is None:
                 number = theirs
                 if here.index.position_of(theirs) is not None:
@@ -197,6 +206,14 @@ class Merge:
             self._theirs[number] = theirs
         self.added.sort()
         return doubtful
+
+
+def _other_input(job_id: str, number: int) -> RefusedError:
+    return RefusedError(
+        f"{job_id}: the copies have seen different inputs: row {number} is another one there, and "
+        "without a key, its place in the input chooses its shard, so they can't be merged; keep the "
+        "copy that has seen the right input"
+    )
 
 
 def _keyed(side: Side) -> Iterator[tuple[int, tuple[str, int]]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import journal
-from journal import InvalidValueError, JobService
+from journal import InvalidValueError, JobService, RefusedError
 from journal.ids import is_job_id, is_shard_id, shard_name, split_shard_name
 from journal.repair.rebuild import repair_job
 from journal.transfer.pack import pack_to_file, unpack_job
@@ -128,3 +128,26 @@ def test_a_merge_gives_a_row_of_the_other_copy_the_next_number_of_the_shard(tmp_
         (14, mine[4], 4),
     ]
     assert rows[-1].idempotency_key == f"ship:id={mine[4]}"
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_row_that_both_copies_of_a_shard_without_a_key_have_added_keeps_its_place(
+    tmp_path: Path, is_same: bool
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    job_id = make(here, 1)
+    shutil.copytree(here, there)
+    for root, new in (here, "x"), (there, "x" if is_same else "y"):
+        rows = [*ROWS, {"id": "w"}, {"id": new}]
+        with journal.open_job(root / "ship", rows, shard=(1, 3)) as job:
+            job.service.complete_row("ship:14", new)
+    if not is_same:
+        with pytest.raises(RefusedError, match="different inputs: row 14 is another one"):
+            pull_job(here, there / job_id, merge=True)
+        return
+    for into, copy in (here, there), (there, here):
+        merged = pull_job(into, copy / job_id, merge=True).merged
+        assert merged is not None
+        assert (merged.added, merged.review, merged.twice) == ([], [14], [14])
+    with JobService(here) as service:
+        assert [row.row_number for row in service.get_rows(job_id)] == [2, 5, 8, 11, 14]

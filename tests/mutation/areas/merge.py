@@ -323,7 +323,7 @@ PATCHES = [
     Patch(
         "only rows whose key was lost are matched by their number",
         "transfer/merge",
-        "and theirs in (here.lost | there.lost):",
+        "and (is_lost or by_place):",
         ":",
         "tests/transfer/test_merge.py::test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers",
     ),

@@ -6,6 +6,10 @@ from mutation.patch import Patch
 
 _RUN = "tests/run/test_shards.py::test_"
 _SETS = "tests/sets/test_sets_in_commands.py::test_"
+_MERGED_PLACE = (
+    "tests/store/test_sets.py::test_a_row_that_both_copies_of_a_shard_without_a_key_have_added_"
+    "keeps_its_place"
+)
 PATCHES = [
     Patch(
         "the key of a row chooses its shard, and not its position",
@@ -181,7 +185,8 @@ PATCHES = [
         "tables/collected",
         "if sorted((last, *chunk.places)) != [last, *chunk.places]:",
         "if False:",
-        _SETS + "a_set_is_exported_in_the_order_of_its_input",
+        "tests/sets/test_sets_in_python.py::test_rows_are_exported_at_their_places_if_the_order_of_the_"
+        "input_has_changed",
     ),
     Patch(
         "a set takes no job into its directory",
@@ -273,6 +278,20 @@ PATCHES = [
         "number = highest = highest + here.copy.header.numbers[1]\n",
         "number = highest = highest + 1\n",
         "tests/store/test_sets.py::test_a_merge_gives_a_row_of_the_other_copy_the_next_number_of_the_shard",
+    ),
+    Patch(
+        "a merge keeps the place of a row that both copies of a shard without a key have added",
+        "transfer/merge",
+        "theirs in here.added and (is_lost or by_place):",
+        "theirs in here.added and is_lost:",
+        _MERGED_PLACE,
+    ),
+    Patch(
+        "a merge of shards without a key that have seen different inputs is refused",
+        "transfer/merge",
+        "elif here.added_row(number).checksum != there.added_row(number).checksum:",
+        "elif False:",
+        _MERGED_PLACE,
     ),
     Patch(
         "only a start makes a shard",
