@@ -154,14 +154,15 @@ def ranges_of_shards(
 
     Raises RefusedError if one of these shards isn't here.
     """
+    if not ranges:
+        return
     if not isinstance(job, FoundSet):
-        if ranges:
-            yield job, ranges
+        yield job, ranges
         return
     here = {shard.id: shard for shard in job.shards}
     count = job.service.store.check_count(job.id)
     found: dict[str, list[range]] = {}
-    for wanted in ranges or ():
+    for wanted in ranges:
         for number in range(wanted.start, min(wanted.stop, wanted.start + count)):
             shard_id, _ = job.service.store.locate(row_id_of(job.id, number))
             found.setdefault(shard_id, []).append(range(number, wanted.stop, count))

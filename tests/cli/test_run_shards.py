@@ -86,6 +86,8 @@ def test_steps_of_a_command_are_recorded_in_its_shard() -> None:
 
 
 def test_a_job_and_a_set_of_one_name_refuse_each_other() -> None:
+    shard = journal("run", "in.csv", "--job", "ship/002-of-003", "--", "echo")
+    assert "is a shard: give --job ship --shard 2/3" in shard.stderr
     outside = run("--shard", "3/3")
     assert (outside.returncode, "0 <= index < count" in outside.stderr) == (2, True)
     assert run("-q").returncode == 0

@@ -408,10 +408,11 @@ def test_wait_ends_if_the_other_shards_need_a_person_and_names_them(ship: str) -
     assert waited.returncode == 6
     assert "1 unreadable (1); 1 paused until resume (2)\n" in waited.stderr
     assert "001-of-004/journal.jsonl is damaged" in waited.stderr
-    shutil.rmtree(Path("jobs", ship, "002-of-004"))
     shutil.rmtree(Path("jobs", ship, "003-of-004"))
     waited = command("wait", ship, "--timeout", "0s")
     assert waited.returncode == 124
+    stuck = "ship: 1 paused until resume (2); 1 unreadable (1); waiting for the others\n"
+    assert waited.stderr.startswith(stuck)
 
 
 def test_a_shard_has_a_short_name_in_commands(ship: str) -> None:

@@ -45,12 +45,8 @@ from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
 _SET_POLL_S = 1.0  # a look at a set takes a look at each shard
-_STUCK = (
-    INTERRUPTED,
-    JobStatus.PAUSED.value,
-    ON_HOLD,
-    UNREADABLE,
-)  # states of shards that need a person
+# The states of shards that need a person.
+_STUCK = (INTERRUPTED, JobStatus.PAUSED.value, ON_HOLD, UNREADABLE)
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
 
 
@@ -272,11 +268,11 @@ def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool)
         found.say(f"{whole.state}: {_counts_text(whole.job)}; {shards_text(whole)}")
     with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
         while any(is_awaited(found.service, part) for part in whole.parts):
+            if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
+                found.say(f"{stuck}; waiting for the others")
             if is_over():
                 found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
                 return EXIT_TIMED_OUT
-            if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
-                found.say(f"{stuck}; waiting for the others")
             sleep(_SET_POLL_S)
             whole = look_at_set(found.service, found.id)
             progress.show(whole.job, whole.state)

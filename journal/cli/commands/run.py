@@ -31,7 +31,7 @@ from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.errors import InvalidValueError, JournalError
 from journal.fs import shell
-from journal.ids import is_job_id, slug
+from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import NULL, format_of
 from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
@@ -102,7 +102,10 @@ class _RunCommand:
         if not is_job_id(self._job_id):
             name = os.path.basename(self._job_id)
             reason = f"can't be a job id: use a-z 0-9 . _ -, such as {slug(name)!r}"
-            if name != self._job_id:
+            if found := split_shard_name(name):
+                above, (index, count) = os.path.dirname(self._job_id) or "SET", found
+                reason = f"is a shard: give --job {above} --shard {index}/{count}"
+            elif name != self._job_id:
                 reason += "; the directory of the jobs is given by --root, before `run`"
             raise InvalidValueError("--job", self._job_id, reason)
         self._set_id, self._shard = self._job_id, None
