@@ -49,14 +49,13 @@ _OF_NETWORKS = (
 _NEW, _LATE = ".new", ".late"  # beside a claim
 
 
-def network_of(file: Descriptor) -> str:
-    """Return the type of the network file system that an open file is on, such as "nfs4".
+def network_of(device: int) -> str:
+    """Return the type of the network file system with this ``st_dev``, such as "nfs4".
 
     Returns "" if it is a local file system, or if the system doesn't say. Raises ``OSError``.
     """
-    if forced := environ.get(_FORCED):
-        return f"{_FORCED}={forced}"
-    return _network_of(system.os.fstat(file.fd).st_dev)
+    forced = environ.get(_FORCED)
+    return f"{_FORCED}={forced}" if forced else _network_of(device)
 
 
 @cache
@@ -70,6 +69,12 @@ def _network_of(device: int) -> str:
             kind = kind.partition(" ")[0]
             return kind if re.fullmatch(_OF_NETWORKS, kind) else ""
     return ""
+
+
+class NoClaim:
+    """Stands for the claim of a process that has none: another node may change the job."""
+
+    is_over = True
 
 
 class Claim:

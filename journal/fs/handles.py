@@ -147,6 +147,12 @@ def how_to_own(path: Path) -> str:
     return f"make it a file of its own, in its directory: {how}"
 
 
+class Guard(Protocol):
+    """What keeps other nodes from changing a file until it is over."""
+
+    is_over: bool
+
+
 class Descriptor:
     """An open file.
 
@@ -263,10 +269,13 @@ class JournalFile(Descriptor):
         ):
             raise OSError(errno.EINVAL, "it is sparse, with more than 1 GiB of holes")
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
-        self.inode, self._device = stat.st_ino, stat.st_dev
+        self.inode, self.device = stat.st_ino, stat.st_dev
         self.is_shared = False  # whether the file has got a second hard link since it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
+        # On a network file system: the run that keeps other nodes from changing the file until it
+        # is over.
+        self.guard: Guard | None = None
         # -1, except if the last commit lacks only its LF. In this case, ``unended_at`` is the real
         # size of the file, and the file is read as if it ended with the LF.
         self.unended_at = -1
@@ -292,15 +301,18 @@ class JournalFile(Descriptor):
         """Return the size of this file if the path still names the file, else None.
 
         If the last commit lacks its LF, the size is one byte larger than the file, as if the LF were
-        there (see ``unended_at``). This method makes only one system call, for speed.
+        there (see ``unended_at``). This method makes only one system call, for speed, unless
+        another node may have changed the file.
         """
+        if self.guard is not None and self.guard.is_over:
+            self._ask_server()
         try:
             stat = system.os.stat(self._path_text)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise storage_error(self.path, "read", error) from error
-        if stat.st_ino == self.inode and stat.st_dev == self._device:
+        if stat.st_ino == self.inode and stat.st_dev == self.device:
             self.is_shared = stat.st_nlink > 1
             size: int = stat.st_size
             return size if size != self.unended_at else size + 1
@@ -409,12 +421,22 @@ class JournalFile(Descriptor):
         system.os.rename(self.path, path)
         self.path, self._path_text = path, system.os.fspath(path)
 
+    def _ask_server(self) -> None:
+        """Learn what other nodes have done to the file, and to its name.
+
+        When a file is opened, an NFS client asks the server for its size. The client doesn't drop
+        the pages that it has read if a program on this node has the file open for writing. The rest
+        of the last page then reads as NULs.
+        """
+        flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
+        with contextlib.suppress(OSError):  # the caller finds out what it is
+            close_fd(system.os.open(self._path_text, flags))
+        self.forget_cached()
+
     def forget_cached(self) -> None:
         """Let the next reads ask the server of a network file system.
 
-        While a program on this node has the file open for writing, an NFS client keeps the pages
-        that it has read, though another node has written to the file. A lock of the file would make
-        it drop them, but not where locks are local.
+        A lock of the file would make the client ask, too, but not where locks are local.
         """
         if sys.platform == "linux":
             with refusals_of(self.path, "read"):
@@ -423,7 +445,7 @@ class JournalFile(Descriptor):
     def _live_fd(self) -> int:
         if self.fd < 0:  # in a forked child: open the file again if the path still names it
             fd, stat = open_regular(self.path, system.os.O_RDONLY)
-            if (stat.st_ino, stat.st_dev) != (self.inode, self._device):
+            if (stat.st_ino, stat.st_dev) != (self.inode, self.device):
                 close_fd(fd)
                 raise FileNotFoundError(errno.ENOENT, "it was replaced since it was opened")
             self.fd = fd

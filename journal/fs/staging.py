@@ -42,7 +42,7 @@ class Staging(Descriptor):
         first = JOB_STAGING_NAME
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
         with contextlib.closing(Descriptor(root, system.os.open(root, flags))) as directory:
-            if network_of(directory):
+            if network_of(system.os.fstat(directory.fd).st_dev):
                 first += f"-{system.host_name()}"
         for name in (first, f"{first}-{system.os.geteuid()}"):
             path = root / name

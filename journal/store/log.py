@@ -21,7 +21,7 @@ from journal.format.damage import judge_tail, tail_error
 from journal.format.extent import has_seal, seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs import directories, files, handles
-from journal.fs.claims import Claim
+from journal.fs.claims import Claim, NoClaim, network_of
 from journal.fs.handles import JournalFile, open_journal, outcome_unknown
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
@@ -77,7 +77,7 @@ class Log:
         self._file = file = open_journal(self.path, id_of_directory(self.directory))
         if self.claim is not None:
             self._check_claim()
-            file.forget_cached()
+        self._guard(file)
         return file
 
     # --- on a network file system: see fs/claims.py
@@ -90,6 +90,12 @@ class Log:
         if claim is not None:
             self.close()  # what was open may have been replaced on another node
             self.claim, self.syncs = claim, True
+
+    def _guard(self, file: JournalFile) -> None:
+        """On a network file system, let a file ask the server unless this process has the job."""
+        if network_of(file.device):
+            file.guard = self.claim or NoClaim()
+            file.forget_cached()
 
     @property
     def is_after_claim(self) -> bool:
@@ -459,6 +465,7 @@ class Log:
                 raise handles.storage_error(self.path, "replace", error) from error
             raise
         self._file = new
+        self._guard(new)
         self._window = 0, b""
         self.hint_end = 0
         self.known_ns = new.size_and_change()[1]

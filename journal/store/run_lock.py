@@ -58,7 +58,7 @@ class RunLock:
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise handles.no_job(directory, job_id)
                 text = _signature() if sign else b""
-                if network := claims.network_of(lock):
+                if network := claims.network_of(system.os.fstat(lock.fd).st_dev):
                     claim = _claim(directory, text, network)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)

@@ -69,7 +69,7 @@ rpcbind -w
 nfsdcld -p /var/lib/nfs/rpc_pipefs
 exportfs -o rw,sync,no_root_squash,no_subtree_check,fsid=0,insecure '*:/mnt/srv'
 rpc.mountd
-rpc.nfsd 8
+rpc.nfsd --grace-time 10 8  # until then, a lock waits; the default is 90 s
 # A network and a host name of its own make each mount an NFS client of its own, with its own caches.
 client() {
     ip netns add node$1

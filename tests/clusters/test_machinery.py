@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 from clusters.nfs import Nfs, why_no_nfs
 from clusters.slurm import Slurm, why_no_slurm
+from support.paths import TOP
+
+# One node has run or changed the job, and keeps it open. Another node works on it.
+READ_AFTER = """
+import os, sys
+from journal import JobService
+
+with JobService("/mnt/nodeA/jobs") as a:
+    a.create_job("j", job_id="j", row_data=[{"data": {}}] * 4)
+    a.start_job("j")
+    a.update_status("j", "paused")
+    for node, number in (("B", 1), ("B", 2), ("A", 3), ("B", 4)):
+        a.get_rows("j")
+        a.update_row_data("j:4", {"number": number})
+        if not os.fork():
+            with JobService(f"/mnt/node{node}/jobs") as b:
+                b.start_job("j")
+                b.start_row(f"j:{number}")
+                b.complete_row(f"j:{number}")
+                b.update_status("j", "paused")
+            os._exit(0)
+        assert os.wait()[1] == 0
+        print(*(row.status for row in a.get_rows("j")))
+"""
 
 WHY_NO_SLURM, WHY_NO_NFS = why_no_slurm(), why_no_nfs()
 
@@ -45,3 +71,12 @@ def test_two_clients_share_a_directory_of_a_server_and_nothing_is_left_of_them()
     assert not nfs.shared.exists()
     with pytest.raises(ProcessLookupError):
         os.killpg(machine, 0)
+
+
+@pytest.mark.skipif(WHY_NO_NFS is not None, reason=WHY_NO_NFS or "")
+def test_a_process_that_keeps_a_job_open_reads_at_once_what_another_node_has_committed() -> None:
+    command = shlex.join(["env", f"PYTHONPATH={TOP}", sys.executable, "-c", READ_AFTER])
+    with Nfs() as nfs:
+        status, output = nfs.run(command)
+    statuses = [[*["completed"] * done, *["pending"] * (4 - done)] for done in (1, 2, 3, 4)]
+    assert (status, output) == (0, "".join(f"{' '.join(each)}\n" for each in statuses))

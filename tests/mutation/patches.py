@@ -473,7 +473,7 @@ LOCKS = [
     Patch(
         "a writer checks that the path still names the file it locked",
         "fs/handles",
-        "        if stat.st_ino == self.inode and stat.st_dev == self._device:",
+        "        if stat.st_ino == self.inode and stat.st_dev == self.device:",
         "        if True:",
         "tests/store/test_guards.py::test_the_name_of_a_journal_that_took_the_place_of_another_is_on_the_disk_before_a_commit",
     ),

@@ -409,7 +409,7 @@ def test_a_network_file_system_is_known_by_its_mount(
     monkeypatch.setattr(system, "mounts", lambda: [line])
     claims._network_of.cache_clear()
     try:
-        assert claims.network_of(DirectoryLock(tmp_path)) == network
+        assert claims.network_of(device) == network
     finally:
         claims._network_of.cache_clear()
 
@@ -519,6 +519,64 @@ def test_who_claims_a_job_reads_the_journal_anew_from_the_server(
     at_call(monkeypatch, "posix_fadvise", lambda *_: True, lambda: dropped.append(1))
     a.start_job("j")
     assert dropped
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no cache of files can be dropped")
+@pytest.mark.usefixtures("apart")
+def test_a_process_that_keeps_a_job_open_asks_the_server_unless_it_has_the_job(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node knows the journal's size, until it opens the path, and its pages until it drops them."""
+    a, b = nodes
+    path = a.root / "j/journal.jsonl"
+    size, pages, asked = dict[str, os.stat_result](), dict[int, bytes](), list[str]()
+
+    class Cached:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+        def stat(self, where: Any, **options: Any) -> os.stat_result:
+            if os.fspath(where) != str(path):
+                return os.stat(where, **options)
+            return size.setdefault("known", os.stat(where))
+
+        def open(self, where: Any, *arguments: Any, **options: Any) -> int:
+            if os.fspath(where) == str(path):
+                size.clear()
+                asked.append("open")
+            return os.open(where, *arguments, **options)
+
+        def pread(self, fd: int, length: int, offset: int) -> bytes:
+            page = pages.setdefault(fd, os.pread(fd, 1 << 20, 0))
+            return page.ljust(os.fstat(fd).st_size, b"\0")[offset : offset + length]
+
+        def write(self, fd: int, data: bytes) -> int:
+            size.clear()
+            pages.clear()
+            return os.write(fd, data)
+
+        def posix_fadvise(self, fd: int, *_: Any) -> None:
+            pages.pop(fd, None)
+
+    monkeypatch.setattr(system, "os", Cached())
+    a.start_job("j")
+    a.update_status("j", "paused")
+    assert len(a.get_rows("j", "pending")) == 3
+    for number in (1, 2):
+        with monkeypatch.context() as other:
+            other.setattr(system, "os", os)
+            b.start_job("j")
+            b.start_row(f"j:{number}")
+            b.complete_row(f"j:{number}")
+            b.update_status("j", "paused")
+        if number == 2:
+            a.log("j", "seen")
+        assert len(a.get_rows("j", "completed")) == number
+    a.start_job("j")
+    pages.clear()
+    asked.clear()
+    a.start_row("j:3")
+    assert asked == []
 
 
 @pytest.mark.parametrize("words", [["redo", "--yes"], ["retry"], ["resolve", "--retry"]])
