@@ -84,8 +84,8 @@ class Claim:
     - ``network``: the type of the file system.
     - ``lost``: why the run has lost the job, or "".
     - ``is_over``: whether the run has ended.
-    - ``is_writing``: whether a commit hasn't ended, or has failed: something of it may reach the
-      server later.
+    - ``is_writing``: whether a commit hasn't ended, or has failed, or a call of a worker was given
+      up: something may reach the server later.
     """
 
     def __init__(self, directory: Path, number: int, network: str = "") -> None:

@@ -133,7 +133,7 @@ class Run:
                     self._drain()
             job = self._leave()
         finally:
-            self._held.release()
+            self._held.release(may_write=self._in_flight.may_work)
             self.close()
         for problem in self._problems:
             self._held.warn(problem)

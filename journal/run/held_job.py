@@ -345,8 +345,10 @@ class HeldJob:
                 self.service.update_status(self.id, target)
         return self.last_job()
 
-    def release(self) -> None:
-        """Release the run lock."""
+    def release(self, *, may_write: bool = False) -> None:
+        """Release the run lock. ``may_write``: whether a worker of this run may still do so."""
+        if may_write and (claim := self.service.store.runs.claim(self.id)) is not None:
+            claim.is_writing = True
         with suppress(JournalError):
             self.service.store.release_run(self.id)
 

@@ -78,6 +78,11 @@ class InFlight:
         return len(self._calls) - self._ended
 
     @property
+    def may_work(self) -> bool:
+        """Whether a call has not returned yet, and so may still write a step."""
+        return bool(self.calls or self._given_up)
+
+    @property
     def slots(self) -> int:
         """How many calls can be in flight at a time."""
         return self._workers.count - sum(call.slot_lost for call in self._given_up)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from support.commands import journal as command
 from support.nodes import separate_locks, two_mounts
+from support.platforms import needs_fifos
 
 import journal
 from journal import (
@@ -334,6 +335,38 @@ def test_a_worker_process_begins_no_step_once_another_run_has_claimed_the_job(
     with JobService(paths[1] / "jobs") as b:
         assert [step.state for step in b.get_steps("j:1")] == ["done"]
         assert b.get_steps("j:2") == ()
+
+
+def _hang(row: journal.AttemptedRow) -> Any:
+    Path(row.data["fifo"]).read_bytes()
+    return row.step("send", str, "sent")
+
+
+@needs_fifos
+@pytest.mark.usefixtures("directories_apart")
+def test_while_a_call_that_was_given_up_may_write_the_next_run_works_in_a_copy(
+    paths: tuple[Path, Path], tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    with (
+        ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool,
+        journal.open_job(paths[0] / "jobs/j", [{"fifo": str(fifo)}]) as job,
+        JobService(paths[1] / "jobs") as b,
+    ):
+        job.run(_hang, executor=pool, timeout_s=0.05, progress=False)
+        try:
+            assert job.counts["needs_review"] == 1
+            inode = os.stat(b.root / "j/journal.jsonl").st_ino
+            b.retry_row("j:1")
+            b.start_job("j")
+            assert os.stat(b.root / "j/journal.jsonl").st_ino != inode
+            b.start_row("j:1")
+        finally:
+            fifo.write_bytes(b"")
+        pool.submit(int).result()
+        assert b.get_steps("j:1") == ()
+        assert b.complete_row("j:1").status == "completed"
 
 
 @pytest.mark.usefixtures("apart")

@@ -162,6 +162,13 @@ PATCHES = [
         f"{CLAIMS}::test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_has_ended",
     ),
     Patch(
+        "a claim after a call was given up says that its run may still write",
+        "run/held_job",
+        "            claim.is_writing = True\n",
+        "            pass\n",
+        f"{CLAIMS}::test_while_a_call_that_was_given_up_may_write_the_next_run_works_in_a_copy",
+    ),
+    Patch(
         "what a client of NFS has cached is dropped after a claim",
         "store/log",
         "            file.forget_cached()\n",
