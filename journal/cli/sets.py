@@ -117,9 +117,8 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             found.command("rows", whole.id, "--status", "processing"),
             f"{rows}: look now, or leave this to the next start (--on-interrupted)",
         )
-    for index in whole.indexes(ON_HOLD)[:_MAX_CODES]:
-        resume = found.command("resume", whole.parts[index].id)
-        yield resume, "paused: no run starts until it is resumed"
+    for shard_id in [part.id for part in whole.parts if part.is_on_hold][:_MAX_CODES]:
+        yield found.command("resume", shard_id), "paused: no run starts until it is resumed"
     if whole.open_text:
         why = (
             "the shards to start again, for the array of a scheduler: absent, with open rows, or of "

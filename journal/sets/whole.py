@@ -52,8 +52,14 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def states(self) -> set[str]:
         """The state, and those that stand beside it."""
-        beside = {OTHER_INPUT: self.has_other_input, ON_HOLD: self.job and self.job.pause}
+        on_hold = self.is_on_hold and self.state != JobStatus.PAUSED
+        beside = {OTHER_INPUT: self.has_other_input, ON_HOLD: on_hold}
         return {self.state, *(state for state, is_so in beside.items() if is_so)}
+
+    @property
+    def is_on_hold(self) -> bool:
+        """Whether a person has paused the shard, so that no run starts."""
+        return self.job is not None and self.job.pause is not None
 
     @property
     def is_open(self) -> bool:

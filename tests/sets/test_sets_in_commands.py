@@ -411,7 +411,7 @@ def test_wait_ends_if_the_other_shards_need_a_person_and_names_them(ship: str) -
     shutil.rmtree(Path("jobs", ship, "003-of-004"))
     waited = command("wait", ship, "--timeout", "0s")
     assert waited.returncode == 124
-    stuck = "ship: 1 paused until resume (2); 1 unreadable (1); waiting for the others\n"
+    stuck = "ship: 1 paused until resume (2); 1 unreadable (1); still waiting\n"
     assert waited.stderr.startswith(stuck)
 
 

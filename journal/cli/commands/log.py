@@ -269,7 +269,7 @@ def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool)
     with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
         while any(is_awaited(found.service, part) for part in whole.parts):
             if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
-                found.say(f"{stuck}; waiting for the others")
+                found.say(f"{stuck}; still waiting")
             if is_over():
                 found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
                 return EXIT_TIMED_OUT
