@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from heapq import merge
 from itertools import chain, groupby, islice, repeat, starmap
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -164,7 +165,7 @@ class Collected:
         while some := list(islice(rows, CHUNK_ROWS)):
             columns: list[list[Any]] = [[] for _ in range(len(self._own) + 1)]
             for at in range(0, len(some), SLICE_ROWS):
-                found = (decode(row) for *_, row in some[at : at + SLICE_ROWS])
+                found = map(decode, map(itemgetter(3), some[at : at + SLICE_ROWS]))
                 for values, more in zip(columns, zip(*found, strict=True), strict=True):
                     values.extend(more)
             data, *own = columns
@@ -219,6 +220,6 @@ def _by_rows(chunk: Chunk) -> tuple[Sequence[int], Sequence[int], list[tuple[Any
 def _rows_of(shard: int, lines: Iterator[bytes]) -> Iterator[tuple[int, int, int, msgspec.Raw]]:
     """Yield the rows of a shard: the place, the number, ``shard`` and the JSON."""
     decode = msgspec.json.Decoder(tuple[list[int], list[int], list[msgspec.Raw]]).decode
-    for line in lines:
-        places, numbers, rows = decode(line)
-        yield from zip(places, numbers, repeat(shard, len(rows)), rows, strict=True)
+    return chain.from_iterable(
+        zip(places, numbers, repeat(shard), rows) for places, numbers, rows in map(decode, lines)
+    )
