@@ -65,8 +65,8 @@ def journal(*words: str) -> None:
         raise RuntimeError(f"journal {words} has ended with {code}")
 
 
-def write(root: Path, rows: int, shard: Shard) -> None:
-    """Write a job with every ``shard.count``-th row of the input, all completed."""
+def write(root: Path, rows: int, shard: Shard, *, pending: bool = False) -> None:
+    """Write a job with every ``shard.count``-th row of the input, all completed or pending."""
     places = range(shard.index + 1, rows + 1, shard.count)
     is_all = shard.count == 1
     header = new_header(
@@ -88,6 +88,8 @@ def write(root: Path, rows: int, shard: Shard) -> None:
 
     with JobService(root, sync="none") as service:
         job = make_job(service, header, new_rows(), anew=False)
+        if pending:
+            return
         for begin in range(0, len(places), _BATCH):
             with service.batch(job.id):
                 for place in places[begin : begin + _BATCH]:
@@ -108,6 +110,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=64)
     parser.add_argument("--read", type=int, default=2, help="of so many shards, read the input")
+    parser.add_argument("--pending", action="store_true", help="write rows that aren't done")
     parser.add_argument("--dir", help="where to work")
     given = parser.parse_args()
     rows, count = given.rows, given.shards
@@ -120,7 +123,8 @@ def main() -> None:
             print(f"input, shard {index:<4} {cost}", flush=True)
         for name, shards in ((JOB, 1), (SET, count)):
             for index in range(shards):
-                cost_of(partial(write, root, rows, Shard(index, shards, ("order",))))
+                shard = Shard(index, shards, ("order",))
+                cost_of(partial(write, root, rows, shard, pending=given.pending))
             for words in (["show", name], ["export", name, f"{root / name}.csv"]):
                 cost = cost_of(partial(journal, "--root", directory, *words))
                 print(f"{' '.join(words[:2]):17} {cost}", flush=True)
