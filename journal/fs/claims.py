@@ -114,7 +114,10 @@ class Claim:
         with suppress(FileExistsError):
             directories.make_directory(claims)
             directories.sync_directory(directory)
-        close_fd(directories.open_directory(claims))  # a link is refused
+        try:
+            close_fd(directories.open_directory(claims))
+        except NotADirectoryError as error:
+            raise OSError(error.errno, "it is a file or a link: move it away", claims) from error
         claim = None
         while claim is None:
             earlier = sorted(_numbers(look(claims)))
@@ -154,8 +157,7 @@ class Claim:
         # Earlier runs that were about to replace the journal now can't.
         for name in names:
             if name.endswith(_NEW):
-                with suppress(FileNotFoundError):
-                    system.os.unlink(self.directory / name)
+                directories.remove_tree(self.directory / name)
         for name in (NEW_JOURNAL_NAME, REPAIR_STAGING_NAME):
             directories.remove_tree(self.directory.parent / name)
         # This node may still know the journal by its name that an earlier run has replaced.
@@ -235,8 +237,15 @@ def _change_directory_of(path: Path) -> None:
             system.os.mkdir(path, DIRECTORY_MODE)
         except FileExistsError:  # another process does the same, or has died meanwhile
             is_made = False
-        with suppress(FileNotFoundError):
+        try:
             system.os.rmdir(path)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            why = f"{path.parent.name}/{path.name} is no empty directory: move it away"
+            raise OSError(errno.EEXIST, why, path) from error
         if is_made:
             return
 
@@ -265,9 +274,13 @@ def late_files(directory: Path) -> list[Path]:
 
 
 def _open(path: Path, more: int = 0, access: int = system.os.O_RDWR) -> Descriptor:
-    fd, _ = open_regular(path, access | more)
+    try:
+        fd, _ = open_regular(path, access | more)
+    except OSError as error:
+        error.filename = path
+        raise
     return Descriptor(path, fd)
 
 
 def _numbers(names: Iterable[str]) -> list[int]:
-    return [int(name) for name in names if re.fullmatch("[0-9]{6,9}", name)]
+    return [int(name) for name in names if re.fullmatch("[0-9]{6}|[1-9][0-9]{6,}", name)]

@@ -17,7 +17,7 @@ from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format.records import now
 from journal.fs import claims, files, handles, locks, system
 from journal.fs.claims import Claim
-from journal.fs.names import JOURNAL_NAME, RUN_LOCK_NAME
+from journal.fs.names import CLAIMS_NAME, JOURNAL_NAME, RUN_LOCK_NAME
 from journal.ids import id_of_directory
 from journal.index.columns import PROCESSING
 from journal.model import RunHolder
@@ -67,10 +67,12 @@ class RunLock:
                     claim.release()
                 lock.close()
                 raise
-        except (FileNotFoundError, NotADirectoryError):
-            raise JobNotFoundError(job_id) from None
         except OSError as error:
-            raise handles.storage_error(directory, "lock", error) from error
+            is_gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+            if is_gone and not files.exists(directory / JOURNAL_NAME):
+                raise JobNotFoundError(job_id) from None
+            path = directory if error.filename is None else Path(error.filename)
+            raise handles.storage_error(path, "lock", error) from error
         return cls(lock, text, claim)
 
     @property
@@ -283,7 +285,7 @@ def run_holder(directory: Path) -> RunHolder | None:
     except OSError as error:
         raise handles.storage_error(directory, "look at", error) from error
     try:
-        with handles.refusals_of(directory, "look at the claims of"):
+        with handles.refusals_of(directory / CLAIMS_NAME, "list"):
             is_held = lock.is_held() or claims.is_claimed(directory)
         return _read_holder(directory) if is_held else None
     finally:

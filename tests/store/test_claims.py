@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import inspect
+import itertools
 import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.commands import journal as command
 from support.nodes import separate_locks, two_mounts
-from support.platforms import needs_fifos
+from support.platforms import needs_fifos, needs_links
 
 import journal
 from journal import (
@@ -24,6 +26,7 @@ from journal import (
     JobBusyError,
     JobService,
     JournalDamagedError,
+    JournalError,
     StorageError,
 )
 from journal.fs import claims, system
@@ -35,6 +38,19 @@ from journal.store.run_lock import Held
 from journal.verify import verify_job
 
 Nodes = tuple[JobService, JobService]
+NO_CALLS = [
+    "close",
+    "fspath",
+    "getcwd",
+    "geteuid",
+    "getpid",
+    "getuid",
+    "major",
+    "minor",
+    "strerror",
+    "uname",
+    "urandom",
+]
 
 
 @pytest.fixture(name="paths")
@@ -552,6 +568,134 @@ def test_who_claims_a_job_reads_the_journal_anew_from_the_server(
     at_call(monkeypatch, "posix_fadvise", lambda *_: True, lambda: dropped.append(1))
     a.start_job("j")
     assert dropped
+
+
+def _full(path: Path) -> None:
+    (path / "sub").mkdir(parents=True)
+
+
+@needs_links
+@pytest.mark.parametrize(
+    ("name", "make", "refused"),
+    [
+        ("", Path.touch, "claims: it is a file or a link: move it away"),
+        ("", lambda path: path.symlink_to(path.parent), "claims: it is a file or a link"),
+        ("look", _full, "claims/look is no empty directory: move it away"),
+        ("look", Path.touch, "claims/look is no empty directory"),
+        ("look", lambda path: path.symlink_to("nowhere"), "claims/look is no empty directory"),
+        ("000007", _full, "claims/000007: Is a directory"),
+        ("000007", lambda path: path.symlink_to("nowhere"), "claims/000007: it is a symbolic link"),
+        ("000007", os.mkfifo, "claims/000007: it is not a regular file"),
+        ("0000009", Path.touch, "000001"),
+        ("000007.new", _full, "000001"),
+        ("999999", Path.touch, "1000000"),
+        ("9999999999", Path.touch, "10000000000"),
+    ],
+)
+@pytest.mark.usefixtures("apart")
+def test_what_else_may_stand_among_the_claims_is_named_or_does_no_harm(
+    nodes: Nodes, name: str, make: Callable[[Path], None], refused: str
+) -> None:
+    a, b = nodes
+    path = a.root / "j/claims" / name
+    if name:
+        path.parent.mkdir()
+    make(path)
+    if not refused.isdigit():
+        with pytest.raises(StorageError) as error:
+            a.start_job("j")
+        assert refused in str(error.value)
+        assert os.path.lexists(path)
+        return
+    a.start_job("j")
+    assert refused in claims_of(a)
+    a.start_row("j:1")
+    b.start_job("j")
+    with pytest.raises(StorageError, match="another run has claimed the job"):
+        a.start_row("j:2")
+
+
+class Died(BaseException):
+    """The process has died."""
+
+
+def at_each_call(
+    monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object], then: Callable[[], object]
+) -> int:
+    """Call ``act(n)``, with ``then()`` before its system call n, for every other n. Returns the last."""
+    for last in itertools.count(1, 2):
+        left = [last]
+
+        class Os:
+            def __getattr__(self, name: str) -> Any:
+                real = getattr(os, name)
+                if not inspect.isroutine(real) or name in NO_CALLS:
+                    return real
+
+                def call(*arguments: Any, **options: Any) -> Any:
+                    left[0] -= 1  # noqa: B023
+                    if not left[0]:  # noqa: B023
+                        monkeypatch.setattr(system, "os", os)
+                        then()
+                    return real(*arguments, **options)
+
+                return call
+
+        monkeypatch.setattr(system, "os", Os())
+        act(last)
+        monkeypatch.setattr(system, "os", os)
+        if left[0] > 0:
+            return last - 1
+    raise AssertionError
+
+
+@pytest.mark.parametrize("fate", ["is stopped", "dies", "has a full disk"])
+@pytest.mark.usefixtures("apart")
+def test_at_whichever_call_a_node_leaves_off_to_claim_a_job_another_one_loses_nothing(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    a, b = nodes
+    job_id = ""
+
+    def other_node() -> None:
+        with JobService(b.root) as other:
+            other.start_job(job_id, "review")
+            other.start_row(f"{job_id}:2")
+            other.complete_row(f"{job_id}:2", "T-2")
+            other.store.reset_after_fork()
+
+    def fail() -> None:
+        raise Died if fate == "dies" else OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def act(number: int) -> None:
+        nonlocal job_id
+        job_id = f"job-{number}"
+        with monkeypatch.context() as real, JobService(a.root) as earlier:
+            real.setattr(system, "os", os)
+            earlier.create_job("j", job_id=job_id, row_data=[{"data": {}}] * 3)
+            earlier.start_job(job_id)
+            earlier.start_row(f"{job_id}:1")
+            earlier.store.reset_after_fork()  # it is frozen, and its locks reach nobody
+        began = list[str]()
+        one = JobService(a.root)
+        with suppress(JournalError, Died):
+            one.start_job(job_id)
+            one.start_row(f"{job_id}:3")
+            began.append("3")
+            if fate != "dies":
+                one.close()
+        one.store.reset_after_fork()
+        with monkeypatch.context() as real:
+            real.setattr(system, "os", os)
+            if b.get_rows(job_id)[1].status == "pending":
+                other_node()
+            rows = b.get_rows(job_id)
+            assert (rows[1].tracking_number, rows[0].status) == ("T-2", "needs_review"), number
+            assert rows[2].status != "pending" or not began, number
+            assert not verify_job(b.root / job_id).findings
+
+    calls = at_each_call(monkeypatch, act, other_node if fate == "is stopped" else fail)
+    assert calls > 50
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no cache of files can be dropped")

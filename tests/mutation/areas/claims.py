@@ -190,6 +190,27 @@ PATCHES = [
         f"{CLAIMS}::test_a_process_that_keeps_a_job_open_asks_the_server_unless_it_has_the_job",
     ),
     Patch(
+        "a name that only looks like a claim's is none",
+        "fs/claims",
+        '"[0-9]{6}|[1-9][0-9]{6,}"',
+        '"[0-9]{6}|[1-9][0-9]{6,8}"',
+        f"{CLAIMS}::test_what_else_may_stand_among_the_claims_is_named_or_does_no_harm",
+    ),
+    Patch(
+        "what stands in the place of the directory that is made to look is named",
+        "fs/claims",
+        "            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):\n",
+        "            if error.errno not in ():\n",
+        f"{CLAIMS}::test_what_else_may_stand_among_the_claims_is_named_or_does_no_harm",
+    ),
+    Patch(
+        "a job whose claims can't be used isn't called missing",
+        "store/run_lock",
+        "            if is_gone and not files.exists(directory / JOURNAL_NAME):\n",
+        "            if is_gone:\n",
+        f"{CLAIMS}::test_what_else_may_stand_among_the_claims_is_named_or_does_no_harm",
+    ),
+    Patch(
         "a repair looks at the claims before it replaces the journal",
         "repair/rebuild",
         "        run.check()\n",
