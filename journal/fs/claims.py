@@ -171,7 +171,7 @@ class Claim:
         return False
 
     def forget_earlier(self) -> None:
-        """Remove earlier claims, after the journal was replaced. Their runs have lost the job."""
+        """Remove earlier claims, whose runs have ended, or write to a file that was replaced."""
         for number in _numbers(directories.names_in(self.directory)):
             if number < self.number:
                 with suppress(OSError):

@@ -121,7 +121,8 @@ class Log:
     def take_over(self, claim: Claim) -> None:
         """Replace the journal with a copy, since an earlier run may still write to the file.
 
-        A journal that was cut isn't replaced, since its hint proves this only of the same file.
+        Then the earlier claims are removed. A journal that was cut isn't replaced, since its hint
+        proves this only of the same file. So the earlier claims stay.
         """
         self.use_claim(claim)
         with self.locked() as size:
@@ -129,6 +130,7 @@ class Log:
                 self.doubtful_from(make=True)
                 self.replace(self.write_beside(self.file.pieces(0, size)))
                 files.remove_file(self.directory / SYNC_MARK_NAME)  # the earlier run has it open
+                claim.forget_earlier()
         self.close()
 
     def close(self) -> None:

@@ -305,7 +305,8 @@ def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
     try:
         if may_work:
             Log(directory, sync=True, lock_timeout_s=locks.LOCK_TIMEOUT_S).take_over(claim)
-        claim.forget_earlier()
+        else:
+            claim.forget_earlier()
     except BaseException:
         claim.release()  # it stays, since the journal may have been replaced
         raise

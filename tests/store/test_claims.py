@@ -428,6 +428,27 @@ def test_a_journal_that_was_cut_is_not_replaced_so_its_hint_still_proves_it(node
 
 
 @pytest.mark.usefixtures("apart")
+def test_a_journal_that_was_cut_is_replaced_later_since_the_earlier_run_may_still_write_to_it(
+    nodes: Nodes,
+) -> None:
+    a, b = nodes
+    a.start_job("j")
+    path = a.root / "j/journal.jsonl"
+    cut = path.stat().st_size
+    a.start_row("j:1")
+    a.store.journal("j").leave_witness()
+    os.truncate(path, cut)
+    with pytest.raises(JournalDamagedError):
+        b.start_job("j")
+    os.unlink(path.with_name("index.hint"))  # as the error says: the loss is accepted
+    inode = path.stat().st_ino
+    b.start_job("j")
+    assert path.stat().st_ino != inode
+    with pytest.raises(StorageError):
+        a.start_row("j:2")
+
+
+@pytest.mark.usefixtures("apart")
 def test_under_a_claim_each_commit_is_synced_though_the_store_was_not_asked_to(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

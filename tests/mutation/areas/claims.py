@@ -113,6 +113,13 @@ PATCHES = [
         f"{CLAIMS}::test_a_journal_that_was_cut_is_not_replaced_so_its_hint_still_proves_it",
     ),
     Patch(
+        "the claim of a run that may still write to the journal stays",
+        "store/run_lock",
+        "        else:\n            claim.forget_earlier()\n",
+        "        claim.forget_earlier()\n",
+        f"{CLAIMS}::test_a_journal_that_was_cut_is_replaced_later_since_the_earlier_run_may_still_write_to_it",
+    ),
+    Patch(
         "each commit under a claim is synced",
         "store/log",
         "self.claim, self.syncs = claim, True\n",
