@@ -22,6 +22,7 @@ from journal.fs import files
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import PRUNED_NAME
+from journal.ids import is_shard_id
 from journal.text import counted, time_text
 
 _MAX_NAMED = 5  # how many unreadable lines a warning names
@@ -109,4 +110,20 @@ def check_not_pruned(root: Path, job_id: str) -> None:
     """Raise JobPrunedError if the job, or a shard of the set, was pruned: see :func:`find_pruned`."""
     for name, pruned in read_pruned(root).items():
         if name == job_id or name.startswith(f"{job_id}/"):
+            raise pruned.error()
+
+
+def check_may_be_made(root: Path, job_id: str) -> None:
+    """Raise JobPrunedError if the job was pruned, or its rows may be those of another pruned job.
+
+    Of a shard, that is the job with the name of its set, or a shard of a set with another count.
+    """
+    check_not_pruned(root, job_id)
+    if not is_shard_id(job_id):
+        return
+    set_id, _, name = job_id.partition("/")
+    count = name.rpartition("-")[2]
+    for pruned in read_pruned(root).values():
+        other, _, name = pruned.directory.partition("/")
+        if other == set_id and (not name or name.rpartition("-")[2] != count):
             raise pruned.error()

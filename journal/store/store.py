@@ -27,7 +27,7 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.format.pruned import check_not_pruned, forget_pruned
+from journal.format.pruned import check_may_be_made, forget_pruned
 from journal.fs import directories, files, handles
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
@@ -483,7 +483,7 @@ class Store:
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
             raise InvalidValueError("job_id", job_id, reason)
         if not anew:
-            check_not_pruned(self.root, job_id)
+            check_may_be_made(self.root, job_id)
 
     def _check_set(self, set_id: str, shard: str) -> None:
         """Raise InvalidValueError if a job has the set's name, or if its shards are of another count."""

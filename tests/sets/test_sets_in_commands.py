@@ -483,6 +483,23 @@ def test_the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew(sh
     assert len(json.loads(command("rows", ship, "--json").stdout)) == 20
 
 
+@pytest.mark.parametrize("was", ["shards", "job"])
+def test_the_rows_of_a_pruned_job_are_not_split_in_another_way(was: str) -> None:
+    shard = (0, COUNT) if was == "shards" else None
+    with journal.open_job("jobs/ship", ORDERS, key="id", shard=shard) as job:
+        job.run(lambda row: row.data["n"], progress=False)
+    assert command("prune", "--older-than", "0s", "--yes").returncode == 0
+    with pytest.raises(journal.JobPrunedError, match="'ship"):
+        journal.open_job("jobs/ship", ORDERS, key="id", shard=(1, COUNT + 1))
+    Path("in.csv").write_text("id\na1\n")
+    start = ("run", "in.csv", "--key", "id", "--job", "ship", "--shard", f"1/{COUNT + 1}")
+    assert command(*start, "--dry-run", "--", "true").returncode == 4
+    assert not Path("jobs", "ship").exists()
+    assert command("show", f"ship/001-of-00{COUNT + 1}").stderr.startswith("journal: there is no")
+    with journal.open_job("jobs/ship", ORDERS, key="id", shard=(1, COUNT + 1), anew=True):
+        pass
+
+
 def test_a_set_may_have_more_shards_than_a_process_may_have_files_open() -> None:
     resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -13,7 +13,7 @@ from journal.cli.find import ReadingService, pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
 from journal.cli.run.template import Template
-from journal.format.pruned import check_not_pruned
+from journal.format.pruned import check_may_be_made
 from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.ids import row_id_of
@@ -71,7 +71,7 @@ class DryRun:
         planned: Iterable[Planned]
         if job is None:
             if not given["anew"]:
-                check_not_pruned(self._service.root, self._job_id)
+                check_may_be_made(self._service.root, self._job_id)
             rules = InputRules(key=given["key"], existing=given["existing"], how_to=self._how_to)
             if rules.existing:
                 raise missing_error(self._service, self._job_id, rules)

@@ -120,9 +120,16 @@ PATCHES = [
     Patch(
         "a pruned job isn't made anew",
         "store/store",
-        "        if not anew:\n            check_not_pruned(self.root, job_id)\n",
+        "        if not anew:\n            check_may_be_made(self.root, job_id)\n",
         "",
         "tests/transfer/test_pruned.py::test_a_pruned_job_is_not_made_and_the_error_says_where_its_pack_is",
+    ),
+    Patch(
+        "the rows of a pruned job aren't split in another way",
+        "store/pruned",
+        '        if other == set_id and (not name or name.rpartition("-")[2] != count):\n',
+        "        if False:\n",
+        "tests/sets/test_sets_in_commands.py::test_the_rows_of_a_pruned_job_are_not_split_in_another_way",
     ),
     Patch(
         "an older copy doesn't take the place of a pruned job",
