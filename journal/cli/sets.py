@@ -28,7 +28,7 @@ from journal.verbs import missing_rows
 
 _MEMBERS = ("index", "id", "state", "is_open", "has_other_input", "error")
 _MAX_CODES = 10
-_MOST_READ = 2_000  # rows of each shard that are read for the errors
+_MAX_READ = 2_000  # rows of each shard that are read for the errors
 _WRONG = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
 
 
@@ -38,9 +38,10 @@ class ShownSet:
     def __init__(self, found: FoundSet) -> None:
         self.whole = whole = look_at_set(found.service, found.id)
         self.job, self.state = whole.job, whole.state
-        shards = (found.service.get_rows(job.id, _WRONG) for job in whole.jobs)
-        rows = merged_rows(rows[:_MOST_READ] for rows in shards)
-        self.errors = list(group_errors(rows))
+        shards = [found.service.get_rows(job.id, _WRONG) for job in whole.jobs]
+        self.errors = group_errors(merged_rows(rows[:_MAX_READ] for rows in shards))
+        self.is_partial = any(len(rows) > _MAX_READ for rows in shards)
+        self._all_errors = found.command("errors", whole.id)
         self.next = list(_advice(whole, found))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
@@ -65,7 +66,10 @@ class ShownSet:
         }
         yield from ((name, value) for name, value in facts.items() if value)
         yield from named_once("unreadable", whole.errors)
-        yield from named_once("errors", map(group_text, self.errors[:_MAX_CODES]))
+        errors = [*map(group_text, self.errors[:_MAX_CODES])]
+        if self.is_partial or len(self.errors) > _MAX_CODES:
+            errors.append(f"`{self._all_errors}` has all")
+        yield from named_once("errors", errors)
         yield from named_once("next", next_lines(self.next, width))
 
     def plain(self) -> dict[str, Any]:
@@ -81,6 +85,7 @@ class ShownSet:
                 {"code": group.code, "status": group.status, "count": group.count}
                 for group in self.errors
             ],
+            "errors_partial": self.is_partial,
             "next": [{"command": command, "why": why} for command, why in self.next],
         }
 

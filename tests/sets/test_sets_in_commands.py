@@ -85,6 +85,15 @@ def test_a_set_is_one_line_of_the_list_and_one_job_to_look_at(ship: str) -> None
     assert row["row"]["error_code"] == "Bad"
 
 
+def test_the_errors_of_a_set_say_if_only_some_rows_were_read(
+    ship: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert json.loads(command("show", ship, "--json").stdout)["errors_partial"] is False
+    monkeypatch.setattr("journal.cli.sets._MAX_READ", 0)
+    assert json.loads(command("show", ship, "--json").stdout)["errors_partial"] is True
+    assert "errors      `journal errors ship` has all\n" in command("show", ship).stdout
+
+
 def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> None:
     rows = json.loads(command("rows", ship, "--json").stdout)
     numbers = [row["row_number"] for row in rows]

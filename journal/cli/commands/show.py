@@ -175,9 +175,10 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> No
     from 2,000 rows.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
-    fewer rows are read. `journal errors` reads all rows that failed or need a review.
+    fewer rows are read. Of a set of shards, those of the first 2,000 such rows of each shard.
+    `journal errors` reads all rows that failed or need a review.
 
-    Of a set of shards, the sums are shown, and which shards are absent, open or failed.
+    Of a set, the sums are shown, and which shards are absent, open or failed.
 
     The last line is for scripts. It has pairs key=value. The keys and their order never change.
 
