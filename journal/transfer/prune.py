@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -143,16 +142,21 @@ def _prune(
 def _ids(store: Store) -> Iterator[tuple[str, str]]:
     """Yield the ids of all jobs, then those of all shards. Each with a reason to leave it, or "".
 
-    If a shard has not ended, the set is still worked on, and none of its shards is deleted.
+    If a shard has not ended, or can't be read, the set may still be worked on, and none of its shards
+    is deleted.
     """
     yield from ((job_id, "") for job_id in sorted(store.job_ids()))
     for set_id in sorted(store.set_ids()):
         shards = sorted(store.shards(set_id))
         why_left = ""
         for shard_id in shards:
-            with suppress(JournalError):  # reported when it is the shard's turn
+            try:
                 if not (status := _job(store, shard_id).status).is_ended:
                     why_left = f"shard {shard_id} is {status}"
+            except JobNotFoundError:  # another process has deleted it
+                continue
+            except JournalError:
+                why_left = f"shard {shard_id} can't be read"
         yield from ((shard_id, why_left) for shard_id in shards)
 
 

@@ -470,6 +470,13 @@ def test_the_shards_of_a_set_are_pruned_when_all_have_ended_and_not_made_anew(sh
     left = json.loads(command(*prune).stdout)
     assert {one["action"] for one in left} == {"left"}
     assert left[-1]["reason"] == "shard ship/000-of-004 is pending"
+    first_journal = Path("jobs", ship, "000-of-004/journal.jsonl")
+    whole = first_journal.read_bytes()
+    first_journal.write_bytes(b"no journal\n" + whole)
+    left = json.loads(command(*prune).stdout)
+    assert {one["action"] for one in left} == {"left"}
+    assert left[-1]["reason"] == "shard ship/000-of-004 can't be read"
+    first_journal.write_bytes(whole)
     for index in range(COUNT):
         run(index)
     assert {one["action"] for one in json.loads(command(*prune).stdout)} == {"deleted"}

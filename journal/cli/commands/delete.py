@@ -162,7 +162,7 @@ def prune_command(
 ) -> int:
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
-    The shards of a set are jobs, too, but none of them is deleted while one of them has not ended.
+    The shards of a set are jobs, too, but none of them is deleted while one of them has not ended, or can't be read.
 
     Jobs that have not ended, jobs on which a run works, completed jobs with rows that are open or
     need a review, and jobs that can't be read are listed, but not deleted. To delete a paused or
