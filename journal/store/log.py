@@ -41,7 +41,7 @@ class Log:
         """Use the journal in ``directory``. With ``create``, make a new, empty file there."""
         self.directory = directory
         self.path = directory / JOURNAL_NAME
-        self.syncs = self._was_asked_to_sync = sync
+        self.syncs = sync
         self.claim: Claim | None = None  # see `use_claim`
         self._lock_timeout_s = lock_timeout_s
         self._file = JournalFile(self.path, create=True) if create else None
@@ -83,17 +83,18 @@ class Log:
     # --- on a network file system: see fs/claims.py
 
     def use_claim(self, claim: Claim | None) -> None:
-        """Work for the run with this claim. Until the claim is over, each commit is synced.
-
-        On a local file system, there is no claim.
-        """
+        """Work for the run with this claim. On a local file system, there is no claim."""
         if claim is not None:
             self.close()  # what was open may have been replaced on another node
-            self.claim, self.syncs = claim, True
+            self.claim = claim
 
     def _guard(self, file: JournalFile) -> None:
-        """On a network file system, let a file ask the server unless this process has the job."""
+        """On a network file system, let a file ask the server unless this process has the job.
+
+        Each commit is synced there, since other nodes see only what is on the server.
+        """
         if network_of(file.device):
+            self.syncs = True
             file.guard = self.claim or NoClaim()
             file.forget_cached()
 
@@ -110,7 +111,7 @@ class Log:
         claim = self.claim
         assert claim is not None
         if claim.is_over:
-            self.claim, self.syncs = None, self._was_asked_to_sync
+            self.claim = None
             return
         with handles.refusals_of(claim.path, "look at"):
             why = claim.why_lost()

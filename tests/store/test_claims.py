@@ -449,15 +449,15 @@ def test_a_journal_that_was_cut_is_replaced_later_since_the_earlier_run_may_stil
 
 
 @pytest.mark.usefixtures("apart")
-def test_under_a_claim_each_commit_is_synced_though_the_store_was_not_asked_to(
+def test_on_a_network_each_commit_is_synced_though_the_store_was_not_asked_to(
     nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, _ = nodes
-    a.start_job("j")
     synced = list[str]()
-    at_call(monkeypatch, "fdatasync", lambda _fd: True, lambda: synced.append("start"))
-    a.start_row("j:1")
-    assert synced == ["start"]
+    for call in (lambda: a.skip_row("j:2"), lambda: a.start_job("j"), lambda: a.start_row("j:1")):
+        at_call(monkeypatch, "fdatasync", lambda _fd: True, lambda: synced.append("sync"))
+        call()
+    assert synced == ["sync"] * 3
 
 
 @pytest.mark.parametrize(
