@@ -300,11 +300,6 @@ class _Match:
 
         self._write(new(), rest.values)
 
-    def _is_edited(self, row: JobRow, key: Key) -> bool:
-        """Whether a person may have changed the row's key."""
-        # A person can't change the value of the job's own key column.
-        return key != self._job.key and checksum_of(row.data) != row.row_checksum
-
     def _row(self, number: int) -> JobRow | None:
         return self._service.get_row(row_id_of(self._job.id, number))
 
@@ -329,8 +324,8 @@ class _Match:
     ) -> None:
         """Go through the input and write all changes in one commit.
 
-        If an exception is raised, nothing was written. ``gone`` gives the rows of the job that
-        met while ``new`` was read to its end.
+        If an exception is raised, nothing was written. ``gone`` gives the rows of the job that the
+        input doesn't have. It is called after ``new`` was read to its end.
         """
         first = next(new, None)
         every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
