@@ -165,11 +165,13 @@ def open_job(
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
     On return the job and its rows are on the disk. If this call raises an exception, nothing has
-    changed. Raises:
+    changed, unless a start of another shard contradicts this one at the same moment. Then a shard
+    that this call has made is deleted again, but rows that it has added to a shard stay. Raises:
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run holds the job;
+    - RefusedError if the shard can't be started, as described above;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
       "retry" or "redo" and a changed row may have taken effect, or if ``on_gone`` is "error" and a
       row that isn't done is gone, or if it is "skip" and the input has no rows at all;
@@ -233,10 +235,9 @@ def _take_input(
         shard=None if split is None else split.shard,
         **new_job,
     )
-    row_data = new_rows(rows, rules, split)
     then = (lambda _: None) if split is None else split.record
     try:
-        job = make_job(service, header, row_data, anew=anew, then=then)
+        job = make_job(service, header, new_rows(rows, rules, split), anew=anew, then=then)
     except JobExistsError:  # another process has created the job, and the input can't be read again
         raise JobBusyError(job_id) from None
     return Matched(added=job.total_rows, other_inputs=[] if split is None else split.others)
