@@ -216,13 +216,13 @@ class Claim:
         self.release()
 
 
-def look(claims: Path) -> list[str]:
-    """Return the names of a directory of claims, as they are on the server.
+def look(directory: Path) -> list[str]:
+    """Return the names in a directory of claims, or of shards, as they are on the server.
 
-    A cached list may lack a claim of another node. Raises ``OSError``.
+    A cached list may lack what another node has made. Raises ``OSError``.
     """
-    _change_directory_of(claims / "look")
-    return list(directories.names_in(claims))
+    _change_directory_of(directory / "look")
+    return list(directories.names_in(directory))
 
 
 def _change_directory_of(path: Path) -> None:

@@ -25,6 +25,9 @@ from journal.errors import (
 from journal.format.keys import NUMBER, Data, Key, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import checksum_of, encode_value, load_sha256
+from journal.fs import system
+from journal.fs.claims import look, network_of
+from journal.fs.handles import refusals_of
 from journal.index.summary import job_of
 from journal.model import InputSeen, Job, Shard
 from journal.store import transitions
@@ -184,6 +187,10 @@ class Split:
             raise
 
     def _compare_with_others(self) -> None:
+        directory = self._store.directory(self._set_id)
+        with refusals_of(directory, "list"), suppress(FileNotFoundError):  # the first shard
+            if network_of(system.os.stat(directory).st_dev):
+                look(directory)  # else a cached list may lack a shard of another node
         shards = readable_shards(self._store, self._set_id)
         key_of_set(shards, self.key, self._where)
         keyed = (job.id for job in shards if job.shard is not None and job.shard.key is not None)

@@ -90,6 +90,13 @@ PATCHES = [
         _RUN + "of_two_starts_at_once_with_other_new_rows_the_later_one_adds_none",
     ),
     Patch(
+        "on a network, a start sees the shards that another node has made meanwhile",
+        "sets/split",
+        "                look(directory)",
+        "                pass",
+        _RUN + "on_a_network_a_start_sees_the_shards_that_another_node_has_made_meanwhile",
+    ),
+    Patch(
         "an input is recorded again after another shard has seen another one",
         "sets/split",
         "(self.others or last is None or ",
