@@ -23,6 +23,7 @@ from journal.sets.whole import (
     look_at_set,
     merged_rows,
 )
+from journal.store.run_lock import late_results
 from journal.text import cents_text, counted, usage_text
 from journal.verbs import missing_rows
 
@@ -42,6 +43,8 @@ class ShownSet:
         self.errors = group_errors(merged_rows(rows[:_MAX_READ] for rows in shards))
         self.is_partial = any(len(rows) > _MAX_READ for rows in shards)
         self._all_errors = found.command("errors", whole.id)
+        directories = (found.service.store.directory(job.id) for job in whole.jobs)
+        self.late = [text for directory in directories for text in late_results(directory)]
         self.next = list(_advice(whole, found))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:
@@ -65,7 +68,10 @@ class ShownSet:
             else "",
         }
         yield from ((name, value) for name, value in facts.items() if value)
-        yield from named_once("unreadable", whole.errors)
+        for name, is_read in (("unreadable", False), ("damaged", True)):
+            refused = (part.error for part in whole.parts if (part.job is not None) is is_read)
+            yield from named_once(name, filter(None, refused))
+        yield from named_once("late", self.late)
         errors = [*map(group_text, self.errors[:_MAX_CODES])]
         if self.is_partial or len(self.errors) > _MAX_CODES:
             errors.append(f"`{self._all_errors}` has all")
@@ -77,6 +83,7 @@ class ShownSet:
         return {
             **{name: getattr(self.job, name) for name in JOB_MEMBERS},
             "status": self.state,
+            "late": self.late,
             "open": self.whole.open_text,
             "shards": [
                 {name: getattr(part, name) for name in _MEMBERS} for part in self.whole.parts

@@ -19,6 +19,7 @@ from journal.errors import (
     InvalidValueError,
     JobBusyError,
     JobNotFoundError,
+    JournalDamagedError,
     JournalError,
     RefusedError,
 )
@@ -38,12 +39,23 @@ from journal.text import encode_json
 _EXACT = 1 << 53  # smaller integers are the same as floats
 
 
-def read_shards(store: Store, set_id: str) -> Iterator[tuple[str, Job | JournalError]]:
-    """Yield the id of each shard that is here, and its job, or the error if it can't be read."""
+def read_shards(
+    store: Store, set_id: str, cut: dict[str, str] | None = None
+) -> Iterator[tuple[str, Job | JournalError]]:
+    """Yield the id of each shard that is here, and its job, or the error if it can't be read.
+
+    ``cut`` gets the ids of shards whose journals were cut, with the texts of the errors.
+    """
     for shard_id in sorted(store.shards(set_id)):
         try:
-            with store.peek(shard_id).reading() as index:
+            journal = store.peek(shard_id)
+            with journal.reading() as index:
                 found: Job | JournalError = job_of(index)
+                if cut is not None:
+                    try:
+                        journal.check_uncut()
+                    except JournalDamagedError as error:
+                        cut[shard_id] = str(error)
         except JobNotFoundError:  # it was deleted meanwhile
             continue
         except JournalError as error:

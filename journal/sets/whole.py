@@ -37,7 +37,8 @@ class Part(msgspec.Struct, frozen=True):
     """A shard of a set.
 
     - ``state``: as :meth:`JobService.get_state`, or "absent", "pruned" or "unreadable".
-    - ``job``: None if the shard isn't here, or can't be read (``error``).
+    - ``job``: None if the shard isn't here, or can't be read.
+    - ``error``: why it can't be read, or why no run may continue it: its journal was cut.
     - ``has_other_input``: the shard has seen another input than the one that was recorded last, by
       the clocks of the nodes.
     """
@@ -66,6 +67,8 @@ class Part(msgspec.Struct, frozen=True):
         """Whether another start would find rows to do. A shard that is running isn't open."""
         if self.job is None:
             return self.state == ABSENT
+        if self.error is not None:
+            return False
         if self.state in (JobStatus.RUNNING, JobStatus.CANCELLED):
             return False
         return bool(not self.job.status.is_ended or self.job.open_rows or self.has_other_input)
@@ -91,7 +94,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     @property
     def errors(self) -> list[str]:
-        """Why shards can't be read."""
+        """Why shards can't be read, or continued."""
         return [part.error for part in self.parts if part.error]
 
     def indexes(self, *states: str) -> list[int]:
@@ -118,7 +121,8 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     if shards of several sets are in one directory.
     """
     count = service.store.check_count(set_id)
-    found = dict(read_shards(service.store, set_id))
+    cut: dict[str, str] = {}
+    found = dict(read_shards(service.store, set_id, cut))
     jobs = [job for job in found.values() if isinstance(job, Job)]
     errors = [error for error in found.values() if isinstance(error, JournalError)]
     if not jobs:
@@ -134,7 +138,8 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
                 part = Part(index, shard_id, PRUNED if shard_id in pruned else ABSENT)
             case Job() as job:
                 is_other = (job.input and job.input.digest) not in digests
-                part = Part(index, shard_id, service.get_state(job), job, None, is_other)
+                state, why = service.get_state(job), cut.get(shard_id)
+                part = Part(index, shard_id, state, job, why, is_other)
             case error:
                 part = Part(index, shard_id, UNREADABLE, error=str(error))
         parts.append(part)

@@ -326,6 +326,57 @@ def test_what_starts_the_open_shards_again_names_those_that_cannot_be_read(ship:
     assert "001-of-004/journal.jsonl is damaged" in found.stderr
 
 
+def run_rows_that_fail(index: int, **given: Any) -> None:
+    def fail(_: journal.JobRow) -> None:
+        raise Fail("Bad", "no")
+
+    with journal.open_job("jobs/ship", ORDERS, key="id", shard=(index, COUNT)) as job:
+        job.run(fail, halt="never", progress=False, **given)
+
+
+def test_a_shard_whose_journal_was_cut_is_named_and_not_started_again() -> None:
+    path = Path("jobs/ship/002-of-004/journal.jsonl")
+    for index in range(COUNT):
+        run_rows_that_fail(index, max_rows=1)
+        if index == 2:
+            before = path.read_bytes()
+        run_rows_that_fail(index)
+    assert command("shards", "ship", "--open").returncode == 0
+    path.write_bytes(before)
+    for words in (("shards", "ship", "--open"), ("wait", "ship"), ("retry", "ship"), ("list",)):
+        done = command(*words)
+        assert (done.returncode, "the journal was cut" in done.stderr) == (6, True), words
+        assert "0-" not in done.stdout
+    assert states() == ["failed", "failed", "paused", "failed"]
+    shown = command("show", "ship").stdout
+    assert "\ndamaged     /" in shown
+    assert "shards ship --open" not in shown
+
+
+def test_a_command_says_what_it_has_changed_before_a_shard_was_refused() -> None:
+    for index in range(COUNT):
+        run_rows_that_fail(index)
+    os.link("jobs/ship/001-of-004/journal.jsonl", "copy.jsonl")
+    done = command("retry", "ship")
+    assert done.returncode == 1
+    with JobService("jobs") as service:
+        job = service.get_job("ship/000-of-004")
+    count = 0 if job is None else job.pending_count
+    assert done.stdout == f"{count}\n"
+    assert f"ship: {count} rows changed in 1 shard\n" in done.stderr
+    assert states() == ["pending", "failed", "failed", "failed"]
+    assert command("retry", "ship").stdout == ""
+
+
+def test_show_names_what_rows_of_a_shard_have_returned_too_late(ship: str) -> None:
+    path = Path("jobs/ship/001-of-004/claims/000001.late")
+    path.parent.mkdir()
+    path.write_text("{}\n")
+    assert f"\nlate        {path.absolute()} has what rows returned" in command("show", ship).stdout
+    (late,) = json.loads(command("show", ship, "--json").stdout)["late"]
+    assert str(path) in late
+
+
 @pytest.mark.parametrize("name", ["pause", "resume", "cancel", "pack", "delete", "repair"])
 def test_a_command_that_takes_one_shard_says_so(ship: str, name: str) -> None:
     refused = command(name, ship)

@@ -217,7 +217,8 @@ def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: 
     With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
     absent, paused or interrupted, or have open rows, or have seen another input. A shard whose rows
     have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
-    printed. Shards that can't be read are named on standard error, and the exit code is 6.
+    printed. Shards that can't be read, or whose journal was cut, are named on standard error, and
+    the exit code is 6.
 
     Example: journal shards ship --open
     """

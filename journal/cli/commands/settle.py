@@ -27,7 +27,7 @@ from journal.cli.shared_options import (
     reason_option,
     yes_option,
 )
-from journal.errors import InvalidValueError, RefusedError
+from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.records import LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import system
 from journal.history.error_groups import Numbers
@@ -83,6 +83,7 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
             part = selection._replace(ranges=ranges.get(shard))
             met = _Met(part.rows(job.service, shard.id, verb))  # all are checked
             if met.statuses:
+                job.service.store.check_uncut(shard.id)
                 chosen.append((shard, part, met))
                 if name in ("retry", "redo"):
                     _check_not_cancelled(shard.read())
@@ -92,16 +93,16 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
         if name == "redo" and not given["yes"]:
             statuses = sum((met.statuses for *_, met in chosen), Counter[str]())
             _confirm(job, statuses, new_key=given["new_key"])
-        done = []
-        for shard, part, met in chosen:
-            more = {"shown": met} if name == "redo" else {}
-            done.append(command(job=shard, selection=part, **given, **more).changed)
-        click.echo(sum(done))
-        if done:
-            rows = counted(sum(done), "row|rows")
-            job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
-            if look_at_set(job.service, job.id).open_text:
-                job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
+        done: list[int] = []
+        try:
+            for shard, part, met in chosen:
+                more = {"shown": met} if name == "redo" else {}
+                done.append(command(job=shard, selection=part, **given, **more).changed)
+        except JournalError:  # the earlier shards are changed all the same
+            if done:
+                _report_set(job, done)
+            raise
+        _report_set(job, done)
 
     return on_each
 
@@ -109,6 +110,16 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
 _from_step_option = option(
     "--from-step NAME", "Do this step of the rows again, and the later ones."
 )
+
+
+def _report_set(job: FoundSet, done: list[int]) -> None:
+    """Report how many rows were changed in each shard, and which shards to start."""
+    click.echo(sum(done))
+    if done:
+        rows = counted(sum(done), "row|rows")
+        job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
+        if look_at_set(job.service, job.id).open_text:
+            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")

@@ -12,6 +12,20 @@ _MERGED_PLACE = (
 )
 PATCHES = [
     Patch(
+        "a shard whose journal was cut isn't started again",
+        "sets/whole",
+        "        if self.error is not None:\n            return False\n",
+        "",
+        _SETS + "a_shard_whose_journal_was_cut_is_named_and_not_started_again",
+    ),
+    Patch(
+        "what was changed before a shard was refused is reported",
+        "cli/commands/settle",
+        "            if done:\n                _report_set(job, done)\n            raise\n",
+        "            raise\n",
+        _SETS + "a_command_says_what_it_has_changed_before_a_shard_was_refused",
+    ),
+    Patch(
         "the key of a row chooses its shard, and not its position",
         "sets/split",
         "        return number % self.shard.count == self.shard.index\n",
@@ -226,8 +240,8 @@ PATCHES = [
     Patch(
         "a redo of a set changes only rows that it has named",
         "cli/commands/settle",
-        '            more = {"shown": met} if name == "redo" else {}\n',
-        "            given |= {'yes': True} if name == 'redo' else {}\n            more = {}\n",
+        '                more = {"shown": met} if name == "redo" else {}\n',
+        "                given |= {'yes': True} if name == 'redo' else {}\n                more = {}\n",
         _SETS + "redo_asks_once_about_all_shards_and_changes_only_the_rows_that_it_named",
     ),
     Patch(
