@@ -76,7 +76,9 @@ def is_awaited(service: JobService, part: Part) -> bool:
 
     A shard that isn't here may be started yet.
     """
-    if part.job is None or part.error is not None:
+    if part.error is not None:
+        return False
+    if part.job is None:
         return part.state == ABSENT
     try:
         return not (_has_ended(service, part.job) or _is_left_paused(service, part.job))

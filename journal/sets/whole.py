@@ -23,6 +23,7 @@ from journal.model import (
 )
 from journal.service import JobService
 from journal.sets.split import read_shards
+from journal.store.listing import lost_shards
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 OTHER_INPUT, ON_HOLD = "of another input", "paused until resume"  # beside another state
@@ -38,7 +39,7 @@ class Part(msgspec.Struct, frozen=True):
 
     - ``state``: as :meth:`JobService.get_state`, or "absent", "pruned" or "unreadable".
     - ``job``: None if the shard isn't here, or can't be read.
-    - ``error``: why it can't be read, or why no run may continue it: its journal was cut.
+    - ``error``: why it can't be read, or why no run may start: its journal was cut or is gone.
     - ``has_other_input``: the shard has seen another input than the one that was recorded last, by
       the clocks of the nodes.
     """
@@ -65,10 +66,10 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def is_open(self) -> bool:
         """Whether another start would find rows to do. A shard that is running isn't open."""
-        if self.job is None:
-            return self.state == ABSENT
         if self.error is not None:
             return False
+        if self.job is None:
+            return self.state == ABSENT
         if self.state in (JobStatus.RUNNING, JobStatus.CANCELLED):
             return False
         return bool(not self.job.status.is_ended or self.job.open_rows or self.has_other_input)
@@ -130,12 +131,15 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     inputs = [job.input for job in jobs if job.input is not None]
     latest = max(inputs, key=attrgetter("at", "rows"), default=None)
     digests = {None, latest and latest.digest}
+    gone = lost_shards(service.store, set_id)
     pruned, parts = read_pruned(service.root), []
     for index in range(count):
         shard_id = f"{set_id}/{shard_name(index, count)}"
         match found.get(shard_id):
             case None:
-                part = Part(index, shard_id, PRUNED if shard_id in pruned else ABSENT)
+                state = PRUNED if shard_id in pruned else ABSENT
+                lost = gone.get(shard_id)
+                part = Part(index, shard_id, state, error=None if lost is None else str(lost))
             case Job() as job:
                 is_other = (job.input and job.input.digest) not in digests
                 state, why = service.get_state(job), cut.get(shard_id)

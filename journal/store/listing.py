@@ -25,9 +25,10 @@ from journal.format.decode import (
 )
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.format.seal import SEALED_LINE_END
-from journal.fs import files
+from journal.fs import directories, files
+from journal.fs.handles import refusals_of
 from journal.fs.names import JOURNAL_NAME
-from journal.ids import is_job_id
+from journal.ids import is_job_id, split_shard_name
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.store import Store
@@ -174,3 +175,20 @@ def _open(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
             raise
         on_error(error)
     return None
+
+
+def lost_shards(store: Store, set_id: str) -> dict[str, JournalError]:
+    """Return the ids of shards whose journal is gone, while other files of them are there.
+
+    Each with the error: see :meth:`Store.check_not_lost`.
+    """
+    directory, found = store.directory(set_id), dict[str, JournalError]()
+    with refusals_of(directory, "list"):
+        names = sorted(filter(split_shard_name, directories.subdirectories(directory)))
+    for name in names:
+        if not files.exists(directory / name / JOURNAL_NAME):
+            try:
+                store.check_not_lost(f"{set_id}/{name}")
+            except JournalError as error:
+                found[f"{set_id}/{name}"] = error
+    return found

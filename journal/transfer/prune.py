@@ -21,6 +21,7 @@ from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
+from journal.store.listing import lost_shards
 from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted
@@ -148,7 +149,9 @@ def _ids(store: Store) -> Iterator[tuple[str, str]]:
     yield from ((job_id, "") for job_id in sorted(store.job_ids()))
     for set_id in sorted(store.set_ids()):
         shards = sorted(store.shards(set_id))
-        why_left = ""
+        why_left = "".join(
+            f"the journal of {lost} is gone" for lost in [*lost_shards(store, set_id)][:1]
+        )
         for shard_id in shards:
             try:
                 if not (status := _job(store, shard_id).status).is_ended:

@@ -353,6 +353,23 @@ def test_a_shard_whose_journal_was_cut_is_named_and_not_started_again() -> None:
     assert "shards ship --open" not in shown
 
 
+def test_a_shard_that_has_lost_its_journal_is_not_an_absent_one(ship: str) -> None:
+    directory = Path("jobs", ship, "001-of-004")
+    (directory / "journal.jsonl").unlink()
+    for words in (("shards", ship, "--open"), ("wait", ship), ("list",), ("verify", ship)):
+        done = command(*words)
+        assert (done.returncode, "it is gone" in done.stderr) == (6, True), words
+    assert command("shards", ship, "--open").stdout == ""
+    assert f"\nunreadable  could not read {directory.absolute()}" in command("show", ship).stdout
+    assert command("export", ship, "-").returncode == 4
+    assert command("verify", "--all").returncode == 6
+    pruned = json.loads(command("prune", "--older-than", "0s", "--yes", "--json").stdout)
+    assert {one["reason"] for one in pruned} == {"the journal of ship/001-of-004 is gone"}
+    pulled = command("--root", "there", "pull", f"jobs/{ship}")
+    assert pulled.stdout.count("created in") == COUNT - 1
+    assert (pulled.returncode, "001-of-004 is no copy of a job" in pulled.stderr) == (4, True)
+
+
 def test_a_command_says_what_it_has_changed_before_a_shard_was_refused() -> None:
     for index in range(COUNT):
         run_rows_that_fail(index)

@@ -10,6 +10,7 @@ import click
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
 from journal.cli.find import (
     FoundJob,
+    FoundSet,
     ReadingService,
     complete_job,
     find_job_or_set,
@@ -21,6 +22,7 @@ from journal.errors import INTACT_COPY, JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import Action, OpenRows
+from journal.store.listing import lost_shards
 from journal.text import counted, escaped, time_text
 from journal.verify import Finding, Report, verify_job
 
@@ -47,15 +49,21 @@ def verify_command(
     """
     if bool(jobs) == all_jobs:
         raise click.UsageError("name the jobs to verify, or give --all")
-    found = (find_job_or_set(ctx, name) for name in jobs)
+    found = [find_job_or_set(ctx, name) for name in jobs]
     targets = list(itertools.chain.from_iterable(job.shards for job in found))
+    sets = [(job.service.store, job.id) for job in found if isinstance(job, FoundSet)]
     if all_jobs:
         store = ReadingService(ctx.obj)
         names = [*store.store.directory_names()]
-        for set_id in store.store.set_ids():
+        sets = [(store.store, set_id) for set_id in store.store.set_ids()]
+        for _, set_id in sets:
             names += store.store.shards(set_id)
         targets = [FoundJob.of(ctx, store, name) for name in sorted(names)]
     code = EXIT_OK
+    for of_set in sets:
+        for error in lost_shards(*of_set).values():
+            echo_err(f"journal: {error}")
+            code = EXIT_DAMAGED
 
     def reports() -> Iterator[Report]:
         nonlocal code

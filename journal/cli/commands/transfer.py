@@ -28,6 +28,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import is_job_id, is_shard_id
 from journal.model import RowStatus
 from journal.run.signals import ending_signals
+from journal.store.listing import lost_shards
 from journal.text import counted
 from journal.transfer import (
     Packed,
@@ -227,10 +228,15 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
 
 
 def _shards_in(source: str) -> list[str]:
-    """The names of the shards if ``source`` is the directory of a set, else an empty list."""
+    """The names of the shards if ``source`` is the directory of a set, else an empty list.
+
+    Also those that lack their journals: they were copied in part, and are refused.
+    """
     above, name = os.path.split(os.path.abspath(source))
-    shard_ids = ReadingService(above).store.shards(name) if is_job_id(name) else ()
-    return sorted(map(os.path.basename, shard_ids))
+    store = ReadingService(above).store
+    if not is_job_id(name) or not store.is_set(name):
+        return []
+    return sorted(map(os.path.basename, [*store.shards(name), *lost_shards(store, name)]))
 
 
 def _pull(
