@@ -247,7 +247,9 @@ def _whole_shard_id(ctx: click.Context, name: str) -> str:
     set_id, _, index = name.partition("/")
     if re.fullmatch("[0-9]{1,7}", index) and is_job_id(set_id) and not os.path.lexists(name):
         count = ReadingService(ctx.obj).store.check_count(set_id)
-        return f"{set_id}/{shard_name(int(index), count)}" if int(index) < count else name
+        if 0 < count <= int(index):
+            raise RefusedError(f"{set_id} has no shard {index}: they are 0 to {count - 1}")
+        return f"{set_id}/{shard_name(int(index), count)}" if count else name
     return name
 
 

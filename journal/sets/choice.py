@@ -23,7 +23,7 @@ VARIABLES = (
 )
 # The variables that count how often a task was started, and the first value after a restart.
 RESTARTS = {"SLURM_RESTART_COUNT": 1, "CLOUD_RUN_TASK_ATTEMPT": 1, "AWS_BATCH_JOB_ATTEMPT": 2}
-_FORM = "must be an index and a count, such as (3, 64), or 'auto/64' or 'VARIABLE/64'"
+_FORM = "must be '3/64', 'auto/64' or 'VARIABLE/64', or in Python (3, 64): an index and a count"
 
 
 def job_directory(path: str | os.PathLike[str]) -> Path:
@@ -61,7 +61,7 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
     try:
         return Shard(index, count)
     except InvalidValueError as error:
-        raise InvalidValueError(where, given, f"is {error.value}: {error.reason}") from None
+        raise InvalidValueError(where, given, f"{error.reason}, not {index}/{count}") from None
 
 
 def task_variables() -> list[list[str]]:
@@ -101,9 +101,10 @@ def _task(where: str, given: str) -> int:
 
 
 def _number(variable: str, where: str) -> int:
-    text = os.environ.get(variable)
-    if text is None or not re.fullmatch("[0-9]{1,9}", text):
-        raise InvalidValueError(where, text, f"the variable {variable} must be a number from 0")
+    text = os.environ.get(variable, "")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        reason = f"the variable {variable} must be set to a number from 0"
+        raise InvalidValueError(where, text, reason)
     return int(text)
 
 

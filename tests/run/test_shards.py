@@ -182,13 +182,13 @@ def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
         ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
         ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
         ((0, 4), {"key": lambda data: data["id"]}, "the key of ship/000-of-004 is 'id'"),
-        ((4, 4), {}, "0 <= index < count"),
+        ((4, 4), {}, r"^shard: must be .*0 <= index < count <= 999999, not 4/4"),
         ((-1, 4), {}, "0 <= index < count"),
         ("3/0", {}, "0 <= index < count"),
         ("3", {}, "'auto/64'"),
         ("auto/4", {}, "none of SLURM_ARRAY_TASK_ID"),
         ("auto/4", {}, "set SLURM_ARRAY_TASK_ID=0, or give 0/4, to start shard 0"),
-        ("MISSING/4", {}, "variable MISSING"),
+        ("MISSING/4", {}, "variable MISSING must be set to a number from 0$"),
     ],
 )
 def test_what_does_not_fit_the_set_is_refused_by_name(
