@@ -65,7 +65,7 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def is_open(self) -> bool:
-        """Whether another start would find rows to do. A shard that is running isn't open."""
+        """Whether the shard should be started again. One that is running or cancelled isn't open."""
         if self.error is not None:
             return False
         if self.job is None:
@@ -104,7 +104,7 @@ class Whole(msgspec.Struct, frozen=True):
 
     @property
     def open_text(self) -> str:
-        """The indexes of the shards that another start would work on, such as ``1-2,5-10``."""
+        """The indexes of the shards that are open, such as ``1-2,5-10``."""
         from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
 
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
@@ -130,7 +130,6 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
         raise errors[0] if errors else JobNotFoundError(set_id)
     inputs = [job.input for job in jobs if job.input is not None]
     latest = max(inputs, key=attrgetter("at", "rows"), default=None)
-    digests = {None, latest and latest.digest}
     gone = lost_shards(service.store, set_id)
     pruned, parts = read_pruned(service.root), []
     for index in range(count):
@@ -141,7 +140,7 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
                 lost = gone.get(shard_id)
                 part = Part(index, shard_id, state, error=None if lost is None else str(lost))
             case Job() as job:
-                is_other = (job.input and job.input.digest) not in digests
+                is_other = bool(job.input and latest and job.input.digest != latest.digest)
                 state, why = service.get_state(job), cut.get(shard_id)
                 part = Part(index, shard_id, state, job, why, is_other)
             case error:

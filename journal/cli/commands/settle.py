@@ -1,6 +1,6 @@
 """`journal retry`, `redo`, `skip` and `resolve`.
 
-With each of these commands, a person settles rows in one commit.
+With each of these commands, a person settles rows: those of a job, or of each shard, in one commit.
 """
 
 from __future__ import annotations
