@@ -295,6 +295,8 @@ def run_holder(directory: Path) -> RunHolder | None:
 def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
     """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
     if not holder:
+        with suppress(OSError):  # a full disk must not hinder a deletion
+            claims.look(directory / CLAIMS_NAME)  # else a cached list may lack a claim
         if claims.is_claimed(directory):
             raise busy_error(directory)
         return None

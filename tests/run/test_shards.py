@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.nodes import OsOfNode
 
 import journal
 from journal import InvalidValueError, JobService, RefusedError, RunReport
@@ -391,28 +392,6 @@ def test_of_two_starts_at_once_with_other_new_rows_the_later_one_adds_none(path:
 def test_on_a_network_a_start_sees_the_shards_that_another_node_has_made_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A node knows the names in the directory of the set, until it changes this directory."""
-    known: list[os.DirEntry[str]] = []
-
-    class Names(list[os.DirEntry[str]]):
-        def __enter__(self) -> None: ...
-        def __exit__(self, *_: object) -> None: ...
-
-    class Cached:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(os, name)
-
-        def scandir(self, where: Any) -> Any:
-            if where != path:
-                return os.scandir(where)
-            known[:] = known or os.scandir(where)
-            return Names(known)
-
-        def mkdir(self, where: Any, *arguments: Any, **options: Any) -> None:
-            os.mkdir(where, *arguments, **options)
-            if Path(where).parent == path:
-                known.clear()
-
     def on_another_node() -> None:
         with monkeypatch.context() as other:
             other.setattr(system, "os", os)
@@ -420,7 +399,7 @@ def test_on_a_network_a_start_sees_the_shards_that_another_node_has_made_meanwhi
 
     monkeypatch.setenv("JOURNAL_CLAIMS", "1")
     run(path, (0, 2))
-    monkeypatch.setattr(system, "os", Cached())
+    monkeypatch.setattr(system, "os", OsOfNode(path))
     with pytest.raises(RefusedError, match="ship/001-of-002 has meanwhile"):
         run(path, (0, 2), in_the_middle([*ORDERS, {"id": "b", "n": 41}], on_another_node))
 

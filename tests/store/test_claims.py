@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from support.commands import journal as command
-from support.nodes import separate_locks, two_mounts
+from support.nodes import OsOfNode, separate_locks, two_mounts
 from support.platforms import needs_fifos, needs_links
 
 import journal
@@ -123,6 +123,21 @@ def test_while_the_lock_of_a_claim_reaches_the_other_node_no_run_starts_there(no
     assert (
         os.stat(b.root / "j/journal.jsonl").st_ino == inode
     )  # a run that has ended writes no more
+
+
+@pytest.mark.usefixtures("directories_apart")
+def test_a_job_is_not_deleted_though_a_cached_list_lacks_the_claim_of_its_run(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = nodes
+    b.start_job("j")
+    b.update_status("j", "paused")
+    os_of_b = OsOfNode(b.root / "j/claims")
+    assert [name.name for name in os_of_b.scandir(b.root / "j/claims")] == ["000001"]
+    a.start_job("j")
+    monkeypatch.setattr(system, "os", os_of_b)
+    with pytest.raises(JobBusyError):
+        b.delete_job("j")
 
 
 @pytest.mark.usefixtures("apart")

@@ -15,6 +15,33 @@ from journal.fs.handles import Descriptor
 Patch = Callable[[object, str, object], None]
 
 
+class OsOfNode:
+    """The ``os`` of a node that knows the names in ``directory``, until it changes this directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._known: list[os.DirEntry[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def scandir(self, where: Any) -> Any:
+        if where != self._directory:
+            return os.scandir(where)
+        self._known = self._known or list(os.scandir(where))
+        return _Names(self._known)
+
+    def mkdir(self, where: Any, *arguments: Any, **options: Any) -> None:
+        os.mkdir(where, *arguments, **options)
+        if Path(where).parent == self._directory:
+            self._known = []
+
+
+class _Names(list[os.DirEntry[str]]):
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
 @contextmanager
 def two_mounts(directory: Path) -> Iterator[tuple[Path, Path]]:
     """Make one directory that has two paths: two mounts if this user may mount, else two names."""

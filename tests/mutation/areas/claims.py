@@ -85,6 +85,13 @@ PATCHES = [
         BUSY,
     ),
     Patch(
+        "a cached list of claims doesn't let a job be deleted",
+        "store/run_lock",
+        "            claims.look(directory / CLAIMS_NAME)",
+        "            pass",
+        f"{CLAIMS}::test_a_job_is_not_deleted_though_a_cached_list_lacks_the_claim_of_its_run",
+    ),
+    Patch(
         "who has a job on another node can be seen",
         "store/run_lock",
         "lock.is_held() or claims.is_claimed(directory)",
