@@ -166,7 +166,7 @@ class FoundSet(FoundJob):
     @property
     def shards(self) -> list[FoundJob]:
         """The shards that are here, by their index. Raises RefusedError if they are of several sets."""
-        self.service.store.check_count(self.id)
+        self.service.store.count_shards(self.id)
         shard_ids = sorted(self.service.store.shards(self.id))
         allow_open_files(len(shard_ids))  # a listing of rows reads all shards side by side
         return [FoundJob(self.service, shard_id, self.command) for shard_id in shard_ids]
@@ -246,7 +246,7 @@ def _whole_shard_id(ctx: click.Context, name: str) -> str:
     """Return ``ship/003-of-064`` for ``ship/3`` if the store has such a set, else ``name``."""
     set_id, _, index = name.partition("/")
     if re.fullmatch("[0-9]{1,7}", index) and is_job_id(set_id) and not os.path.lexists(name):
-        count = ReadingService(ctx.obj).store.check_count(set_id)
+        count = ReadingService(ctx.obj).store.count_shards(set_id)
         if 0 < count <= int(index):
             raise RefusedError(f"{set_id} has no shard {index}: they are 0 to {count - 1}")
         return f"{set_id}/{shard_name(int(index), count)}" if count else name

@@ -171,7 +171,7 @@ def ranges_of_shards(
         yield job, ranges
         return
     here = {shard.id: shard for shard in job.shards}
-    count = job.service.store.check_count(job.id)
+    count = job.service.store.count_shards(job.id)
     found: dict[str, list[range]] = {}
     for wanted in ranges:
         for number in range(wanted.start, min(wanted.stop, wanted.start + count)):

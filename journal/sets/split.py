@@ -65,7 +65,7 @@ def read_shards(
 
 def readable_shards(store: Store, set_id: str) -> list[Job]:
     """Return the jobs of the shards that are here. Raises RefusedError if they are of two sets."""
-    store.check_count(set_id)
+    store.count_shards(set_id)
     return [job for _, job in read_shards(store, set_id) if isinstance(job, Job)]
 
 

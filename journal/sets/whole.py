@@ -121,7 +121,7 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
     Raises JobNotFoundError if none is here, the error of one if none can be read, and RefusedError
     if shards of several sets are in one directory.
     """
-    count = service.store.check_count(set_id)
+    count = service.store.count_shards(set_id)
     cut: dict[str, str] = {}
     found = dict(read_shards(service.store, set_id, cut))
     jobs = [job for job in found.values() if isinstance(job, Job)]

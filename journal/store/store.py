@@ -106,18 +106,13 @@ class Store:
         job_id, number = split_row_id(row_id)
         count = self._shard_counts.get(job_id)
         if count is None:
-            count = self._count_shards(job_id)
+            is_job = self.holds_job(job_id)
+            count = 0 if is_job else self.count_shards(job_id)
+            if is_job or count:
+                self._shard_counts[job_id] = count
         if not count:
             return job_id, number
         return f"{job_id}/{shard_name((number - 1) % count, count)}", number
-
-    def _count_shards(self, job_id: str) -> int:
-        """Return how many shards a set has. If there is no such set, the result is 0."""
-        is_job = self.holds_job(job_id)
-        count = 0 if is_job else self.check_count(job_id)
-        if is_job or count:
-            self._shard_counts[job_id] = count
-        return count
 
     def shards(self, set_id: str) -> Iterator[str]:
         """Yield the ids of a set's shards that are here, in no particular order."""
@@ -127,7 +122,7 @@ class Store:
                 if split_shard_name(name) and files.exists(directory / name / JOURNAL_NAME):
                     yield f"{set_id}/{name}"
 
-    def check_count(self, set_id: str) -> int:
+    def count_shards(self, set_id: str) -> int:
         """Return how many shards a set has, or 0 if there is no such set.
 
         Raises RefusedError if shards of two sets are in its directory: a row may be in both.
@@ -490,7 +485,7 @@ class Store:
         if self.holds_job(set_id):
             reason = f"{self.directory(set_id)} is a job, and not a set of shards"
             raise InvalidValueError("shard", shard, reason)
-        count, found = self.check_count(set_id), split_shard_name(shard)
+        count, found = self.count_shards(set_id), split_shard_name(shard)
         if found and count not in (0, found[1]):
             reason = f"{self.directory(set_id)} is a set of {count} shards: give that count"
             raise InvalidValueError("shard", shard, reason)
