@@ -144,9 +144,8 @@ class Collected:
 
     def __iter__(self) -> Iterator[Chunk]:
         decode = msgspec.json.Decoder(Chunk, float_hook=own_number).decode
-        parts = zip(
-            self.jobs, self._begins, [*self._begins[1:], self._lines.size_bytes], strict=True
-        )
+        ends = [*self._begins, self._lines.size_bytes][1:]  # none if there is no job
+        parts = zip(self.jobs, self._begins, ends, strict=True)
         for set_id, some in groupby(parts, lambda part: self._set_of(part[0])):
             lines = (self._lines.lines(begin, end) for _, begin, end in some)
             if set_id:

@@ -266,6 +266,16 @@ def test_a_whole_store_is_one_table_and_a_damaged_job_hides_no_other(
     assert [row["job_id"] for row in csv_rows(tmp_path / "rest.csv")] == ["ship-or"]
 
 
+@pytest.mark.parametrize("table", ["rows", "attempts", "steps"])
+@pytest.mark.parametrize("file_format", ["csv", "jsonl", "db"])
+def test_a_store_without_jobs_has_an_empty_table(
+    tmp_path: Path, table: str, file_format: str
+) -> None:
+    out, more = tmp_path / f"out.{file_format}", [] if table == "rows" else [f"--{table}"]
+    assert run(tmp_path / "empty", "export", "--all", out, *more) == 0
+    assert file_format == "db" or out.read_text(encoding="utf-8").count("\n") <= 1
+
+
 def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Path) -> None:
     with JobService(store, sync="none") as service:
         service.create_job("Empty", job_id="empty")
