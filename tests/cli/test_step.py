@@ -351,7 +351,7 @@ def test_a_result_that_cant_be_recorded_is_told_and_its_step_is_in_doubt() -> No
 def test_outside_of_a_run_it_is_said_where_the_command_belongs() -> None:
     done = journal("step", "charge", "--", "true", JOURNAL_ROW_ID=ROW)
     assert done.returncode == 2
-    assert "JOURNAL_JOB and JOURNAL_ATTEMPT are not set" in done.stderr
+    assert "JOURNAL_JOB and JOURNAL_ATTEMPT and JOURNAL_CLAIM are not set" in done.stderr
     assert "inside the command of `journal run`" in done.stderr
 
 
@@ -359,6 +359,7 @@ def test_outside_of_a_run_it_is_said_where_the_command_belongs() -> None:
     ("environment", "words"),
     [
         ({"JOURNAL_ATTEMPT": "one"}, "JOURNAL_ATTEMPT: is not a number (got 'one')"),
+        ({"JOURNAL_CLAIM": ""}, "JOURNAL_CLAIM is not set"),
         (
             {"JOURNAL_ROW_ID": "k:1"},
             f"JOURNAL_ROW_ID: is not a row of {Path('jobs/j')} (got 'k:1')",
@@ -370,6 +371,7 @@ def test_variables_that_cannot_be_are_refused_by_name(
     environment: dict[str, str], words: str
 ) -> None:
     given = {"JOURNAL_JOB": "jobs/j", "JOURNAL_ROW_ID": ROW, "JOURNAL_ATTEMPT": "1"}
+    given["JOURNAL_CLAIM"] = "0"
     done = journal("step", "charge", "--", "true", **(given | environment))
     assert done.returncode == 2
     assert words in done.stderr

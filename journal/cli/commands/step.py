@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +31,8 @@ from journal.service import JobService
 from journal.text import as_text
 
 _PART_BYTES = 1 << 16
-_OF_A_ROW = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT")
-_OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL")
+_OF_A_ROW = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT", "JOURNAL_CLAIM")
+_OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 
 
 @click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
@@ -173,6 +174,12 @@ class _Child:
             self._process.send_signal(number)
 
 
+def _number(values: dict[str, str], variable: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", values[variable]):
+        raise InvalidValueError(variable, values[variable], "is not a number")
+    return int(values[variable])
+
+
 class _Step(NamedTuple):
     """A step of a row, or of the rows of a call. Their command has started this process."""
 
@@ -205,15 +212,14 @@ class _Step(NamedTuple):
                 given = values["JOURNAL_CALL"]
                 raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
         else:
-            row_id, attempt = values["JOURNAL_ROW_ID"], values["JOURNAL_ATTEMPT"]
+            row_id = values["JOURNAL_ROW_ID"]
             if service.store.locate(row_id)[0] != job_id:
                 raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
-            if not attempt.isdecimal():
-                raise InvalidValueError("JOURNAL_ATTEMPT", attempt, "is not a number")
-            of = RowSteps(row_id, int(attempt), os.environ.get("JOURNAL_IDEMPOTENCY_KEY", row_id))
-        claim = os.environ.get("JOURNAL_CLAIM", "0")
-        if claim.isdigit() and claim != "0":
-            service.store.runs.work_for(job_id, int(claim))
+            attempt = _number(values, "JOURNAL_ATTEMPT")
+            of = RowSteps(row_id, attempt, os.environ.get("JOURNAL_IDEMPOTENCY_KEY", row_id))
+        claim = _number(values, "JOURNAL_CLAIM")
+        if claim:
+            service.store.runs.work_for(job_id, claim)
         return cls(service, of, name)
 
     @property
