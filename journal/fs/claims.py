@@ -38,7 +38,7 @@ from journal.fs.handles import Descriptor, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import CLAIMS_NAME, NEW_JOURNAL_NAME, REPAIR_STAGING_NAME
 
-# This environment variable makes each file system count as one of a network.
+# This environment variable makes each file system count as one of a network, unless it is 0.
 _FORCED = "JOURNAL_CLAIMS"
 # Types in /proc/self/mountinfo. All of FUSE but overlays count, since nobody can know all that are
 # over a network. A local one costs its runs a few system calls.
@@ -54,8 +54,8 @@ def network_of(device: int) -> str:
 
     Returns "" if it is a local file system, or if the system doesn't say. Raises ``OSError``.
     """
-    forced = environ.get(_FORCED)
-    return f"{_FORCED}={forced}" if forced else _network_of(device)
+    forced = environ.get(_FORCED, "0")
+    return _network_of(device) if forced in ("", "0") else f"{_FORCED}={forced}"
 
 
 @cache

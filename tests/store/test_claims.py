@@ -500,8 +500,9 @@ def test_a_network_file_system_is_known_by_its_mount(
 
 
 def test_a_job_on_a_local_file_system_has_no_claims_and_no_message(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("JOURNAL_CLAIMS", "0")
     with journal.open_job(tmp_path / "jobs/j", [{"k": 1}], key="k") as job:
         job.run(str)
     assert not (tmp_path / "jobs/j/claims").exists()
