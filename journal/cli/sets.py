@@ -45,6 +45,7 @@ class ShownSet:
         self._all_errors = found.command("errors", whole.id)
         directories = (found.service.store.directory(job.id) for job in whole.jobs)
         self.late = [text for directory in directories for text in late_results(directory)]
+        self.is_unreadable = any(part.error for part in whole.parts if part.job is None)
         self.next = list(_advice(whole, found))
 
     def lines(self, width: int | None) -> Iterator[tuple[str, str]]:

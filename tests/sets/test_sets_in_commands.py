@@ -318,6 +318,18 @@ def damage(index: int) -> None:
     path.write_bytes(path.read_bytes().replace(b"completed", b"completes", 1))
 
 
+@pytest.mark.parametrize("words", [("show",), ("show", "--json"), ("report",)])
+def test_what_lacks_a_shard_that_cannot_be_read_says_so(ship: str, words: tuple[str, ...]) -> None:
+    if "report" in words:
+        pytest.importorskip("jinja2")
+    assert command(*words, ship).returncode == 0
+    damage(1)
+    Path("ship.html").unlink(missing_ok=True)
+    done = command(*words, ship)
+    assert done.returncode == 6
+    assert "001-of-004/journal.jsonl is damaged" in done.stdout + done.stderr
+
+
 def test_what_starts_the_open_shards_again_names_those_that_cannot_be_read(ship: str) -> None:
     shutil.rmtree(Path("jobs", ship, "003-of-004"))
     damage(1)

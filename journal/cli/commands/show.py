@@ -12,6 +12,7 @@ import click
 
 from journal.cli.advice import advice, look
 from journal.cli.commands.rows import ERROR_FIELDS
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -167,7 +168,7 @@ class Shown:
     parse_row_number,
 )
 @json_option
-def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> None:
+def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> int:
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that have ended (are completed, failed
@@ -192,15 +193,17 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> No
             echo_json(history)
         else:
             _echo_lines(_row_lines(history), history.row.status.value)
-        return
+        return EXIT_OK
     shown = ShownSet(job) if isinstance(job, FoundSet) else Shown(job)
+    code = EXIT_DAMAGED if isinstance(shown, ShownSet) and shown.is_unreadable else EXIT_OK
     if json_output:
         echo_json(shown.plain())
-        return
+        return code
     width = terminal_width()
     _echo_lines(shown.lines(width and max(width, 40)), shown.state)
     pairs = _last_line(shown.job, shown.state).items()
     sys.stdout.write(" ".join(f"{key}={value}" for key, value in pairs) + "\n")
+    return code
 
 
 def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
