@@ -48,7 +48,7 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
     Raises InvalidValueError.
     """
     match given:
-        case (int() as index, int() as count):
+        case (int() as index, int() as count) if bool not in (type(index), type(count)):
             pass
         case str() if match := re.fullmatch(r"(\w+)/([0-9]{1,7})", given, re.ASCII):
             word, count = match[1], int(match[2])

@@ -180,6 +180,7 @@ def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
     [
         ((0, 5), {"key": "id"}, "ship is a set of 4 shards: give that count"),
         (None, {"key": "id"}, "is a set of shards: give the shard to start"),
+        ((True, 4), {}, "an index and a count"),
         ((1, 4), {"key": "n"}, "the key of ship/000-of-004 is 'id'"),
         ((1, 4), {"key": ("id", "n")}, "the key of ship/000-of-004 is 'id'"),
         ((0, 4), {"key": lambda data: data["id"]}, "the key of ship/000-of-004 is 'id'"),
