@@ -508,6 +508,7 @@ def test_a_shard_has_a_short_name_in_commands(ship: str) -> None:
     rows = json.loads(command("rows", "ship/2", "--json").stdout)
     assert {(row["row_number"] - 1) % COUNT for row in rows} == {2}
     assert "ship has no shard 4: they are 0 to 3" in command("show", "ship/4").stderr
+    assert command("delete", "ship/0", "--yes").returncode == 0
     absent = Path("jobs", ship, "002-of-004")
     shutil.rmtree(absent)
     assert "`journal shards ship` lists" in command("show", "ship/2").stderr

@@ -55,7 +55,8 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
                 f"nothing was deleted: {name} is a link to {job.service.root / job.id}: remove the link, or "
                 "give this path"
             )
-        if yes and name != job.id and job.id.startswith(name):
+        is_beginning = name != job.id and job.id.startswith(name)  # ship/0 is a whole name
+        if yes and is_beginning and not is_shard_id(job.id):
             raise click.UsageError(
                 f"nothing was deleted: {name!r} is only the beginning of an id, and --yes needs whole "
                 f"ids; did you mean {job.id}?"
