@@ -63,12 +63,6 @@ def read_shards(
         yield shard_id, found
 
 
-def readable_shards(store: Store, set_id: str) -> list[Job]:
-    """Return the jobs of the shards that are here. Raises RefusedError if they are of two sets."""
-    store.count_shards(set_id)
-    return [job for _, job in read_shards(store, set_id) if isinstance(job, Job)]
-
-
 def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
     """Return the key of a set's shards. ``given``: the key of a start, or None.
 
@@ -112,13 +106,12 @@ class Split:
 
         Raises InvalidValueError if the set has another key.
         """
-        shards = readable_shards(store, set_id)
-        self.key = key_of_set(shards, key, where)
+        self._store, self._set_id, self._where = store, set_id, where
+        self._id = f"{set_id}/{shard.name}"
+        shards, self.key = self._shards(key)
         self.shard = msgspec.structs.replace(shard, key=recorded_key(self.key))
         self.seen: InputRecord | None = None
         self.others: list[str] = []
-        self._store, self._set_id, self._where = store, set_id, where
-        self._id = f"{set_id}/{shard.name}"
         self._known = {job.id: job.input for job in shards if job.input is not None}
         self._known_at: dict[int, list[tuple[str, InputSeen]]] = {}  # by the number of rows
         for job_id, seen in self._known.items():
@@ -198,13 +191,28 @@ class Split:
                     self._store.delete(self._id, check_not_begun)
             raise
 
+    def _shards(self, given: Key | None) -> tuple[list[Job], Key | None]:
+        """Return the shards that can be read, and the key. Without a key, all must be readable."""
+        self._store.count_shards(self._set_id)  # raises RefusedError if there are two sets
+        unread: dict[str, str] = {}
+        found = list(read_shards(self._store, self._set_id, unread))
+        shards = [job for _, job in found if isinstance(job, Job)]
+        key = key_of_set(shards, given, self._where)
+        unread |= {shard_id: str(job) for shard_id, job in found if not isinstance(job, Job)}
+        unread.pop(self._id, None)  # its own start is refused
+        for shard_id, why in unread.items() if key is None else ():
+            raise RefusedError(
+                f"{self._set_id}: the input can't be compared with that of {shard_id} ({why}): "
+                "without a key, a row might be done twice; repair that shard first"
+            )
+        return shards, key
+
     def _compare_with_others(self) -> None:
         directory = self._store.directory(self._set_id)
         with refusals_of(directory, "list"), suppress(FileNotFoundError):  # the first shard
             if network_of(system.os.stat(directory).st_dev):
                 look(directory)  # else a cached list may lack a shard of another node
-        shards = readable_shards(self._store, self._set_id)
-        key_of_set(shards, self.key, self._where)
+        shards, _ = self._shards(self.key)
         keyed = (job.id for job in shards if job.shard is not None and job.shard.key is not None)
         if self.key is None and (job_id := next(keyed, None)):
             reason = f"{job_id} has meanwhile been started with a key: give the same"

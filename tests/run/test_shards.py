@@ -144,6 +144,25 @@ def test_without_a_key_another_beginning_of_the_input_is_refused(path: Path, row
     assert run(path, (1, 3), [*ORDERS, {"n": 41}])[1].exit_code == 0
 
 
+@pytest.mark.parametrize("damage", ["damaged", "cut"])
+def test_without_a_key_no_shard_starts_while_the_input_of_another_is_not_known(
+    path: Path, damage: str
+) -> None:
+    for index in range(2):
+        run(path, (index, 3))
+        run(path / "../keyed", (index, 3), key="id")
+    for set_id in ("ship", "keyed"):
+        file = path.with_name(set_id) / "001-of-003/journal.jsonl"
+        data = file.read_bytes()
+        lines = data.splitlines(keepends=True)
+        file.write_bytes(b"x" + data[1:] if damage == "damaged" else b"".join(lines[:1]))
+    for index in (0, 2):
+        with pytest.raises(RefusedError, match=r"can't be compared with that of ship/001-of-003"):
+            run(path, (index, 3), [*ORDERS, {"id": "b", "n": 41}])
+        assert run(path / "../keyed", (index, 3), key="id")[1].exit_code == 0
+    assert not (path / "002-of-003").exists()
+
+
 def test_a_key_that_changes_its_type_is_refused_by_its_shard(path: Path) -> None:
     numbers, texts = ([{"id": kind(n), "n": n} for n in range(20)] for kind in (int, str))
     for index in range(4):

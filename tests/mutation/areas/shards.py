@@ -47,6 +47,13 @@ PATCHES = [
         _RUN + "without_a_key_another_beginning_of_the_input_is_refused",
     ),
     Patch(
+        "without a key, no shard starts while another one can't be read",
+        "sets/split",
+        "in unread.items() if key is None else ():",
+        "in ():",
+        _RUN + "without_a_key_no_shard_starts_while_the_input_of_another_is_not_known",
+    ),
+    Patch(
         "a key belongs to the same shard as number and as text",
         "sets/split",
         '            text = untyped(key_of(self.key, convert(data, place), f"input row {place}")).encode()\n',
