@@ -172,6 +172,9 @@ class Staging(Descriptor):
                     directories.remove_if_empty(left)
                 if files.exists(target.parent):
                     system.os.rename(path, target)
+                    if files.exists(target.parent / JOURNAL_NAME):  # instead of the set, meanwhile
+                        system.os.rename(target, path)
+                        break
                 else:
                     self.place(path.parent, target.parent)
             except OSError as error:  # another process was faster, with this shard or with another

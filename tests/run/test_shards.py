@@ -1,6 +1,7 @@
 """open_job(..., shard=(3, 64)): one input, worked on by several jobs that share no file."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -11,7 +12,7 @@ import pytest
 from support.nodes import OsOfNode
 
 import journal
-from journal import InvalidValueError, JobService, RefusedError, RunReport
+from journal import InvalidValueError, JobBusyError, JobService, RefusedError, RunReport
 from journal.fs import system
 from journal.sets.choice import RESTARTS, VARIABLES
 from journal.sets.split import Split
@@ -234,6 +235,31 @@ def test_a_job_and_a_set_of_one_name_refuse_each_other(path: Path) -> None:
         run(path, (0, 2))
     with pytest.raises(InvalidValueError, match=r"is a shard: give .* and shard=\(0, 2\)"):
         journal.open_job(path.with_name("set") / "000-of-002", ORDERS)
+
+
+def test_a_job_that_appears_while_a_shard_is_moved_to_its_set_does_not_get_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(path, (1, 2))
+    rename = os.rename
+
+    class Os:
+        def rename(self, *names: Any, **options: Any) -> None:
+            if names[-1] == path / "000-of-002":
+                monkeypatch.undo()
+                shutil.rmtree(path)
+                with journal.open_job(path, ORDERS):
+                    pass
+            rename(*names, **options)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(os, name)
+
+    monkeypatch.setattr(system, "os", Os())
+    with pytest.raises(JobBusyError):
+        run(path, (0, 2))
+    assert not any(each.is_dir() for each in path.iterdir())
+    assert not list(path.with_name(".staging").iterdir())
 
 
 def test_a_shard_in_another_place_or_set_belongs_to_another_job(path: Path) -> None:
