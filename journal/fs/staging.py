@@ -139,16 +139,19 @@ class Staging(Descriptor):
                     system.os.rename(directory / each, path / each)
                 system.os.rmdir(directory)
             return path
+        another = OSError(errno.ESTALE, "another directory was put in its place: try again")
+        opened, of_journal = system.os.fstat(job.fd), system.os.fstat(journal.fd)
+        file = system.os.lstat(JOURNAL_NAME, dir_fd=job.fd)
+        if not system.os.path.samestat(file, of_journal):
+            raise another
         system.os.rename(directory.name, name, src_dir_fd=parent.fd, dst_dir_fd=self.fd)
         try:
             moved = system.os.lstat(name, dir_fd=self.fd)
-            file = system.os.lstat(JOURNAL_NAME, dir_fd=job.fd)
-            pairs = (moved, system.os.fstat(job.fd)), (file, system.os.fstat(journal.fd))
-            if not all(system.os.path.samestat(*pair) for pair in pairs):
-                raise OSError(errno.ESTALE, "another directory was put in its place: try again")
-        except OSError:
+        except OSError:  # the job is gone from its place, and what can't be read isn't removed
+            return path
+        if not system.os.path.samestat(moved, opened):
             system.os.rename(name, directory.name, src_dir_fd=self.fd, dst_dir_fd=parent.fd)
-            raise
+            raise another
         return path
 
     def place(self, path: Path, target: Path) -> None:

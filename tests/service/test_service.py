@@ -1997,14 +1997,14 @@ def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(
 
 
 @needs_links
-def test_a_link_to_a_directory_is_deleted_as_a_link(service: JobService, tmp_path: Path) -> None:
+def test_a_job_behind_a_link_is_not_deleted(service: JobService, tmp_path: Path) -> None:
     service.create_job("Linked", job_id="linked")
     real = tmp_path / "bigger-disk"
     (service.root / "linked").rename(real)
     (service.root / "linked").symlink_to(real)
-    assert service.delete_job("linked")
-    assert (real / "journal.jsonl").exists()
-    service.create_job("Next", job_id="next")
+    with pytest.raises(journal.errors.StorageError, match=f"is a link: delete {real}, or the link"):
+        service.delete_job("linked")
+    assert service.get_job("linked") is not None
 
 
 def test_a_job_is_not_deleted_under_a_batch_of_another_service(service: JobService) -> None:
