@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import click
+
 from journal.cli.find import FoundJob, FoundSet, progress_text
 from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import first_of, local_text
@@ -193,3 +195,13 @@ def missing_in(job: FoundJob, ranges: list[range] | None) -> list[str]:
         for shard, numbers in ranges_of_shards(job, ranges)
         if (text := missing_rows(shard.id, job.service.get_rows(shard.id), numbers))
     ]
+
+
+def report_changed(job: FoundSet, done: list[int]) -> None:
+    """Report how many rows were changed in each shard, and which shards to start."""
+    click.echo(sum(done))
+    if done:
+        rows = counted(sum(done), "row|rows")
+        job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
+        if look_at_set(job.service, job.id).open_text:
+            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")

@@ -20,7 +20,7 @@ from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
 from journal.ids import shard_name
-from journal.model import JobRow, RowStatus, row_statuses
+from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.tables.columns import ATTEMPT_COLUMNS, JOURNAL_COLUMNS, STEP_COLUMNS, Key, Options
 from journal.tables.table import (
     CHUNK_ROWS,
@@ -77,7 +77,6 @@ class Collected:
         self.jobs: list[Job] = []
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None
-        self.jobs: list[Job] = []
         self._lines = lines
         self._own: list[str] = []  # the columns of the journal of rows of shards
         self._begins: list[int] = []  # where the rows of each job begin in the file

@@ -13,7 +13,6 @@ and writes what follows from the judgements. Everything is decided before anythi
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Literal
@@ -52,7 +51,7 @@ from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
 from journal.store.transitions import complete_if_settled, put_record
-from journal.text import decode_json_exact, encode_json, time_text
+from journal.text import decode_json_exact, encode_json
 from journal.transfer.calls import CallImports
 from journal.transfer.copies import holds
 from journal.transfer.three_way import (
@@ -67,6 +66,9 @@ from journal.transfer.three_way import (
     compare,
     is_only_logged,
     judge,
+    keyed,
+    state_text,
+    status_text,
     steps_that_count,
 )
 
@@ -180,10 +182,10 @@ class Merge:
         Returns the rows that are matched only by their numbers.
         """
         here, there = self.here, self.there
-        known = {key: number for number, key in _keyed(here)}
+        known = {key: number for number, key in keyed(here)}
         doubtful: set[int] = set()
         highest = max(here.index.highest_number, there.index.highest_number)
-        keys = dict(_keyed(there))
+        keys = dict(keyed(there))
         shard = here.copy.header.shard
         by_place = shard is not None and shard.key is None  # a number is a place in the input
         for theirs in there.added:
@@ -214,15 +216,6 @@ def _other_input(job_id: str, number: int) -> RefusedError:
         "without a key, its place in the input chooses its shard, so they can't be merged; keep the "
         "copy that has seen the right input"
     )
-
-
-def _keyed(side: Side) -> Iterator[tuple[int, tuple[str, int]]]:
-    """Yield each added row whose key is known, with its key and its ordinal among equal keys."""
-    seen: Counter[str] = Counter()
-    for number, (_, key) in side.added.items():
-        if number not in side.lost:
-            yield number, (key, seen[key])
-            seen[key] += 1
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -480,14 +473,14 @@ class MergeWriter:
         return f"{text}; step {', '.join(doubts)} began there" if doubts else text
 
     def _both_text(self, row: Row) -> str:
-        here = _status_text(self._here.status_record(row.number))
-        there = _status_text(self._there.status_record(row.theirs))
+        here = status_text(self._here.status_record(row.number))
+        there = status_text(self._there.status_record(row.theirs))
         steps = ""
         ours = {change.step: change for change in self._steps(self._here, row)}
         for theirs in self._steps(self._there, row):
             own = ours.get(theirs.step)
             if own and own.id != theirs.id and "failed" not in (own.state, theirs.state):
-                states = _state_text(self._here.read(own)), _state_text(self._there.read(theirs))
+                states = state_text(self._here.read(own)), state_text(self._there.read(theirs))
                 steps += f"step {own.step!r} here {states[0]}, there {states[1]}; "
         log = f"`journal log {self._journal.job_id} --row {row.number}`"
         return (
@@ -510,16 +503,3 @@ def _writable(fields: dict[str, Any]) -> dict[str, Any]:
         fits = False
     name = "data" if "data" in fields else "result"
     return fields if fits else {**fields, name: "left out here: too long, or nested too deep"}
-
-
-def _state_text(record: RowStepRecord) -> str:
-    at = time_text((record.origin or record).at)
-    return f"in doubt since {at}" if record.state == "started" else f"done at {at}"
-
-
-def _status_text(record: RowStatusRecord | None) -> str:
-    if record is None:
-        return "pending"
-    status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
-    code = f" ({record.error_code})" if record.error_code else ""
-    return f"{status}{code} at {time_text(record.happened_at)}"

@@ -62,6 +62,7 @@ from journal.index.columns import STATUSES, WAITING
 from journal.index.index import Index
 from journal.store.rows import read_row, read_status, waiting_status
 from journal.store.steps import deciding_records
+from journal.text import time_text
 from journal.transfer.copies import Copy
 
 DATA, STEP, LOGGED, CALL = "row_data", "row_step", "row_elsewhere", "call"
@@ -410,3 +411,25 @@ def steps_that_count(changes: list[Change]) -> set[str]:
     """Return the steps that were done, or begun and not ended, in these records."""
     decide = deciding_records(change for change in changes if change.what == STEP)
     return {step for step, change in decide.items() if change.state != "failed"}
+
+
+def keyed(side: Side) -> Iterator[tuple[int, tuple[str, int]]]:
+    """Yield each added row whose key is known, with its key and its ordinal among equal keys."""
+    seen: Counter[str] = Counter()
+    for number, (_, key) in side.added.items():
+        if number not in side.lost:
+            yield number, (key, seen[key])
+            seen[key] += 1
+
+
+def state_text(record: RowStepRecord) -> str:
+    at = time_text((record.origin or record).at)
+    return f"in doubt since {at}" if record.state == "started" else f"done at {at}"
+
+
+def status_text(record: RowStatusRecord | None) -> str:
+    if record is None:
+        return "pending"
+    status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
+    code = f" ({record.error_code})" if record.error_code else ""
+    return f"{status}{code} at {time_text(record.happened_at)}"

@@ -18,7 +18,7 @@ from journal.cli.advice import echo_steps, what_may_run, what_runs_pending
 from journal.cli.exit_codes import EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
-from journal.cli.sets import ranges_of_shards
+from journal.cli.sets import ranges_of_shards, report_changed
 from journal.cli.shared_options import (
     Cents,
     confirm,
@@ -34,7 +34,6 @@ from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
-from journal.sets.whole import look_at_set
 from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.text import as_text, counted, shorten
@@ -100,9 +99,9 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
                 done.append(command(job=shard, selection=part, **given, **more).changed)
         except JournalError:  # the earlier shards are changed all the same
             if done:
-                _report_set(job, done)
+                report_changed(job, done)
             raise
-        _report_set(job, done)
+        report_changed(job, done)
 
     return on_each
 
@@ -110,16 +109,6 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
 _from_step_option = option(
     "--from-step NAME", "Do this step of the rows again, and the later ones."
 )
-
-
-def _report_set(job: FoundSet, done: list[int]) -> None:
-    """Report how many rows were changed in each shard, and which shards to start."""
-    click.echo(sum(done))
-    if done:
-        rows = counted(sum(done), "row|rows")
-        job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
-        if look_at_set(job.service, job.id).open_text:
-            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
 
 
 @click.command("retry", short_help="Retry failed rows: make them pending again.")

@@ -266,7 +266,7 @@ PATCHES = [
     ),
     Patch(
         "rows of equal keys are matched in their order",
-        "transfer/merge",
+        "transfer/three_way",
         "            seen[key] += 1\n",
         "",
         "tests/transfer/test_merge.py::test_rows_of_equal_keys_that_both_added_are_matched_in_their_order",

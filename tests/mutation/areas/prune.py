@@ -126,7 +126,7 @@ PATCHES = [
     ),
     Patch(
         "the rows of a pruned job aren't split in another way",
-        "store/pruned",
+        "format/pruned",
         '        if other == set_id and (not name or name.rpartition("-")[2] != count):\n',
         "        if False:\n",
         "tests/sets/test_sets_in_commands.py::test_the_rows_of_a_pruned_job_are_not_split_in_another_way",

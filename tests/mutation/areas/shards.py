@@ -21,7 +21,7 @@ PATCHES = [
     Patch(
         "what was changed before a shard was refused is reported",
         "cli/commands/settle",
-        "            if done:\n                _report_set(job, done)\n            raise\n",
+        "            if done:\n                report_changed(job, done)\n            raise\n",
         "            raise\n",
         _SETS + "a_command_says_what_it_has_changed_before_a_shard_was_refused",
     ),
