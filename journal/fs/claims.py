@@ -28,18 +28,17 @@ import re
 import sys
 from collections.abc import Iterable
 from contextlib import closing, suppress
-from functools import cache
 from os import environ
 from pathlib import Path
 
 from journal.fs import directories, locks, system
 from journal.fs.directories import DIRECTORY_MODE
-from journal.fs.handles import Descriptor, close_fd, open_regular, write_all
+from journal.fs.handles import Descriptor, Guard, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import CLAIMS_NAME, NEW_JOURNAL_NAME, REPAIR_STAGING_NAME
 
 # This environment variable makes each file system count as one of a network, unless it is 0.
-_FORCED = "JOURNAL_CLAIMS"
+_FORCED = "JOURNAL_NETWORK"
 # Types in /proc/self/mountinfo. All of FUSE but overlays count, since nobody can know all that are
 # over a network. A local one costs its runs a few system calls.
 _OF_NETWORKS = (
@@ -47,37 +46,40 @@ _OF_NETWORKS = (
     r"wekafs|panfs|vboxsf|fuse(?!\.fuse-overlayfs)(\..*)?"
 )
 _NEW, _LATE = ".new", ".late"  # beside a claim
+_known: dict[int, str] = {}  # see `network_of`
 
 
-def network_of(device: int) -> str:
+def network_of(device: int, *, anew: bool = False) -> str:
     """Return the type of the network file system with this ``st_dev``, such as "nfs4".
+
+    Each run looks ``anew``. Who only opens a journal or makes a job uses what was found last, since
+    to look takes half as long as to open a journal.
 
     Returns "" if it is a local file system, or if the system doesn't say. Raises ``OSError``.
     """
     forced = environ.get(_FORCED, "0")
-    return _network_of(device) if forced in ("", "0") else f"{_FORCED}={forced}"
-
-
-@cache
-def _network_of(device: int) -> str:
+    if forced not in ("", "0"):
+        return f"{_FORCED}={forced}"
     if sys.platform == "win32":
         return ""
-    number = f"{system.os.major(device)}:{system.os.minor(device)}"
+    network = _known.get(device)
+    # A number without a block device (major 0) may be that of another file system after a mount.
+    if network is None or (anew and not system.os.major(device)):
+        network = _network_of(f"{system.os.major(device)}:{system.os.minor(device)}")
+        _known[device] = network
+    return network
+
+
+def _network_of(number: str) -> str:
     for line in system.mounts():
         mount, _, kind = line.partition(" - ")
-        if mount.split()[2:3] == [number]:
+        if number in mount and mount.split()[2:3] == [number]:
             kind = kind.partition(" ")[0]
             return kind if re.fullmatch(_OF_NETWORKS, kind) else ""
     return ""
 
 
-class NoClaim:
-    """Stands for the claim of a process that has none: another node may change the job."""
-
-    is_over = True
-
-
-class Claim:
+class Claim(Guard):
     """The claim of one run. The methods raise ``OSError``.
 
     - ``number``: later claims have higher numbers.

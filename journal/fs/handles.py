@@ -147,10 +147,10 @@ def how_to_own(path: Path) -> str:
     return f"make it a file of its own, in its directory: {how}"
 
 
-class Guard(Protocol):
-    """What keeps other nodes from changing a file until it is over."""
+class Guard:
+    """What keeps other nodes from changing a file until it is over. By itself, it is over."""
 
-    is_over: bool
+    is_over = True
 
 
 class Descriptor:

@@ -82,7 +82,7 @@ def repair_job(
     if open_rows not in ("review", "keep"):
         raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
     directory = Path(os.path.abspath(directory))
-    run = RunLock.take(directory, id_of_directory(directory))
+    run = RunLock.take(directory, id_of_directory(directory), lock_timeout_s=lock_timeout_s)
     try:
         log = Log(directory, sync=True, lock_timeout_s=lock_timeout_s)
         with log.locked():

@@ -228,7 +228,7 @@ class HeldJob:
         claim = self.service.store.runs.claim(self.id)
         if claim is not None:
             self.report(
-                f"{self.id}: is on a network file system ({claim.network}): only this node may "
+                f"{self.id}: counts as on a network file system ({claim.network}): only this node may "
                 f"work on it during this run (claims/{claim.path.name})"
             )
         self._report_late()

@@ -21,8 +21,8 @@ from journal.format.damage import judge_tail, tail_error
 from journal.format.extent import has_seal, seal_after
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 from journal.fs import directories, files, handles
-from journal.fs.claims import Claim, NoClaim, network_of
-from journal.fs.handles import JournalFile, open_journal, outcome_unknown
+from journal.fs.claims import Claim, network_of
+from journal.fs.handles import Guard, JournalFile, open_journal, outcome_unknown
 from journal.fs.locks import wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
@@ -95,7 +95,7 @@ class Log:
         """
         if network_of(file.device):
             self.syncs = True
-            file.guard = self.claim or NoClaim()
+            file.guard = self.claim or Guard()
             file.forget_cached()
 
     @property
@@ -288,6 +288,8 @@ class Log:
 
     def append(self, data: bytearray) -> None:
         """Append a part of a commit, without a seal. Readers ignore it until the seal follows."""
+        if self.claim is not None:
+            self.claim.is_writing = True
         self._check_end()
         self.file.append(data)
         self.written = Position(self.written.offset + len(data), crc32(data, self.written.crc))

@@ -40,11 +40,18 @@ class RunLock:
         self._seen: tuple[int, ...] | None = None
 
     @classmethod
-    def take(cls, directory: Path, job_id: str, *, sign: bool = True) -> RunLock:
+    def take(
+        cls,
+        directory: Path,
+        job_id: str,
+        *,
+        sign: bool = True,
+        lock_timeout_s: float = locks.LOCK_TIMEOUT_S,
+    ) -> RunLock:
         """Take the job's run lock. With ``sign``, write the name of this process to ``run.lock``.
 
         On a network file system, ``sign`` also claims the job. If an earlier run may still work
-        there, the journal is replaced with a copy.
+        there, the journal is replaced with a copy, for which its commit lock is needed.
 
         Raises JobBusyError, which names the holder. Also raises JobNotFoundError, StorageError, and
         on a network file system JobLockedError.
@@ -58,8 +65,9 @@ class RunLock:
                 if not lock.is_at_path() or not files.exists(directory / JOURNAL_NAME):  # deleted
                     raise handles.no_job(directory, job_id)
                 text = _signature() if sign else b""
-                if network := claims.network_of(system.os.fstat(lock.fd).st_dev):
-                    claim = _claim(directory, text, network)
+                device = system.os.fstat(lock.fd).st_dev
+                if network := claims.network_of(device, anew=True):
+                    claim = _claim(directory, text, network, lock_timeout_s)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)
             except BaseException:  # close, since a caller may keep the error, and so the lock
@@ -157,8 +165,8 @@ class Held:
 class RunLocks:
     """The run locks that one store holds. A forked child holds none of them."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, lock_timeout_s: float) -> None:
+        self.root, self._lock_timeout_s = root, lock_timeout_s
         self._held: dict[str, Held] = {}
         self._claims: dict[str, Claim] = {}  # of runs of other processes: see `work_for`
 
@@ -173,7 +181,8 @@ class RunLocks:
         """Take the job's run lock. Raises JobBusyError if somebody has it, be it this store."""
         if self.holds(job_id):
             raise busy_error(self.root / job_id)
-        held.lock = RunLock.take(self.root / job_id, job_id)
+        directory = self.root / job_id
+        held.lock = RunLock.take(directory, job_id, lock_timeout_s=self._lock_timeout_s)
         self._held[job_id] = held
 
     def settle(self, job_id: str, held: Held, *, written: bool) -> None:
@@ -292,7 +301,7 @@ def run_holder(directory: Path) -> RunHolder | None:
         lock.close()
 
 
-def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
+def _claim(directory: Path, holder: bytes, network: str, lock_timeout_s: float) -> Claim | None:
     """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
     if not holder:
         with suppress(OSError):  # a full disk must not hinder a deletion
@@ -306,7 +315,7 @@ def _claim(directory: Path, holder: bytes, network: str) -> Claim | None:
     claim, may_work = taken
     try:
         if may_work:
-            Log(directory, sync=True, lock_timeout_s=locks.LOCK_TIMEOUT_S).take_over(claim)
+            Log(directory, sync=True, lock_timeout_s=lock_timeout_s).take_over(claim)
         else:
             claim.forget_earlier()
     except BaseException:

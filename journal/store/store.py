@@ -67,7 +67,7 @@ class Store:
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         # Most calls are for the same job as the previous call.
         self._latest: tuple[str, Journal] | None = None
-        self.runs = RunLocks(root)
+        self.runs = RunLocks(root, lock_timeout_s)
         self._holders = set[tuple[str, int]]()  # jobs, and the threads that hold their run locks
         # How many shards each known set has. A job has 0.
         self._shard_counts: dict[str, int] = {}
@@ -188,7 +188,7 @@ class Store:
         A thread of the parent may have held the mutex during the fork.
         """
         self._mutex = threading.Lock()
-        self.runs = RunLocks(self.root)
+        self.runs = RunLocks(self.root, self.lock_timeout_s)
         self._holders.clear()
 
     def forget(self, job_id: str) -> None:

@@ -137,7 +137,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     try:
         if relation in ("identical", "ahead") and not (artifacts.look() or files.exists(staging)):
             return _pulled(job_id, relation, artifacts)
-        run = RunLock.take(directory, job_id)
+        run = RunLock.take(directory, job_id, lock_timeout_s=store.lock_timeout_s)
         if relation == "diverged" and not merge:
             relation = _merged_before(ours, theirs, fork)
         directories.remove_tree(staging)  # a pull that died may have left it

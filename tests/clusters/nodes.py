@@ -404,7 +404,7 @@ def main() -> None:
     if options.roots:
         play((options.roots[0], options.roots[1]), options.rounds, options.seed, show)
         return
-    os.environ["JOURNAL_CLAIMS"] = "1"
+    os.environ["JOURNAL_NETWORK"] = "1"
     with tempfile.TemporaryDirectory(prefix="nodes-") as place, two_mounts(Path(place)) as roots:
         play(roots, options.rounds, options.seed, show)
 

@@ -529,7 +529,7 @@ LOCKS = [
     Patch(
         "a repair takes the run lock",
         "repair/rebuild",
-        "    run = RunLock.take(directory, id_of_directory(directory))",
+        "    run = RunLock.take(directory, id_of_directory(directory), lock_timeout_s=lock_timeout_s)",
         '    run = RunLock(locks.DirectoryLock(directory), b"")',
         "tests/repair/test_repair.py::test_damage_that_takes_nothing_away_is_undone_to_the_last_byte",
     ),

@@ -443,7 +443,7 @@ def test_on_a_network_a_start_sees_the_shards_that_another_node_has_made_meanwhi
             other.setattr(system, "os", os)
             run(path, (1, 2), [*ORDERS, {"id": "c", "n": 42}])
 
-    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    monkeypatch.setenv("JOURNAL_NETWORK", "1")
     run(path, (0, 2))
     monkeypatch.setattr(system, "os", OsOfNode(path))
     with pytest.raises(RefusedError, match="ship/001-of-002 has meanwhile"):

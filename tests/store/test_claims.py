@@ -24,6 +24,7 @@ from journal import (
     CommitOutcomeUnknownError,
     InvalidValueError,
     JobBusyError,
+    JobLockedError,
     JobService,
     JournalDamagedError,
     JournalError,
@@ -62,14 +63,14 @@ def fixture_paths(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 @pytest.fixture(name="directories_apart")
 def fixture_directories_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The locks of directories reach nobody on the other node, as on NFS; those of files do."""
-    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    monkeypatch.setenv("JOURNAL_NETWORK", "1")
     separate_locks(monkeypatch.setattr, tmp_path / "locks", _node_of, DirectoryLock)
 
 
 @pytest.fixture(name="apart")
 def fixture_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No lock reaches the other node."""
-    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    monkeypatch.setenv("JOURNAL_NETWORK", "1")
     separate_locks(monkeypatch.setattr, tmp_path / "locks", _node_of)
 
 
@@ -335,7 +336,7 @@ def test_a_command_that_has_lost_its_job_says_so_last_and_gives_no_line_to_start
         *("--root", str(root), "run", "-", "--lines", "--job", "j", "--"),
         *("touch", str(tmp_path / claim), "{line}"),
         text=f"{tmp_path}/a\n",
-        JOURNAL_CLAIMS="1",
+        JOURNAL_NETWORK="1",
     )
     assert lost.returncode == 4
     said = lost.stderr.splitlines()
@@ -492,17 +493,24 @@ def test_a_network_file_system_is_known_by_its_mount(
     device = os.stat(tmp_path).st_dev
     line = mount.format(f"{os.major(device)}:{os.minor(device)}")
     monkeypatch.setattr(system, "mounts", lambda: [line])
-    claims._network_of.cache_clear()
-    try:
-        assert claims.network_of(device) == network
-    finally:
-        claims._network_of.cache_clear()
+    monkeypatch.setattr(claims, "_known", {})
+    assert claims.network_of(device) == network
+
+
+def test_a_run_looks_anew_which_file_system_has_the_number_of_a_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claims, "_known", {})
+    kinds = ["nfs4", "tmpfs"]
+    monkeypatch.setattr(system, "mounts", lambda: [f"36 35 0:99 / /home rw - {kinds.pop()} x rw"])
+    found = [claims.network_of(os.makedev(0, 99), anew=anew) for anew in (False, True, False)]
+    assert found == ["", "nfs4", "nfs4"]
 
 
 def test_a_job_on_a_local_file_system_has_no_claims_and_no_message(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("JOURNAL_CLAIMS", "0")
+    monkeypatch.setenv("JOURNAL_NETWORK", "0")
     with journal.open_job(tmp_path / "jobs/j", [{"k": 1}], key="k") as job:
         job.run(str)
     assert not (tmp_path / "jobs/j/claims").exists()
@@ -592,6 +600,33 @@ def test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_
     inode = os.stat(b.root / "j/journal.jsonl").st_ino
     assert b.start_job("j").pending_count == 3
     assert os.stat(b.root / "j/journal.jsonl").st_ino != inode
+
+
+@pytest.mark.usefixtures("directories_apart")
+def test_after_a_commit_whose_parts_are_written_the_next_run_works_in_a_copy(nodes: Nodes) -> None:
+    a, _ = nodes
+    a.start_job("j")
+    with suppress(JournalError), a.batch("j"):
+        a.create_rows("j", [{"data": {"k": "x" * 400_000}} for _ in range(4)])
+        a.store.runs.release("j")
+        assert os.stat(a.root / "j/claims/000001").st_size
+        raise JobBusyError("j")
+
+
+@pytest.mark.usefixtures("directories_apart")
+def test_a_start_that_replaces_the_journal_waits_for_its_lock_as_long_as_its_store(
+    nodes: Nodes,
+) -> None:
+    a, b = nodes
+    a.start_job("j")
+    a.store.runs.claim("j").is_writing = True  # type: ignore[union-attr]
+    a.close()
+    with (
+        JobService(b.root, lock_timeout_s=0.01) as hasty,
+        b.store.journal("j"),
+        pytest.raises(JobLockedError, match=r"0\.01"),
+    ):
+        hasty.start_job("j")
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no cache of files can be dropped")
@@ -803,7 +838,7 @@ def test_rows_of_a_job_that_has_ended_are_done_again(
         if words[0] == "resolve":
             raise journal.NeedsReview("Odd", "look at it")
 
-    monkeypatch.setenv("JOURNAL_CLAIMS", "1")
+    monkeypatch.setenv("JOURNAL_NETWORK", "1")
     monkeypatch.chdir(tmp_path)
     with journal.open_job("jobs/ship", [{"n": 1}, {"n": 2}]) as job:
         job.run(handle, progress=False)

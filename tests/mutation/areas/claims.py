@@ -176,6 +176,20 @@ PATCHES = [
         f"{CLAIMS}::test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_has_ended",
     ),
     Patch(
+        "a claim says that parts of a commit are written",
+        "store/log",
+        "        if self.claim is not None:\n            self.claim.is_writing = True\n        self._check_end()\n",
+        "        self._check_end()\n",
+        f"{CLAIMS}::test_after_a_commit_whose_parts_are_written_the_next_run_works_in_a_copy",
+    ),
+    Patch(
+        "a run looks anew which file system has the number of a device",
+        "fs/claims",
+        "(anew and not system.os.major(device))",
+        "False",
+        f"{CLAIMS}::test_a_run_looks_anew_which_file_system_has_the_number_of_a_device",
+    ),
+    Patch(
         "a claim after a call was given up says that its run may still write",
         "run/held_job",
         "            claim.is_writing = True\n",

@@ -85,7 +85,7 @@ PATCHES = [
     Patch(
         "nothing is pulled under a run",
         "transfer/pull",
-        "        run = RunLock.take(directory, job_id)\n",
+        "        run = RunLock.take(directory, job_id, lock_timeout_s=store.lock_timeout_s)\n",
         "        run = RunLock(__import__('journal.fs.locks').fs.locks.DirectoryLock(directory), b'')\n",
         "tests/transfer/test_pull.py::test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again",
     ),
