@@ -59,7 +59,7 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
         case _:
             raise InvalidValueError(where, given, _FORM)
     try:
-        return Shard(index, count)
+        return Shard(int(index), int(count))  # a subclass can't be recorded
     except InvalidValueError as error:
         raise InvalidValueError(where, given, f"{error.reason}, not {index}/{count}") from None
 

@@ -80,7 +80,10 @@ def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
 
 def recorded_key(key: Key | None) -> tuple[str, ...] | None:
     """Return the key as :class:`Shard` has it."""
-    return key if key is None or isinstance(key, tuple) else () if callable(key) else (key,)
+    if key is None or callable(key):
+        return None if key is None else ()
+    # A subclass of str can't be recorded.
+    return tuple(map(str.__str__, key if isinstance(key, tuple) else (key,)))
 
 
 def checksum_at(data: Data, place: int) -> str:

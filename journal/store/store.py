@@ -105,14 +105,15 @@ class Store:
         """
         job_id, number = split_row_id(row_id)
         count = self._shard_counts.get(job_id)
-        if count is None:
-            is_job = self.holds_job(job_id)
-            count = 0 if is_job else self.count_shards(job_id)
+        if count:
+            shard_id = _shard_id(job_id, number, count)
+            if self.runs.has(shard_id) or os.path.lexists(f"{self.root_text}{os.sep}{shard_id}"):
+                return shard_id, number
+        if count != 0:  # another process may have made the set anew, with another count
+            count = 0 if (is_job := self.holds_job(job_id)) else self.count_shards(job_id)
             if is_job or count:
                 self._shard_counts[job_id] = count
-        if not count:
-            return job_id, number
-        return f"{job_id}/{shard_name((number - 1) % count, count)}", number
+        return _shard_id(job_id, number, count) if count else job_id, number
 
     def shards(self, set_id: str) -> Iterator[str]:
         """Yield the ids of a set's shards that are here, in no particular order."""
@@ -551,3 +552,7 @@ class Store:
 def _staging_name(job_id: str) -> str:
     """Return a unique name in the staging directory, which nobody can guess."""
     return f"{job_id.partition('/')[0]}.{os.urandom(6).hex()}"
+
+
+def _shard_id(set_id: str, number: int, count: int) -> str:
+    return f"{set_id}/{shard_name((number - 1) % count, count)}"

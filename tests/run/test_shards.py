@@ -221,6 +221,17 @@ def test_what_does_not_fit_the_set_is_refused_by_name(
         run(path, shard, **options)
 
 
+def test_a_key_and_a_shard_may_be_of_subclasses_of_str_and_int(path: Path) -> None:
+    class Text(str):
+        __slots__ = ()
+
+    class Number(int):
+        pass
+
+    run(path, (Number(0), Number(2)), key=Text("id"))
+    assert run(path, (0, 2), key="id")[1].started == 0
+
+
 def test_a_start_that_names_no_key_takes_that_of_the_set(path: Path) -> None:
     run(path, (0, 2), key=("id", "n"))
     handled, _ = run(path, (1, 2))
@@ -473,6 +484,17 @@ def test_of_two_starts_that_commit_at_once_one_starts_no_row(
         assert service.get_rows("ship/000-of-002")[-1].status == "pending"
     with pytest.raises(RefusedError, match="doesn't begin with the 41 rows that ship/001-of-002"):
         run(path, (0, 2), [*ORDERS, {"id": "b", "n": 41}])
+
+
+def test_a_row_is_found_after_another_process_has_made_its_set_anew_with_another_count(
+    path: Path,
+) -> None:
+    run(path, (1, 2))
+    with JobService(path.parent) as service:
+        assert service.store.locate("ship:4") == ("ship/001-of-002", 4)
+        shutil.rmtree(path)
+        run(path, (0, 3))
+        assert service.redo_row("ship:4").status == "pending"
 
 
 def test_the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter(

@@ -132,6 +132,13 @@ PATCHES = [
         _RUN + "the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter",
     ),
     Patch(
+        "a row is found after its set was made anew with another count",
+        "store/store",
+        'os.path.lexists(f"{self.root_text}{os.sep}{shard_id}")',
+        "True",
+        _RUN + "a_row_is_found_after_another_process_has_made_its_set_anew_with_another_count",
+    ),
+    Patch(
         "a shard that is removed again has not begun",
         "sets/split",
         "                if job_of(index).started_at is not None:\n",
