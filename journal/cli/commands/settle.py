@@ -5,7 +5,6 @@ With each of these commands, a person settles rows: those of a job, or of each s
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -43,19 +42,17 @@ from journal.verbs import VERBS, FromStep, Verb
 class _Done(NamedTuple):
     """What a command has done with the rows of a job.
 
-    - ``changed``: how many rows. Scripts get it, and people if it ``is_shown``.
+    - ``changed``: how many rows.
     - ``pending``: how many rows are pending, so that a run must follow. ``how``: since when.
     """
 
     changed: int
     pending: int = 0
     how: str = "again"
-    is_shown: bool = False
 
     def report(self, job: FoundJob) -> None:
         """Print the count, and which run will process the pending rows."""
-        if self.is_shown or not sys.stdout.isatty():
-            click.echo(self.changed)
+        click.echo(self.changed)
         if self.pending:
             then = what_runs_pending(job.read(), job.service.run_holder(job.id), job.service.root)
             job.say(f"{counted(self.pending, f'row|rows is|are pending {self.how}')}: {then}")
@@ -131,8 +128,9 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
     retried only if --row or --error-code selects them. Before you retry one of these rows, find out
     what happened.
 
-    If a run of the job is active, this run processes the rows. Otherwise the next run does. If
-    standard output isn't a terminal, the command prints how many rows became pending.
+    If a run of the job is active, this run processes the rows. Otherwise the next run does.
+
+    Prints how many rows became pending.
 
     Example: journal retry ship-orders
     """
@@ -202,8 +200,9 @@ def redo_command(
 
     The rows forget their steps. With --from-step, they keep the steps that began before this one.
 
-    The command asks for confirmation. Without a terminal, give --yes. If standard output isn't a
-    terminal, the command prints how many rows became pending.
+    The command asks for confirmation. Without a terminal, give --yes.
+
+    Prints how many rows became pending.
 
     Example: journal redo ship-orders --version prompt-2 --reason "wrong labels"
     """
@@ -301,7 +300,7 @@ def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> _Do
 
     count = _change(job, selection, VERBS["skip"], skip, reopens=False).count
     _report_completed(job, before)
-    return _Done(count, is_shown=True)
+    return _Done(count)
 
 
 @contextmanager
@@ -514,7 +513,7 @@ class _Resolution:
         if self._is_cut and how != "completed" and (warning := what_may_run(before)):
             job.say(warning)
         if how not in ("retry", "step"):
-            return _Done(count, job.read().pending_count, "as before", is_shown=True)
+            return _Done(count, job.read().pending_count, "as before")
         if how == "step":
             state = "not done" if self._details["not_done"] else "done"
             job.say(f"step {self._step!r} of {counted(count, 'row|rows')} is recorded as {state}")
