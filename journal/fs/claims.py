@@ -266,13 +266,16 @@ def is_claimed(directory: Path) -> bool:
 
 
 def late_files(directory: Path) -> list[Path]:
-    """Return the files with what rows have returned to runs that had lost the job."""
+    """Return the files with what rows have returned to runs that had lost the job.
+
+    Raises ``OSError``.
+    """
     claims = directory / CLAIMS_NAME
-    try:
-        names = sorted(directories.names_in(claims))
-    except OSError:
-        return []
-    return [claims / name for name in names if name.endswith(_LATE)]
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return [
+            claims / name for name in sorted(directories.names_in(claims)) if name.endswith(_LATE)
+        ]
+    return []
 
 
 def _open(path: Path, more: int = 0, access: int = system.os.O_RDWR) -> Descriptor:

@@ -272,10 +272,15 @@ def is_in_flight(journal: Journal, number: int) -> bool:
 
 def late_results(directory: Path) -> list[str]:
     """Name each file with what rows have returned to a run that had lost the job."""
+    try:
+        late = claims.late_files(directory)
+    except OSError as error:
+        reason = handles.storage_error(directory / CLAIMS_NAME, "list", error)
+        return [f"{reason}; it may have what rows returned to a run that had lost the job"]
     return [
         f"{path} has what rows returned to a run whose job another run had claimed: compare it "
         "with the job, then delete it"
-        for path in claims.late_files(directory)
+        for path in late
     ]
 
 

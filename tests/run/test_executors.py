@@ -634,10 +634,11 @@ def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated(
     assert calls(work.ledger) == {1: 1, 2: 3, 3: 2, 4: 1}
 
 
-def test_rows_run_while_another_thread_imports_dask_or_pools_of_processes(
+def test_rows_run_while_another_thread_imports_dask_parsl_or_pools_of_processes(
     work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("distributed", "distributed.cfexecutor", "concurrent.futures.process"):
+    clusters = "distributed", "distributed.cfexecutor", "parsl.concurrent"
+    for name in (*clusters, "concurrent.futures.process"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))  # nothing is in it yet
     with ThreadPoolExecutor(1) as thread:
         work.run(thread, "square")

@@ -35,6 +35,7 @@ from journal import (
     StorageError,
 )
 from journal.cli.main import main
+from journal.fs import directories
 from journal.transfer import Pruned, prune_jobs, pull_job, unpack_job
 from journal.transfer.pack_contents import Contents, Snapshot
 from journal.transfer.tarball import write_pack
@@ -74,6 +75,23 @@ def prune(root: Path, before: datetime = LATER, **more: Any) -> dict[str, Pruned
 
 def jobs(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
+
+
+def test_a_job_whose_claims_cannot_be_listed_is_kept_since_late_results_may_be_there(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(root, "old")
+    (root / "old/claims").mkdir()
+    names_in = directories.names_in
+
+    def refuse(path: Path) -> Any:
+        if path.name == "claims":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return names_in(path)
+
+    monkeypatch.setattr(directories, "names_in", refuse)
+    assert "claims: Permission denied; it may have what rows" in str(prune(root)["old"].reason)
+    assert jobs(root) == ["old"]
 
 
 def names(directory: Path) -> list[str]:

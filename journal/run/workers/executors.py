@@ -263,8 +263,9 @@ def _no_callbacks(kind: type, error: BaseException) -> TypeError:
 
 def _check_repetitions(executor: Any) -> None:
     """Raise InvalidValueError if Parsl would call the handler again after a worker has died."""
-    parsl = sys.modules.get("parsl.concurrent")
-    if parsl is not None and isinstance(executor, parsl.ParslPoolExecutor):
+    # While another thread imports the module, it has no pools yet.
+    pool: Any = getattr(sys.modules.get("parsl.concurrent"), "ParslPoolExecutor", ())
+    if isinstance(executor, pool):
         retries = executor._dfk.config.retries  # noqa: SLF001  (Parsl has no public name for it)
         if retries:
             reason = f"its Config has retries={retries}: Parsl would repeat rows; leave out retries"
