@@ -376,10 +376,12 @@ def end_step(
     left, done = list[int](), None
     for number in rows:
         position = position_of(journal, number)
-        known = latest.of(position).get(name)
+        known, is_in = latest.of(position).get(name), journal.index.columns.call(position)
+        if is_in not in (0, int(id_, 16)):
+            continue  # a redo has forgotten the step: the row is in a later call
         if known is not None and known.state == "done":
             done = known
-        elif known is not None or journal.index.columns.call(position) == int(id_, 16):
+        elif known is not None or is_in:
             left.append(number)
     if error is not None:
         if is_present and left:

@@ -258,6 +258,12 @@ def test_what_a_turn_has_done_is_recorded_after_its_call_was_given_up(work: Work
     work.done(call, "submit", 4)
     assert work.service.get_steps(row(1)) == ()
     assert "a redo has forgotten it" in list(work.service.get_logs(JOB))[-1].message
+    work.start_rows(1, 2)
+    other = work.do(calls.begin_call, [(1, 2), (2, 2)])
+    work.step(other, "submit")
+    work.done(call, "submit", 4)
+    work.done(other, "submit", 5)
+    assert [step.result for step in work.service.get_steps(row(1))] == [5]
 
 
 def test_rows_that_are_settled_already_are_left_out_of_a_call_that_begins(work: Work) -> None:
