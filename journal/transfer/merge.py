@@ -196,7 +196,7 @@ class Merge:
                 if is_lost:
                     doubtful.add(number)
                 elif here.added_row(number).checksum != there.added_row(number).checksum:
-                    raise _other_input(here.copy.header.job_id, number)
+                    raise self._other_input(number)
             if number is None:
                 number = theirs
                 if here.index.position_of(theirs) is not None:
@@ -209,13 +209,16 @@ class Merge:
         self.added.sort()
         return doubtful
 
-
-def _other_input(job_id: str, number: int) -> RefusedError:
-    return RefusedError(
-        f"{job_id}: the copies have seen different inputs: row {number} is another one there, and "
-        "without a key, its place in the input chooses its shard, so they can't be merged; keep the "
-        "copy that has seen the right input"
-    )
+    def _other_input(self, number: int) -> RefusedError:
+        here, there = self.here, self.there
+        old = sorted(there.changes.keys() - there.added.keys())
+        rows = (compare(here, there, each, each, is_doubtful=False) for each in old)
+        both = Numbers(row.number for row in rows if judge(here, there, row) == "review")
+        twice = f"; both copies have worked on {both.words(_MAX_RANGES)}" if both.count else ""
+        return RefusedError(
+            f"{here.copy.header.job_id}: without a key, copies that have seen different inputs can't be "
+            f"merged: row {number} is another one there; keep the copy of the right input{twice}"
+        )
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -176,6 +176,20 @@ PATCHES = [
         f"{CLAIMS}::test_after_a_commit_that_failed_the_next_run_works_in_a_copy_though_the_run_has_ended",
     ),
     Patch(
+        "a job whose claims can't be listed isn't pruned",
+        "store/run_lock",
+        '        return [f"{reason}; it may have what rows returned to a run that had lost the job"]\n',
+        "        return []\n",
+        "tests/transfer/test_prune.py::test_a_job_whose_claims_cannot_be_listed_is_kept_since_late_results_may_be_there",
+    ),
+    Patch(
+        "a start that replaces the journal waits for its lock as long as its store",
+        "store/run_lock",
+        "RunLock.take(directory, job_id, lock_timeout_s=self._lock_timeout_s)",
+        "RunLock.take(directory, job_id)",
+        f"{CLAIMS}::test_a_start_that_replaces_the_journal_waits_for_its_lock_as_long_as_its_store",
+    ),
+    Patch(
         "a claim says that parts of a commit are written",
         "store/log",
         "        if self.claim is not None:\n            self.claim.is_writing = True\n        self._check_end()\n",

@@ -322,6 +322,20 @@ PATCHES = [
         _MERGED_PLACE,
     ),
     Patch(
+        "a shard that was moved into a job is taken back",
+        "fs/staging",
+        "                    if files.exists(target.parent / JOURNAL_NAME):",
+        "                    if False:",
+        _RUN + "a_job_that_appears_while_a_shard_is_moved_to_its_set_does_not_get_it",
+    ),
+    Patch(
+        "a merge that is refused names the rows that both copies have worked on",
+        "transfer/merge",
+        'for row in rows if judge(here, there, row) == "review")',
+        "for row in rows if False)",
+        _MERGED_PLACE,
+    ),
+    Patch(
         "a merge of shards without a key that have seen different inputs is refused",
         "transfer/merge",
         "elif here.added_row(number).checksum != there.added_row(number).checksum:",
