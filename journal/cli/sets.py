@@ -124,6 +124,11 @@ def states_text(whole: Whole, states: Iterable[str]) -> str:
     )
 
 
+def open_command(whole: Whole, found: FoundJob) -> str:
+    """The command that prints the open shards. Absent ones may have been started elsewhere."""
+    return found.command("shards", whole.id, "--open", *["--here"][: len(whole.indexes(ABSENT))])
+
+
 def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
     died = (part.job for part in whole.parts if part.state == INTERRUPTED)
     if in_doubt := sum(job.processing_count for job in died if job is not None):
@@ -135,13 +140,11 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
     for shard_id in [part.id for part in whole.parts if part.is_on_hold][:_MAX_CODES]:
         yield found.command("resume", shard_id), "paused: no run starts until it is resumed"
     if whole.open_text:
-        why = (
-            "the shards to start again, for the array of a scheduler: absent, with open rows, or of "
-            "another input"
-        )
+        why = "the shards to start again, for the array of a scheduler: with open rows, or of another "
+        why += "input"
         if whole.indexes(ABSENT):
-            why += "; if an absent one was started elsewhere, gather it first"
-        yield found.command("shards", whole.id, "--open"), why
+            why += "; leave out --here only if no absent shard was started elsewhere"
+        yield open_command(whole, found), why
     if whole.job.failed_rows:
         yield found.command("errors", whole.id), "what went wrong, with all rows"
         yield (
@@ -203,5 +206,5 @@ def report_changed(job: FoundSet, done: list[int]) -> None:
     if done:
         rows = counted(sum(done), "row|rows")
         job.say(f"{rows} changed in {counted(len(done), 'shard|shards')}")
-        if look_at_set(job.service, job.id).open_text:
-            job.say(f"the shards to start again: {job.command('shards', job.id, '--open')}")
+        if (whole := look_at_set(job.service, job.id)).open_text:
+            job.say(f"the shards to start again: {open_command(whole, job)}")

@@ -65,8 +65,11 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def is_open(self) -> bool:
-        """Whether the shard should be started again. One that is running or cancelled isn't open."""
-        if self.error is not None:
+        """Whether another start of the shard would work on it, or on its part of the input.
+
+        One that is running, cancelled, or paused until it is resumed isn't open.
+        """
+        if self.error is not None or self.is_on_hold:
             return False
         if self.job is None:
             return self.state == ABSENT

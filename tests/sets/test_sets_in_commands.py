@@ -144,7 +144,11 @@ def test_what_is_missing_is_printed_as_the_array_of_a_scheduler(ship: str) -> No
     for index in (0, 1, 3):
         shutil.rmtree(Path("jobs", ship, f"{index:03}-of-004"))
     assert states() == ["absent", "absent", states()[2], "absent"]
-    assert command("shards", ship, "--open").stdout == "0-1,3\n"
+    found = command("shards", ship, "--open")
+    assert (found.stdout, "ship: absent: 0-1,3; if any" in found.stderr) == ("0-1,3\n", True)
+    found = command("shards", ship, "--open", "--here")
+    assert (found.stdout, found.stderr) == ("", "")
+    assert command("shards", ship, "--here").stdout.count("\n") == 2
     with JobService("jobs") as service:
         whole = look_at_set(service, ship)
     assert (whole.job.total_rows, whole.job.status) == (20, "pending")
@@ -211,11 +215,11 @@ def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(ship: str) 
     settle, start = json.loads(command("show", ship, "--json").stdout)["next"][:2]
     assert settle["command"] == "journal rows ship --status processing"
     assert settle["why"].startswith("1 row was in flight when its run died: ")
-    assert "gather" not in start["why"]
+    assert "--here" not in start["command"]
     shutil.rmtree(Path("jobs", ship, f"{number_of(7) % COUNT:03}-of-004"))
     found = json.loads(command("show", ship, "--json").stdout)["next"]
-    (why,) = [each["why"] for each in found if each["command"].endswith("shards ship --open")]
-    assert why.endswith("; if an absent one was started elsewhere, gather it first")
+    (why,) = [each["why"] for each in found if each["command"].endswith(" ship --open --here")]
+    assert why.endswith("; leave out --here only if no absent shard was started elsewhere")
 
 
 def test_a_command_names_shards_to_start_again_only_if_there_are_any(ship: str) -> None:
@@ -492,6 +496,11 @@ def test_wait_ends_if_the_other_shards_need_a_person_and_names_them(ship: str) -
     assert "; 2 of 4 completed; 1 pending (2); 1 failed (" in waited.stderr
     assert "; 1 paused until resume (2)\n" in waited.stderr
     assert "journal resume ship/002-of-004" in command("show", ship).stdout
+    found = command("shards", ship, "--open")
+    assert found.stdout == ""
+    assert (
+        found.stderr == "ship/002-of-004: left out: paused until journal resume ship/002-of-004\n"
+    )
     damage(1)
     waited = command("watch", ship)
     assert waited.returncode == 6

@@ -24,7 +24,7 @@ from journal.cli.shared_options import option
 from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
-from journal.sets.whole import Part, look_at_set
+from journal.sets.whole import ABSENT, Part, look_at_set
 from journal.store.listing import jobs_of, newest_ids
 from journal.text import cents_number, counted, duration_text
 
@@ -206,30 +206,49 @@ _SHARD_FIELDS = (
     "Print only the indexes of the shards that another start would work on, such as 1-2,5-10, for "
     "the array of a scheduler.",
 )
+@option("--here", "Leave out absent shards, which may have been started elsewhere.")
 @listing_options
 @click.pass_context
-def shards_command(ctx: click.Context, /, set_name: str, is_open: bool, output: str) -> int:
+def shards_command(
+    ctx: click.Context, /, set_name: str, is_open: bool, here: bool, output: str
+) -> int:
     """List the shards of a set, with their states.
 
     A shard is absent if it isn't in this store: it was never started, or its copy isn't here. If
     `journal prune` has taken it, it is pruned.
 
     With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
-    absent, paused or interrupted, or have open rows, or have seen another input. A shard whose rows
-    have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
-    printed. Shards that can't be read, or whose journal was cut, are named on standard error, and
-    the exit code is 6.
+    absent or interrupted, or have open rows, or have seen another input. A shard whose rows have
+    failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
+    printed. Standard error names the absent shards among them, and shards that `journal pause` has
+    paused, whose start would be refused. Shards that can't be read, or whose journal was cut, are
+    named there, too, and the exit code is 6.
+
+    On a node with a disk of its own, the shards of other nodes are absent. If they are started here,
+    all of their rows are run again. --here leaves them out.
 
     Example: journal shards ship --open
     """
+    from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
+
     found = find_job_or_set(ctx, set_name)
     if not isinstance(found, FoundSet):
         raise RefusedError(f"{found.id} is a job, and not a set of shards")
     whole = look_at_set(found.service, found.id)
     parts = [part for part in whole.parts if part.is_open or not is_open]
+    parts = [part for part in parts if not (here and part.state == ABSENT)]
     if is_open and output == "table":
         if parts:
-            click.echo(whole.open_text)
+            click.echo(Numbers(part.index for part in parts).text(","))
+        absent = Numbers(part.index for part in parts if part.state == ABSENT)
+        if absent.count:
+            why = (
+                "if any was started elsewhere, its rows would be run again (--here leaves them out)"
+            )
+            echo_err(f"{found.id}: absent: {absent.text(',')}; {why}")
+        for part in whole.parts:
+            if part.is_on_hold:
+                echo_err(f"{part.id}: left out: paused until {found.command('resume', part.id)}")
     else:
         echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
     for text in whole.errors if is_open else ():
