@@ -14,9 +14,16 @@ PATCHES = [
     Patch(
         "a shard whose journal was cut isn't started again",
         "sets/whole",
-        "        if self.error is not None:\n            return False\n",
-        "",
+        "        if self.error is not None or self.is_on_hold:\n",
+        "        if self.is_on_hold:\n",
         _SETS + "a_shard_whose_journal_was_cut_is_named_and_not_started_again",
+    ),
+    Patch(
+        "absent shards, which may run elsewhere, can be left out of those to start again",
+        "cli/commands/list",
+        "if not (here and part.state == ABSENT)",
+        "if part",
+        _SETS + "what_is_missing_is_printed_as_the_array_of_a_scheduler",
     ),
     Patch(
         "what was changed before a shard was refused is reported",
