@@ -240,16 +240,18 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
 
 
 def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
-    """Fail pending rows of a call whose other open rows have done a step of the call without them.
+    """Fail pending rows of a call whose other rows have done a step of the call without them.
 
-    Such a row had ended when the others did the step, and was retried later.
+    Such a row had ended when the others did the step, and was retried later. Alone, it would do the
+    step under the same key as they: a service that honours the key would not do it.
     """
     columns, latest = journal.index.columns, LatestRecords(journal)
     positions = [position_of(journal, number) for number in call.open]
     if all(columns.statuses[position] == WAITING for position in positions):
         return
     done = dict[int, list[str]]()
-    for position in positions:
+    calls = journal.index.calls
+    for position in chain.from_iterable(calls.rows(int(call.id, 16), columns)):
         records = latest.of(position).values()
         done[position] = [one.step for one in records if one.state == "done" and one.rows]
     names = dict.fromkeys(chain.from_iterable(done.values()))

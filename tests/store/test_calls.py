@@ -133,6 +133,23 @@ def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_other
     work.start_rows(2)
 
 
+def test_a_retried_row_does_not_do_a_step_under_the_key_of_rows_that_are_completed(
+    work: Work,
+) -> None:
+    call = work.begin(1, 2)
+    work.service.fail_row(row(2), "Refused", "no")
+    work.wait(call)
+    turn = work.resume(call)
+    work.step(turn, "submit")
+    work.done(turn, "submit", "b1")
+    work.service.complete_row(row(1))
+    work.service.retry_row(row(2))
+    assert work.resume(call).open == ()
+    left = work.service.get_row(row(2))
+    assert left is not None
+    assert left.error_code == "LeftBehind"
+
+
 @pytest.mark.parametrize("policy", ["retry", "resume"])
 def test_after_a_crash_a_call_waits_with_its_rows_in_their_order_and_is_due_at_once(
     work: Work, policy: str
