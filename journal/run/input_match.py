@@ -25,6 +25,7 @@ from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyp
 from journal.format.pruned import check_not_pruned
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import checksum_of, encode_value
+from journal.fs import system
 from journal.history.reading import read_history
 from journal.ids import row_id_of
 from journal.index.summary import job_of
@@ -123,7 +124,8 @@ def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNot
     if rules.existing:
         name = rules.how_to.name("existing")
         note = (
-            f"with {name}, none is made, since its rows may be done elsewhere: bring the job here "
+            f"there is none in {service.root} on {system.host_name()}; with {name}, none is made, "
+            "since its rows may be done elsewhere: bring the job here "
             f"(`journal pull`), or, if this is its first start, leave {name} out"
         )
     error.add_note(note)

@@ -100,6 +100,7 @@ def test_an_existing_shard_is_continued_and_the_command_to_paste_makes_none(here
         refused = run("--shard", "1/3", "--existing", *more)
         assert refused.returncode == 4
         assert "ship/001-of-003" in refused.stderr
+        assert f"there is none in {here / 'jobs'} on " in refused.stderr
         assert "if this is its first start, leave --existing out" in refused.stderr
         assert not (here / "jobs").exists()
     assert run("-q", "--shard", "1/3", "--limit", "1").returncode == 4
