@@ -48,7 +48,7 @@ def results(batch, state):
         raise journal.Fail("Refused", str(state["errors"]))
     if state["status"] not in ("completed", "expired", "cancelled"):
         raise journal.Wait(60, state["status"])
-    undone = journal.Retry("Undone", state["status"], after_s=0, from_step="upload")
+    undone = journal.Retry("Undone", state["status"], from_step="upload")
     outcomes = {row.id: undone for row in batch}
     for file_id in filter(None, (state["output_file_id"], state["error_file_id"])):
         content = client.get(f"files/{file_id}/content").raise_for_status().content

@@ -96,6 +96,9 @@ class RowQueue:
         self._most_polled = max(1, workers // 2) * (limits.batch or 1)
         self._usage = usage
         self._blocked: Offered | None = None  # a row that waits for a rate by usage
+        # When rows of the present commit were settled: the same for all, so that rows that failed
+        # together are due together.
+        self._settled_s: float | None = None
 
     @property
     def next_due_s(self) -> float | None:
@@ -264,6 +267,7 @@ class RowQueue:
         An attempt that was given up may still run: it ends with its late result.
         """
         self.settling.forget()
+        self._settled_s = None
         if self._usage is not None:
             self._usage.end(results)
         rows: Iterable[JobRow] = (
@@ -458,7 +462,9 @@ class RowQueue:
         outcome, wait_s = self.settling.settle(row, outcome)
         if wait_s is None:
             return outcome, False
-        due_s = monotonic() + wait_s
+        if self._settled_s is None:
+            self._settled_s = monotonic()
+        due_s = self._settled_s + wait_s
         if self.calls.takes(row, due_s):
             return outcome, True
         if outcome.kind == "waiting":

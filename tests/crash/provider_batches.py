@@ -98,7 +98,7 @@ def handle(rows):
     if batch["status"] not in ENDED:
         return Wait(0.05)
     answers = dict(outcomes(batch))
-    again = Retry("NotDone", "the batch has no answer", after_s=0, from_step="upload")
+    again = Retry("NotDone", "the batch has no answer", from_step="upload")
     return {row.id: answers.get(row.id, again) for row in rows}
 
 def prompt(number):

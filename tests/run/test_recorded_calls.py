@@ -424,6 +424,25 @@ def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_tog
     assert uploads == service.submitted
 
 
+@pytest.mark.parametrize("step", [None, "submit"])
+def test_rows_that_failed_together_come_back_together_after_their_backoff(
+    path: Path, step: str | None
+) -> None:
+    calls: list[int] = []
+
+    def handle(batch: Batch) -> Any:
+        if step:
+            batch.step(step, lambda: "b1")
+        calls.append(len(batch))
+        again = Retry("Undone", from_step=step)
+        return {row.id: again if row.attempts == 1 else 1 for row in batch}
+
+    with open_job(path, 500) as job:
+        job.run(handle, batch=500, max_attempts=2, backoff_s=0.2, tell=quiet)
+        assert job.status == "completed"
+    assert calls == [500, 500]
+
+
 def test_rows_that_a_person_lets_begin_again_at_a_step_are_submitted_together(path: Path) -> None:
     service, uploads = Service(polls=0), list[list[int]]()
 

@@ -277,6 +277,14 @@ PATCHES = [
         "tests/run/test_limits.py::test_a_wait_doubles_up_to_its_bound_and_is_the_same_only_for_calls_of_many_rows",
     ),
     Patch(
+        "rows of a call that failed together are due together",
+        "run/row_queue",
+        "due_s = self._settled_s + wait_s",
+        "due_s = monotonic() + wait_s",
+        "tests/run/test_recorded_calls.py"
+        "::test_rows_that_failed_together_come_back_together_after_their_backoff",
+    ),
+    Patch(
         "a row whose workers die again and again fails",
         "run/pacing/retries",
         "if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):",
