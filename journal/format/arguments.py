@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
 from operator import index
@@ -28,6 +28,8 @@ from journal.format.values import (
 from journal.ids import MAX_ROW_NUMBER
 from journal.model import cents_of, millionths
 from journal.text import as_utf8
+
+_MOST_NESTED = 4  # dicts of a usage
 
 
 def check_text(value: object, where: str) -> str:
@@ -140,22 +142,31 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
 def check_usage(value: object) -> dict[str, int | float] | None:
     """Return the usage (numbers by name) as the journal records it. An empty mapping becomes None.
 
-    For None, returns None.
+    For None, returns None. Services report parts of a number in a dict, or null: the numbers of a
+    dict ``b`` in ``a`` are named "a.b", and None is left out.
     """
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise InvalidValueError("usage", value, "must be a dict from names to numbers")
     usage: dict[str, int | float] = {}
-    for key, item in value.items():
-        name = check_text(key, "usage (name)")
+    for name, item in _leaves(value):
         number = _number(item, f"usage.{name}", "an int or a float")
         if isinstance(number, Decimal) or not 0 <= number < 2**63:
             raise InvalidValueError(
                 f"usage.{name}", item, "must be an int or float from 0 to 2**63"
             )
-        usage[name] = number + 0  # -0.0 becomes 0.0
+        usage[name] = usage.get(name, 0) + number  # -0.0 becomes 0.0
     return usage or None
+
+
+def _leaves(usage: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in usage.items():
+        name = prefix + check_text(key, "usage (name)")
+        if isinstance(item, dict) and name.count(".") < _MOST_NESTED:
+            yield from _leaves(item, f"{name}.")
+        elif item is not None:
+            yield name, item
 
 
 def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:

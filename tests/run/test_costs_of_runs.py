@@ -47,6 +47,8 @@ def quiet(_: str) -> None:
     pass
 
 
+ENDLESS: dict[str, Any] = {}
+ENDLESS["usage"] = ENDLESS
 SPENT: dict[str, Any] = {"cost_cents": 0.06, "usage": {"tokens": 812}}
 OUTCOMES: dict[int, Callable[[], Any]] = {
     1: lambda: RowResult(result="done", **SPENT),
@@ -105,7 +107,9 @@ def test_each_attempt_counts_whatever_becomes_of_it(
     ],
 )
 @pytest.mark.parametrize(
-    "bad", [{"cost_cents": float("nan")}, {"usage": {"tokens": -1}}], ids=["cost", "usage"]
+    "bad",
+    [{"cost_cents": float("nan")}, {"usage": {"tokens": -1}}, {"usage": ENDLESS}],
+    ids=["cost", "usage", "endless"],
 )
 def test_a_cost_that_can_not_be_recorded_needs_a_review_which_names_it(
     path: Path, outcome: Callable[[Any], Any], bad: dict[str, Any]
@@ -123,6 +127,15 @@ def test_a_cost_that_can_not_be_recorded_needs_a_review_which_names_it(
         assert next(iter(bad)) in str(row.error_message)
         kept = (row.result, row.error_code, row.reason)
         assert "kept" in kept or "kept" in str(row.error_message)
+
+
+def test_the_nested_usage_of_a_service_is_counted_by_names_with_dots(path: Path) -> None:
+    details = {"cached_tokens": 2, "audio_tokens": None}
+    usage = {"tokens": 9, "tokens_details": details, "other_details": None}
+    with open_job(path, 2) as job:
+        job.run(lambda _: RowResult(result="hi", usage=usage), tell=quiet)  # type: ignore[arg-type]
+        assert job.status == "completed"
+        assert job.job.usage == {"tokens": 18, "tokens_details.cached_tokens": 4}
 
 
 class Answer:

@@ -285,6 +285,14 @@ PATCHES = [
         "::test_rows_that_failed_together_come_back_together_after_their_backoff",
     ),
     Patch(
+        "null in a usage counts nothing",
+        "format/arguments",
+        "elif item is not None:",
+        "else:",
+        "tests/run/test_costs_of_runs.py"
+        "::test_the_nested_usage_of_a_service_is_counted_by_names_with_dots",
+    ),
+    Patch(
         "a row whose workers die again and again fails",
         "run/pacing/retries",
         "if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):",
