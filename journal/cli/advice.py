@@ -339,6 +339,7 @@ class _Advice:
     ) -> None:
         self._job, self._holder, self._command = job, holder, command
         self._start = next_start(job, root)
+        self._is_start_told = False
         self.found: list[tuple[str, str]] = []
 
     def add(self, why: str, verb: str = "", *words: str) -> None:
@@ -357,13 +358,23 @@ class _Advice:
 
     def about_rows_in_flight(self, rows: Groups) -> None:
         """How to settle the rows in flight after the death of a run."""
-        other = who_else(self._job)
+        other, last = who_else(self._job), self._job.last_run
         died = f"{other} has" if other else "its run died with"
+        policy = "review" if other or last is None else last.on_interrupted
+        if policy == "retry" or (policy == "resume" and not rows.of("in doubt")):
+            count = counted(self._job.processing_count, "row|rows in flight")
+            by = self._start.option("on_interrupted", policy)
+            self._warn()
+            again = f"{died} {count}; {self._start.words}, with the same input: {by} settles them"
+            self.found.append((self._start.command, again))
+            self.add("what was in flight", "rows", "--status", "processing")
+            self._is_start_told = True
+            return
         may_have = "row|rows in flight, which may have taken effect: look, then settle it|them"
         count = counted(self._job.processing_count, may_have)
         self.add(f"{died} {count}", "rows", "--status", "processing")
         self._warn()
-        self._settle_groups(rows)
+        self._settle_groups(rows, only_steps=policy == "resume")
         policies = self._start.option("on_interrupted", "review", "retry", "fail", "resume")
         self.add(f"or leave this to the next start: {policies} (default: review) decides")
 
@@ -381,10 +392,12 @@ class _Advice:
         if warning := what_may_run(self._job):
             self.add(warning)
 
-    def _settle_groups(self, groups: Groups) -> None:
-        """How to settle the rows of each group."""
+    def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
+        """How to settle the rows of each group. ``only_steps``: the next start settles the others."""
         for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
             self.found += step_commands(self._command, self._job.id, step, numbers)
+        if only_steps:
+            return
         for numbers in groups.of("known").values():
             rows = counted(numbers.count, "row|rows has|have no step in doubt")
             why = (
@@ -454,6 +467,8 @@ class _Advice:
     def about_start(self, state: str) -> None:
         """How to start the next run."""
         job, start = self._job, self._start
+        if self._is_start_told:
+            return
         if state == "interrupted":
             died = "then" if job.processing_count else "its run has died;"
             self.found.append((start.command, f"{died} {start.words}, with the same input"))

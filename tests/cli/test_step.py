@@ -632,7 +632,7 @@ def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
 
 def test_rows_in_flight_of_a_dead_run_get_the_advice_that_fits_their_steps() -> None:
     with JobService("jobs") as service:
-        in_flight(service, "resume", rows=4)
+        in_flight(service, "review", rows=4)
         service.begin_step("j:1", 1, "charge")
         service.record_step("j:2", "charge", "ch_2")
     found = advised()
@@ -641,6 +641,29 @@ def test_rows_in_flight_of_a_dead_run_get_the_advice_that_fits_their_steps() -> 
     rows = quote("3-4")
     assert found[f"journal resolve j --row {rows} --completed"] == "if they took effect"
     assert "in doubt    step charge: row 1\n" in journal("show", "j").stdout
+
+
+@pytest.mark.parametrize("policy", ["retry", "resume"])
+def test_rows_in_flight_that_the_policy_of_the_run_settles_are_left_to_the_next_start(
+    policy: Policy,
+) -> None:
+    with JobService("jobs") as service:
+        in_flight(service, policy, rows=3)
+        service.begin_step("j:2", 1, "charge")
+        service.record_step("j:2", "charge", "ch_2")
+    (start, why), look = advised().items()
+    assert "start again the program" in why
+    assert f"--on-interrupted {policy} settles them" in why
+    assert (start, look[0]) == ("", "journal rows j --status processing")
+
+
+def test_of_rows_in_flight_only_steps_in_doubt_are_for_a_person_if_the_run_resumes_them() -> None:
+    with JobService("jobs") as service:
+        in_flight(service, "resume", rows=3)
+        service.begin_step("j:2", 1, "charge")
+    resolves = [command for command in advised() if " resolve " in command]
+    assert len(resolves) == 2
+    assert all("--row 2 --step charge" in command for command in resolves)
 
 
 def test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued() -> None:
