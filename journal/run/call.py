@@ -265,7 +265,13 @@ def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
             return Answer(answers)
         names = ", ".join(map(repr_of_lost, itertools.islice(unknown, 3)))
         more = ", ..." if len(unknown) > 3 else ""
-        problem = f"the handler returned outcomes for unknown row ids: {names}{more}"
+        problem = (
+            f"the handler returned outcomes for unknown row ids: {names}{more}; "
+            f"the keys must be each row.id, such as {rows[0].id!r}"
+        )
+        if isinstance(rows, Batch) and rows._begun:  # noqa: SLF001  (of this module)
+            steps = ", ".join(sorted(map(repr, rows._begun)))  # noqa: SLF001
+            problem += f"; a retry repeats no step that is done: {steps}"
         return Answer(answers, unknown, problem)
     if not issubclass(kind, Sequence) or issubclass(kind, str | bytes | bytearray):
         return Answer({}, value, f"the handler returned {kind.__name__}, not a mapping or a list")

@@ -728,4 +728,13 @@ class JobRun(NamesAttributesElsewhere):
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
             held.report(nothing_to_do(self.service, job, how_to, retry_failed=held.retry_failed))
+        version, last = self._settings.version, job.last_run
+        if last is not None and version not in (None, last.version):
+            chosen = ("--version", last.version) if last.version else ("--status", "completed")
+            words = ("--root", str(self.service.root), "redo", self.id, *chosen)
+            held.report(
+                f"{self.id}: the last run had version {last.version!r}, and nothing is run with "
+                f"{version!r}: a second version is a job of its own. To replace the results: "
+                f"journal {shell.join(words)}"
+            )
         return RunReport(job=job, **held.changes)

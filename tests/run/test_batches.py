@@ -122,7 +122,11 @@ def test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_the
     [
         ([1, 2], "returned 2 outcomes for 5 rows", [1, 2]),
         ("all sent", "returned str, not a mapping", "all sent"),
-        ({"A-1": "sent"}, "unknown row ids: 'A-1'", {"A-1": "sent"}),
+        (
+            {"A-1": "sent"},
+            "unknown row ids: 'A-1'; the keys must be each row.id, such as 'j:1'",
+            {"A-1": "sent"},
+        ),
         ([1j], "returned 1 outcome for 5 rows", "[1j]"),
     ],
     ids=["a list that is too short", "no list", "ids of something else", "no JSON value"],

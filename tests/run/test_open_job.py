@@ -652,6 +652,17 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
 
 
+def test_a_start_with_another_version_that_does_nothing_says_how_to_run_it(path: Path) -> None:
+    said: list[str] = []
+    for version in ("v1", "v1", "v2"):
+        with journal.open_job(path, people("a"), key="id", version=version) as job:
+            job.run(done, tell=said.append)
+    *_, idle = said
+    assert sum("a second version is a job of its own" in text for text in said) == 1
+    assert "the last run had version 'v1', and nothing is run with 'v2'" in idle
+    assert idle.endswith(f"journal --root {path.parent} redo enrich --version v1")
+
+
 def test_the_end_of_a_run_says_which_rows_failed_in_an_earlier_one(path: Path) -> None:
     said: list[str] = []
     for names in ("ab", "abc", "abcd"):

@@ -443,6 +443,17 @@ def test_rows_that_failed_together_come_back_together_after_their_backoff(
     assert calls == [500, 500]
 
 
+def test_answers_for_unknown_ids_of_a_call_with_a_step_can_be_retried_for_free(path: Path) -> None:
+    def handle(batch: Batch) -> Any:
+        batch.step("submit", lambda: "b1")
+        return {"A-1": 1}
+
+    with open_job(path, 2) as job:
+        job.run(handle, batch=2, tell=quiet)
+        (message, _) = (row.error_message or "" for row in job.rows("needs_review"))
+        assert "a retry repeats no step that is done: 'submit'" in message
+
+
 def test_rows_that_a_person_lets_begin_again_at_a_step_are_submitted_together(path: Path) -> None:
     service, uploads = Service(polls=0), list[list[int]]()
 
