@@ -60,7 +60,6 @@ from journal.format.records import (
     writable,
 )
 from journal.fs import system
-from journal.fs.shell import quote
 from journal.index.calls import OpenCall
 from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
 from journal.model import JobRow, LogEntry, RowStep
@@ -263,6 +262,8 @@ def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
         if missed:
             begin_anew = f"journal redo {journal.job_id} --row {number}"
             if done[position]:
+                from journal.fs.shell import quote  # noqa: PLC0415  (`journal list` starts without it)
+
                 first = quote(done[position][0])
                 begin_anew = f"journal retry {journal.job_id} --row {number} --from-step {first}"
             message = f"the other rows of its call have done step {missed[0]!r} without it: "
