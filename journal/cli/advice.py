@@ -224,6 +224,16 @@ def what_may_run(job: Job) -> str:
     return "commands of the run that died may still be running: look first, for example with `ps`"
 
 
+def maybe_alive(*jobs: Job) -> str:
+    """A warning that the last runs of ``jobs`` may be alive on other hosts; "" if all were here."""
+    runs = (job.last_run for job in jobs)
+    hosts = sorted({run.host for run in runs if run is not None} - {system.host_name()})
+    if not hosts:
+        return ""
+    where = f"last run on {', '.join(hosts)}"
+    return f"{where}; whether it is still running can't be known here: look there first"
+
+
 def next_start(job: Job, root: Path) -> NextStart:
     """How to run a job again, if possible with the command or script of its last run.
 
@@ -317,11 +327,14 @@ def advice(
         advised.found.append((pull, "if a newer copy or pack has it: bring it back"))
         advised.add("if nothing has it: rows in question will need a review", "repair")
     elif job.status.is_ended and holder is not None and job.processing_count:
-        in_flight = counted(job.processing_count, "row|rows in flight")
-        advised.add(f"its run has {in_flight}: wait until it ends", "wait")
+        rows = counted(job.processing_count, "row|rows in flight")
+        advised.add(f"its run has {rows}: wait until it ends", "wait")
     else:
+        in_flight = holder is None and job.processing_count and not job.status.is_ended
+        if (in_flight or found.state == "interrupted") and (warning := maybe_alive(job)):
+            advised.add(warning)
         advised.about_pauses()
-        if holder is None and job.processing_count and not job.status.is_ended:
+        if in_flight:
             advised.about_rows_in_flight(found.interrupted)
         if job.needs_review_count:
             advised.about_reviews(found.reviews)
@@ -359,12 +372,14 @@ class _Advice:
     def about_rows_in_flight(self, rows: Groups) -> None:
         """How to settle the rows in flight after the death of a run."""
         other, last = who_else(self._job), self._job.last_run
-        died = f"{other} has" if other else "its run died with"
+        may_live = maybe_alive(self._job)
+        last_has = "its last run has" if may_live else "its run died with"
+        died = f"{other} has" if other else last_has
         policy = "review" if other or last is None else last.on_interrupted
         if policy == "retry" or (policy == "resume" and not rows.of("in doubt")):
             count = counted(self._job.processing_count, "row|rows in flight")
             by = self._start.option("on_interrupted", policy)
-            self._warn()
+            self._warn(may_live)
             again = f"{died} {count}; {self._start.words}, with the same input: {by} settles them"
             self.found.append((self._start.command, again))
             self.add("what was in flight", "rows", "--status", "processing")
@@ -373,7 +388,7 @@ class _Advice:
         may_have = "row|rows in flight, which may have taken effect: look, then settle it|them"
         count = counted(self._job.processing_count, may_have)
         self.add(f"{died} {count}", "rows", "--status", "processing")
-        self._warn()
+        self._warn(may_live)
         self._settle_groups(rows, only_steps=policy == "resume")
         policies = self._start.option("on_interrupted", "review", "retry", "fail", "resume")
         self.add(f"or leave this to the next start: {policies} (default: review) decides")
@@ -388,8 +403,8 @@ class _Advice:
             self._warn()
         self._settle_groups(rows)
 
-    def _warn(self) -> None:
-        if warning := what_may_run(self._job):
+    def _warn(self, may_live: str = "") -> None:
+        if not may_live and (warning := what_may_run(self._job)):
             self.add(warning)
 
     def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
@@ -470,7 +485,8 @@ class _Advice:
         if self._is_start_told:
             return
         if state == "interrupted":
-            died = "then" if job.processing_count else "its run has died;"
+            is_known = not job.processing_count and not maybe_alive(job)
+            died = "its run has died;" if is_known else "then"
             self.found.append((start.command, f"{died} {start.words}, with the same input"))
         elif job.status is JobStatus.PAUSED and self._holder is None:
             self.found.append(_to_continue(job, start))

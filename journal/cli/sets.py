@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from journal.cli.advice import maybe_alive
 from journal.cli.find import FoundJob, FoundSet, progress_text
 from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import first_of, local_text
@@ -130,9 +131,13 @@ def open_command(whole: Whole, found: FoundJob) -> str:
 
 
 def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
-    died = (part.job for part in whole.parts if part.state == INTERRUPTED)
-    if in_doubt := sum(job.processing_count for job in died if job is not None):
-        rows = counted(in_doubt, "row|rows was|were in flight when its|their run|runs died")
+    parts = (part for part in whole.parts if part.state == INTERRUPTED)
+    died = [part.job for part in parts if part.job is not None]
+    if warning := maybe_alive(*died):
+        yield "", warning
+    if in_doubt := sum(job.processing_count for job in died):
+        when = "" if warning else " when its|their run|runs died"
+        rows = counted(in_doubt, f"row|rows was|were in flight{when}")
         yield (
             found.command("rows", whole.id, "--status", "processing"),
             f"{rows}: look now, or leave this to the next start (--on-interrupted)",

@@ -205,7 +205,10 @@ def test_redo_asks_once_about_all_shards_and_changes_only_the_rows_that_it_named
     assert (redone.returncode, redone.stdout, len(asked)) == (0, f"{left}\n", 2)
 
 
-def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(ship: str) -> None:
+def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(
+    ship: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = system.host_name()
     shard_id = f"ship/{(number_of(7) - 1) % COUNT:03}-of-004"
     with JobService("jobs") as service:
         service.redo_row(row_id := f"ship:{number_of(7)}")
@@ -216,6 +219,15 @@ def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(ship: str) 
     assert settle["command"] == "journal rows ship --status processing"
     assert settle["why"].startswith("1 row was in flight when its run died: ")
     assert "--here" not in start["command"]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(system, "host_name", lambda: "login")
+        for shown in (ship, shard_id):
+            look, settle = json.loads(command("show", shown, "--json").stdout)["next"][:2]
+            assert look["command"] == ""
+            known = "whether it is still running can't be known here: look there first"
+            assert look["why"] == f"last run on {here}; {known}"
+            assert "--status processing" in settle["command"]
+            assert "died" not in settle["why"]
     shutil.rmtree(Path("jobs", ship, f"{number_of(7) % COUNT:03}-of-004"))
     found = json.loads(command("show", ship, "--json").stdout)["next"]
     (why,) = [each["why"] for each in found if each["command"].endswith(" ship --open --here")]

@@ -27,6 +27,13 @@ PATCHES = [
         "tests/cli/test_pasted_lines.py::test_a_command_that_was_recorded_elsewhere_is_shown_with_who_recorded_it",
     ),
     Patch(
+        "a copy of a live run does not say that the run died",
+        "cli/advice",
+        "    if not hosts:\n",
+        "    if hosts or not hosts:\n",
+        "tests/sets/test_sets_in_commands.py::test_show_says_what_to_do_about_shards_that_died_or_are_not_here",
+    ),
+    Patch(
         "each name of a pack counts for its size",
         "transfer/pack_contents",
         " + _ENTRY_BYTES * (1 + new)\n",
