@@ -499,7 +499,7 @@ class Run:
     def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"
         self._counts[kind] += 1
-        self.bounds.count(result.ticket, failed=kind == "failed")
+        self.bounds.count(result.ticket, failed=kind == "failed", outcome=outcome)
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:

@@ -709,6 +709,8 @@ class JobRun(NamesAttributesElsewhere):
             held.warn(f"{self.id}: {unused}")
         if how_to.command or report.is_lost:
             return
+        if unretried := bounds.unretried():
+            held.warn(f"{self.id}: {unretried}")
         if job.status.is_ended:
             if left := what_is_left(self.service, job, how_to):
                 root = shell.quote(str(self.service.root))

@@ -57,6 +57,37 @@ def test_another_failure_is_not_repeated(job: JobRun, error: Exception, retry_on
     assert (report.failed, job.rows()[0].attempts) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("error", "options", "said"),
+    [
+        (Fail("Malformed"), {"max_attempts": 2}, "only if retry_on names its code: 'Malformed'"),
+        (
+            Fail("Malformed"),
+            {"max_attempts": 2, "retry_on": "Malfromed"},
+            "only if retry_on names its code: 'Malformed'",
+        ),
+        (journal.Retry(), {}, "`Retry` has no effect with one attempt: add max_attempts=3"),
+        (Fail("Malformed"), {"max_attempts": 2, "retry_on": "Malformed"}, ""),
+        (Fail("Malformed"), {}, ""),
+        (Refused(), {"max_attempts": 2, "retry_on": KeyError}, ""),
+        (journal.Retry(), {"max_attempts": 2}, ""),
+    ],
+)
+def test_the_end_of_a_run_says_once_what_is_not_tried_again_as_a_handler_may_expect(
+    tmp_path: Path, error: Exception, options: dict[str, Any], said: str
+) -> None:
+    def handler(_row: Any) -> None:
+        raise error
+
+    messages: list[str] = []
+    with journal.open_job(tmp_path / "j", [{"n": 1}, {"n": 2}], argv=["again"]) as job:
+        job.run(handler, backoff_s=0, tell=messages.append, **options)
+    expected = ("retry_on names", "`Retry` has no effect")
+    found = [text for text in messages if any(each in text for each in expected)]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
 def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
     def handler(_row: Any) -> None:
         raise Fail("RateLimited", "slow down")
