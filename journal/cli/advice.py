@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from journal.store.rows import RowSequence, find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
+_MAX_CALLS = 5  # calls whose step in doubt gets commands of its own
 _MAX_CODES = 3  # error codes that get commands of their own
 # Advice must be fast. If rows are many or large, only a part of them is read. `journal errors` reads
 # all.
@@ -36,11 +37,14 @@ _MIN_READ_ROWS = 100
 class Groups:
     """Rows in review or in flight, grouped by how a person can settle them: see :meth:`of`.
 
-    ``steps``: the steps of these rows, by row number.
+    ``steps``: the steps of these rows, by row number. ``calls``: what is the same for the rows of
+    one call that have the same steps, by row number.
     """
 
-    def __init__(self, steps: Mapping[int, list[RowStep]]) -> None:
-        self._steps = steps
+    def __init__(
+        self, steps: Mapping[int, list[RowStep]], calls: Mapping[int, tuple[str, int]]
+    ) -> None:
+        self._steps, self._calls = steps, calls
         self._rows: dict[tuple[str, str], Numbers] = {}
         self.codes: set[str] = set()  # the error codes of the rows
         self.is_cut = False  # whether further rows exist
@@ -77,6 +81,21 @@ class Groups:
         for rows in found.values():
             rows.is_cut = self.is_cut
         return found
+
+    def by_call(self, numbers: Numbers) -> Iterator[tuple[str, Numbers]]:
+        """Yield the first few calls that have some of these rows: its key, and its rows.
+
+        The last pair has the other rows, and the key "".
+        """
+        found = dict[tuple[str, int], Numbers]()
+        for number in numbers:
+            found.setdefault(self._calls.get(number, ("", 0)), Numbers()).add(number)
+        named = [each for each in found if each[0] and found[each].count > 1][:_MAX_CALLS]
+        yield from ((key, found[key, head]) for key, head in named)
+        named_rows = set(itertools.chain(*(found[each] for each in named)))
+        others = Numbers((n for n in numbers if n not in named_rows), is_cut=numbers.is_cut)
+        if others.count:
+            yield "", others
 
 
 class Found(NamedTuple):
@@ -128,7 +147,8 @@ def look(service: JobService, job: Job) -> Found:
 
     in_review, in_flight = map(numbers_of, (RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING))
     steps = _steps(service, job.id, most)
-    reviews, interrupted = Groups(steps), Groups(steps)
+    calls = _calls(service, job.id, steps)
+    reviews, interrupted = Groups(steps, calls), Groups(steps, calls)
     unread, unknown = set(in_review), Numbers()
 
     def wrong_rows() -> Iterator[JobRow]:
@@ -161,6 +181,19 @@ def _steps(service: JobService, job_id: str, most: int) -> dict[int, list[RowSte
             break
         found.setdefault(number, []).append(step)
     return found
+
+
+def _calls(service: JobService, job_id: str, numbers: Iterable[int]) -> dict[int, tuple[str, int]]:
+    """The key of the call of each row that is in one, and the offset of its latest step."""
+    with service.store.reading(job_id) as journal:
+        index, columns = journal.index, journal.index.columns
+        found = {}
+        for number in numbers:
+            position = index.position_of(number)
+            if position is not None and columns.step_heads and (call := columns.call(position)):
+                key = f"{journal.id_of_rows}:call-{call:016x}"
+                found[number] = key, columns.step_heads[position]
+        return found
 
 
 class NextStart(NamedTuple):
@@ -410,7 +443,8 @@ class _Advice:
     def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
         """How to settle the rows of each group. ``only_steps``: the next start settles the others."""
         for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
-            self.found += step_commands(self._command, self._job.id, step, numbers)
+            for call, of_call in groups.by_call(numbers):
+                self.found += step_commands(self._command, self._job.id, step, of_call, call)
         if only_steps:
             return
         for numbers in groups.of("known").values():

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import RESULT_PLACEHOLDER
+from journal.format.idempotency import step_key
 from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM, now
 from journal.fs import shell
@@ -130,21 +131,28 @@ def numbers_text(numbers: list[int]) -> str:
 
 
 def step_commands(
-    command: Callable[..., str], job_id: str, step: str, numbers: Numbers
+    command: Callable[..., str], job_id: str, step: str, numbers: Numbers, call: str = ""
 ) -> list[tuple[str, str]]:
     """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
 
     The first command can't be pasted unchanged. It has a placeholder for the result. If there are
     several rows, it also has a placeholder for the row, since each row has its own result.
+
+    ``call``: the key of the call whose rows these are. It has one result, so one row names it.
     """
-    row = numbers.text() if numbers.count == 1 else "N"
+    row = numbers.text() if numbers.count == 1 else str(numbers.first) if call else "N"
     resolve = ("resolve", job_id, "--row")
     done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
-    each = "" if numbers.count == 1 else ", one row, or one call with many rows, at a time"
+    each = "" if row != "N" else ", one row, or one call with many rows, at a time"
+    of = (
+        f" of the call of {numbers.words(_PASTED_RANGES)} (key {step_key(call, step)})"
+        if call
+        else ""
+    )
     return [
-        (done, f"if step {step!r} took effect: record its result{each}"),
+        (done, f"if step {step!r}{of} took effect: record its result{each}"),
         (
-            command(*resolve, pasted(numbers), "--step", step, "--not-done"),
+            command(*resolve, row if call else pasted(numbers), "--step", step, "--not-done"),
             "if it took no effect: the next attempt begins it again",
         ),
     ]

@@ -58,6 +58,10 @@ def test_two_calls_are_not_given_one_result(tmp_path: Path) -> None:
             work.step(work.begin(*numbers), "submit")
         work.crash()
         work.service.close()
+    shown = journal("--root", str(tmp_path), "show", JOB).stdout
+    for first, rows in (("1", "rows 1-3"), ("4", "rows 4-5")):
+        assert f"resolve {JOB} --row {first} --step submit --not-done" in shown
+        assert f"step 'submit' of the call of {rows} (key {JOB}:call-" in " ".join(shown.split())
     resolve = ("--root", str(tmp_path), "resolve", JOB, "--row", "1-5", "--step", "submit")
     refused = journal(*resolve, "--result", "7")
     assert refused.returncode == 2, refused.stderr
