@@ -21,6 +21,7 @@ VARIABLES = (
     ("HQ_TASK_ID",),  # of HyperQueue
     ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "RANK"),  # of MPI and torchrun
 )
+_NO_NUMBER = "4294967294"  # Slurm sets it in a task of no array
 # The variables that count how often a task was started, and the first value after a restart.
 RESTARTS = {"SLURM_RESTART_COUNT": 1, "CLOUD_RUN_TASK_ATTEMPT": 1, "AWS_BATCH_JOB_ATTEMPT": 2}
 _FORM = "must be '3/64', 'auto/64' or 'VARIABLE/64', or in Python (3, 64): an index and a count"
@@ -66,7 +67,8 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
 
 def task_variables() -> list[list[str]]:
     """The variables that are set in this process, in a list for each scheduler."""
-    found = ([name for name in names if os.environ.get(name)] for names in VARIABLES)
+    none = (None, "", _NO_NUMBER)
+    found = ([name for name in names if os.environ.get(name) not in none] for names in VARIABLES)
     return [names for names in found if names]
 
 
@@ -92,7 +94,8 @@ def _task(where: str, given: str) -> int:
     if not names:
         known = ", ".join(name for names in VARIABLES for name in names)
         by_hand = f"by hand, set {VARIABLES[0][0]}=0, or give 0/{count}, to start shard 0"
-        reason = f"finds no number of this task: none of {known} is set; {by_hand}"
+        empty = "or the array was empty: nothing is open"
+        reason = f"finds no number of this task: none of {known} is set, {empty}; {by_hand}"
     else:
         reason = (
             f"several numbers are set ({', '.join(names)}): name one, such as {names[0]}/{count}"

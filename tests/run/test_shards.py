@@ -209,6 +209,7 @@ def test_a_set_takes_no_job_into_its_directory(path: Path) -> None:
         ("3/0", {}, "0 <= index < count"),
         ("3", {}, "'auto/64'"),
         ("auto/4", {}, "none of SLURM_ARRAY_TASK_ID"),
+        ("auto/4", {}, "is set, or the array was empty: nothing is open; by hand, "),
         ("auto/4", {}, "set SLURM_ARRAY_TASK_ID=0, or give 0/4, to start shard 0"),
         ("MISSING/4", {}, "variable MISSING must be set to a number from 0$"),
     ],
@@ -219,6 +220,14 @@ def test_what_does_not_fit_the_set_is_refused_by_name(
     run(path, (0, 4), key="id")
     with pytest.raises(InvalidValueError, match=message):
         run(path, shard, **options)
+
+
+def test_the_task_that_slurm_starts_for_an_empty_array_is_told_that_nothing_is_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4294967294")
+    with pytest.raises(InvalidValueError, match="the array was empty: nothing is open"):
+        run(path, "auto/4", key="id")
 
 
 def test_a_key_and_a_shard_may_be_of_subclasses_of_str_and_int(path: Path) -> None:
