@@ -124,8 +124,13 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
 def test_a_word_that_is_no_topic_names_the_topics_that_have_it(
     word: str, topic: str, capsys: Capture
 ) -> None:
-    answer = shown(capsys, word)
+    answer = shown(capsys, word).splitlines(keepends=True)[0]
     assert re.fullmatch(rf"{word!r} is in: .*\b{topic}\b.* \(journal help TOPIC\)\n", answer)
+
+
+def test_a_word_in_the_headings_of_one_page_shows_that_page(capsys: Capture) -> None:
+    assert shown(capsys, "slurm").endswith(shown(capsys, "clusters"))
+    assert shown(capsys, "JobLockedError").count("\n") == 1
 
 
 def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:

@@ -57,7 +57,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the topics whose pages have this word are named.
+    the topics whose pages have this word are named. The only page with a heading of it is shown.
 
     Example: journal help moving
     """
@@ -69,6 +69,12 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     if command is None and name not in TOPICS:
         if found := _topics_with(topic):
             click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
+            heading = re.compile(
+                rf"^## .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
+            )
+            pages = [text for text in map(page_text, found) if heading.search(text)]
+            if len(pages) == 1:
+                click.echo_via_pager(pages[0])
             return
         close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
         why = [f"there is no topic or command {topic!r}", *(close or ["`journal help` lists them"])]
