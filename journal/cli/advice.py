@@ -273,7 +273,10 @@ def next_start(job: Job, root: Path) -> NextStart:
     ``root``: the job's store.
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
-    run = f"journal --root {shell.quote(str(root))} run ... --job {job.id}"
+    name, shard = job.id.partition("/")[0], job.shard
+    option = "" if shard is None else f" --shard {shard.index}/{shard.count}"
+    argument = "" if shard is None else f", shard=({shard.index}, {shard.count})"
+    run = f"journal --root {shell.quote(str(root))} run ... --job {name}{option}"
     last = job.last_run
     if last is not None and last.command:
         words = words_for_rest(last)
@@ -287,7 +290,7 @@ def next_start(job: Job, root: Path) -> NextStart:
         again = "run the script again"
         return NextStart(again, last.argv, last.directory, _warning_of(last), is_script=True)
     if job.started_at is None:
-        program = f'journal.open_job("{root / job.id}").run(...)'
+        program = f'journal.open_job("{root / name}"{argument}).run(...)'
         how = f"use `{run}` with the same input, or in Python {program}"
         return NextStart(f"{job.id} was never run: {how}")
     command = job.original_command
@@ -406,8 +409,7 @@ class _Advice:
         """How to settle the rows in flight after the death of a run."""
         other, last = who_else(self._job), self._job.last_run
         may_live = maybe_alive(self._job)
-        last_has = "its last run has" if may_live else "its run died with"
-        died = f"{other} has" if other else last_has
+        died = f"{other or 'its last run'} has" if other or may_live else "its run died with"
         policy = "review" if other or last is None else last.on_interrupted
         if policy == "retry" or (policy == "resume" and not rows.of("in doubt")):
             count = counted(self._job.processing_count, "row|rows in flight")

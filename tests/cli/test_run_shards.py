@@ -65,6 +65,13 @@ def test_the_command_to_paste_names_the_index_and_not_the_variable(
     assert argv[argv.index("--shard") + 1] == "2/3"
 
 
+def test_a_shard_of_another_store_is_started_by_its_set_and_index(here: Path) -> None:
+    assert run("-q", "--shard", "2/3", "--limit", "1").returncode == 4
+    (here / "jobs").rename(here / "moved")
+    shown = journal("--root", "moved", "show", "ship/002-of-003").stdout
+    assert " run ... --job ship --shard 2/3`" in " ".join(shown.split())
+
+
 def test_a_task_names_the_command_for_all_shards_and_no_command_for_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
