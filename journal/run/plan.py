@@ -249,7 +249,9 @@ def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
     """The advice about rows that failed in an earlier run."""
     how = how_to.by_number("skip", job_id, numbers)
     them = "it" if len(numbers) == 1 else "them"
-    return f"{counted(len(numbers), 'row|rows')} failed in an earlier run: {how} accepts {them}"
+    look = how_to.say('job.rows("failed")', "errors", job_id)
+    rows = counted(len(numbers), "row|rows")
+    return f"{rows} failed in an earlier run: {look} says why, {how} accepts {them}"
 
 
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:

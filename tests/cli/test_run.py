@@ -385,6 +385,7 @@ def test_the_end_of_a_daily_run_names_rows_that_failed_in_earlier_runs(work: Pat
         file.write("A-6,6\n")
     done = journal(*again)
     assert "j: 1 row failed in an earlier run: `" in done.stderr
+    assert " errors j` says why, `" in done.stderr
     assert "skip j --row 2` accepts it" in done.stderr
 
 
