@@ -168,6 +168,8 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
     if len(jobs) < len(parts) and seen is not None:
         total = max(total, seen.rows)
     ends = [job.completed_at for job in jobs if job.completed_at is not None]
+    start = min((job.started_at for job in jobs if job.started_at), default=None)
+    end = max(ends) if status.is_ended and ends else None
     return msgspec.structs.replace(
         jobs[0],
         id=set_id,
@@ -188,10 +190,10 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
         error_code=next((job.error_code for job in jobs if job.error_code), None),
         error_message=next((job.error_message for job in jobs if job.error_code), None),
         created_at=min(job.created_at for job in jobs),
-        started_at=min((job.started_at for job in jobs if job.started_at), default=None),
-        pass_started_at=None,
-        worked_s=sum(job.worked_s for job in jobs),
-        completed_at=max(ends) if status.is_ended and ends else None,
+        started_at=start,
+        pass_started_at=None if end else start,
+        worked_s=(end - start).total_seconds() if end and start else 0.0,  # shards run side by side
+        completed_at=end,
         updated_at=max(job.updated_at for job in jobs),
     )
 

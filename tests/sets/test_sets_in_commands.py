@@ -70,6 +70,12 @@ def test_a_set_is_one_line_of_the_list_and_one_job_to_look_at(ship: str) -> None
         ("other", 0, 0),
         (ship, 20, 1),
     ]
+    with JobService("jobs") as service:
+        whole = look_at_set(service, ship).job
+    assert whole.started_at is not None
+    assert whole.completed_at is not None
+    span = whole.completed_at - whole.started_at
+    assert listed[1]["duration_s"] == pytest.approx(span.total_seconds(), abs=1e-5)
     assert command("list", "--status", "failed", "--csv").stdout.count("\n") == 2
     assert command("list", "--name", "Oth*", "--csv").stdout.count("\n") == 2
     shown = command("show", ship).stdout
