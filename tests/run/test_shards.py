@@ -529,12 +529,12 @@ def test_a_shard_on_which_another_start_has_worked_is_not_removed(
 ) -> None:
     def compare_with_others(*_: Any) -> None:
         monkeypatch.undo()
-        run(path, (0, 2))
+        run(path, (0, 2), key="id")
         raise RefusedError("another input")
 
     monkeypatch.setattr(Split, "_compare_with_others", compare_with_others)
     with pytest.raises(RefusedError, match="another input"):
-        run(path, (0, 2))
+        run(path, (0, 2), key="id")
     with JobService(path.parent) as service:
         assert {row.status.value for row in service.get_rows("ship/000-of-002")} == {"completed"}
 

@@ -54,6 +54,22 @@ def fixture_ledger(tmp_path: Path) -> Ledger:
     return Ledger(tmp_path / "ledger")
 
 
+def test_a_late_result_of_a_dropped_step_is_only_logged(tmp_path: Path) -> None:
+    def handler(row: AttemptedRow) -> str:
+        if row.attempts == 1:
+            row.step("submit", str)
+            raise journal.Retry("Expired", "no answer", after_s=0, from_step="submit")
+        job.service.end_step(row.id, 1, "fetch", "late")  # by a worker of the first attempt
+        return ",".join(step.name for step in job.service.get_steps(row.id))
+
+    with journal.open_job(tmp_path / "j", rows=[{}]) as job:
+        job.run(handler, max_attempts=2)
+        assert [row.result for row in job.rows()] == [""]
+        assert any(
+            "a redo has forgotten it" in entry.message for entry in job.service.get_logs(job.id)
+        )
+
+
 @pytest.mark.parametrize("counts", [True, False])
 def test_a_retry_from_a_step_does_it_again_with_the_later_ones(
     tmp_path: Path, ledger: Ledger, *, counts: bool
