@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -476,18 +477,24 @@ def test_a_batch_held_open_elsewhere_makes_a_change_fail_in_time_and_succeed_aft
 
 
 def test_a_change_waits_for_a_batch_of_another_process_that_ends_in_time(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_job(tmp_path, 2)
+    sleep, held = time.sleep, [True]
+
+    def end_at_first_pause(seconds: float) -> None:
+        if held and held.pop():
+            batcher.tell("end")
+        sleep(seconds)
+
     with (
         Child(BATCHER, tmp_path, JOB) as batcher,
         JobService(tmp_path, lock_timeout_s=60) as service,
     ):
         assert batcher.hear() == "in the batch"
-        waiter = threading.Thread(target=service.complete_row, args=(f"{JOB}:2", "T-2"))
-        waiter.start()
-        batcher.tell("end")
-        waiter.join()
+        monkeypatch.setattr(time, "sleep", end_at_first_pause)
+        service.complete_row(f"{JOB}:2", "T-2")
+        assert not held
         assert [row.tracking_number for row in service.get_rows(JOB)] == ["T-1", "T-2"]
 
 
