@@ -62,11 +62,11 @@ PATCHES = [
         "tests/run/test_where.py::test_a_row_that_waits_for_another_attempt_keeps_the_run",
     ),
     Patch(
-        "failed rows that don't meet the condition stay failed",
+        "a start counts only the failed rows that meet the condition as tried again",
         "run/plan",
         "        if is_free and (where is None or where(row)):\n",
         "        if is_free:\n",
-        "tests/run/test_where.py::test_failed_rows_are_retried_only_if_they_meet_the_condition",
+        "tests/cli/test_run_where.py::test_retry_failed_tries_only_the_rows_that_the_condition_chooses",
     ),
     Patch(
         "failed rows that don't meet the condition stay failed in a run",
