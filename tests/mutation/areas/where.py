@@ -69,6 +69,13 @@ PATCHES = [
         "tests/cli/test_run_where.py::test_retry_failed_tries_only_the_rows_that_the_condition_chooses",
     ),
     Patch(
+        "a plan has only the failed rows that meet the condition",
+        "run/plan",
+        "        if where is None or where(one.row):\n",
+        "        if True:\n",
+        "tests/run/test_where.py::test_failed_rows_are_retried_only_if_they_meet_the_condition",
+    ),
+    Patch(
         "failed rows that don't meet the condition stay failed in a run",
         "run/plan",
         "service.retry_row, where=where)\n",
