@@ -1056,7 +1056,7 @@ MERGES = [
         "transfer/three_way",
         "    if by in (A_POLICY.by, A_MERGE.by):\n",
         "    if by == A_MERGE.by:\n",
-        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
+        "tests/transfer/test_merge_histories.py::test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word",
     ),
     Patch(
         "what a merge asks to be reviewed is no work",

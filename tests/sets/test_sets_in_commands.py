@@ -696,6 +696,26 @@ def test_what_is_behind_a_link_is_not_deleted(ship: str) -> None:
     assert len(list(Path("jobs/ship").iterdir())) == COUNT
 
 
+def test_a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_is_still_the_one(
+    ship: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree("jobs/ship", "other/ship")
+    Path("other/link").symlink_to(Path("jobs/ship").absolute())
+
+    def swap(real: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+        os.rename("other/ship", "other/was")
+        os.rename("other/link", "other/ship")
+        return real(*arguments, **more)
+
+    disk = FaultyOs()
+    disk.plan("rename", swap)
+    monkeypatch.setattr(system, "os", disk)
+    with JobService("other") as service:
+        service.delete_job("ship/000-of-004")
+    assert len(list(Path("jobs/ship").iterdir())) == COUNT
+    assert len(list(Path("other/was").iterdir())) == COUNT - 1
+
+
 def test_a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_hides_nothing_outside(
     ship: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

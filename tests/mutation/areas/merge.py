@@ -31,7 +31,7 @@ PATCHES = [
         "transfer/three_way",
         'status == "needs_review" and row.is_status_mine',
         "False",
-        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
+        "tests/transfer/test_merge_histories.py::test_of_any_two_short_histories_no_work_is_lost_or_done_twice_without_a_word",
     ),
     Patch(
         "a review that the other copy knows is put back by it",
@@ -87,7 +87,7 @@ PATCHES = [
         "transfer/three_way",
         'if not is_known and (at > last or change.weight == "work"):',
         "if not is_known and at > last:",
-        "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
+        "tests/transfer/test_merge.py::test_a_row_whose_data_is_lost_is_the_row_of_its_number_and_no_outcome_settles_it",
     ),
     Patch(
         "a step that failed is a decision and no work",

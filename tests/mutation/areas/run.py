@@ -263,7 +263,7 @@ PATCHES = [
         "run/workers/threads",
         "            if call in self._abandoned:\n",
         "            if False:\n",
-        "tests/run/test_runs.py::test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone",
+        "tests/run/test_runs.py::test_no_more_threads_work_than_were_asked_for_after_one_was_given_up",
     ),
     Patch(
         "all threads of a run end with it",

@@ -94,7 +94,7 @@ PATCHES = [
         "        system.os.rename(directory.name, name, src_dir_fd=parent.fd, dst_dir_fd=self.fd)\n",
         "        system.os.rename(directory, name, dst_dir_fd=self.fd)\n",
         _SETS
-        + "a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_hides_nothing_outside",
+        + "a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_is_still_the_one",
     ),
     Patch(
         "a path that leads through a link to a job deletes nothing",

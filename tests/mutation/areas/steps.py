@@ -59,7 +59,7 @@ PATCHES = [
         "service",
         "        if journal.in_own_commit and journal.index.columns.step_heads is None:\n",
         "        if journal.in_own_commit:\n",
-        "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",
+        "tests/run/test_steps_of_handlers.py::test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row",
     ),
     Patch(
         "a step of a killed command is in doubt",
