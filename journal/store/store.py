@@ -466,8 +466,6 @@ class Store:
                 raise handles.outcome_unknown(refused) from error
 
     def _check_free(self, target: Path, job_id: str, *, anew: bool) -> None:
-        if files.exists(target / JOURNAL_NAME):
-            raise JobExistsError(job_id)
         set_id, _, shard = job_id.partition("/")
         if shard:
             self._check_set(set_id, shard)
@@ -476,6 +474,8 @@ class Store:
             raise InvalidValueError("job_id", job_id, reason)
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not directories.is_empty(target):
+            if files.exists(target / JOURNAL_NAME):  # it may have been made meanwhile
+                raise JobExistsError(job_id)
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
             raise InvalidValueError("job_id", job_id, reason)
         if not anew:

@@ -1675,7 +1675,9 @@ def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) 
             run.wait_for("still waiting")
             with (
                 pytest.raises(journal.JobLockedError),
-                JobService(path.parent, lock_timeout_s=0.3) as third,  # the run tries again meanwhile
+                JobService(
+                    path.parent, lock_timeout_s=0.3
+                ) as third,  # the run tries again meanwhile
             ):
                 third.skip_row("j:3")
         report = run.report()
