@@ -28,6 +28,9 @@ Handler = TypeVar("Handler")
 Drive = Callable[[], RunReport]
 
 _MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
+# How long a caller whose third stop came while foreign code ran still waits for the end of the run:
+# the code may have been about to return.
+_GRACE_S = 1.0
 _CANCELLED = "its task was cancelled"
 _UNFINISHED = "its task was destroyed before its end"
 _CLOSED = "the event loop was closed before the end of the run"
@@ -144,6 +147,7 @@ class CallersThread:
                     finally:
                         self._stops_before = None
                 elif self.stops.is_in_vain:
+                    driver.thread.join(_GRACE_S)
                     return
 
     def _next(self) -> Callable[[], object] | None:

@@ -197,7 +197,11 @@ def test_however_a_cell_is_interrupted_its_run_has_ended_with_it_and_the_next_ce
     open_it = opened(re.sub("[^a-z]+", "-", run.lower()).strip("-"))
     kernel.run("gate.clear()")
     assert says in kernel.run(open_it + run, *interrupt_at)
-    drivers = '[t for t in threading.enumerate() if t.name == "journal-driver"]'
+    # A driver that was asked to stop three times may be in its last instructions.
+    drivers = (
+        '[t for t in threading.enumerate() if t.name == "journal-driver"'
+        " and [t.join(30), t.is_alive()][1]]"
+    )
     assert kernel.run(f"print({drivers}, job.service.run_holder(job.id))") == "[] None\n"
     shown = kernel.run(f"gate.set()\n{open_it}report = job.run(handle)\nprint(report.job)")
     is_done = interrupt_at in (ONCE, ["Busy"])
