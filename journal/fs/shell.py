@@ -1,4 +1,4 @@
-"""Quotes and splits command lines for the shell in which people type them.
+"""Quotes command lines for the shell in which people type them.
 
 On Windows, a quoted line works both in cmd and in PowerShell 7, except if a word contains ``%``,
 ``$`` or a backtick. No quoting of these characters is right for both shells. cmd expands
@@ -21,7 +21,6 @@ A_SCRIPT = "it into a file, FILE.cmd" if IS_FOR_WINDOWS else "sh -c '...'"
 # A word that neither cmd nor PowerShell changes. PowerShell would split -a.b into two words.
 _BARE = re.compile(r"(?!-\w[^.:]*[.:])[\w\\/.:+=-]+")
 _BEFORE_QUOTE = re.compile(r'(\\*)("|\Z)')
-_NEXT = re.compile(r"(\\*)([^\\]|\Z)", re.DOTALL)
 
 
 def quote(word: str) -> str:
@@ -48,29 +47,11 @@ def join(words: Iterable[str]) -> str:
     return " ".join(map(quote, words))
 
 
-def split(line: str) -> list[str]:
-    """Split a typed line into its words. Raises ValueError if a quotation isn't closed."""
-    if IS_FOR_WINDOWS:
-        return split_for_windows(line)
-    import shlex  # noqa: PLC0415
-
-    return shlex.split(line)
-
-
 def in_directory(directory: str, words: Iterable[str]) -> str:
     """Make a line that changes to ``directory``, unless it is "", and then runs ``words``."""
     # In cmd, cd wouldn't change the drive. PowerShell knows pushd, too.
     go_to = "pushd " if IS_FOR_WINDOWS else "cd "
     return (f"{go_to}{quote(directory)} && " if directory else "") + join(words)
-
-
-def outside_of_quotes(line: str) -> str:
-    """Return a typed line without its quoted parts: the text that a shell would interpret."""
-    return (_QUOTED_FOR_WINDOWS if IS_FOR_WINDOWS else _QUOTED).sub("", line)
-
-
-_QUOTED = re.compile(r"""'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
-_QUOTED_FOR_WINDOWS = re.compile(r'"[^"]*"')
 
 
 def quote_for_windows(word: str) -> str:
@@ -84,35 +65,3 @@ def quote_for_windows(word: str) -> str:
         return word
     inside = _BEFORE_QUOTE.sub(r"\1\1\2\2", word)
     return f'"{inside}"'
-
-
-def split_for_windows(line: str) -> list[str]:
-    """Split a line into its words, as Microsoft's C runtime does."""
-    words: list[str] = []
-    word: str | None = None
-    place, is_quoted = 0, False
-    while place < len(line):
-        match = _NEXT.match(line, place)
-        assert match is not None
-        slashes, sign, place = len(match[1]), match[2], match.end()
-        if sign == '"':
-            word = (word or "") + "\\" * (slashes // 2)
-            if slashes % 2:
-                word += '"'
-            elif is_quoted and line[place : place + 1] == '"':
-                word += '"'
-                place += 1
-            else:
-                is_quoted = not is_quoted
-            continue
-        if slashes:
-            word = (word or "") + "\\" * slashes
-        if sign in (" ", "\t") and not is_quoted:
-            if word is not None:
-                words.append(word)
-            word = None
-        else:
-            word = (word or "") + sign
-    if is_quoted:
-        raise ValueError("No closing quotation")
-    return words if word is None else [*words, word]

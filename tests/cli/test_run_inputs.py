@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.lines import split
 from support.platforms import needs_any_names
 
 from journal import InvalidValueError, JobService, read_rows
 from journal.cli.main import main
-from journal.fs.shell import split
 
 Capture = pytest.CaptureFixture[str]
 

@@ -43,7 +43,7 @@ def test_conditions_choose_the_rows_of_a_run_and_all_must_hold(capsys: Capture) 
 
 
 def test_rows_of_a_run_are_chosen_by_number_too(capsys: Capture) -> None:
-    assert run("--row", "2-3,9", "--limit", "1", "--on-end", "true") == 4
+    assert run("--row", "2-3,9", "--limit", "1") == 4
     assert statuses() == {"A": "pending", "B": "completed", "C": "pending"}
     said = capsys.readouterr().err
     assert "job j has no row 9: its rows are 1 to 3" in said
@@ -115,11 +115,11 @@ def test_the_condition_stays_while_rows_that_meet_it_are_left(capsys: Capture) -
 
 
 def test_only_the_option_is_left_out_and_no_other_word(capsys: Capture) -> None:
-    more = ("--where", "order=A", "--on-end", "echo --where y")
+    more = ("--where", "order=A", "--version", "--where y")
     assert run("--where", "zip~94", *more, command="echo --where {order}") == 4
     said = capsys.readouterr().err
     again = next(line for line in said.splitlines() if line.startswith("to continue"))
-    assert again.endswith(f"--on-end {quote('echo --where y')} -- echo --where {quote('{order}')}")
+    assert again.endswith(f"--version {quote('--where y')} -- echo --where {quote('{order}')}")
 
 
 def test_a_doubled_sign_is_refused_unless_the_value_is_in_quotes(capsys: Capture) -> None:

@@ -141,8 +141,6 @@ def cells() -> Iterator[Cell]:
         code = -2 if where == "threads" else 130
         yield Cell(where, "reading the input again", "INT", code, drained(0), "pending")
         yield Cell(where, "reading the input again", "TERM", -15, drained(0), "pending")
-    yield Cell("command", "on-end", "INT", 0, {"completed": ROWS}, "completed")
-    yield Cell("command", "on-end", "TERM+TERM", 0, {"completed": ROWS}, "completed")
 
 
 # --- the process that gets the signals
@@ -329,7 +327,7 @@ done
 case $STATE in
     hold) exit 75;;
     backoff) exit 1;;
-    rate | on-end) exit 0;;
+    rate) exit 0;;
     stubborn) trap '' TERM INT;;
 esac
 until [ -e gate ]; do sleep 0.02; done
@@ -343,9 +341,6 @@ def command_of(files: Files, where: str, state: str) -> list[str]:
     options = ["--backoff", "1h", "--hold-on", "75", "--max-attempts", "2", "-j", workers]
     if state == "rate":
         options += ["--rate", "1/h"]
-    if state == "on-end":
-        says = 'cd $JOURNAL_JOB/../..; trap "echo trapped >> events" TERM; echo reported >> events'
-        options += ["--on-end", f"sh -c '{says}; until [ -e gate ]; do sleep 0.02; done'"]
     if where == "command -n":
         options += ["-n", "1"]
     source = "-" if state.startswith("reading") else "rows"
@@ -370,7 +365,6 @@ _SAYS = {
     "where": "where is called",
     "halt": "halt is called",
     "reading": "reading",
-    "on-end": "reported",
 }
 
 
@@ -533,9 +527,7 @@ def _signal(cell: Cell, running: Running, stack: ExitStack) -> None:
         running.send(name, to_group=words != cell.signals)
         if cell.code == -signal.SIGTERM:
             return
-        if cell.state == "on-end":
-            running.awaits("trapped")
-        elif "hangs" in cell.state or cell.state in ("lock", "tell", "on_progress"):
+        if "hangs" in cell.state or cell.state in ("lock", "tell", "on_progress"):
             # What would answer hangs or waits. After the last signal, the process may end.
             if count < len(names) or (cell.state != "lock" and "hangs" not in cell.state):
                 wait_until_it_has_looked(running.process.pid)

@@ -18,7 +18,6 @@ SAMPLE = {
     "batches, paused by another process: INT",
     "fork, in flight: INT+INT to the group",
     "spawn, on_progress: INT+INT",
-    "command, on-end: TERM+TERM",
     "command, reading the input again: INT",
     "threads exiting, in flight: TERM+TERM",
     "command -n, backoff: TERM",

@@ -25,6 +25,7 @@ from support.children import (
     works,
 )
 from support.effort import IS_LONG
+from support.lines import split
 from support.platforms import IS_WINDOWS, needs_modes, not_under_wine
 
 import journal.fs.system
@@ -47,7 +48,6 @@ from journal.cli.run.messages import lost_rows
 from journal.format.damage import survey
 from journal.format.records import LOST_CHECKSUM
 from journal.format.seal import SEAL_BYTES
-from journal.fs.shell import split
 from journal.repair import Repair, repair_job
 from journal.run.input_match import InputRules, match_rows
 from journal.verify import verify_job

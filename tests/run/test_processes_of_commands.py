@@ -29,7 +29,7 @@ def test_a_command_gets_its_arguments_and_its_environment_as_they_are(tmp_path: 
     odd = ["", "two words", 'a "quote"', "C:\\dir\\", "ü €", "100%", "a & b", "line\nend"]
     script = "import os, sys; print(ascii((sys.argv[1:], os.environ['GIVEN'], sys.stdin.read())))"
     process = start(script, *odd, directory=tmp_path)
-    assert process.wait()
+    process.wait()
     assert process.close() == 0
     assert (tmp_path / "out").read_text().strip() == ascii((odd, "ü €", ""))
 
@@ -63,9 +63,8 @@ def test_a_command_that_fails_has_its_status_as_its_code(tmp_path: Path) -> None
 @pytest.mark.parametrize("force", [False, True])
 def test_a_command_that_is_ended_doesnt_end_with_zero(tmp_path: Path, force: bool) -> None:
     process = start("import time; time.sleep(600)", directory=tmp_path)
-    assert not process.wait(0.01)
     process.end(force=force)
-    assert process.wait(60)
+    process.wait()
     assert process.close() != 0
 
 

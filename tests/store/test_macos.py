@@ -41,7 +41,7 @@ LIFE = """
 seq 1 40 | journal --root one run - --lines --job demo -j 4 --limit 25 -- echo {line} || [ $? = 4 ]
 mkdir one/demo/artifacts && echo label > one/demo/artifacts/1.txt
 journal --root one pack demo -o - | journal --root two unpack -
-seq 1 40 | journal --root two run - --lines --job demo -j 4 --on-end 'true' -- echo {line}
+seq 1 40 | journal --root two run - --lines --job demo -j 4 -- echo {line}
 journal --root one pull two/demo
 journal --root one verify demo
 journal --root one export demo rows.csv

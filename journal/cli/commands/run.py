@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +21,12 @@ from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
 from journal.cli.run.messages import report_end, report_start
-from journal.cli.run.on_end import parse_command, run_on_end
 from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
-from journal.errors import InvalidValueError, JournalError
+from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import NULL, format_of
@@ -38,9 +35,7 @@ from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import ROWS
-from journal.run.plan import (
-    HowTo,
-)
+from journal.run.plan import HowTo
 from journal.sets.choice import chosen_shard
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import as_utf8
@@ -130,8 +125,6 @@ class _RunCommand:
         self._where = None if chosen.is_empty else chosen.holds
         self._template = Template(given["command"])
         check_program(given["command"][0])
-        if given["on_end"] is not None:
-            check_program(parse_command(given["on_end"])[0], "--on-end")
 
     def work(self) -> int:
         given = self._given
@@ -210,35 +203,15 @@ class _RunCommand:
     def _run(self, job_run: JobRun, handler: Commands, limits: dict[str, Any]) -> int:
         given = self._given
         report_start(job_run, given, self._template, self._where, self._how_to())
-        with self._on_end(job_run):
-            report = job_run.run(
-                handler,
-                retry_failed=given["retry_failed"],
-                progress=not given["quiet"],
-                tell=echo_err,
-                **limits,
-            )
-            report_end(job_run, report, given, self._how_to())
+        report = job_run.run(
+            handler,
+            retry_failed=given["retry_failed"],
+            progress=not given["quiet"],
+            tell=echo_err,
+            **limits,
+        )
+        report_end(job_run, report, given, self._how_to())
         return report.exit_code
-
-    @contextlib.contextmanager
-    def _on_end(self, job_run: JobRun) -> Iterator[None]:
-        """If the run has ended in the block, run the command of ``--on-end`` after the block."""
-        code: int | None = None
-        try:
-            yield
-        except JournalError as error:  # a commit has failed
-            code = error.exit_code
-            raise
-        finally:
-            text, directory = self._given["on_end"], Path(self._ctx.obj).absolute() / self._job_id
-            report = job_run.report
-            if text is not None and report is not None:
-                exit_code = report.exit_code if code is None else code
-                run_on_end(parse_command(text), directory, report, exit_code, self._warn)
-
-    def _warn(self, text: str) -> None:
-        echo_err(f"{self._job_id}: {text}")
 
     def _typed(self) -> list[str]:
         """The words of the command to paste."""

@@ -7,7 +7,6 @@
 - ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches``: does
   the same with a command for many rows. ``outcomes``: converts an exit status or printed JSON to an
   outcome.
-- ``on_end``: runs the command of ``--on-end`` when a run has ended.
 
 May import: all packages of ``journal``, except ``cli/commands``.
 """

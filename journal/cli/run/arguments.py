@@ -54,11 +54,11 @@ def _no_rows(ctx: click.Context | None) -> click.UsageError:
     return click.UsageError(f"{why}: {FORM}", ctx)
 
 
-def check_program(program: str, what: str = "COMMAND") -> None:
+def check_program(program: str) -> None:
     """Raise InvalidValueError if the program doesn't exist, since all rows would fail."""
     path = processes.find_program(program)
     if path is not None:
-        _check_script(path, program, what)
+        _check_script(path, program)
         return
     first, _, rest = program.partition(" ")
     if rest and processes.find_program(first) is not None:
@@ -75,10 +75,10 @@ def check_program(program: str, what: str = "COMMAND") -> None:
         reason = f"{why}, write ./{program}"
     else:
         reason = "there is no such program: check its name, or give its path"
-    raise InvalidValueError(what, program, reason)
+    raise InvalidValueError("COMMAND", program, reason)
 
 
-def _check_script(path: str, program: str, what: str) -> None:
+def _check_script(path: str, program: str) -> None:
     """Raise InvalidValueError for a script whose interpreter has a CR at the end of its name."""
     try:
         with open(path, "rb") as file:
@@ -87,4 +87,4 @@ def _check_script(path: str, program: str, what: str) -> None:
         return
     if line.startswith(b"#!") and line.endswith(b"\r\n"):
         reason = "it has line ends of Windows, so its first line names no program: convert it, by "
-        raise InvalidValueError(what, program, reason + f"sed -i 's/\\r$//' {path}")
+        raise InvalidValueError("COMMAND", program, reason + f"sed -i 's/\\r$//' {path}")

@@ -13,7 +13,6 @@ import msgspec
 from journal.cli.conditions import where_option
 from journal.cli.find import complete_job, meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
-from journal.cli.run.on_end import parse_command
 from journal.cli.run.outcomes import error_codes
 from journal.cli.selection import rows_option
 from journal.cli.shared_options import Cents, Option, option
@@ -27,16 +26,12 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.rate import ROWS, rates_of
 
 
-def _checked(parse: Callable[[str], object]) -> Callable[..., str | None]:
-    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-        if value is not None:
-            try:
-                parse(value)
-            except InvalidValueError as error:
-                raise click.BadParameter(error.reason, ctx, param) from None
-        return value
-
-    return check
+def _halt(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    try:
+        Halt.parse(value)
+    except InvalidValueError as error:
+        raise click.BadParameter(error.reason, ctx, param) from None
+    return value
 
 
 def _rates(
@@ -282,7 +277,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "Stop early if the first 10 rows fail alike (first), also after 10 failures in a row (10), or if "
             "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
             "all rows.",
-            callback=_checked(Halt.parse),
+            callback=_halt,
         ),
         _option(
             "--limit N max_rows",
@@ -302,12 +297,6 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
     ),
     "Messages": (
-        _option(
-            "--on-end COMMAND",
-            "Run this command, which is one argument, when the run has ended. It gets a summary as JSON: see "
-            "`journal help running`.",
-            callback=_checked(parse_command),
-        ),
         _option(
             "--dry-run",
             "Print the commands that would run, the reason for each, and counts. Write nothing.",

@@ -10,14 +10,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from time import monotonic, sleep
 from typing import IO, Any
 
 assert sys.platform != "win32"
 
 MAX_STATUS = 255
 
-_POLL_S = 0.02  # how late a wait with a timeout may end
 _IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 _OUR_OWN_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
@@ -36,31 +34,16 @@ class Process:
         self._id = process_id
         self._status: int | None = None
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until the command has ended.
-
-        Processes that it has started may still run. Returns False if the timeout has passed.
+    def wait(self) -> None:
+        """Wait until the command has ended. Processes that it has started may still run.
 
         If the system has ``waitid``, this doesn't reap the command. Until the command is reaped, no
         other process can get the id of its process group.
         """
-        until_s = monotonic() + (timeout_s or 0)
-        while not self._has_ended(0 if timeout_s is None else os.WNOHANG):
-            if monotonic() >= until_s:
-                return False
-            sleep(_POLL_S)
-        return True
-
-    def _has_ended(self, flags: int) -> bool:
-        if self._status is not None:
-            return True
         if hasattr(os, "waitid"):
-            flags |= os.WEXITED | os.WNOWAIT
-            return os.waitid(os.P_PID, self._id, flags) is not None
-        process_id, status = os.waitpid(self._id, flags)  # macOS before Python 3.13
-        if process_id:
-            self._status = os.waitstatus_to_exitcode(status)
-        return bool(process_id)
+            os.waitid(os.P_PID, self._id, os.WEXITED | os.WNOWAIT)
+        else:  # macOS before Python 3.13
+            self.close()
 
     def end(self, *, force: bool) -> None:
         """Ask all processes of the command to end; with ``force``, end them.

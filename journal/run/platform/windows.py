@@ -15,12 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from ctypes import wintypes
-from math import ceil, inf
 from typing import IO, Any
 
 from journal.run.platform.batch_files import EXTENSIONS, batch_line
@@ -133,17 +130,8 @@ class Process:
         self._handle, self._id, self._job = handle, process_id, job
         self._was_ended = False
 
-    def wait(self, timeout_s: float | None = None) -> bool:
-        until_s = inf if timeout_s is None else time.monotonic() + timeout_s
-        # Python handles signals in the main thread, between two calls of the system.
-        is_main = threading.current_thread() is threading.main_thread()
-        while True:
-            rest_s = min(until_s - time.monotonic(), _POLL_S if is_main else inf)
-            wait_ms = _winapi.INFINITE if rest_s == inf else ceil(max(0.0, rest_s) * 1000)
-            if _winapi.WaitForSingleObject(self._handle, wait_ms) == _winapi.WAIT_OBJECT_0:
-                return True
-            if time.monotonic() >= until_s:
-                return False
+    def wait(self) -> None:
+        _winapi.WaitForSingleObject(self._handle, _winapi.INFINITE)
 
     def end(self, *, force: bool) -> None:
         self._was_ended = self._was_ended or not self._has_ended()

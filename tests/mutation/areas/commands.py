@@ -108,6 +108,14 @@ PATCHES = [
         "::test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_package",
     ),
     Patch(
+        "a command is ended with all its processes",
+        "run/platform/posix",
+        "            os.killpg(self._id, ",
+        "            os.kill(self._id, ",
+        "tests/cli/test_commands.py"
+        "::test_a_cancelled_command_leaves_no_children_that_ignore_the_signal",
+    ),
+    Patch(
         "a review by status keeps the output",
         "cli/run/subprocesses",
         "        return msgspec.structs.replace(outcome, result=self._kept(given, output) or None)\n",

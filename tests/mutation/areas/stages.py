@@ -267,7 +267,8 @@ PATCHES = [
     Patch(
         "a caller doesn't wait for code that hangs after the third stop",
         "run/caller",
-        "                elif self.stops.is_in_vain:\n                    return\n",
+        "                elif self.stops.is_in_vain:\n"
+        "                    driver.thread.join(_GRACE_S)\n                    return\n",
         "",
         "tests/run/test_executors.py::test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit",
     ),
