@@ -25,12 +25,12 @@ from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
-from journal.run.pacing.ahead import Ahead
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_column
+from journal.run.pacing.starts import Starts
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
@@ -66,23 +66,26 @@ class Run:
         self._usage = UsageRates(limits, job) if limits.usage_rates else None
         self._queue = RowQueue(job, limits, workers.count, self._usage)
         self._settling = self._queue.settling
-        self._rate = limits.row_rate()
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
         # How many rows wait and until when, if none was in flight at the latest poll. None: never.
         self._waits_text: str | None = None
-        # If attempts have a timeout, rows aren't queued, since their time in the queue would count
-        # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
-        # rows may start after that outcome.
-        # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
-        is_plain = limits.timeout_s is None and limits.batch is None
-        self._may_queue = workers.queues and is_plain and not self.bounds.depend_on_outcomes
         steps, row_type = StepStore(job.service, job.id), job.settings.row_type
         self._in_flight = InFlight(workers, results, limits, steps, row_type)
         # The calls that the latest commit has started, each with its rows.
         self._to_dispatch: deque[tuple[StoredCall | None, Sequence[JobRow]]] = deque()
         self._stops = stops or Stops()
+        self._starts = Starts(
+            limits,
+            workers,
+            self._in_flight,
+            self._queue,
+            self.bounds,
+            self._holds,
+            self._stops,
+            self._usage,
+        )
         self._stops.wake = results.wake
         self._reported_locked = False
         self._end: EarlyEnd | None = None
@@ -96,7 +99,6 @@ class Run:
         self.report: RunReport | None = None  # of a run that has ended, also by an error
         self._polled_s = 0.0
         self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
-        self._ahead = Ahead()
 
     def close(self) -> None:
         """Stop the workers, unless that was done. :meth:`work` does this at its end."""
@@ -345,19 +347,11 @@ class Run:
         until_s = now_s + POLL_S
         if now_s < self._holds.until_s:
             until_s = min(until_s, self._holds.until_s)
-        if job is not None and (self._room(job) or (self._queue.calls and self._free_calls(job))):
-            allowed_s = now_s
-            if self._rate is not None:
-                allowed_s += max(self._rate.wait_s, 0.001)
-                until_s = min(until_s, allowed_s)
-            if self._usage is not None and self._usage.wait_s:
-                allowed_s = max(allowed_s, now_s + self._usage.wait_s)
-                until_s = min(until_s, allowed_s)
-            if self._queue.next_due_s is not None:
-                until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
+        if job is not None:
+            until_s = min(until_s, self._starts.next_s(job, now_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
         # While workers have rows in their queue, let results gather, so that they share a commit.
-        ahead = self._ahead.rows
+        ahead = self._starts.ahead.rows
         queued = self._in_flight.calls - self._in_flight.slots - ahead // 4 if ahead else 1
         self._results.wait(until_s - now_s, max(1, queued))
 
@@ -367,8 +361,8 @@ class Run:
         """Record results and start the next rows in one commit. Then dispatch these rows."""
         self._workers.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
-        may_resume = self._queue.calls and self._free_calls(job)
-        if not (results or may_resume or self._free_slots(job)):
+        may_resume = self._queue.calls and self._starts.free_calls(job)
+        if not (results or may_resume or self._starts.free_slots(job)):
             return
         problems: list[str] = []
         begin_s = monotonic()
@@ -386,14 +380,14 @@ class Run:
             self._check_limits(job)  # the results may have reached a limit
             started = self._queue.start_calls(
                 job,
-                self._free_calls(job),
-                self._free_slots,
+                self._starts.free_calls(job),
+                self._starts.free_slots,
                 # After each hold, try a row other than the one that raised Hold. A row that always
                 # raises Hold must not stop the others.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
             self._to_dispatch = deque(started)
-        self._ahead.hear_commit(monotonic() - begin_s)
+        self._starts.ahead.hear_commit(monotonic() - begin_s)
         self._problems += problems
         if is_new_hold or self._results.held:
             self._in_flight.take_back()
@@ -404,37 +398,10 @@ class Run:
             call, rows = self._to_dispatch.popleft()
             self._holds.start(len(rows))
             self._counts["started"] += len(rows)
-            if self._rate is not None and call is None:
-                self._rate.use(len(rows))
+            if self._starts.rate is not None and call is None:
+                self._starts.rate.use(len(rows))
             self._in_flight.dispatch(rows, call)
         self._workers.flush()
-
-    def _free_calls(self, job: Job) -> int:
-        """How many calls may be resumed now."""
-        if job.status is not JobStatus.RUNNING or self._stops.count:
-            return 0
-        in_flight = self._in_flight
-        return self._holds.allowed(max(0, in_flight.slots - in_flight.calls), monotonic())
-
-    def _free_slots(self, job: Job, taken: int = 0) -> int:
-        """How many rows may start now. ``taken``: by so many calls that are resumed."""
-        room = self._room(job, taken)
-        if not room or self._rate is None:
-            return room
-        return min(room, self._rate.allowed(monotonic(), min(room, self._queue.most(job))))
-
-    def _room(self, job: Job, taken: int = 0) -> int:
-        """How many rows may start, if the rate limit is ignored."""
-        if job.status is not JobStatus.RUNNING or self._stops.count:
-            return 0
-        slots = self._in_flight.slots
-        ahead = self._ahead.look(slots)
-        if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
-            # Until the brake has decided, start only as many rows as it needs.
-            ahead = self._ahead.rows = 0
-        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)
-        count = min(count, self._queue.places)
-        return max(0, self._holds.allowed(count, monotonic()))
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
         """Record completed attempts at once, if possible. Returns the results that are left."""
@@ -494,7 +461,7 @@ class Run:
             if outcome.kind == "unstarted" and outcome.error_code:
                 self._give_up(EarlyEnd("not_started", outcome.error_message), 1)
             if outcome.elapsed_s:
-                self._ahead.hear_handler(outcome.elapsed_s)
+                self._starts.ahead.hear_handler(outcome.elapsed_s)
 
     def _count(self, result: Result, outcome: Outcome) -> None:
         kind = outcome.kind if outcome.kind in ("completed", "skipped") else "failed"

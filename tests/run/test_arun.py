@@ -652,9 +652,9 @@ def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
         driven = Run(held, workers, results, Limits(halt="never"))
         held.start()
         for _ in range(100):
-            driven._ahead.hear_commit(1.0)
-            driven._ahead.hear_handler(1e-6)
-        assert driven._room(held.job()) == most
+            driven._starts.ahead.hear_commit(1.0)
+            driven._starts.ahead.hear_handler(1e-6)
+        assert driven._starts._room(held.job()) == most
         held.release()
         driven.close()
 

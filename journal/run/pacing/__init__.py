@@ -1,8 +1,7 @@
 """How fast a run starts rows, and when it ends early.
 
-``limits`` has all settings. ``rate`` limits the rate of starts, and
-``usage_rate`` what calls use. ``halt`` counts failures, and
-``bounds`` decides when a run ends early. ``holds`` makes a run wait while the called service is
-down. ``per_key`` limits the rows in flight by the values of columns. ``condition`` chooses the rows
-of a run by ``where``.
+``limits`` has all settings. ``starts`` says how many rows may start now. ``rate`` limits the rate
+of starts, and ``usage_rate`` what calls use. ``halt`` counts failures, and ``bounds`` decides when
+a run ends early. ``holds`` makes a run wait while the called service is down. ``per_key`` limits
+the rows in flight by the values of columns. ``condition`` chooses the rows of a run by ``where``.
 """

@@ -36,9 +36,9 @@ PATCHES = [
     ),
     Patch(
         "a batch waits for no more of the rate than it has rows",
-        "run/driver",
-        "self._rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
-        "self._rate.allowed(monotonic(), self._queue.most(job)))\n",
+        "run/pacing/starts",
+        "self.rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
+        "self.rate.allowed(monotonic(), self._queue.most(job)))\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
     ),
     Patch(
@@ -106,7 +106,7 @@ PATCHES = [
     ),
     Patch(
         "rows of a call in flight wait for no turn",
-        "run/driver",
+        "run/pacing/starts",
         "        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)\n",
         "        count = (slots + ahead) * (self._limits.batch or 1) - len(self._in_flight)\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",

@@ -210,7 +210,7 @@ PATCHES = [
     ),
     Patch(
         "nothing is handed out ahead while all may fail alike",
-        "run/driver",
+        "run/pacing/starts",
         "(self._brake.is_undecided and not self._queue.is_past_fresh)",
         "False",
         "tests/docs/test_stories.py::test_no_rows_are_handed_out_ahead_while_all_may_fail_however_slow_the_disk_is",

@@ -142,15 +142,15 @@ PATCHES = [
     Patch(
         "starts use up the rate",
         "run/driver",
-        "                self._rate.use(len(rows))\n",
+        "                self._starts.rate.use(len(rows))\n",
         "                pass\n",
         "tests/run/test_runs.py::test_a_rate_is_kept_by_rows_of_any_number_of_workers",
     ),
     Patch(
         "a run waits for its rate instead of looking all the time",
-        "run/driver",
-        "                allowed_s += max(self._rate.wait_s, 0.001)\n",
-        "                allowed_s += 0.0\n",
+        "run/pacing/starts",
+        "            allowed_s += max(self.rate.wait_s, 0.001)\n",
+        "            allowed_s += 0.0\n",
         "tests/run/test_runs.py::test_a_run_waits_for_its_rate_instead_of_looking_all_the_time",
     ),
     Patch(
@@ -239,7 +239,7 @@ PATCHES = [
     ),
     Patch(
         "no row starts after a stop",
-        "run/driver",
+        "run/pacing/starts",
         """RUNNING or self._stops.count:
             return 0
         slots""",
@@ -350,7 +350,7 @@ PATCHES = [
     ),
     Patch(
         "a batch waits for no more of the rate than max_rows allows",
-        "run/driver",
+        "run/pacing/starts",
         "        count = min(count, self._queue.places)\n",
         "",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",

@@ -94,9 +94,9 @@ PATCHES = [
     ),
     Patch(
         "a run that has started as many rows as it may waits",
-        "run/driver",
-        "        if job is not None and (self._room(job) or",
-        "        if job is not None and (True or",
+        "run/pacing/starts",
+        "        if not (self._room(job) or",
+        "        if not (True or",
         "tests/run/test_runs.py::test_a_run_whose_workers_are_busy_rests_though_a_row_is_due",
     ),
     Patch(

@@ -1,0 +1,90 @@
+"""Decides how many rows and calls a run may start now, by its workers, its rate and its holds."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+
+from journal.model import Job, JobStatus
+from journal.run.in_flight import InFlight
+from journal.run.pacing.ahead import Ahead
+from journal.run.pacing.bounds import Bounds
+from journal.run.pacing.holds import Holds
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.usage_rate import UsageRates
+from journal.run.row_queue import RowQueue
+from journal.run.signals import Stops
+from journal.run.workers.handover import Workers
+
+
+class Starts:
+    """What a run may start now. ``rate``: the rate of starts. ``ahead``: the rows that are queued."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        workers: Workers,
+        in_flight: InFlight,
+        queue: RowQueue,
+        bounds: Bounds,
+        holds: Holds,
+        stops: Stops,
+        usage: UsageRates | None = None,
+    ) -> None:
+        self._limits = limits
+        self._in_flight = in_flight
+        self._queue = queue
+        self._brake = bounds.brake
+        self._holds = holds
+        self._stops = stops
+        self._usage = usage
+        self.rate = limits.row_rate()
+        self.ahead = Ahead()
+        # If attempts have a timeout, rows aren't queued, since their time in the queue would count
+        # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
+        # rows may start after that outcome.
+        # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
+        is_plain = limits.timeout_s is None and limits.batch is None
+        self._may_queue = workers.queues and is_plain and not bounds.depend_on_outcomes
+
+    def next_s(self, job: Job, now_s: float) -> float:
+        """When a row may start next, by ``monotonic``, if no attempt ends before."""
+        if not (self._room(job) or (self._queue.calls and self.free_calls(job))):
+            return math.inf
+        allowed_s, until_s = now_s, math.inf
+        if self.rate is not None:
+            allowed_s += max(self.rate.wait_s, 0.001)
+            until_s = allowed_s
+        if self._usage is not None and self._usage.wait_s:
+            allowed_s = max(allowed_s, now_s + self._usage.wait_s)
+            until_s = min(until_s, allowed_s)
+        if self._queue.next_due_s is not None:
+            until_s = min(until_s, max(self._queue.next_due_s, allowed_s))
+        return until_s
+
+    def free_calls(self, job: Job) -> int:
+        """How many calls may be resumed now."""
+        if job.status is not JobStatus.RUNNING or self._stops.count:
+            return 0
+        in_flight = self._in_flight
+        return self._holds.allowed(max(0, in_flight.slots - in_flight.calls), monotonic())
+
+    def free_slots(self, job: Job, taken: int = 0) -> int:
+        """How many rows may start now. ``taken``: by so many calls that are resumed."""
+        room = self._room(job, taken)
+        if not room or self.rate is None:
+            return room
+        return min(room, self.rate.allowed(monotonic(), min(room, self._queue.most(job))))
+
+    def _room(self, job: Job, taken: int = 0) -> int:
+        """How many rows may start, if the rate limit is ignored."""
+        if job.status is not JobStatus.RUNNING or self._stops.count:
+            return 0
+        slots = self._in_flight.slots
+        ahead = self.ahead.look(slots)
+        if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
+            # Until the brake has decided, start only as many rows as it needs.
+            ahead = self.ahead.rows = 0
+        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)
+        count = min(count, self._queue.places)
+        return max(0, self._holds.allowed(count, monotonic()))
