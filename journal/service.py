@@ -20,7 +20,6 @@ from journal.errors import (
     JobNotFoundError,
     JournalError,
     StepRepeatedError,
-    StorageError,
 )
 from journal.format.arguments import (
     check_codes,
@@ -712,30 +711,6 @@ class JobService:
         with self.store.reading(job_id) as journal:
             return steps.get_steps(journal, number)
 
-    def get_step_in_doubt(self, row_id: str) -> RowStep | None:
-        """The row's first step that has begun and whose end isn't recorded; None if there is none.
-
-        While the row is in processing, the step may be in progress.
-        """
-        job_id, number = self.store.locate(row_id)
-        journal = self._journal(job_id)
-        if journal.in_own_commit and journal.index.columns.step_heads is None:
-            return None  # fast, since a run asks for each row
-        with self.store.reading(job_id) as journal:
-            return steps.get_step_in_doubt(journal, number)
-
-    def find_steps_in_doubt(self, job_id: str, max_rows: int | None = None) -> dict[str, list[int]]:
-        """Find the steps in doubt, in failed rows and in rows in review.
-
-        Returns a dict from the name of a step to the numbers of the rows in which this step is in
-        doubt. A step is in doubt if it has begun and nobody knows whether it took effect.
-
-        The row numbers are in ascending order. ``max_rows``: the steps of at most this many rows
-        are read.
-        """
-        with self.store.reading(job_id) as journal:
-            return steps.find_steps_in_doubt(journal, max_rows)
-
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
@@ -1053,29 +1028,6 @@ class JobService:
         was interrupted.
         """
         return run_holder(self.store.directory(check_job_id(job_id)))
-
-    def get_state(self, job: Job) -> str:
-        """Return the job's state as text: its status, "interrupted" or "unknown".
-
-        If the job's status is running, the state may also be one of these:
-
-        - "interrupted" means that the run has died.
-        - "unknown" means that this process has no permission to look at the run lock.
-        """
-        try:
-            if self._is_interrupted(job):
-                return "interrupted"
-        except StorageError:
-            return "unknown"  # not an error: a listing must still show the other jobs
-        return job.status.value
-
-    def list_interrupted_jobs(self) -> list[Job]:
-        """Jobs whose status is running and whose run has died, newest first."""
-        running = self.list_jobs(JobStatus.RUNNING, limit=None)
-        return [job for job in running if self._is_interrupted(job)]
-
-    def _is_interrupted(self, job: Job) -> bool:
-        return job.status is JobStatus.RUNNING and self.run_holder(job.id) is None
 
     def batch(self, job_id: str) -> AbstractContextManager[object]:
         """Return a context manager. All changes of the job inside its block become one commit.

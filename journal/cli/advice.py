@@ -21,6 +21,7 @@ from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
 from journal.service import JobService
 from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
+from journal.store.listing import state_of_job
 from journal.store.rows import RowSequence, find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
@@ -101,7 +102,7 @@ class Groups:
 class Found(NamedTuple):
     """What was read about a job's run, and about its rows that are not done.
 
-    - ``state``: the result of ``JobService.get_state``. ``holder``: the process that runs the job.
+    - ``state``: the result of :func:`state_of_job`. ``holder``: the process that runs the job.
     - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
       ``partial``: True if there are more such rows.
     - ``in_review``, ``in_flight``: the rows in review and in flight. ``unknown``: the failed rows
@@ -131,7 +132,7 @@ class Found(NamedTuple):
 
 def look(service: JobService, job: Job) -> Found:
     """Read what advice about a job depends on."""
-    state = service.get_state(job)
+    state = state_of_job(service.store, job)
     holder = service.run_holder(job.id) if state != "unknown" else None
     try:
         size_bytes = os.stat(service.root / job.id / JOURNAL_NAME).st_size

@@ -14,6 +14,7 @@ from journal.fs import system
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.sets.whole import ABSENT, Part
+from journal.store.listing import state_of_job
 from journal.text import counted
 
 POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
@@ -23,7 +24,7 @@ class Seen(NamedTuple):
     """The job as seen at one moment.
 
     ``ended`` is True in the last object that :func:`follow_job` yields. ``state`` is the result of
-    ``JobService.get_state``: the job's status, "interrupted" or "unknown".
+    :func:`state_of_job`: the job's status, "interrupted" or "unknown".
     """
 
     job: Job
@@ -92,9 +93,9 @@ def gone(job_id: str) -> RefusedError:
 
 
 def _sure_state(service: JobService, job: Job) -> str:
-    state = service.get_state(job)
+    state = state_of_job(service.store, job)
     if state == "interrupted":  # but the run may just have ended, after the job was read
-        return service.get_state(existing_job(service, job.id))
+        return state_of_job(service.store, existing_job(service, job.id))
     return state
 
 

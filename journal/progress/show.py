@@ -83,7 +83,7 @@ class Progress:
     def show(self, job: Job, state: str = "") -> None:
         """Show the current counts of the job, unless the last update was a moment ago.
 
-        ``state``: the result of ``JobService.get_state``, if another process runs the job.
+        ``state``: the result of :func:`state_of_job`, if another process runs the job.
         """
         self._job = job
         if self._view is None:

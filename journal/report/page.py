@@ -21,6 +21,7 @@ from journal.history.statistics import Bucket, JobStatistics, quantile_s
 from journal.model import SHOWN_STATUSES, Job, JobRow, RowStatus, expected_cost_cents
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
+from journal.store.listing import state_of_job
 from journal.text import as_text, duration_text, escaped, shorten, spent_text
 
 MAX_ROWS = 1000
@@ -107,7 +108,7 @@ def _look(service: JobService, job_id: str) -> tuple[Job, str, Sequence[JobRow],
     """Return a job, its state, its rows in trouble, and its history; of a set, those of all shards."""
     if not service.store.is_set(job_id):
         job, rows, history = look(service.store, job_id, _TROUBLE)
-        return job, service.get_state(job), rows, history.entries()
+        return job, state_of_job(service.store, job), rows, history.entries()
     whole = look_at_set(service, job_id)
     found = [look(service.store, part.id, _TROUBLE) for part in whole.parts if part.job is not None]
     every = merge(

@@ -24,6 +24,7 @@ from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
 from journal.store.journal import Journal
 from journal.store.rows import find_rows
+from journal.store.steps import find_steps_in_doubt
 from journal.store.transitions import check_unpaused, reopen, state_of
 from journal.text import before_text, counted
 from journal.verbs import change_rows
@@ -256,7 +257,7 @@ def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
 
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
     said = []
-    in_doubt = service.find_steps_in_doubt(job.id, _MAX_READ_ROWS)
+    in_doubt = find_steps_in_doubt(service.store, job.id, _MAX_READ_ROWS)
     doubtful = set[int]().union(*in_doubt.values())
     first = islice(service.get_failed_rows(job.id), None if retry_failed else _MAX_READ_ROWS)
     unknown = [row.row_number for row in first if row.unknown]

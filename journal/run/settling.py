@@ -44,7 +44,7 @@ from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
 from journal.store.rows import position_of
-from journal.store.steps import NAME_REUSED, drop_steps, step_in_doubt
+from journal.store.steps import NAME_REUSED, drop_steps, get_step_in_doubt, step_in_doubt
 from journal.store.transitions import change_row, put_logs, put_record, waits_since
 
 # The status of a row after an outcome of such a kind. After another kind, the row isn't done.
@@ -147,7 +147,7 @@ class Settling:
         in doubt, the cost is recorded, and StepInDoubtError is raised. Raises
         InvalidStateTransition if another process has settled the row.
         """
-        step = self._service.get_step_in_doubt(row.id)
+        step = get_step_in_doubt(self._service.store, row.id)
         is_success = outcome.kind in ("completed", "skipped")
         if is_success and step is None:
             try:
@@ -290,7 +290,7 @@ class Settling:
         code, message = outcome.error_code, outcome.error_message
         by, step = A_RUN, None
         if outcome.kind == "lost":
-            by, step = A_POLICY, self._service.get_step_in_doubt(row.id)
+            by, step = A_POLICY, get_step_in_doubt(self._service.store, row.id)
         if step is not None:
             message += f"; {in_doubt_text(row.id, step)}"
             if self._on_interrupted == "resume" and step.state == "started":

@@ -23,7 +23,7 @@ from journal.model import (
 )
 from journal.service import JobService
 from journal.sets.split import read_shards
-from journal.store.listing import lost_shards
+from journal.store.listing import lost_shards, state_of_job
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 OTHER_INPUT, ON_HOLD = "of another input", "paused until resume"  # beside another state
@@ -37,7 +37,7 @@ _STATUSES = (
 class Part(msgspec.Struct, frozen=True):
     """A shard of a set.
 
-    - ``state``: as :meth:`JobService.get_state`, or "absent", "pruned" or "unreadable".
+    - ``state``: as :func:`state_of_job`, or "absent", "pruned" or "unreadable".
     - ``job``: None if the shard isn't here, or can't be read.
     - ``error``: why it can't be read, or why no run may start: its journal was cut or is gone.
     - ``has_other_input``: the shard has seen another input than the one that was recorded last, by
@@ -144,7 +144,7 @@ def look_at_set(service: JobService, set_id: str) -> Whole:
                 part = Part(index, shard_id, state, error=None if lost is None else str(lost))
             case Job() as job:
                 is_other = bool(job.input and latest and job.input.digest != latest.digest)
-                state, why = service.get_state(job), cut.get(shard_id)
+                state, why = state_of_job(service.store, job), cut.get(shard_id)
                 part = Part(index, shard_id, state, job, why, is_other)
             case error:
                 part = Part(index, shard_id, UNREADABLE, error=str(error))

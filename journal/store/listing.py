@@ -31,6 +31,7 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, split_shard_name
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
+from journal.store.run_lock import run_holder
 from journal.store.store import Store
 
 OnError = Callable[[JournalError], object]
@@ -175,6 +176,21 @@ def _open(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
             raise
         on_error(error)
     return None
+
+
+def state_of_job(store: Store, job: Job) -> str:
+    """The job's status, or, if that is running, "interrupted" or "unknown".
+
+    - "interrupted" means that the run has died: nobody has the run lock.
+    - "unknown" means that this process has no permission to look at the run lock.
+    """
+    if job.status is JobStatus.RUNNING:
+        try:
+            if run_holder(store.directory(job.id)) is None:
+                return "interrupted"
+        except StorageError:
+            return "unknown"  # not an error: a listing must still show the other jobs
+    return job.status.value
 
 
 def lost_shards(store: Store, set_id: str) -> dict[str, JournalError]:

@@ -23,6 +23,7 @@ from journal.index.columns import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, WA
 from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error, position_of
+from journal.store.store import Store
 from journal.store.transitions import put_back, put_logs, put_record, state_of
 
 NAME_REUSED = "StepNameReused"  # error code of a row whose attempt has begun a step twice
@@ -146,28 +147,30 @@ def _from_step(names: Iterable[str], name: str) -> list[str]:
     return known[known.index(name) :] if name in known else []
 
 
-def get_step_in_doubt(journal: Journal, number: int) -> RowStep | None:
-    """Return what :func:`step_in_doubt` returns for row ``number``. Raises RowNotFoundError."""
-    return step_in_doubt(journal, position_of(journal, number))
+def get_step_in_doubt(store: Store, row_id: str) -> RowStep | None:
+    """Return what :func:`step_in_doubt` returns for a row. Raises RowNotFoundError."""
+    job_id, number = store.locate(row_id)
+    with store.reading(job_id) as journal:
+        return step_in_doubt(journal, position_of(journal, number))
 
 
-def find_steps_in_doubt(journal: Journal, max_rows: int | None) -> dict[str, list[int]]:
+def find_steps_in_doubt(store: Store, job_id: str, max_rows: int) -> dict[str, list[int]]:
     """Find steps that have begun and have no recorded end, in failed rows and in rows in review.
 
     Returns a dict from the name of a step to the row numbers, in ascending order. The steps of at
     most ``max_rows`` rows are read.
     """
-    columns = journal.index.columns
     found: dict[str, list[int]] = {}
-    if columns.step_heads is None:
-        return found
-    settled = chain(journal.index.positions(NEEDS_REVIEW), journal.index.positions(FAILED))
-    with_steps = (position for position in settled if columns.step_heads[position])
-    latest = LatestRecords(journal)
-    for position in islice(with_steps, max_rows):
-        for record in latest.of(position).values():
-            if record.state == "started":
-                found.setdefault(record.step, []).append(columns.number(position))
+    with store.reading(job_id) as journal:
+        columns = journal.index.columns
+        settled = chain(journal.index.positions(NEEDS_REVIEW), journal.index.positions(FAILED))
+        heads = columns.step_heads
+        with_steps = (position for position in settled if heads and heads[position])
+        latest = LatestRecords(journal)
+        for position in islice(with_steps, max_rows):
+            for record in latest.of(position).values():
+                if record.state == "started":
+                    found.setdefault(record.step, []).append(columns.number(position))
     return {name: sorted(numbers) for name, numbers in found.items()}
 
 

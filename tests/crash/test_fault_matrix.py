@@ -300,7 +300,7 @@ SCENARIOS = [
             lambda service: service.get_row(f"{JOB}:9"),
             lambda service: service.list_jobs("running"),
             list_jobs_and_errors,
-            lambda service: service.list_interrupted_jobs(),
+            lambda service: service.run_holder(JOB),
             lambda service: service.get_job_summary(JOB),
             lambda service: verify_job(service.root / JOB),
             lambda service: service.artifacts_dir(JOB),

@@ -52,6 +52,7 @@ from journal import (
     StepRepeatedError,
 )
 from journal.model import JOB_MEMBERS
+from journal.store.listing import state_of_job
 
 MAX_JOBS = 3
 MAX_ROWS = 40
@@ -1047,12 +1048,11 @@ class JournalMachine(RuleBasedStateMachine):
                 assert logs == model.logs
             by_age = sorted(self.models, key=lambda job_id: self.models[job_id].seen_job.created_at)
             assert [job.id for job in service.list_jobs()] == by_age[::-1]
-            interrupted = {job.id for job in service.list_interrupted_jobs()}
-            assert interrupted == {
-                job_id
-                for job_id, model in self.models.items()
-                if model.status is JobStatus.RUNNING and model.holder is None
-            }
+            jobs = service.list_jobs(limit=None)
+            states = {job.id: state_of_job(service.store, job) for job in jobs}
+            for job_id, model in self.models.items():
+                is_dead = model.status is JobStatus.RUNNING and model.holder is None
+                assert (states[job_id] == "interrupted") is is_dead
 
     @invariant()
     def views_stay_as_they_were(self) -> None:

@@ -53,6 +53,7 @@ from journal.cli.main import main
 from journal.format.records import RowRecord
 from journal.fs import locks
 from journal.history.reading import History, look
+from journal.store.listing import state_of_job
 from journal.store.rows import find_rows
 
 SUMMARY_KEYS = [
@@ -154,6 +155,10 @@ def row_of(service: JobService, row_id: str) -> JobRow:
     row = service.get_row(row_id)
     assert row is not None
     return row
+
+
+def state_of(service: JobService, job_id: str) -> str:
+    return state_of_job(service.store, job_of(service, job_id))
 
 
 def job_of(service: JobService, job_id: str) -> Job:
@@ -1400,7 +1405,7 @@ def test_a_pause_that_was_discarded_leaves_the_run_lock_held(
     with discarded(service, job.id):
         service.update_status(job.id, "paused")
     assert job_of(service, job.id).status is JobStatus.RUNNING
-    assert other.list_interrupted_jobs() == []
+    assert state_of(other, job.id) == "running"
     with pytest.raises(JobBusyError):
         other.start_job(job.id)
 
@@ -1532,19 +1537,11 @@ def test_a_job_left_running_by_a_service_that_closed_is_interrupted(
 ) -> None:
     service.create_job("not started")
     service.start_job(job.id)
-    assert other.list_interrupted_jobs() == []
+    assert state_of(other, job.id) == "running"
     service.close()
-    assert [each.id for each in other.list_interrupted_jobs()] == [job.id]
+    assert state_of(other, job.id) == "interrupted"
     other.start_job(job.id)
-    assert other.list_interrupted_jobs() == []
-
-
-def test_interrupted_jobs_are_listed_newest_first(
-    service: JobService, root: Path, many: list[str]
-) -> None:
-    service.close()
-    with JobService(root, sync="none") as again:
-        assert [job.id for job in again.list_interrupted_jobs()] == many[::2][::-1]
+    assert state_of(other, job.id) == "running"
 
 
 def test_a_run_that_is_killed_leaves_an_interrupted_job_that_starts_again(
@@ -1573,10 +1570,10 @@ def test_a_run_that_is_killed_leaves_an_interrupted_job_that_starts_again(
             with pytest.raises(JobBusyError) as caught:
                 service.start_job(job.id)
             assert caught.value.pid == run.pid
-            assert service.list_interrupted_jobs() == []
+            assert state_of(service, job.id) == "running"
         finally:
             run.kill()
-    assert [each.id for each in service.list_interrupted_jobs()] == [job.id]
+    assert state_of(service, job.id) == "interrupted"
     assert service.start_job(job.id).status is JobStatus.RUNNING
     assert [row.status.value for row in service.get_rows(job.id)] == [
         "completed",
@@ -1867,7 +1864,6 @@ def test_close_may_be_called_twice(service: JobService) -> None:
         lambda service, job_id: service.get_job(job_id),
         lambda service, job_id: service.get_row(f"{job_id}:1"),
         lambda service, _: service.list_jobs(),
-        lambda service, _: service.list_interrupted_jobs(),
         lambda service, _: service.create_job("x"),
         lambda service, job_id: service.delete_job(job_id),
     ],
@@ -1876,7 +1872,6 @@ def test_close_may_be_called_twice(service: JobService) -> None:
         "get_job",
         "get_row",
         "list_jobs",
-        "list_interrupted_jobs",
         "create_job",
         "delete_job",
     ],

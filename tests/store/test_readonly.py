@@ -105,7 +105,7 @@ def test_what_may_only_be_read_is_read(store: ReadOnlyStore) -> None:
         print([(row.data["n"], row.status.value) for row in service.get_rows(job_id)])
         print(service.get_row(job_id + ":1").tracking_number)
         print(service.get_job_summary(job_id)["total_cost_cents"], service.run_holder(job_id))
-        print(service.list_interrupted_jobs(), service.get_job(job_id).passes)
+        print(service.list_jobs("running"), service.get_job(job_id).passes)
     """) == [
         "paused ['ended', 'kept', 'torn']",
         "[(1, 'completed'), (2, 'pending'), (3, 'pending')]",

@@ -19,6 +19,7 @@ from journal import (
     StepInDoubtError,
     StepRepeatedError,
 )
+from journal.store.steps import find_steps_in_doubt, get_step_in_doubt
 
 JOB = "steps"
 ROW = f"{JOB}:1"
@@ -69,15 +70,15 @@ def test_an_attempt_that_begins_a_step_again_which_it_has_done_is_refused_and_ne
         service.begin_step(ROW, 1, "mail", idempotent=idempotent)
     (step,) = service.get_steps(ROW)
     assert (step.state, step.result) == ("done", "sent")
-    assert service.find_steps_in_doubt(JOB) == {}
-    second = service.get_step_in_doubt(ROW)
+    assert find_steps_in_doubt(service.store, JOB, 9) == {}
+    second = get_step_in_doubt(service.store, ROW)
     assert second is not None
     assert (second.name, second.state, second.error_code) == ("mail", "failed", "StepNameReused")
     assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
     with JobService(service.root) as other:
         other.retry_row(ROW)
         other.start_row(ROW)
-        assert other.get_step_in_doubt(ROW) is None
+        assert get_step_in_doubt(other.store, ROW) is None
         assert other.begin_step(ROW, 2, "mail") == step
 
 
@@ -86,7 +87,7 @@ def test_a_step_that_failed_before_it_was_done_leaves_no_question(service: JobSe
     service.end_step(ROW, 1, "mail", error=("StepNameReused", "of the caller's own class"))
     service.begin_step(ROW, 1, "mail")
     service.end_step(ROW, 1, "mail", "sent")
-    assert service.get_step_in_doubt(ROW) is None
+    assert get_step_in_doubt(service.store, ROW) is None
 
 
 def test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_repeat(

@@ -162,7 +162,7 @@ def test_a_copy_with_the_lock_file_of_a_dead_machine_is_gone_on_with_at_once(
     lock.write_text('{"host":"dead","pid":1,"started_at":"2026-11-24T13:35:00.000001Z"}\n')
     with JobService(tmp_path, sync="none", lock_timeout_s=0) as service:
         assert service.run_holder(JOB) is None
-        assert [job.id for job in service.list_interrupted_jobs()] == [JOB]
+        assert [job.id for job in service.list_jobs("running")] == [JOB]
         service.start_job(JOB)
         assert [row.row_number for row in service.get_rows(JOB, "needs_review")] == [3]
         holder = service.run_holder(JOB)

@@ -20,6 +20,7 @@ from journal.format.pruned import check_not_pruned
 from journal.ids import is_shard_id
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
+from journal.store.listing import state_of_job
 from journal.store.run_lock import late_results
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs
@@ -98,7 +99,7 @@ def _described(found: FoundJob) -> str:
     name = "" if job.name == job.id else f"{job.name}: "
     rows = counted(job.total_rows, "row|rows is|are done")
     late = "".join(f"; {text}" for text in late_results(found.service.store.directory(found.id)))
-    return f"{name}{found.service.get_state(job)}, {job.done_rows} of {rows}{late}"
+    return f"{name}{state_of_job(found.service.store, job)}, {job.done_rows} of {rows}{late}"
 
 
 def _local(pruned: Pruned) -> str:

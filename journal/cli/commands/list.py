@@ -25,7 +25,7 @@ from journal.cli.times import parse_moment, since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
 from journal.sets.whole import ABSENT, Part, look_at_set
-from journal.store.listing import jobs_of, newest_ids
+from journal.store.listing import jobs_of, newest_ids, state_of_job
 from journal.text import cents_number, counted, duration_text
 
 _INTERRUPTED = "interrupted"
@@ -126,7 +126,7 @@ def list_command(
     most = None if of_run or limit is None else limit + 1
     jobs = jobs_of(service.store, job_ids, wanted, most, 0, errors.append)
     now = datetime.now(UTC)
-    states = [(job, service.get_state(job)) for job in jobs]
+    states = [(job, state_of_job(service.store, job)) for job in jobs]
     for set_id in sets:
         try:
             whole = look_at_set(service, set_id)

@@ -41,6 +41,7 @@ from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import has_terminal
 from journal.sets.whole import INTERRUPTED, ON_HOLD, UNREADABLE, look_at_set
+from journal.store.listing import state_of_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
@@ -247,7 +248,7 @@ def _follow_to_end(
         return _follow_set(job, is_over, is_shown=is_shown)
     found = job.read()
     if is_shown and not has_terminal() and not found.status.is_ended:
-        job.say(f"{job.service.get_state(found)}: {_counts_text(found)}")
+        job.say(f"{state_of_job(job.service.store, found)}: {_counts_text(found)}")
     with Progress(found, progress=is_shown, in_shell=True) as progress:
         for seen in follow_job(job.service, job.id):
             found = seen.job

@@ -35,6 +35,7 @@ from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.service import JobService
 from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
+from journal.store.steps import get_step_in_doubt
 from journal.text import as_text, counted, shorten
 from journal.verbs import VERBS, FromStep, Verb
 
@@ -487,7 +488,7 @@ class _Resolution:
     def _continue(self, row: JobRow) -> None:
         """Make a row in review pending if the review was only about a step that is settled now."""
         service = self._job.service
-        doubt = service.get_step_in_doubt(row.id)
+        doubt = get_step_in_doubt(service.store, row.id)
         if doubt is not None and doubt.name == self._step:
             return  # a step of this row alone
         self.settled.add(row.row_number)
