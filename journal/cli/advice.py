@@ -22,7 +22,7 @@ from journal.service import JobService
 from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.listing import state_of_job
-from journal.store.rows import RowSequence, find_rows
+from journal.store.rows import find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
@@ -177,7 +177,7 @@ def _steps(service: JobService, job_id: str, most: int) -> dict[int, list[RowSte
     found: dict[int, list[RowStep]] = {}
     undone = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW, RowStatus.PROCESSING)
     rows = service.get_rows(job_id, undone)
-    for number, step in steps_of_rows(rows) if isinstance(rows, RowSequence) else ():
+    for number, step in steps_of_rows(rows):
         if number not in found and len(found) == most:
             break
         found.setdefault(number, []).append(step)
@@ -241,8 +241,7 @@ class NextStart(NamedTuple):
         option = [f"--{name.replace('_', '-')}", *values]
         end = before_command(self.argv)
         words = list(self.argv[:end])
-        size = len(option)
-        if option not in (words[at : at + size] for at in range(len(words))):
+        if option not in (words[at : at + len(option)] for at in range(len(words))):
             words += option
         line = shell.in_directory(self.directory, [*words, *self.argv[end:]])
         return line, f"{why} ({self.warning})" if self.warning else why

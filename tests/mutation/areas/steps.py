@@ -55,13 +55,6 @@ PATCHES = [
         "tests/run/test_steps_of_handlers.py::test_needs_review_in_a_step_leaves_the_step_in_doubt",
     ),
     Patch(
-        "a run sees the first step of its job",
-        "service",
-        "        if journal.in_own_commit and journal.index.columns.step_heads is None:\n",
-        "        if journal.in_own_commit:\n",
-        "tests/run/test_steps_of_handlers.py::test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_row",
-    ),
-    Patch(
         "a step of a killed command is in doubt",
         "cli/commands/step",
         "        if not processes.is_of_signal(status) and not child.signals:\n",
