@@ -476,7 +476,7 @@ class JobService:
 
         Later changes don't alter the returned sequence. ``len`` reads nothing; each row is read
         from the file when it is accessed. :class:`Rows` converts to tables: ``to_pandas()``,
-        ``to_polars()``, ``to_arrow()``, ``to_dicts()``.
+        ``to_arrow()``, ``to_dicts()``.
         """
         from journal.history.reading import History  # noqa: PLC0415
         from journal.tables.rows import Rows  # noqa: PLC0415

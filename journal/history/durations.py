@@ -21,7 +21,6 @@ class RecordedOutcome(NamedTuple):
     - ``started_at``: when the attempt began. ``None`` if the row was settled without an attempt.
     - ``is_cut``: True if the run or the worker died during the attempt, or gave it up. Then the
       attempt's real end is unknown.
-    - ``version``: the version of the run in which the attempt began.
     """
 
     row_number: int
@@ -29,7 +28,6 @@ class RecordedOutcome(NamedTuple):
     started_at: datetime | None
     ended_at: datetime
     is_cut: bool = False
-    version: str | None = None
 
     @property
     def took_s(self) -> float | None:
@@ -79,8 +77,7 @@ class OutcomeReader:
                 return None
             status = "repeated"
         is_cut = record.by in BY_OTHERS
-        ended_at, version = record.happened_at, record.version
-        return RecordedOutcome(record.row, status, started_at, ended_at, is_cut, version)
+        return RecordedOutcome(record.row, status, started_at, record.happened_at, is_cut)
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Groups rows and attempts by error, with their row numbers as ranges."""
+"""Groups rows by error, with their row numbers as ranges."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 
-from journal.format.records import RowStatusRecord
-from journal.history.durations import OutcomeReader
-from journal.history.reading import Entry
 from journal.model import JobRow, cents_of, millionths
 from journal.text import headline, shorten
 
@@ -92,24 +89,27 @@ class ErrorGroup:
     - ``numbers``: the row numbers.
     - ``message``: the error message of the first row. If the message is a Python traceback, only
       its last line. A long message is shortened and ends with an ellipsis.
-    - ``count``: the number of rows. In a group of attempts, it is the number of attempts, and
-      ``status`` may be "repeated".
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
     """
 
-    __slots__ = ("_millionths", "code", "count", "message", "numbers", "status", "where")
+    __slots__ = ("_millionths", "code", "message", "numbers", "status", "where")
 
-    def __init__(self, status: str, error: JobRow | RowStatusRecord) -> None:
-        self.status = status
+    def __init__(self, error: JobRow) -> None:
+        self.status = error.status.value
         self.code = error.error_code or ""
         self.message = shorten(headline(error.error_message or ""), _MAX_MESSAGE_CHARACTERS)
         self.where = where_of(error.traceback)
-        self.count = 0
         self.numbers = Numbers()
         self._millionths = 0
 
-    def add_cost(self, cost_cents: float | None) -> None:
-        self._millionths += millionths(cost_cents or 0)
+    def add(self, row: JobRow) -> None:
+        self.numbers.add(row.row_number)
+        self._millionths += millionths(row.cost_cents or 0)
+
+    @property
+    def count(self) -> int:
+        """The number of rows."""
+        return self.numbers.count
 
     @property
     def cost_cents(self) -> int | float:
@@ -129,37 +129,6 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
         if group is None:
             if len(groups) == max_groups:
                 continue
-            group = groups[key] = ErrorGroup(row.status.value, row)
-        group.count += 1
-        group.numbers.add(row.row_number)
-        group.add_cost(row.cost_cents)
+            group = groups[key] = ErrorGroup(row)
+        group.add(row)
     return sorted(groups.values(), key=lambda group: -group.count)
-
-
-def group_attempts(history: Iterable[Entry], version: str | None = None) -> list[ErrorGroup]:
-    """Group the attempts that failed, were repeated or need a review. The largest group is first.
-
-    - ``version``: count only attempts in runs of this version.
-
-    A row that failed without being started is counted only if the job never starts rows. Each
-    attempt takes 8 bytes of memory.
-    """
-    groups: dict[tuple[str, str | None], tuple[ErrorGroup, array[int]]] = {}
-    reader = OutcomeReader(groups.clear)
-    for entry in history:
-        record = entry.record
-        if not isinstance(record, RowStatusRecord):
-            continue
-        outcome = reader.read(record)
-        if outcome is None or not reader.is_attempt(outcome) or record.error_code is None:
-            continue
-        if version in (None, outcome.version):
-            key = (outcome.status, record.error_code)
-            if key not in groups:
-                groups[key] = ErrorGroup(outcome.status, record), array("Q")
-            groups[key][0].add_cost(record.cost_cents)
-            groups[key][1].append(record.row)
-    for group, rows in groups.values():
-        group.count = len(rows)
-        group.numbers = Numbers(sorted(set(rows)))
-    return sorted((group for group, _ in groups.values()), key=lambda group: -group.count)

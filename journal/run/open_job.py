@@ -332,7 +332,7 @@ class JobRun(NamesAttributesElsewhere):
     def rows(self, status: Statuses = None) -> Rows:
         """The job's rows, ordered by row number: see :meth:`JobService.get_rows`.
 
-        :class:`Rows` converts to tables: ``job.rows().to_polars()``.
+        :class:`Rows` converts to tables: ``job.rows().to_pandas()``.
         """
         return self.service.get_rows(self.id, status)
 

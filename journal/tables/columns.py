@@ -152,12 +152,10 @@ class Options(NamedTuple):
 
     - ``columns``: the names of the table's columns, in order. None stands for all columns that rows
       use.
-    - ``all_columns``: include the journal's columns that no row uses.
     - ``data_only``: leave out the journal's columns.
     """
 
     columns: Sequence[str] | None = None
-    all_columns: bool = False
     data_only: bool = False
 
     def needs(self, name: str) -> bool:
@@ -168,14 +166,14 @@ class Options(NamedTuple):
         return any(own_name(each) == name for each in (*self.columns, *wanted))
 
 
-def check_options(columns: Any, *options: bool) -> Options:
+def check_options(columns: Any, *, data_only: bool = False) -> Options:
     """Make Options. Raises InvalidValueError if ``columns`` isn't a sequence of names."""
     is_list = isinstance(columns, Sequence) and not isinstance(columns, (str, bytes))
     if columns is not None and not (is_list and all(isinstance(each, str) for each in columns)):
         raise InvalidValueError(
             "columns", columns, "must be a list of names, such as ['order', 'result.price']"
         )
-    return Options(None if columns is None else tuple(columns), *options)
+    return Options(None if columns is None else tuple(columns), data_only)
 
 
 def no_such(wanted: str, what: str, known: list[str]) -> InvalidValueError:

@@ -65,7 +65,6 @@ def export_rows(
     data_only: bool = False,
     table: str = "rows",
     columns: Sequence[str] | None = None,
-    all_columns: bool = False,
     excel: str | None = None,
     force: bool = False,
     on_error: Callable[[JournalError], object] | None = None,
@@ -92,7 +91,7 @@ def export_rows(
       :data:`journal.tables.columns.STEP_COLUMNS` and ``ATTEMPT_COLUMNS``. The function then returns
       the number of records. Attempts are in the order in which they ended.
     - ``data_only``: leave out the journal's columns.
-    - ``columns``, ``all_columns``: select the columns, as for the tables of :class:`journal.Rows`.
+    - ``columns``: select the columns, as for the tables of :class:`journal.Rows`.
     - ``excel``: write CSV for spreadsheets, with this delimiter, "," or ";". The file begins with a
       byte order mark. With ";", numbers have a decimal comma. Text that a spreadsheet would take
       for a formula gets the prefix ``'``.
@@ -111,7 +110,7 @@ def export_rows(
     path = out if isinstance(out, (str, os.PathLike)) else None
     if path is not None:
         file_format = file_format or format_of(path)
-    options = check_options(columns, all_columns, data_only)
+    options = check_options(columns, data_only=data_only)
     file_format = _checked(file_format, options, excel, table)
     if path is None and file_format not in STREAMED:
         raise InvalidValueError("format", file_format, "can't be streamed: name a file")

@@ -14,7 +14,6 @@ from journal.store.rows import RowSequence
 
 if TYPE_CHECKING:
     import pandas as pd
-    import polars as pl
     import pyarrow as pa
 
 
@@ -35,12 +34,9 @@ class Rows(RowSequence):
       ``journal_``.
     - Some columns of the journal are left out if no row uses them.
 
-    The methods ``to_...`` take the same arguments:
-
-    - ``columns``: the names of the columns of the table, in order. A name with dots, such as
-      ``result.price``, selects a member of a nested object, unless the data has a column of that
-      name.
-    - ``all_columns``: include the columns that no row uses.
+    The methods ``to_...`` take ``columns``: the names of the columns of the table, in order. A name
+    with dots, such as ``result.price``, selects a member of a nested object, unless the data has a
+    column of that name.
 
     These methods raise InvalidValueError for a name in ``columns`` that no row has, and
     MissingExtraError if the library isn't installed.
@@ -57,21 +53,16 @@ class Rows(RowSequence):
         super().__init__(journal, view)
         self._history = history
 
-    def to_dicts(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        all_columns: bool = False,
-    ) -> list[dict[str, Any]]:
+    def to_dicts(self, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return a list with a dict for each row. All dicts have the same keys, in the same order.
 
         Times are aware datetimes in UTC. Nested values are lists and dicts. Missing values are
-        None. See :class:`Rows` for the arguments and the columns.
+        None. See :class:`Rows` for ``columns``.
         """
         from journal.tables.columns import check_options  # noqa: PLC0415  (when it is used)
         from journal.tables.table import Table, chunks_of_rows  # noqa: PLC0415
 
-        options = check_options(columns, all_columns)
+        options = check_options(columns)
         table = Table(options)
         parts = []
         for chunk in chunks_of_rows(self, self._history, options):
@@ -86,53 +77,27 @@ class Rows(RowSequence):
             dicts += [dict(zip(names, row, strict=True)) for row in rows]
         return dicts
 
-    def to_arrow(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        all_columns: bool = False,
-    ) -> pa.Table:
+    def to_arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows as a ``pyarrow.Table``. Each column has one type for all of its values.
 
         Nested values, and values that have no common type, are JSON text. See :class:`Rows` for the
         arguments and the columns. This method needs memory for up to two copies of the table, and 17
         bytes for each row of the job. It needs pyarrow.
         """
-        return self._arrow("to_arrow()", columns, all_columns)
+        return self._arrow("to_arrow()", columns)
 
-    def to_pandas(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        all_columns: bool = False,
-    ) -> pd.DataFrame:
+    def to_pandas(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return the rows as a ``pandas.DataFrame``, made from the table of :meth:`to_arrow`.
 
         Columns of integers and booleans with missing values have the pandas types Int64 and
-        boolean. So no integer becomes a float. See :class:`Rows` for the arguments and the columns.
+        boolean. So no integer becomes a float. See :class:`Rows` for ``columns``.
         This method needs pandas and pyarrow.
         """
         from journal.tables.arrow import pandas_frame  # noqa: PLC0415
 
         load_extra("pandas", "to_pandas()", "pandas")  # before the rows are read
-        table = self._arrow("to_pandas()", columns, all_columns)
+        table = self._arrow("to_pandas()", columns)
         frame: pd.DataFrame = pandas_frame(table)
-        return frame
-
-    def to_polars(
-        self,
-        columns: Sequence[str] | None = None,
-        *,
-        all_columns: bool = False,
-    ) -> pl.DataFrame:
-        """Return the rows as a ``polars.DataFrame``, made from the table of :meth:`to_arrow`.
-
-        See :class:`Rows` for the arguments and the columns. This method needs polars and pyarrow.
-        """
-        polars = load_extra("polars", "to_polars()", "polars")
-        table = self._arrow("to_polars()", columns, all_columns)
-        frame: pl.DataFrame = polars.from_arrow(table)
-        frame.columns = table.column_names  # polars renames a column with an empty name
         return frame
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -143,8 +108,8 @@ class Rows(RowSequence):
         """Raise TypeError. Otherwise, ``pandas.DataFrame(rows)`` would be one column of objects."""
         raise TypeError("pandas and NumPy can't read these rows themselves: use rows.to_pandas()")
 
-    def _arrow(self, purpose: str, columns: Sequence[str] | None = None, *options: bool) -> Any:
+    def _arrow(self, purpose: str, columns: Sequence[str] | None = None) -> Any:
         from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
         from journal.tables.columns import check_options  # noqa: PLC0415
 
-        return arrow_table(self, self._history, check_options(columns, *options), purpose)
+        return arrow_table(self, self._history, check_options(columns), purpose)

@@ -238,7 +238,7 @@ class Table:
         options, kinds = self.options, self._kinds
         if options.columns is None:
             for name in () if options.data_only else self._known:
-                if options.all_columns or name not in IF_USED:
+                if name not in IF_USED:
                     kinds.setdefault(Key(True, name), 0)
             self.keys = {name: key for key, name in names_of(kinds, self._known).items()}
         else:

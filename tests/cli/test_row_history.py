@@ -253,7 +253,7 @@ def test_errors_say_where_an_exception_was_raised(
 ) -> None:
     line = lookup.__code__.co_firstlineno + 2
     where = f"test_row_history.py:{line} in lookup"
-    assert main(["--root", str(root), "errors", "j", "--attempts"]) == 0
+    assert main(["--root", str(root), "errors", "j"]) == 0
     assert f"'street' ({where})" in capsys.readouterr().out
     assert main(["--root", str(root), "errors", "j", "--json"]) == 0
     (group,) = json.loads(capsys.readouterr().out)

@@ -29,7 +29,6 @@ from journal import (
 from journal.format.records import (
     RunRecord,
 )
-from journal.history.error_groups import group_attempts
 from journal.history.reading import Entry
 from journal.store.interrupted_rows import start_run
 from journal.store.rows import find_rows
@@ -564,9 +563,6 @@ def test_an_outcome_has_the_version_of_its_attempt_whoever_records_it(
     with JobService(service.root, sync="none") as other:
         other.start_job(JOB, policy, version="prompt-4")
     assert row(service, 5).version == "prompt-3"
-    with JobService(service.root, sync="none") as other:
-        (group,) = group_attempts(other.get_history(JOB), version="prompt-3")
-    assert (group.code, group.count) == ("interrupted", 1)
 
 
 def test_a_version_outlasts_a_hint_and_not_a_pass(

@@ -877,12 +877,13 @@ def test_attempts_are_a_record_each_in_every_format_and_add_up(
 # --- columns
 
 
-def test_columns_that_no_row_uses_are_left_out_unless_asked_for(
+def test_columns_that_no_row_uses_are_left_out_unless_they_are_named(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    all_of_them = ("--columns", ",".join(["order", *OWN]))
     for file_format in FORMATS:
         assert run(store, "export", "ship-or", tmp_path / f"a.{file_format}") == 0
-        assert run(store, "export", "ship-or", tmp_path / f"b.{file_format}", "--all-columns") == 0
+        assert run(store, "export", "ship-or", tmp_path / f"b.{file_format}", *all_of_them) == 0
     for name, own in (("a", CORE), ("b", OWN)):
         assert list(csv_rows(tmp_path / f"{name}.csv")[0]) == ["order", *own]
         assert list(json.loads((tmp_path / f"{name}.jsonl").read_text())) == ["order", *own]

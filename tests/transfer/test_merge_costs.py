@@ -46,14 +46,14 @@ def spent(root: Path) -> tuple[int | float, dict[str, int | float]]:
         assert in_all == [
             service.get_row_history(row.id).total_cost_cents or row.cost_cents for row in rows
         ]
-        export_rows(service, JOB, attempts, "json", table="attempts", all_columns=True)
+        export_rows(service, JOB, attempts, "json", table="attempts")
     (root / JOB / HINT_NAME).unlink(missing_ok=True)
     with JobService(root) as service:
         again = service.get_job(JOB)
     assert job is not None
     assert again is not None
     assert (again.total_cost_cents, again.usage) == (job.total_cost_cents, job.usage)
-    of_attempts = [each["cost_cents"] for each in json.loads(attempts.getvalue())]
+    of_attempts = [each.get("cost_cents") for each in json.loads(attempts.getvalue())]
     for costs in (in_all, of_attempts):
         assert sum(map(millionths, filter(None, costs))) == millionths(job.total_cost_cents)
     return job.total_cost_cents, job.usage

@@ -48,7 +48,6 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
     "--data-only", "Write only the columns of the data, so that the file can be an input again."
 )
 @columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
-@option("--all-columns", "Also write those columns of the journal that are empty in all rows.")
 @option(
     "--excel",
     "Write CSV for spreadsheets, with this delimiter: with a byte order mark, and with a prefix ' before "
@@ -87,7 +86,7 @@ def export_command(
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. Each of the following columns is written only if a row has a
-    value in it, or with --all-columns: place (in the input, in a shard with a key), earlier_attempts (attempts that limits don't count),
+    value in it, or if --columns names it: place (in the input, in a shard with a key), earlier_attempts (attempts that limits don't count),
     version, unknown (true if a failed row may have taken effect), reason, due (when a row that waits
     for somebody else is asked for again), waiting_since, tracking_number,
     label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has a column with one of these names, the

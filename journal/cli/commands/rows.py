@@ -17,9 +17,8 @@ from journal.cli.listing import Field, echo_rows, example_text, limit_option, li
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import missing_in
-from journal.cli.shared_options import columns_option, option
-from journal.history.error_groups import ErrorGroup, group_attempts, group_errors
-from journal.history.reading import read_history
+from journal.cli.shared_options import columns_option
+from journal.history.error_groups import ErrorGroup, group_errors
 from journal.model import JobRow, RowStatus
 from journal.sets.whole import merged_rows
 from journal.tables.columns import MISSING
@@ -164,12 +163,9 @@ ERROR_FIELDS = (
 
 @click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
 @found_job_or_set
-@option(
-    "--attempts", "Count all attempts that went wrong, also those of rows that are completed now."
-)
 @selection_options
 @listing_options
-def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: str) -> None:
+def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
     """Show the rows that failed or need a review, grouped by error code. The largest group is
     first.
 
@@ -179,24 +175,12 @@ def errors_command(job: FoundJob, attempts: bool, selection: Selection, output: 
     place in your code where the exception was raised follows. ROWS lists the numbers of all rows of
     the group, in the form that --row accepts.
 
-    With --attempts, COUNT is the number of attempts that went wrong, and CENTS is their cost. COUNT
-    includes attempts at rows that were completed later. STATUS is "repeated" for attempts that were
-    followed by another attempt.
+    `journal export JOB OUT --attempts` also has the errors of attempts at rows that are completed now.
 
     Example: journal errors ship-ca
     """
-    shards = job.shards
-    if attempts:
-        if not selection._replace(version=None).is_empty:
-            raise click.UsageError(
-                "of the options that choose rows, --attempts takes --version only"
-            )
-        store = job.service.store
-        entries = (read_history(store, shard.id).entries() for shard in shards)
-        groups = group_attempts(itertools.chain.from_iterable(entries), selection.version)
-    else:
-        rows = (selection.shown(job.service, shard.id, _WRONG) for shard in shards)
-        groups = group_errors(merged_rows(rows))
+    rows = (selection.shown(job.service, shard.id, _WRONG) for shard in job.shards)
+    groups = group_errors(merged_rows(rows))
     # A table has the column CENTS only if there are costs.
     title = "CENTS" if any(group.cost_cents for group in groups) else ""
     cost = msgspec.structs.replace(_COST, title=title)
