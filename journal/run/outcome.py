@@ -505,7 +505,7 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     name = type(error).__name__
     if isinstance(error, WrongReviewError):
         return Outcome(kind="review", error_code=name, error_message=text_of(error))
-    message = (text_of(error) or name) + _how_to_make_result(error)
+    message = text_of(error) or name
     limit = attempts_for(type(error), retry_on)
     return Outcome(
         kind="failed",
@@ -520,25 +520,6 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
 def attempts_for(kind: type[BaseException], retry_on: Errors) -> int | None:
     """The limit in ``retry_on`` of a class of exceptions; None if it allows no other attempt."""
     return next((most for one, most in retry_on.items() if issubclass(kind, one)), None)
-
-
-def _how_to_make_result(error: BaseException) -> str:
-    """Return a text that says how to correct a wrong call of :class:`RowResult`.
-
-    Returns "" if ``error`` doesn't come from such a call.
-
-    The message of the error isn't enough, since it names neither the class nor its arguments.
-    """
-    trace, text = error.__traceback__, str_or_empty(error)
-    if trace is None or not text.startswith(("Extra positional", "Unexpected keyword")):
-        return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    import linecache  # noqa: PLC0415  (only rows that fail need it)
-
-    if "RowResult(" not in linecache.getline(trace.tb_frame.f_code.co_filename, trace.tb_lineno):
-        return ""
-    return f": write RowResult({', '.join(f'{name}=...' for name in CHECKS)})"
 
 
 def seconds_of(given: Any) -> float | None:

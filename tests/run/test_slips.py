@@ -58,14 +58,6 @@ def test_an_outcome_that_is_returned_for_a_whole_call_is_that_of_each_row(tmp_pa
 @pytest.mark.parametrize(
     ("handle", "message"),
     [
-        (
-            lambda _row: journal.RowResult("x"),  # type: ignore[call-arg]
-            "Extra positional arguments provided: write RowResult(result=..., tracking_number=..., ",
-        ),
-        (
-            lambda _row: journal.RowResult(cost=1),  # type: ignore[call-arg]
-            "argument 'cost': write RowResult(result=..., tracking_number=..., ",
-        ),
         (lambda row: row["n"], "write row.data['n']"),
         (lambda row: row.n, "'AttemptedRow' object has no attribute 'n': write row.data['n']"),
         (lambda row: row.nope, "'AttemptedRow' object has no attribute 'nope'"),
