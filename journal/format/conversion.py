@@ -11,14 +11,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from decimal import Decimal
-from functools import cache, partial
+from functools import partial
 from types import NoneType
 from typing import Any
 
 import msgspec
-
-from journal.errors import InvalidValueError
-from journal.text import encode_json
 
 # Values of these types are JSON values.
 SCALARS = frozenset((str, int, float, bool, NoneType))
@@ -138,48 +135,6 @@ def _with_index(frame: Any) -> tuple[list[Any], Any, Iterable[Iterable[Any]]]:
 
 def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-# --- typed rows ------------------------------------------------------------------------------
-
-
-def typed(data: dict[str, Any], row_type: Any, where: str) -> Any:
-    """Convert the data of a row to a ``row_type``.
-
-    ``row_type`` is a dataclass, Struct, attrs class, TypedDict or model of pydantic. If a field
-    doesn't match, InvalidValueError names the field.
-    """
-    try:
-        return reader_of(row_type)(encode_json(data))
-    except msgspec.ValidationError as error:
-        reason, _, path = str(error).partition(" - at `$")
-    except ValueError as error:
-        found = getattr(error, "errors", None)
-        if not callable(found):
-            raise
-        first = found()[0]  # only errors of pydantic have this method
-        reason, path = first["msg"], "".join(f".{part}" for part in first["loc"])
-    name = getattr(row_type, "__name__", repr(row_type))
-    raise InvalidValueError(
-        f"{where}: data{path.rstrip('`')}", data, f"doesn't fit {name}: {reason}"
-    )
-
-
-@cache
-def reader_of(row_type: Any) -> Callable[[bytes], Any]:
-    """Return a function that makes a ``row_type`` from JSON text. Raises InvalidValueError."""
-    validate = getattr(row_type, "model_validate_json", None)
-    if callable(validate):
-        read: Callable[[bytes], Any] = validate
-        return read
-    try:
-        return msgspec.json.Decoder(row_type).decode
-    except TypeError as error:
-        reason = (
-            "must be a dataclass, Struct, attrs class, TypedDict or a model of pydantic, with "
-            f"types that can be read from JSON: {error}"
-        )
-        raise InvalidValueError("row_type", row_type, reason) from None
 
 
 # --- values that can't be written --------------------------------------------------------------

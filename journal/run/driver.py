@@ -71,8 +71,7 @@ class Run:
         self._holds = Holds(limits, job, workers.count)
         # How many rows wait and until when, if none was in flight at the latest poll. None: never.
         self._waits_text: str | None = None
-        steps, row_type = StepStore(job.service, job.id), job.settings.row_type
-        self._in_flight = InFlight(workers, results, limits, steps, row_type)
+        self._in_flight = InFlight(workers, results, limits, StepStore(job.service, job.id))
         # The calls that the latest commit has started, each with its rows.
         self._to_dispatch: deque[tuple[StoredCall | None, Sequence[JobRow]]] = deque()
         self._stops = stops or Stops()

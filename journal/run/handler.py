@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from typing import Any, Never
 
-from journal.format.conversion import typed
 from journal.format.idempotency import step_key
 from journal.fs import system
 from journal.model import JobRow, LogEntry
@@ -63,17 +62,13 @@ class AttemptedRow(HasSteps):
     __slots__ = (
         "_begun",
         "_log",
-        "_row_type",
         "_store",
-        "_value",
         "row",
         "unrecorded",
     )
 
-    def __init__(self, row: JobRow, store: StepStore, row_type: Any = None) -> None:
+    def __init__(self, row: JobRow, store: StepStore) -> None:
         self.row = row
-        self._row_type = row_type
-        self._value: Any = None  # made when it is asked for
         # Why the attempt needs a review, even if the handler catches this exception: a step is done
         # and its result isn't recorded, or a name of a step was used twice.
         self.unrecorded: NeedsReview | None = None
@@ -85,8 +80,8 @@ class AttemptedRow(HasSteps):
         """Begin the attempt in this process: see :class:`StepStore`."""
         self._store.process = system.process_id()
 
-    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore, Any]]:
-        return AttemptedRow, (self.row, self._store, self._row_type)
+    def __reduce__(self) -> tuple[type[AttemptedRow], tuple[JobRow, StepStore]]:
+        return AttemptedRow, (self.row, self._store)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -125,20 +120,6 @@ class AttemptedRow(HasSteps):
     @property
     def data(self) -> dict[str, Any]:
         return self.row.data
-
-    @property
-    def value(self) -> Any:
-        """The data as an object of the ``row_type`` of :func:`open_job`. Without a type, ``data``
-        itself.
-
-        Raises InvalidValueError if the data doesn't match the type. This can happen for data of
-        earlier inputs.
-        """
-        if self._row_type is None:
-            return self.row.data
-        if self._value is None:
-            self._value = typed(self.row.data, self._row_type, f"row {self.row.id}")
-        return self._value
 
     @property
     def attempts(self) -> int:

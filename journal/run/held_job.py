@@ -50,7 +50,6 @@ class Settings(msgspec.Struct, frozen=True):
     on_interrupted: Policy = "review"
     argv: Sequence[str] = ()
     version: str | None = None
-    row_type: Any = None
     how_to: HowTo = IN_PYTHON
 
     def __post_init__(self) -> None:

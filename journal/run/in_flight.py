@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from time import monotonic
-from typing import Any
 
 import msgspec
 
@@ -53,10 +52,8 @@ class InFlight:
         results: Results,
         limits: Limits,
         steps: StepStore,
-        row_type: Any = None,
     ) -> None:
         self._workers = workers
-        self._row_type = row_type
         self._steps = steps
         self._results = results
         self._limits = limits
@@ -92,8 +89,8 @@ class InFlight:
 
         ``resumed``: the recorded call of the rows.
         """
-        steps, row_type = self._steps, self._row_type
-        attempted = tuple([AttemptedRow(row, steps, row_type) for row in rows])
+        steps = self._steps
+        attempted = tuple([AttemptedRow(row, steps) for row in rows])
         given: Rows = attempted
         if resumed is not None:
             turn, is_whole = Turn(resumed.id, resumed.turn), not resumed.has_lost_rows

@@ -19,7 +19,6 @@ from journal.errors import (
     JobNotFoundError,
     RowChangedError,
 )
-from journal.format.conversion import reader_of
 from journal.format.idempotency import first_key, own_key_text
 from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyped
 from journal.format.pruned import check_not_pruned
@@ -69,15 +68,12 @@ class InputRules(msgspec.Struct, frozen=True):
     idempotency_key: Key | None = None
     on_changed: OnChanged = "error"
     on_gone: OnGone = "keep"
-    row_type: Any = None
     existing: bool = False
     how_to: HowTo = IN_PYTHON
 
     def __post_init__(self) -> None:
         check_key(self.key, "key", ", a tuple of columns")
         check_key(self.idempotency_key, "idempotency_key")
-        if self.row_type is not None:
-            reader_of(self.row_type)  # raises the error
         for name, kind in (("on_changed", OnChanged), ("on_gone", OnGone)):
             if getattr(self, name) not in get_args(kind):
                 words = f"must be one of {', '.join(get_args(kind))}"
@@ -148,7 +144,7 @@ def new_rows(
     With ``split``, only those of a shard. Raises InvalidValueError if a key occurs twice.
     """
     keys = None if rules.key is None else Keys(rules.key)
-    for item in items_of(rows, rules.row_type, rules.idempotency_key, split):
+    for item in items_of(rows, rules.idempotency_key, split):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
         yield item.as_new(item.place if item.seen is None else None)
@@ -205,7 +201,7 @@ def match_rows(
     _check_idempotency_key(job, rules)
     own_key = rules.idempotency_key or job.idempotency_key or None
     match = _Match(service, job, rules, unwritten, split)
-    items = items_of(rows, rules.row_type, own_key, split)
+    items = items_of(rows, own_key, split)
     if key is None:
         match.by_place(items)
     else:

@@ -92,7 +92,6 @@ def open_job(
     argv: Sequence[str] | None = None,
     sync: Literal["commit", "none"] = "commit",
     lock_timeout_s: float = LOCK_TIMEOUT_S,
-    row_type: Any = None,
     anew: bool = False,
     existing: bool = False,
     how_to: HowTo = IN_PYTHON,
@@ -156,10 +155,6 @@ def open_job(
       ``original_command`` has this command line as its default. Both are written into the journal,
       and so into every copy and pack. If the command line contains a secret, pass other words, or
       ``[]``.
-    - ``row_type``: the type of ``row.value`` in handlers: a dataclass, msgspec Struct, attrs class,
-      TypedDict or a model of pydantic. If data of the input doesn't match the type,
-      InvalidValueError is raised before anything is written. Workers of executors must be able to
-      import the type.
     - ``how_to``: the wording of advice in messages. Only the command line of this package sets it.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
@@ -181,9 +176,9 @@ def open_job(
     directory = job_directory(path)
     part = None if shard is None else chosen_shard(shard, how_to.name("shard"))
     job_id = directory.name if part is None else f"{directory.name}/{part.name}"
-    rules = InputRules(key, idempotency_key, on_changed, on_gone, row_type, existing, how_to)
+    rules = InputRules(key, idempotency_key, on_changed, on_gone, existing, how_to)
     typed, argv = (with_variable(program(), shard), program()) if argv is None else (argv, argv)
-    settings = Settings(on_interrupted, typed, version, row_type, how_to)
+    settings = Settings(on_interrupted, typed, version, how_to)
     make = JobService if how_to is IN_PYTHON else ExactService
     service = make(directory.parent, sync=sync, lock_timeout_s=lock_timeout_s)
     new_job = {

@@ -9,7 +9,7 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import given_rows, how_to_dict
-from journal.format.conversion import SCALARS, typed
+from journal.format.conversion import SCALARS
 from journal.format.idempotency import own_key_text
 from journal.format.keys import Data, Key, key_of
 from journal.format.values import as_json_value, own_value
@@ -44,7 +44,7 @@ class Item(NamedTuple):
 
 
 def items_of(
-    rows: Iterable[Data], row_type: Any, idempotency_key: Key | None, split: Split | None
+    rows: Iterable[Data], idempotency_key: Key | None, split: Split | None
 ) -> Iterator[Item]:
     """Yield the rows of an input, with ``split`` those of a shard. Raises InvalidValueError."""
     keys = None if idempotency_key is None else Keys(idempotency_key, is_for_far_side=True)
@@ -58,8 +58,6 @@ def items_of(
         if split is not None and not split.takes(place, data, _as_value):
             continue
         data = _as_value(data, place)  # noqa: PLW2901  (most rows stay as they are)
-        if row_type is not None:
-            typed(data, row_type, f"input row {place}")
         if keys is not None:
             text = keys.take(data, f"input row {place}")
             own_key = text if callable(idempotency_key) else None

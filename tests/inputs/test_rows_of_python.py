@@ -1,19 +1,17 @@
-"""Rows as the types of a program, rows from data frames, and numbers as floats."""
+"""Rows from data frames, rows that are no dicts, and numbers as floats."""
 
 from __future__ import annotations
 
-import datetime as dt
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import msgspec
 import pytest
 
 import journal
-from journal import AttemptedRow, InvalidValueError, JobService, RowStatus
+from journal import InvalidValueError, JobService
 from journal.service import ExactService
 
 
@@ -21,127 +19,10 @@ from journal.service import ExactService
 class Order:
     id: str
     price: Decimal
-    day: dt.date | None = None
-    tags: set[str] = field(default_factory=set)
 
 
 class Item(msgspec.Struct, rename="camel"):
     item_id: int
-
-
-class Typed(TypedDict):
-    id: str
-
-
-def total(row: AttemptedRow) -> Any:
-    order: Order = row.value
-    assert order is row.value  # made one time
-    return {"type": type(order).__name__, "price": order.price, "day": order.day}
-
-
-ROWS: list[dict[str, Any]] = [
-    {"id": "a", "price": 1.25, "day": "2026-01-02", "tags": ["x", "x"]},
-    {"id": "b", "price": Decimal("19.99"), "day": dt.date(2026, 1, 3)},
-]
-
-
-@pytest.mark.parametrize(
-    "executor", [None, lambda: ProcessPoolExecutor(1)], ids=["threads", "pool"]
-)
-def test_a_handler_gets_the_data_as_the_type_of_the_rows(tmp_path: Path, executor: Any) -> None:
-    with journal.open_job(tmp_path / "j", ROWS, row_type=Order) as job:
-        assert job.run(total, executor).completed == 2
-        first, second = (row.result for row in job.rows())
-    assert first == {"type": "Order", "price": 1.25, "day": "2026-01-02"}
-    assert second == {"type": "Order", "price": 19.99, "day": "2026-01-03"}
-
-
-@pytest.mark.parametrize("model", [False, True], ids=["dataclass", "pydantic"])
-def test_a_decimal_of_a_typed_row_has_the_digits_of_the_float(
-    tmp_path: Path, *, model: bool
-) -> None:
-    row_type: Any = Order
-    if model:
-        pydantic = pytest.importorskip("pydantic")
-        row_type = pydantic.create_model("Model", id=(str, ...), price=(Decimal, ...))
-    rows = [{"id": "a", "price": Decimal(text)} for text in ("0.10", "19.99", "1e-7", "5")]
-    with journal.open_job(tmp_path / "j", rows, row_type=row_type) as job:
-        job.run(lambda row: [str(row.value.price), type(row.data["price"]).__name__])
-        found = [row.result for row in job.rows()]
-    assert [Decimal(text) for text, _ in found] == [row["price"] for row in rows]
-    assert [kind for _, kind in found] == ["float", "float", "float", "int"]
-
-
-@pytest.mark.parametrize(
-    ("row_type", "data", "value"),
-    [
-        (Item, {"itemId": 3}, Item(3)),
-        (Typed, {"id": "a"}, {"id": "a"}),
-        (dict[str, int], {"a": 1}, {"a": 1}),
-        (None, {"a": 1}, {"a": 1}),
-    ],
-)
-def test_any_type_that_msgspec_can_read_is_taken(
-    tmp_path: Path, row_type: Any, data: Any, value: Any
-) -> None:
-    seen = []
-    with journal.open_job(tmp_path / "j", [data], row_type=row_type) as job:
-        job.run(lambda row: seen.append(row.value))
-    assert seen == [value]
-
-
-def test_models_of_pydantic_and_attrs_classes_are_types_of_rows(tmp_path: Path) -> None:
-    pydantic, attrs = pytest.importorskip("pydantic"), pytest.importorskip("attrs")
-    model = pydantic.create_model("Model", id=(str, ...), day=(dt.date, ...))
-    data = {"id": "a", "day": dt.date(2026, 1, 2)}
-    seen = []
-    with journal.open_job(tmp_path / "j", [data], row_type=model) as job:
-        job.run(lambda row: seen.append(row.value))
-    assert seen == [model(**data)]
-    with pytest.raises(InvalidValueError, match=r"input row 1: data\.day: doesn't fit Model: "):
-        journal.open_job(tmp_path / "k", [{"id": "a", "day": "x"}], row_type=model)
-    made = attrs.make_class("A", {"id": attrs.field(type=str)})
-    with journal.open_job(tmp_path / "l", [{"id": "a"}], row_type=made) as job:
-        assert job.run(lambda row: row.value.id).completed == 1
-
-
-BAD = [
-    ({"id": "a"}, "data: doesn't fit Order: Object missing required field `price`"),
-    ({"id": 5, "price": 1}, r"data\.id: doesn't fit Order: Expected `str`, got `int`"),
-    ({"id": "a", "price": 1, "day": "never"}, r"data\.day: doesn't fit Order"),
-    ({"id": "a", "price": 1, "tags": ["x", 1]}, r"data\.tags\[1\]: doesn't fit Order"),
-]
-
-
-@pytest.mark.parametrize(("data", "named"), BAD)
-def test_a_row_of_the_input_that_does_not_fit_is_refused_before_anything_is_written(
-    tmp_path: Path, data: dict[str, Any], named: str
-) -> None:
-    with pytest.raises(InvalidValueError, match=f"input row 3: {named}"):
-        journal.open_job(tmp_path / "j", [*ROWS, data], row_type=Order)
-    assert not (tmp_path / "j").exists()
-    journal.open_job(tmp_path / "j", ROWS, row_type=Order).close()
-    before = (tmp_path / "j" / "journal.jsonl").read_bytes()
-    with pytest.raises(InvalidValueError, match=f"input row 3: {named}"):
-        journal.open_job(tmp_path / "j", [*ROWS, data], row_type=Order)
-    assert (tmp_path / "j" / "journal.jsonl").read_bytes() == before
-
-
-def test_a_row_of_an_earlier_input_that_does_not_fit_fails_alone(tmp_path: Path) -> None:
-    journal.open_job(tmp_path / "j", [{"id": 1}, *ROWS]).close()
-    with journal.open_job(tmp_path / "j", row_type=Order) as job:
-        job.run(total)
-        first, *others = job.rows()
-    assert (first.status, first.error_code) == (RowStatus.FAILED, "InvalidValueError")
-    assert "row j:1: data.id: doesn't fit Order" in str(first.error_message)
-    assert {row.status for row in others} == {RowStatus.COMPLETED}
-
-
-@pytest.mark.parametrize("row_type", [5, "Order"])
-def test_what_is_no_type_of_rows_is_refused(tmp_path: Path, row_type: Any) -> None:
-    with pytest.raises(InvalidValueError, match="row_type"):
-        journal.open_job(tmp_path / "j", ROWS, row_type=row_type)
-    assert not (tmp_path / "j").exists()
 
 
 # --- data frames

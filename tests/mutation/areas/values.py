@@ -76,17 +76,10 @@ PATCHES = [
         "tests/cli/test_numbers.py::test_a_key_that_a_double_cant_hold_is_refused",
     ),
     Patch(
-        "rows of the input that don't fit their type are refused",
-        "sets/items",
-        '            typed(data, row_type, f"input row {place}")\n',
-        "            pass\n",
-        "tests/run/test_typed_rows.py::test_models_of_pydantic_and_attrs_classes_are_types_of_rows",
-    ),
-    Patch(
         "two columns of a frame with one name are refused",
         "format/conversion",
         "        if name not in columns[:number]:\n",
         "        if True:\n",
-        "tests/run/test_typed_rows.py::test_a_frame_with_two_columns_of_one_name_and_with_infinities_is_refused",
+        "tests/inputs/test_rows_of_python.py::test_a_frame_with_two_columns_of_one_name_and_with_infinities_is_refused",
     ),
 ]
