@@ -86,23 +86,6 @@ def test_the_growth_of_costs_is_told_by_size(tmp_path: Path) -> None:
     assert run("benchmarks.plot", "--from", str(figures)) == table
 
 
-@needs_rlimits
-def test_what_limits_by_key_cost_is_told_for_each_case() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.limits_by_key", "--rows", "200", "--keys", "10"],
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    assert [line.split()[0].strip(",") for line in lines[:5]] == ["even"] * 3 + ["skewed"] * 2
-    assert [line.partition(":")[0] for line in lines[5:]] == [
-        "throughput while a key hangs",
-        "memory for limit_per",
-    ], done.stderr
-
-
 def test_the_heartbeat_beside_arun_is_measured_and_each_row_is_called_once(tmp_path: Path) -> None:
     pytest.importorskip("httpx", reason="httpx is not installed")
     small = ("--rows", "40", "--concurrent", "6", "--answer-s", "0.05", "0.1")

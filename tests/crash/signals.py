@@ -308,8 +308,8 @@ def _in_other_thread(job: journal.JobRun, handler: Any, options: dict[str, Any])
     stops: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
-        job.stop(end_rows=bool(stops))
-        stops.append(number)
+        stops.append(number)  # first: the next signal may come while the run is told of this one
+        job.stop(end_rows=len(stops) > 1)
 
     signal.signal(signal.SIGINT, stop)
     thread = threading.Thread(target=lambda: codes.append(job.run(handler, **options).exit_code))

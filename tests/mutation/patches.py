@@ -677,7 +677,7 @@ WRITES = [
         "store/interrupted_rows",
         '    "review": (RowStatus.NEEDS_REVIEW,',
         '    "review": (RowStatus.PENDING,',
-        "tests/service/test_service.py::test_summary_follows_the_rows",
+        "tests/service/test_service.py::test_recover_job_settles_rows_in_flight_by_its_policy",
     ),
 ]
 

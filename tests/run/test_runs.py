@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 import os
 import pickle
 import re
@@ -347,15 +346,6 @@ def test_a_number_where_the_executor_belongs_is_refused_with_what_to_write(path:
         job.run(lambda _row: 1, 8)  # type: ignore[arg-type]
 
 
-def test_one_class_may_be_what_is_tried_again(path: Path) -> None:
-    def handler(row: JobRow) -> None:
-        if row.attempts == 1:
-            raise TimeoutError
-
-    with open_job(path, 1) as job:
-        assert job.run(handler, max_attempts=2, retry_on=TimeoutError, backoff_s=0).completed == 1
-
-
 def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
     with open_job(path) as job:
         with job.service.batch("j"), pytest.raises(InvalidValueError, match="batch"):
@@ -390,13 +380,6 @@ def test_no_more_rows_are_in_flight_than_there_are_workers_where_none_may_wait(
             gate.let_go(done + 1)
         gate.let_go()
         assert run.report().completed == 20
-
-
-def test_rows_that_take_no_time_share_commits(path: Path) -> None:
-    with open_job(path, 2000) as job:
-        job.run(lambda row: row.row_number, workers=2)
-    seals = (path / "journal.jsonl").read_bytes().count(b'"crc":"')
-    assert seals < 1000
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(path: Path) -> None:
@@ -439,21 +422,6 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     assert (runs[0].pid, runs[0].argv, runs[0].directory) == (
         *(os.getpid(), ("on", "one"), os.getcwd()),
     )
-
-
-def test_a_change_of_hosts_is_said_before_what_became_of_the_rows_in_flight_there(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    with monkeypatch.context() as patch, open_job(path, 2) as job:
-        patch.setattr("journal.fs.system.host_name", lambda: "away")
-        job.service.start_job("j")
-        job.service.start_row("j:1")
-    with open_job(path, 2) as job:
-        job.run(lambda _row: 1, tell=said.append)
-        assert said[0].startswith("j: was last run on away; ")
-        assert said[1].startswith("j: 1 row was in flight")
-        assert statuses(job) == {"needs_review": 1, "completed": 1}
 
 
 def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
@@ -523,13 +491,6 @@ def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_st
         assert sorted(calls) == [1, 1, 1, 2, 2, 2, 3]
         assert report.reason == "3 rows were started, as many as were asked for"
         calls.clear()
-
-
-def test_a_row_that_waits_for_another_attempt_is_pending_and_says_why(path: Path) -> None:
-    with open_job(path, 1) as job:
-        job.run(raising(TimeoutError("slow")), max_attempts=3, halt=after_one, tell=quiet)
-        (row,) = job.rows()
-    assert (row.status, row.attempts, row.error_message) == ("pending", 1, "slow")
 
 
 def test_attempts_are_counted_over_runs(path: Path) -> None:
@@ -690,33 +651,6 @@ def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
     assert min(waits[:3]) > 0.1  # otherwise it would look again and again
 
 
-def test_a_run_whose_last_row_takes_long_after_many_fast_ones_rests(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_last, has_waited = threading.Event(), threading.Event()
-    rested: list[bool] = []
-    wait = Results.wait
-
-    def noted(results: Results, timeout_s: float, wanted: int) -> None:
-        is_alone = is_last.is_set() and not has_waited.is_set()
-        begin_s = monotonic()
-        wait(results, timeout_s, wanted)
-        if is_alone:
-            rested.append(wanted >= 1 and monotonic() - begin_s > 0.1)
-            if len(rested) == 5:
-                has_waited.set()
-
-    def handler(row: JobRow) -> None:
-        if row.row_number == 400:
-            is_last.set()
-            assert has_waited.wait(WAIT_S)
-
-    monkeypatch.setattr(Results, "wait", noted)
-    with open_job(path, 400) as job:
-        assert job.run(handler, workers=4).exit_code == 0
-    assert any(rested)  # otherwise it would look again and again
-
-
 def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
     path: Path,
 ) -> None:
@@ -806,23 +740,6 @@ def test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review(
     assert [str(row.status) for row in rows] == ["completed", "needs_review", "completed"]
     assert (rows[1].error_code, report.job.status) == ("TimeoutError", "failed")
     assert "may still go on" in (rows[1].error_message or "")
-
-
-def test_a_thread_that_takes_too_long_is_tried_again_where_timeouts_are_named(
-    path: Path, clock: Clock
-) -> None:
-    gate = Gate()
-    hang = hanging(clock, gate)
-    with open_job(path, 1) as job:
-        report = job.run(
-            lambda row: hang(row) if row.attempts == 1 else "second",
-            timeout_s=1,
-            max_attempts=2,
-            retry_on=(TimeoutError,),
-            backoff_s=0,
-        )
-        assert (report.exit_code, job.rows()[0].result) == (0, "second")
-        gate.let_go()
 
 
 def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
@@ -978,15 +895,6 @@ def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(
         assert [thread.name for thread in new].count("journal-worker") == 1
         others.let_go()
         assert run.report().completed == 6
-
-
-def test_the_threads_of_a_run_end_with_it(path: Path) -> None:
-    before = set(threading.enumerate())
-    with open_job(path, 9) as job:
-        job.run(lambda _row: sleep(0.01), workers=4)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(WAIT_S)
-        assert not thread.is_alive(), thread.name
 
 
 def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path: Path) -> None:
@@ -1531,17 +1439,6 @@ def test_a_run_whose_job_was_moved_or_deleted_says_so_and_names_the_outcome_that
         assert not any("another run" in text for text in run.said)
 
 
-def test_a_run_whose_lock_was_released_says_so(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 2) as job:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        job.service.store.release_run("j")
-        run.wait_for("the run lock of the job was released")
-        gate.let_go()
-        assert run.report().reason == "the run lock of the job was released"
-
-
 def test_a_run_whose_lock_was_lost_ends_though_the_other_one_has_paused_the_job(
     path: Path, looking: threading.Lock
 ) -> None:
@@ -1880,9 +1777,3 @@ def test_a_driver_that_was_kept_from_its_start_begins_nothing() -> None:
     driver.thread.start()
     driver.thread.join()
     assert begun == []
-
-
-def test_rows_read_back_what_they_were_given(path: Path) -> None:
-    with open_job(path, 3) as job:
-        job.run(lambda row: json.loads(json.dumps(row.data)))
-        assert [row.result for row in job.rows()] == [row.data for row in job.rows()]
