@@ -66,7 +66,7 @@ CONSEQUENCES = (
 )
 
 Operation = Callable[[JobService], Any]
-STEP = 1 if IS_LONG else 24  # of the calls that fail: all, or one of 24 in a sample
+STEP = 1 if IS_LONG else 48  # of the calls that fail: all, or one of 48 in a sample
 
 
 class Scenario(NamedTuple):
@@ -448,7 +448,7 @@ def faults_of(
 ) -> tuple[int, list[str]]:
     """Fail call after call until none is left to fail; how many failed, and what was wrong.
 
-    In a sample, one of 24 calls fails, beginning with the ``first`` (1 to 24). It ends after the
+    In a sample, one of 48 calls fails, beginning with the ``first`` (1 to 48). It ends after the
     ``able`` calls of a run in which nothing fails.
     """
     problems: list[str] = []
