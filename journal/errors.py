@@ -384,7 +384,7 @@ class CopiesDivergedError(RefusedError):
 
 
 class PackError(UnreadableError):
-    """A file isn't a complete pack (an archive of a job), or it is too large. Nothing was unpacked.
+    """A file isn't a complete pack (an archive of a job). Nothing was unpacked.
 
     Attributes: ``path``, ``reason``.
     """

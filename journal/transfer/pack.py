@@ -45,14 +45,12 @@ def pack_job(
     directory: str | os.PathLike[str],
     write: Callable[[bytes], object],
     *,
-    kept: bool = False,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Packed:
     """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
     The pack contains the job up to its last commit. Other processes may work on the job at the same
-    time. With ``kept``, the pack includes the backups that recoveries, repairs and merges made. If
-    this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
+    time. The pack has no backups of recoveries, repairs and merges. If this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
     for one byte for each row, and for the names of the files.
 
     Raises InvalidValueError if there are more artifacts than a pack can name. Raises StorageError,
@@ -60,7 +58,7 @@ def pack_job(
     :class:`Packed`.) Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and the
     errors of ``write``.
     """
-    snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s), backups=kept)
+    snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s))
     return _write(snapshot, write)
 
 
@@ -73,16 +71,14 @@ def _write(snapshot: Snapshot, write: Callable[[bytes], object]) -> Packed:
     )
 
 
-def pack_to_file(
-    directory: str | os.PathLike[str], target: str | os.PathLike[str], *, kept: bool = False
-) -> Packed:
+def pack_to_file(directory: str | os.PathLike[str], target: str | os.PathLike[str]) -> Packed:
     """Write a pack, as :func:`pack_job` does, to a file that only its owner may access.
 
     The file gets its name only after it is complete and synced. A file with the same name is
     replaced. This function also raises the errors of :func:`journal.fs.output.whole_file`.
     """
     # The files are listed first, since the target may be among the artifacts.
-    snapshot = Snapshot(open_copy(Path(directory)), backups=kept)
+    snapshot = Snapshot(open_copy(Path(directory)))
     with whole_file(target, force=True, private=True) as output, output.stream() as file:
         return _write(snapshot, file.write)
 
@@ -91,15 +87,13 @@ def unpack_job(
     root: str | os.PathLike[str],
     source: Source | str | os.PathLike[str],
     *,
-    max_bytes: int | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Packed:
     """Make a job below ``root`` from a pack, completely or not at all.
 
     The job appears only after the whole pack was read and checked. The checks cover gzip's CRC-32,
     the names of the files, seals, records, and the job's id. If the unpacked job would take more
-    than ``max_bytes``, PackError is raised. The default is the free space on the disk, beyond which
-    StorageError is raised. On return, the job survives a power cut.
+    than the free space on the disk, StorageError is raised. On return, the job survives a power cut.
 
     Raises JobExistsError before anything is unpacked. Raises JobPrunedError if the job was pruned
     here, and the pack lacks commits of the pruned job. Also raises PackError, FormatVersionError,
@@ -110,7 +104,7 @@ def unpack_job(
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
     store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
     job_id, contents = source.pack()
-    made = make_job(store, job_id, contents, source.name, max_bytes)
+    made = make_job(store, job_id, contents, source.name)
     return Packed(job_id, made.rows, made.copy.end.offset, made.names)
 
 
@@ -127,10 +121,8 @@ def _check_key(store: Store, header: JobRecord) -> None:
         raise InvalidValueError("shard", header.job_id, reason)
 
 
-def make_job(
-    store: Store, job_id: str, contents: Contents, name: str, max_bytes: int | None = None
-) -> Placed:
-    """Make a job from the files of another copy. ``max_bytes``: as for :func:`place`.
+def make_job(store: Store, job_id: str, contents: Contents, name: str) -> Placed:
+    """Make a job from the files of another copy.
 
     ``name`` is the name of the other copy in messages. If the job was pruned, raises JobPrunedError
     unless the other copy has all commits of the pruned job.
@@ -139,7 +131,7 @@ def make_job(
 
     def build(directory: Path) -> None:
         nonlocal made
-        made = place(directory, job_id, contents, name, max_bytes)
+        made = place(directory, job_id, contents, name)
         pruned = find_pruned(store.root, job_id)
         if pruned is not None and not holds(made.copy, pruned.end):
             raise pruned.error(name)

@@ -189,27 +189,20 @@ class Placed(NamedTuple):
 
 
 def place(
-    directory: Path,
-    job_id: str,
-    contents: Contents,
-    name: str,
-    max_bytes: int | None = None,
-    *,
-    scratch: bool = False,
+    directory: Path, job_id: str, contents: Contents, name: str, *, scratch: bool = False
 ) -> Placed:
     """Make the files of a job in an empty directory, and check the journal.
 
     All contents are read, and every seal and record of the journal is checked. The files are synced
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
-    Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, if
-    the name of a file is refused by the system, or if what is written would take more than
-    ``max_bytes``. Without ``max_bytes``, raises StorageError if it would take more than the free
-    space of the disk. Also raises FormatVersionError and other StorageErrors.
+    Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, or
+    if the name of a file is refused by the system. Raises StorageError if what is written would take
+    more than the free space of the disk. Also raises FormatVersionError and other StorageErrors.
     """
     with refusals_of(directory, "write into"):
         try:
-            names = _write_all(directory, contents, name, max_bytes, scratch=scratch)
+            names = _write_all(directory, contents, name, scratch=scratch)
         except OSError as error:
             if error.errno not in _OF_NAMES:
                 raise
@@ -229,9 +222,7 @@ def place(
     return Placed(copy, sum(index.status_counts), names[1:])
 
 
-def _write_all(
-    directory: Path, contents: Contents, name: str, max_bytes: int | None, *, scratch: bool
-) -> list[str]:
+def _write_all(directory: Path, contents: Contents, name: str, *, scratch: bool) -> list[str]:
     below, names, taken = Below(directory), list[str](), 0
     free = files.free_bytes(directory)
     for file in contents:
@@ -241,11 +232,8 @@ def _write_all(
             continue
         new = len(_new_directories(names[-1] if names else "", file.name))
         taken += file.size_bytes + _ENTRY_BYTES * (1 + new)
-        if max_bytes is None and taken > free:
+        if taken > free:
             raise OSError(errno.ENOSPC, f"the disk has only {free} bytes free; {name} takes more")
-        if max_bytes is not None and taken > max_bytes:
-            reason = f"it takes more than {max_bytes} bytes; --max-bytes sets another limit"
-            raise PackError(name, reason)
         write_new(below, file.name, file.pieces, sync=not scratch)
         names.append(file.name)
     if not scratch:

@@ -75,7 +75,6 @@ def pull_job(
     job_id: str | None = None,
     *,
     merge: bool = False,
-    max_bytes: int | None = None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Pulled:
     """Bring the job below ``root`` up to date with another copy of the job.
@@ -89,9 +88,8 @@ def pull_job(
     - Artifacts that are missing here are always copied. For artifacts that differ, see
       :class:`journal.transfer.artifacts.Artifacts`.
 
-    ``max_bytes``: see :func:`journal.transfer.pack.unpack_job`. On return, everything survives a
-    power cut. If this function raises, the journal is unchanged, except after
-    CommitOutcomeUnknownError.
+    On return, everything survives a power cut. If this function raises, the journal is unchanged,
+    except after CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here is
     a different job with the same id, or if ``job_id`` is given and isn't the id of the source's
@@ -105,10 +103,10 @@ def pull_job(
         found, contents = source.pack()
         _check_wanted(source, found, job_id)
         if not store.holds_job(found):
-            made = make_job(store, found, contents, source.name, max_bytes)
+            made = make_job(store, found, contents, source.name)
             return Pulled(found, "made", artifacts=made.names)
         with store.scratch(found) as scratch:
-            theirs = place(scratch, found, contents, source.name, max_bytes).copy
+            theirs = place(scratch, found, contents, source.name).copy
             return _pull(store, theirs, merge=merge)
     theirs = open_copy(source.directory, source.name)
     found = theirs.header.job_id
@@ -231,8 +229,6 @@ def preview_pull(
     root: str | os.PathLike[str],
     source: Source | str | os.PathLike[str],
     job_id: str | None = None,
-    *,
-    max_bytes: int | None = None,
 ) -> Preview:
     """Return what :func:`pull_job` with ``merge`` would do now. Nothing is changed.
 
@@ -240,7 +236,7 @@ def preview_pull(
     are read as a whole. Artifacts aren't compared. Raises the errors of :func:`pull_job`.
     """
     source, store = as_source(source), Store(Path(root), sync=False, lock_timeout_s=LOCK_TIMEOUT_S)
-    with source.copy(max_bytes) as theirs:
+    with source.copy() as theirs:
         found = theirs.header.job_id
         _check_wanted(source, found, job_id)
         if not store.holds_job(found):

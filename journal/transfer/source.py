@@ -44,7 +44,7 @@ class Source:
         return read_pack(read, self.name)
 
     @contextmanager
-    def copy(self, max_bytes: int | None = None) -> Iterator[Copy]:
+    def copy(self) -> Iterator[Copy]:
         """Open the copy for a ``with`` block.
 
         A pack is checked completely, and its journal is extracted to a temporary directory.
@@ -54,7 +54,7 @@ class Source:
             return
         job_id, contents = self.pack()
         with directories.scratch_directory() as scratch:
-            yield place(scratch, job_id, contents, self.name, max_bytes, scratch=True).copy
+            yield place(scratch, job_id, contents, self.name, scratch=True).copy
 
 
 def as_source(source: Source | str | os.PathLike[str]) -> Source:

@@ -124,10 +124,6 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     names = set(content_of(there))
     assert names == {"journal.jsonl", *(n for n in content_of(here) if n.startswith("artifacts/"))}
     assert journal_path(there, JOB).read_bytes() == whole
-    (here / JOB / "journal.torn-13").mkdir()
-    pack_to_file(here / JOB, tmp_path / "kept", kept=True)
-    unpack_job(tmp_path / "third", source(tmp_path / "kept"))
-    assert [(tmp_path / "third" / JOB / name).read_text() for name in kept] == ["x"] * 3
 
 
 @needs_shell
@@ -665,16 +661,18 @@ def deep_pack(count: int) -> bytes:
 
 
 @needs_deep_paths
-def test_files_and_directories_count_for_max_bytes(there: Path) -> None:
+def test_files_and_directories_count_for_the_free_space(
+    there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     count = 5
     pack = deep_pack(count)
     takes = (count * 62 + 1) * 4096 + count * (4096 + 1) + 4096 + len(GOOD)
-    with pytest.raises(PackError, match=f"takes more than {takes - 1} bytes; --max-bytes"):
-        unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=takes - 1)
-    with pytest.raises(PackError, match=f"takes more than {takes - 1} bytes; --max-bytes"):
-        pull_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=takes - 1)
+    monkeypatch.setattr(journal.fs.files, "free_bytes", lambda _: takes - 1)
+    with pytest.raises(StorageError, match=f"the disk has only {takes - 1} bytes free"):
+        unpack_job(there, Source("deep", io.BytesIO(pack).read))
     assert staging_of(there) == []
-    unpack_job(there, Source("deep", io.BytesIO(pack).read), max_bytes=takes)
+    monkeypatch.setattr(journal.fs.files, "free_bytes", lambda _: takes)
+    unpack_job(there, Source("deep", io.BytesIO(pack).read))
 
 
 @needs_deep_paths
@@ -692,20 +690,8 @@ def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
     assert peak_of(12) - peak_of(4) < 20 * 8 * 4096  # passes over the names, as above
 
 
-def test_a_pack_that_holds_more_than_max_bytes_is_refused_and_leaves_nothing(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    pack = packed(here, tmp_path / "pack")
-    done = journal_line(there, "unpack", str(pack), "--max-bytes", "1000000")
-    assert done.returncode == 6
-    assert "--max-bytes" in done.stderr
-    assert os.listdir(there) == [".staging"]
-    assert staging_of(there) == []
-    assert unpack_job(there, pack, max_bytes=1 << 40).job_id == JOB
-
-
 @pytest.mark.parametrize("way", ["unpacked", "pulled", "previewed"])
-def test_by_default_a_pack_may_hold_what_is_free_on_the_disk(
+def test_a_pack_may_hold_what_is_free_on_the_disk(
     here: Path, there: Path, tmp_path: Path, way: str
 ) -> None:
     size = 2 * journal.fs.files.free_bytes(there)

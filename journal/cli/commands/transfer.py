@@ -49,12 +49,6 @@ _MAX_RANGES = 40
 _STDIN = "-"
 _AHEAD = "no commits to pull: the job here has everything from there"
 
-_max_bytes_option = option(
-    "--max-bytes N",
-    "Refuse a pack that needs more than N bytes. Default: the free space of the disk.",
-    type=click.IntRange(min=0),
-)
-
 
 @click.command("pack", short_help="Pack a job into one file, to move it.")
 @found_job
@@ -64,8 +58,7 @@ _max_bytes_option = option(
     "current directory.",
     shell_complete=complete_path,
 )
-@option("--kept", "Include the backups journal.torn-*, journal.damaged-* and journal.other-*.")
-def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
+def pack_command(job: FoundJob, output: str | None) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
     The pack holds the journal (up to its last commit) and the artifacts (the job's other files).
@@ -85,10 +78,10 @@ def pack_command(job: FoundJob, output: str | None, kept: bool) -> None:
         raise click.UsageError("a pack can't be written to a terminal: use a pipe or a file")
     with ending_signals():
         if output == _STDIN:
-            packed = pack_job(directory, sys.stdout.buffer.write, kept=kept)
+            packed = pack_job(directory, sys.stdout.buffer.write)
             sys.stdout.buffer.flush()
         else:
-            packed = pack_to_file(directory, output, kept=kept)
+            packed = pack_to_file(directory, output)
     _report_packed(output, packed)
 
 
@@ -127,9 +120,8 @@ def _report_some(lines: list[str]) -> None:
 
 @click.command("unpack", short_help="Check packs, and make the jobs that are in them.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_path)
-@_max_bytes_option
 @click.pass_context
-def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | None) -> int:
+def unpack_command(ctx: click.Context, files: tuple[str, ...]) -> int:
     """Check packs, and unpack the jobs that are in them. Prints the ids of these jobs.
 
     FILE is a pack, or - for standard input. If a job already exists, it is not changed. In this
@@ -143,7 +135,7 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
     code = EXIT_OK
     for file in files:
         try:
-            _unpack(ctx, file, max_bytes)
+            _unpack(ctx, file)
         except JournalError as error:
             if len(files) == 1:
                 raise
@@ -152,10 +144,10 @@ def unpack_command(ctx: click.Context, files: tuple[str, ...], max_bytes: int | 
     return code
 
 
-def _unpack(ctx: click.Context, file: str, max_bytes: int | None) -> None:
+def _unpack(ctx: click.Context, file: str) -> None:
     source = _source(ctx, file)
     try:
-        unpacked = unpack_job(ctx.obj, source, max_bytes=max_bytes)
+        unpacked = unpack_job(ctx.obj, source)
     except JobExistsError as error:
         pull = command_line(ctx, ReadingService(ctx.obj))("pull", file, "--dry-run")
         why = f"job {error.job_id!r} exists already; nothing was changed"
@@ -178,7 +170,6 @@ def _unpack(ctx: click.Context, file: str, max_bytes: int | None) -> None:
     "--dry-run",
     "Print what a pull with --merge-outcomes would do with which rows, and change nothing.",
 )
-@_max_bytes_option
 @json_option
 @click.pass_context
 def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: Any) -> int:
@@ -246,7 +237,6 @@ def _pull(
     *,
     merge: bool,
     dry_run: bool,
-    max_bytes: int | None,
     json_output: bool,
 ) -> int:
     """Pull one copy of a job or shard. Returns the exit code."""
@@ -259,10 +249,10 @@ def _pull(
             if os.path.dirname(job) and not is_shard_id(job):
                 raise
     if dry_run:
-        found = preview_pull(root, there, job_id, max_bytes=max_bytes)
+        found = preview_pull(root, there, job_id)
         echo_result(found, _preview_text, is_json=json_output)
         return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
-    pulled = pull_job(root, there, job_id, merge=merge, max_bytes=max_bytes)
+    pulled = pull_job(root, there, job_id, merge=merge)
     where = f"in {os.path.join(root, pulled.job_id)} from {there.name}"
     echo_result(pulled, lambda pulled: _pulled_text(pulled, where), is_json=json_output)
     _report_some([f"{name} {_difference(pulled, name)}" for name in pulled.differing])

@@ -38,7 +38,7 @@ PATCHES = [
         "transfer/pack_contents",
         " + _ENTRY_BYTES * (1 + new)\n",
         "\n",
-        "tests/transfer/test_pack.py::test_files_and_directories_count_for_max_bytes",
+        "tests/transfer/test_pack.py::test_files_and_directories_count_for_the_free_space",
     ),
     Patch(
         "artifacts with a second hard link are not read",

@@ -55,25 +55,11 @@ PATCHES = [
         "tests/transfer/test_pull.py::test_what_is_ours_is_never_replaced_even_by_what_has_the_same_seals",
     ),
     Patch(
-        "a pack that holds more than is wanted is not unpacked",
-        "transfer/pack",
-        "source.name, max_bytes)",
-        "source.name)",
-        "tests/transfer/test_pack.py::test_files_and_directories_count_for_max_bytes",
-    ),
-    Patch(
-        "a pack that holds more than is wanted is not pulled",
-        "transfer/pull",
-        "            made = make_job(store, found, contents, source.name, max_bytes)\n",
-        "            made = make_job(store, found, contents, source.name)\n",
-        "tests/transfer/test_pack.py::test_files_and_directories_count_for_max_bytes",
-    ),
-    Patch(
         "a pack that needs more space than is free is not unpacked",
         "transfer/pack_contents",
-        "        if max_bytes is None and taken > free:\n",
+        "        if taken > free:\n",
         "        if False:\n",
-        "tests/transfer/test_pack.py::test_by_default_a_pack_may_hold_what_is_free_on_the_disk",
+        "tests/transfer/test_pack.py::test_a_pack_may_hold_what_is_free_on_the_disk",
     ),
     Patch(
         "another job than was asked for is not pulled",
