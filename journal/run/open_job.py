@@ -68,7 +68,6 @@ from journal.service import ExactService, JobService, existing_job, make_job, ne
 from journal.sets.choice import chosen_shard, job_directory, task_variables, with_variable
 from journal.sets.split import Split
 from journal.tables.rows import Rows
-from journal.text import counted
 from journal.verbs import RowNumbers, Statuses, change_rows, check_where
 
 
@@ -706,25 +705,29 @@ class JobRun(NamesAttributesElsewhere):
             return
         if unretried := bounds.unretried():
             held.warn(f"{self.id}: {unretried}")
-        if job.status.is_ended:
-            if left := what_is_left(self.service, job, how_to):
-                root = shell.quote(str(self.service.root))
-                held.report(left)
-                shown = self.id.partition("/")[0] if task_variables() else self.id
-                held.report(f"see: journal --root {root} show {shown}")
-        elif not bounds.brake.has_tripped:  # else its message has said how to continue
-            if job.needs_review_count:
-                held.report(what_is_left(self.service, job, how_to))
-            if bounds.has_halted and job.failed_rows:
-                stay = counted(job.failed_rows, "row|rows has|have failed, and stays|stay failed")
-                held.report(f"{self.id}: {stay} without {how_to.retry_failed}")
+        has_ended = job.status.is_ended
+        if bounds.brake.has_tripped and not has_ended:
+            return  # its message has said how to continue
+        is_worth_a_look = has_ended or job.needs_review_count or bounds.has_halted
+        if is_worth_a_look and (left := what_is_left(self.service, job, how_to)):
+            held.report(left)
+            self._report_see(held)
+        if not has_ended:
             first = how_to.first_resume(job)
             held.report(f"to continue: {first}{line_for_rest(job.last_run) or start_again()}")
+
+    def _report_see(self, held: HeldJob) -> None:
+        """Report the command that says how to settle the rows that are left."""
+        root = shell.quote(str(self.service.root))
+        shown = self.id.partition("/")[0] if task_variables() else self.id
+        held.report(f"see: journal --root {root} show {shown}")
 
     def _report_idle(self, held: HeldJob) -> RunReport:
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
             held.report(nothing_to_do(self.service, job, how_to, retry_failed=held.retry_failed))
+            if job.done_rows < job.total_rows and job.status is not JobStatus.CANCELLED:
+                self._report_see(held)
         version, last = self._settings.version, job.last_run
         if last is not None and version not in (None, last.version):
             chosen = ("--version", last.version) if last.version else ("--status", "completed")

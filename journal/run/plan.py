@@ -23,8 +23,6 @@ from journal.model import Job, JobRow, JobStatus, Policy, RowStatus
 from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
 from journal.store.journal import Journal
-from journal.store.rows import find_rows
-from journal.store.steps import find_steps_in_doubt
 from journal.store.transitions import check_unpaused, reopen, state_of
 from journal.text import before_text, counted
 from journal.verbs import change_rows
@@ -32,7 +30,7 @@ from journal.verbs import change_rows
 _MAX_NAMED = 10  # row numbers in a message
 _PASTED_RANGES = 12
 MAX_STEPS = 3  # steps in doubt whose commands are shown
-_MAX_READ_ROWS = 1_000  # rows whose steps are read for a message
+_MAX_READ_ROWS = 1_000  # failed rows that are read for a message
 LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
 
 Where = Callable[[JobRow], object]  # the condition of a run
@@ -235,64 +233,21 @@ def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
     return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
 
 
-def failed_earlier(service: JobService, job: Job) -> list[int]:
-    """The rows that failed before the last run, of the first failed rows: their numbers.
-
-    Rows that may have taken effect are left out, since a person must look first.
-    """
-    began = job.created_at if job.last_run is None else job.last_run.started_at
-    rows = islice(service.get_failed_rows(job.id), _MAX_READ_ROWS)
-    known = (row for row in rows if not row.unknown)
-    return [row.row_number for row in known if row.processed_at and row.processed_at < began]
-
-
-def accepting(job_id: str, numbers: list[int], how_to: HowTo) -> str:
-    """The advice about rows that failed in an earlier run."""
-    how = how_to.by_number("skip", job_id, numbers)
-    them = "it" if len(numbers) == 1 else "them"
-    look = how_to.say('job.rows("failed")', "errors", job_id)
-    rows = counted(len(numbers), "row|rows")
-    return f"{rows} failed in an earlier run: {look} says why, {how} accepts {them}"
-
-
 def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
     said = []
-    in_doubt = find_steps_in_doubt(service.store, job.id, _MAX_READ_ROWS)
-    doubtful = set[int]().union(*in_doubt.values())
     first = islice(service.get_failed_rows(job.id), None if retry_failed else _MAX_READ_ROWS)
-    unknown = [row.row_number for row in first if row.unknown]
-    failed = job.failed_rows - len(unknown)
+    unknown = sum(row.unknown for row in first)
+    failed = job.failed_rows - unknown
     if failed and not retry_failed:
-        old = failed_earlier(service, job)
-        again = f"{how_to.retry_failed} tries {'it' if failed == 1 else 'them'} again"
-        if (new := failed - len(old)) > 0:
-            said.append(f"{counted(new, 'row|rows')} failed: {again}")
-        if old:
-            said.append(accepting(job.id, old, how_to) + ("" if new > 0 else f", {again}"))
-    if numbers := [number for number in unknown if number not in doubtful]:
+        them = "it" if failed == 1 else "them"
         said.append(
-            f"{counted(len(numbers), 'row|rows')} failed and may have taken effect "
-            f"({numbers_text(numbers)}): look, then {how_to.by_number('retry', job.id, numbers)}"
+            f"{counted(failed, 'row|rows')} failed: {how_to.retry_failed} tries {them} again"
         )
+    if unknown:
+        said.append(f"{counted(unknown, 'row|rows')} failed and may have taken effect: look first")
     if job.needs_review_count:
         reviews = counted(job.needs_review_count, "row|rows needs|need")
         said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
-    steps = islice(in_doubt.items(), MAX_STEPS)
-    for step, rows in steps:
-        row = f'"{row_id_of(job.id, rows[0])}"'
-        said.append(
-            f"`job.service.record_step({row}, {step!r}, RESULT)` if step {step!r} took effect, "
-            f"`job.service.fail_step({row}, {step!r})` if it did not; "
-            f"then `job.service.retry_row({row})`"
-        )
-    found = find_rows(service.store, job.id, RowStatus.NEEDS_REVIEW, limit=_MAX_READ_ROWS)
-    reviewed = {row.row_number for row in found} - doubtful
-    if reviewed:
-        row = f'("{row_id_of(job.id, min(reviewed))}")'
-        said.append(
-            f"`job.service.complete_row{row}` settles it if it took effect, "
-            f"`job.service.retry_row{row}` if it did not"
-        )
     return said
 
 

@@ -7,7 +7,6 @@ records in a separate ``with journal:`` block, like the functions of ``transitio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
 from typing import Any, Literal, Protocol, TypeVar
 
 from journal.errors import (
@@ -19,7 +18,7 @@ from journal.format.extent import record_at
 from journal.format.records import A_PROGRAM, UNSET_TIME, LogRecord, RowStepRecord, ranges_of
 from journal.format.values import canonical_json
 from journal.fs.handles import JournalFile
-from journal.index.columns import FAILED, NEEDS_REVIEW, PROCESSING, STATUSES, WAITING, Columns
+from journal.index.columns import PROCESSING, STATUSES, WAITING, Columns
 from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
 from journal.store.rows import Read, RowSequence, moved_error, position_of
@@ -152,26 +151,6 @@ def get_step_in_doubt(store: Store, row_id: str) -> RowStep | None:
     job_id, number = store.locate(row_id)
     with store.reading(job_id) as journal:
         return step_in_doubt(journal, position_of(journal, number))
-
-
-def find_steps_in_doubt(store: Store, job_id: str, max_rows: int) -> dict[str, list[int]]:
-    """Find steps that have begun and have no recorded end, in failed rows and in rows in review.
-
-    Returns a dict from the name of a step to the row numbers, in ascending order. The steps of at
-    most ``max_rows`` rows are read.
-    """
-    found: dict[str, list[int]] = {}
-    with store.reading(job_id) as journal:
-        columns = journal.index.columns
-        settled = chain(journal.index.positions(NEEDS_REVIEW), journal.index.positions(FAILED))
-        heads = columns.step_heads
-        with_steps = (position for position in settled if heads and heads[position])
-        latest = LatestRecords(journal)
-        for position in islice(with_steps, max_rows):
-            for record in latest.of(position).values():
-                if record.state == "started":
-                    found.setdefault(record.step, []).append(columns.number(position))
-    return {name: sorted(numbers) for name, numbers in found.items()}
 
 
 def step_in_doubt(journal: Journal, position: int) -> RowStep | None:

@@ -308,17 +308,6 @@ def test_a_second_run_of_the_same_job_is_refused_with_its_holder(held_run: HeldR
 # --- the input changes between two runs
 
 
-def test_the_end_of_a_daily_run_names_rows_that_failed_in_earlier_runs(work: Path) -> None:
-    again = ("run", "rows.csv", "--job", "j", "--", "test", "{order}", "!=", "A-2")
-    assert "in an earlier run" not in journal(*again).stderr
-    with (work / "rows.csv").open("a") as file:
-        file.write("A-6,6\n")
-    done = journal(*again)
-    assert "j: 1 row failed in an earlier run: `" in done.stderr
-    assert " errors j` says why, `" in done.stderr
-    assert "skip j --row 2` accepts it" in done.stderr
-
-
 def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j", "--key", "order")
     assert journal(*run, "--limit", "1", "--", "true").returncode == 4

@@ -187,8 +187,8 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
     halt = 10
     with open_job(path, argv=["python", "again.py"]) as job:
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
-    stay = "10 rows have failed, and stay failed without `run(..., retry_failed=True)`"
-    assert said[-2] == f"j: {stay}"
+    failed = "10 rows failed: `run(..., retry_failed=True)` tries them again"
+    assert said[-3] == f"j: paused; {failed}"
     assert said[-1].endswith("python again.py")
 
 

@@ -20,8 +20,6 @@ from journal.run.pacing.condition import before_command
 from journal.run.plan import (
     HowTo,
     Matched,
-    accepting,
-    failed_earlier,
     may_start,
     nothing_to_do,
     retryable,
@@ -142,6 +140,4 @@ def report_end(
             + (f" ({job.waiting_count} wait)" if job.waiting_count else "")
         )
     if is_told and report.exit_code:
-        if old := failed_earlier(service, job):
-            echo_err(f"{job.id}: {accepting(job.id, old, how_to)}")
         echo_advice(service, job, how_to.line)
