@@ -249,7 +249,7 @@ class JobService:
     def get_job(self, job_id: str) -> Job | None:
         """The job after its last commit, or ``None`` if there is no such job.
 
-        Raises JobNotFoundError for the id of a set of shards: see `journal help shards`.
+        Raises JobNotFoundError for the id of a set of shards: see `journal help clusters`.
         """
         try:
             with self.store.reading(job_id) as journal:
@@ -270,7 +270,7 @@ class JobService:
         until: datetime | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> list[Job]:
-        """Jobs, newest first by time of creation. Shards aren't listed: see `journal help shards`.
+        """Jobs, newest first by time of creation. Shards aren't listed: see `journal help clusters`.
 
         - ``status``: only jobs with this status.
         - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
@@ -432,7 +432,7 @@ class JobService:
 
         Each mapping in ``row_data`` may hold:
 
-        - ``data``: a dict with text as keys. `journal help values` lists the values that it may
+        - ``data``: a dict with text as keys. `journal help inputs` lists the values that it may
           have. Numbers must be finite.
         - ``row_number``: int from 1. Default: the next free number.
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
@@ -523,7 +523,7 @@ class JobService:
           this directory.
         - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
           rounded to six decimals. The cost is added to :attr:`Job.total_cost_cents`.
-        - ``result``: any value that `journal help values` lists. It is recorded as JSON.
+        - ``result``: any value that `journal help inputs` lists. It is recorded as JSON.
         - ``usage``: what the attempt has used: numbers from 0 by name, such as
           ``{"input_tokens": 812}``. They are added to :attr:`Job.usage`, which has at most 100
           names.

@@ -15,7 +15,7 @@ _AS_THEY_ARE = SCALARS - {float, str}
 
 
 def json_cell(value: Any, source: Source, where: str) -> Any:
-    """Convert the value of a cell to a JSON value, or check a Decimal: see `journal help values`.
+    """Convert the value of a cell to a JSON value, or check a Decimal: see `journal help inputs`.
 
     NaN becomes null. Raises InvalidValueError. ``where``: the place of the cell, for the error.
     """

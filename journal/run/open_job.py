@@ -99,7 +99,7 @@ def open_job(
 
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
     polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated one
-    time, row by row. `journal help values` lists which values are accepted, and how each is
+    time, row by row. `journal help inputs` lists which values are accepted, and how each is
     recorded. If ``rows`` is None, an existing job is opened.
 
     ``key`` identifies rows. It is the name of a column, a tuple of names, or a function of the
@@ -553,7 +553,7 @@ class JobRun(NamesAttributesElsewhere):
         - ``progress``: True shows a bar on a terminal, HTML in a notebook, and lines elsewhere.
           None shows the bar or the HTML, but no lines. False shows nothing.
         - ``tell``: called with each message for people. Its default prints to standard error. The
-          logger "journal" gets each message, too (`journal help notebooks`).
+          logger "journal" gets each message, too (`journal help asyncio`).
         - ``on_progress``: called with the job about five times a second.
 
         Both are called in the thread that has called this method, with its context. The run itself

@@ -27,8 +27,7 @@ class Rows(RowSequence):
     use. Reading raises JournalDamagedError if the file was changed in place.
 
     A table of the rows begins with the columns of the data, in the order in which they occur. Then
-    come the columns of the journal, which `journal help export` lists. `journal help data-frames`
-    describes their types.
+    come the columns of the journal. `journal help export` lists them, and describes their types.
 
     - If the data has a column with one of these names, the journal's column gets the prefix
       ``journal_``.

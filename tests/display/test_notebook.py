@@ -259,7 +259,7 @@ def test_a_task_shows_progress_while_other_cells_run(kernel: Any) -> None:
 
 
 def test_the_cells_of_the_page_run_in_a_notebook(kernel: Any) -> None:
-    cells = [block for block in blocks_of("journal/docs/notebooks.md") if "cell" in block.name]
+    cells = [block for block in blocks_of("journal/docs/asyncio.md") if "cell" in block.name]
     first, second, _task = (kernel.run(cell.text) for cell in cells)
     assert "39 completed, 1 failed\n" in first
     assert "execute_result: <RunReport fetch-nb: completed, 40 of 40 rows done" in second

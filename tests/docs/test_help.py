@@ -119,6 +119,11 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
         ("JobLockedError", "exceptions"),
         ("SEAL", "format"),
         ("5", "exceptions"),
+        ("delimiter", "inputs"),
+        ("pattern", "list"),
+        ("values", "inputs"),
+        ("notebooks", "asyncio"),
+        ("Providers", "batches"),
     ],
 )
 def test_a_word_that_is_no_topic_names_the_topics_that_have_it(

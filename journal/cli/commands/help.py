@@ -11,26 +11,24 @@ from journal.cli.find import did_you_mean
 from journal.cli.main import PURPOSES, cli
 
 TOPICS = {
-    "python": "a run in a script, a loop of your own, explicit calls",
-    "running": "journal run: input, commands, outcomes, limits, settling rows",
-    "inputs": "rows from CSV, JSON, Parquet, Excel, SQLite; read_rows; unchanged inputs",
-    "outcomes": "what a command says of its row: exit statuses, printed JSON",
-    "outages": "when the far side is down, throttles or fails: hold, retries, halt",
-    "batches": "calls and commands that take many rows",
-    "steps": "several side effects in one row, none of them repeated",
-    "values": "what data and results may hold, and the digits of numbers",
-    "data-frames": "pandas, polars, Arrow, DuckDB: rows in, results out",
-    "asyncio": "a run in your own event loop; a client for all rows; stopping",
-    "notebooks": "progress, Jupyter, IPython, reprs, messages and logging",
+    "tutorial": "the first half hour: run, look, fix, continue",
+    "running": "journal run: rows, placeholders, limits, Ctrl-C, kills, settling rows",
+    "python": "job.run: handlers, outcomes, costs, options; a loop of your own",
+    "outcomes": "what a command says of its row: exit statuses, curl, JSON, waiting",
+    "outages": "when a service is down, throttles or fails: hold, retries, halt, rates",
+    "daily": "a job that runs every day: changed and vanished rows, cron",
     "llm": "calls of language models: costs, throttling, answers of no use",
-    "providers": "batches of prompts at a provider: submitted once, polled for hours",
+    "batches": "many rows per call; batches of prompts at a provider",
+    "steps": "several side effects in one row, none of them repeated",
     "executors": "handlers in other processes, and on other machines with dask",
-    "shards": "one input on many machines: array jobs, sets of shards",
-    "clusters": "one job as an array of tasks: Slurm, Kubernetes, AWS Batch, dask, Parsl",
-    "moving": "copies of a job: pack, pull, merge",
+    "asyncio": "event loops, notebooks, progress, messages and logging",
+    "clusters": "one input on many machines: shards, Slurm, Kubernetes, AWS Batch",
+    "inputs": "CSV, JSON, Parquet, Excel, SQLite; values and their digits",
+    "export": "rows as files and data frames; a page for people",
+    "history": "events, log records, attempts, tracebacks",
+    "moving": "copies of a job: pack, pull, merge, prune",
     "damage": "what to do about a damaged journal, and what repair keeps",
-    "history": "events and log records",
-    "export": "CSV, JSON, SQLite, Parquet; DuckDB, Polars, Datasette; a page",
+    "commands": "words of the command line: JOB, ROWS, CONDITION; scripts, completion",
     "exceptions": "all exceptions and exit codes, and what to do about them",
     "guarantees": "what is promised, what is assumed, and how it is tested",
     "platforms": "Linux, macOS and Windows: what is promised and tested on each",
@@ -38,8 +36,6 @@ TOPICS = {
     "records": "the specification of journal.jsonl: what its records mean",
     "writers": "how programs write a job's files: locks, syncs, marks",
     "architecture": "the source: rooms, the life of a commit, how to change things",
-    "commands": "every command with all of its options",
-    "run-options": "every option of journal run",
 }
 
 
@@ -57,7 +53,8 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the topics whose pages have this word are named. The only page with a heading of it is shown.
+    the topics and commands whose help has this word are named. The only page with a heading of it
+    is shown.
 
     Example: journal help moving
     """
@@ -67,12 +64,15 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
     name = topic.lower()
     command = cli.get_command(ctx, name)
     if command is None and name not in TOPICS:
-        if found := _topics_with(topic):
+        texts = {page: page_text(page) for page in TOPICS}
+        for each in cli.list_commands(ctx):
+            texts[each] = texts.get(each, "") + _help_of(ctx, each)
+        if found := _names_with(topic, texts):
             click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
             heading = re.compile(
-                rf"^## .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
+                rf"^##+ .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
             )
-            pages = [text for text in map(page_text, found) if heading.search(text)]
+            pages = [texts[name] for name in found if heading.search(texts[name])]
             if len(pages) == 1:
                 click.echo_via_pager(pages[0])
             return
@@ -80,16 +80,21 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         why = [f"there is no topic or command {topic!r}", *(close or ["`journal help` lists them"])]
         raise click.UsageError("; ".join(why))
     if command is not None:
-        context = click.Context(command, info_name=name, parent=ctx.find_root())
-        click.echo(command.get_help(context))
+        click.echo(_help_of(ctx, name))
     if name in TOPICS:
         click.echo_via_pager(page_text(name))
 
 
-def _topics_with(word: str) -> list[str]:
-    """The topics whose pages have a word that begins with ``word``. Most uses come first."""
+def _help_of(ctx: click.Context, name: str) -> str:
+    command = cli.get_command(ctx, name)
+    assert command is not None
+    return command.get_help(click.Context(command, info_name=name, parent=ctx.find_root()))
+
+
+def _names_with(word: str, texts: dict[str, str]) -> list[str]:
+    """The names whose texts have a word that begins with ``word``. Most uses come first."""
     pattern = re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE)
-    counts = {topic: len(pattern.findall(page_text(topic))) for topic in TOPICS}
+    counts = {name: len(pattern.findall(text)) for name, text in texts.items()}
     return sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)
 
 

@@ -146,7 +146,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--shard I/N",
-            "Run only the rows of part I of N, from 0: see `journal help shards`. auto/N takes I from the "
+            "Run only the rows of part I of N, from 0: see `journal help clusters`. auto/N takes I from the "
             "variable of a scheduler.",
         ),
         where_option("Run only rows"),
