@@ -1,10 +1,10 @@
-"""Unknown names of arguments and attributes: the error says what to write."""
+"""Unknown names of arguments: the error says what to write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, ClassVar, Never, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from journal.text import similar
 
@@ -32,15 +32,6 @@ _OTHER_NAMES = {
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
 _ARGUMENTS: dict[str, tuple[str, ...]] = {}  # of each function, those that run jobs last
-# Attributes that are guessed, by what they are called, if they aren't called similarly.
-_ATTRIBUTES = {
-    "cancel": 'update_status(job.id, "cancelled")',
-    "errors": "get_failed_rows(job.id)",
-    "history": "get_history(job.id)",
-    "pause": "pause_job(job.id)",  # and not Job.pause, which is a record
-    "resolve": "complete_row(row.id, result=...)",
-    "state": "status",
-}
 
 
 def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -76,30 +67,3 @@ def _advice(unknown: str, known: tuple[str, ...]) -> str:
     close = similar(unknown, known)
     names = ", ".join(name for name in known if name != "self")
     return f"its arguments are {names}" if close is None else f"did you mean {close!r}?"
-
-
-class NamesAttributesElsewhere:
-    """The AttributeError for an attribute of a related object says where it is.
-
-    Not for JobService: with ``__getattr__``, each use of an attribute costs more (5% of a batch).
-
-    ``_elsewhere``: an expression for each of these objects, and its class.
-    """
-
-    __slots__ = ()
-    _elsewhere: ClassVar[tuple[tuple[str, type], ...]] = ()
-
-    if not TYPE_CHECKING:  # else type checkers would accept any name
-
-        def __getattr__(self, name: str) -> Never:
-            found = (
-                f": write {where}.{other}"
-                for where, kind in self._elsewhere
-                for other in (
-                    _ATTRIBUTES.get(name, name),
-                    *(f"{name}_{what}" for what in ("job(job.id)", "row(row.id)", "rows", "count")),
-                )
-                if not name.startswith("_") and hasattr(kind, other.partition("(")[0])
-            )
-            text = f"{type(self).__name__!r} object has no attribute {name!r}{next(found, '')}"
-            raise AttributeError(text, name=name, obj=self)

@@ -12,7 +12,6 @@ import msgspec
 from journal.display.plain import report_text
 from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.arguments import check_optional_text, check_words
-from journal.format.keywords import NamesAttributesElsewhere
 from journal.format.records import UNSET_TIME, RunEndedRecord, now
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
@@ -58,7 +57,7 @@ class Settings(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "argv", check_words(self.argv, "argv"))
 
 
-class RunReport(msgspec.Struct, NamesAttributesElsewhere, frozen=True, kw_only=True):
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run. ``job``: the job at the end of the run.
 
     - ``started``: the number of attempts of this run.
@@ -73,8 +72,6 @@ class RunReport(msgspec.Struct, NamesAttributesElsewhere, frozen=True, kw_only=T
     - ``problems``: a message for each outcome that could not be recorded.
     - ``elapsed_s``: seconds from start to end.
     """
-
-    _elsewhere = (("report.job", Job),)
 
     job: Job
     started: int = 0

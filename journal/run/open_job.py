@@ -23,7 +23,7 @@ from journal.errors import (
     JournalError,
 )
 from journal.format.keys import Data, Key
-from journal.format.keywords import NamesAttributesElsewhere, names_unknown_keywords
+from journal.format.keywords import names_unknown_keywords
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
@@ -237,7 +237,7 @@ def _take_input(
     return Matched(added=job.total_rows, other_inputs=[] if split is None else split.others)
 
 
-class JobRun(NamesAttributesElsewhere):
+class JobRun:
     """An open job, as :func:`open_job` returns it. A ``with`` block closes the job at its end.
 
     - ``service``: the :class:`JobService`, for explicit calls.
@@ -247,8 +247,6 @@ class JobRun(NamesAttributesElsewhere):
       error, the report's ``reason`` is this error. None if nothing was to do, or if the run has
       ended by another exception.
     """
-
-    _elsewhere = (("job.job", Job), ("job.service", JobService))
 
     def __init__(
         self, service: JobService, job_id: str, matched: Matched, settings: Settings

@@ -275,28 +275,3 @@ def test_the_arguments_of_public_functions_can_be_seen() -> None:
     assert "retry_failed" in inspect.signature(journal.JobRun.run).parameters
     assert "retry_failed" in inspect.signature(journal.JobRun.arun).parameters
     assert "on_gone" in inspect.signature(journal.open_job).parameters
-
-
-def test_an_attribute_that_another_object_has_is_named(path: Path) -> None:
-    with journal.open_job(path, ROWS) as job:
-        report = job.run(plain)
-        for thing, name, instead in (
-            (job, "total_rows", "write job.job.total_rows"),
-            (job, "failed", "write job.job.failed_rows"),
-            (job, "delete", "write job.service.delete_job(job.id)"),
-            (job, "pause", "write job.service.pause_job(job.id)"),
-            (job, "cancel", 'write job.service.update_status(job.id, "cancelled")'),
-            (job, "resolve", "write job.service.complete_row(row.id, result=...)"),
-            (job, "errors", "write job.service.get_failed_rows(job.id)"),
-            (job, "history", "write job.service.get_history(job.id)"),
-            (job, "state", "write job.job.status"),
-            (job, "resume", "write job.service.resume_job(job.id)"),
-            (job, "complete", "write job.service.complete_row(row.id)"),
-            (report, "status", "write report.job.status"),
-            (report, "pending", "write report.job.pending_count"),
-        ):
-            with pytest.raises(AttributeError) as refused:
-                getattr(thing, name)
-            assert str(refused.value).endswith(f" object has no attribute '{name}': {instead}")
-        assert not hasattr(job, "nonsense")
-        assert not hasattr(report, "_repr_markdown_")
