@@ -29,15 +29,9 @@ from journal.text import time_text
 class RunLock:
     """The run lock of a job, held from :meth:`take` to :meth:`release`."""
 
-    def __init__(
-        self, lock: locks.DirectoryLock, signature: bytes, claim: Claim | None = None
-    ) -> None:
-        """``signature``: what this process wrote to ``run.lock`` (``b""`` if it wrote nothing)."""
+    def __init__(self, lock: locks.DirectoryLock, claim: Claim | None = None) -> None:
         self._lock = lock
-        self._signature = signature
         self.claim = claim  # on a network file system
-        # Parts of the stat of run.lock when the file was last seen with this content.
-        self._seen: tuple[int, ...] | None = None
 
     @classmethod
     def take(
@@ -81,7 +75,7 @@ class RunLock:
                 raise JobNotFoundError(job_id) from None
             path = directory if error.filename is None else Path(error.filename)
             raise handles.storage_error(path, "lock", error) from error
-        return cls(lock, text, claim)
+        return cls(lock, claim)
 
     @property
     def held(self) -> bool:
@@ -92,39 +86,16 @@ class RunLock:
         """Why the lock protects the job at the path no longer, as text; "" if it does.
 
         - The directory was moved away or deleted. A different directory may be in its place.
-        - The job was copied with hard links, and another run works on the same files.
         - Another run has claimed the job.
         """
         if not self._lock.is_at_path():
             if files.exists(self._lock.path):
                 return f"{self._lock.path} was replaced: make sure that no other run continues it"
             return f"{self._lock.path} was moved or deleted, so this run records nothing more"
-        if self.claim is not None:
-            if self.claim.lost:
-                other = _read_holder(self._lock.directory)
-                return f"{self.claim.lost}; the last run is process {other.pid} on {other.host}"
-        elif self._signature and not self._names_us():
+        if self.claim is not None and self.claim.lost:
             other = _read_holder(self._lock.directory)
-            return (
-                f"another run (process {other.pid} on {other.host}) works on the same files: make "
-                "sure that only one of them continues"
-            )
+            return f"{self.claim.lost}; the last run is process {other.pid} on {other.host}"
         return ""
-
-    def _names_us(self) -> bool:
-        path = self._lock.directory / RUN_LOCK_NAME
-        try:
-            stat = system.os.stat(path)
-            seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            if seen != self._seen:
-                if files.read_small(path) not in (self._signature, b""):
-                    return False
-                self._seen = seen
-        except FileNotFoundError:  # a deleted run.lock doesn't release the directory's lock
-            return True
-        except OSError as error:
-            raise handles.storage_error(path, "look at", error) from error
-        return True
 
     def check(self) -> None:
         """Raise StorageError if the lock is lost: see :meth:`why_lost`."""

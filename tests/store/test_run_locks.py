@@ -206,18 +206,6 @@ def test_a_run_lock_is_free_once_released_though_a_child_has_its_file_open(
     os.close(childs)
 
 
-def test_a_run_lock_is_lost_to_a_run_whose_name_is_as_long(
-    tmp_path: Path, service: JobService
-) -> None:
-    lock, path = RunLock.take(tmp_path / "j", "j"), tmp_path / "j" / "run.lock"
-    assert lock.why_lost() == ""
-    path.write_bytes(path.read_bytes().swapcase())
-    os.utime(path, ns=(0, 0))
-    assert "another run" in lock.why_lost()
-    lock.release()
-    assert service.run_holder("j") is None
-
-
 def test_a_run_signs_over_a_longer_name_than_its_own(tmp_path: Path, service: JobService) -> None:
     (tmp_path / "j" / "run.lock").write_bytes(b'{"host":"%b"}\n' % (b"x" * 500))
     service.start_job("j")

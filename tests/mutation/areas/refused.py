@@ -202,13 +202,6 @@ PATCHES = [
         "tests/store/test_run_locks.py::test_a_run_lock_is_free_once_released_though_a_child_has_its_file_open",
     ),
     Patch(
-        "a name in run.lock is read again when it was written again",
-        "store/run_lock",
-        "stat.st_size, stat.st_mtime_ns)",
-        "stat.st_size, stat.st_size)",
-        "tests/store/test_run_locks.py::test_a_run_lock_is_lost_to_a_run_whose_name_is_as_long",
-    ),
-    Patch(
         "a pull reads the commits that it has written no second time",
         "transfer/pull",
         "    journal.log.begin_at(theirs.end)  # up to which the index has the records\n",

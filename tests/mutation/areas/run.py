@@ -237,21 +237,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(
-        "a lock beside which another run has written its name is lost",
-        "store/run_lock",
-        "        elif self._signature and not self._names_us():\n",
-        "        elif False:\n",
-        "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
-    ),
-    Patch(
-        "a lock whose file somebody has deleted is held",
-        "store/run_lock",
-        "        except FileNotFoundError:  # a deleted run.lock doesn't release the directory's lock\n"
-        "            return True\n",
-        "        except FileNotFoundError:\n            return False\n",
-        "tests/run/test_runs.py::test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it",
-    ),
-    Patch(
         "a run that waits while it is paused has a row to wait for",
         "run/driver",
         "        if not self._queue.is_empty(job):\n            return False\n",
