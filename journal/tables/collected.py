@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 import journal  # for annotations: the room `service` is above this one
-from journal.errors import InvalidValueError, JournalError, RefusedError
+from journal.errors import InvalidValueError, RefusedError
 from journal.fs.files import ScratchFile
 from journal.history.reading import look
 from journal.ids import shard_name
@@ -58,12 +58,9 @@ class Collected:
         where: Callable[[JobRow], object] | None,
         table: str,
         tabular: bool,
-        on_error: Callable[[JournalError], object] | None,
     ) -> None:
         """Read all rows into the empty file ``lines``, which the caller closes.
 
-        - ``on_error``: called with the error of each job that can't be read or has too many
-          columns. The job is left out.
         - ``table``: one of TABLES.
         - ``tabular``: if False, the table may lack columns of the data. It still has those whose
           names may collide with names of the journal's columns.
@@ -81,17 +78,8 @@ class Collected:
         self._own: list[str] = []  # the columns of the journal of rows of shards
         self._begins: list[int] = []  # where the rows of each job begin in the file
         for job_id in chain.from_iterable(_shards_in(service, job_id) for job_id in job_ids):
-            begin, before = lines.size_bytes, self.table
-            try:
-                self.table = before.copy()
-                self._take(service, job_id)
-                self._begins.append(begin)
-            except JournalError as error:
-                if on_error is None:
-                    raise
-                self.table = before
-                lines.cut(begin)
-                on_error(error)
+            self._begins.append(lines.size_bytes)
+            self._take(service, job_id)
         self.table.choose()
         self.count = self.table.count
 

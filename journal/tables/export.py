@@ -13,7 +13,7 @@ from typing import IO, Any
 import msgspec
 
 import journal  # for annotations: the room `service` is above this one
-from journal.errors import InvalidValueError, JournalError
+from journal.errors import InvalidValueError
 from journal.fs.files import ScratchFile
 from journal.fs.output import whole_file
 from journal.model import JobRow, RowStatus
@@ -67,13 +67,12 @@ def export_rows(
     columns: Sequence[str] | None = None,
     excel: str | None = None,
     force: bool = False,
-    on_error: Callable[[JournalError], object] | None = None,
 ) -> int:
     """Write the rows of jobs, in the order of ``job_ids`` and row numbers; return the number of
     rows.
 
     The id of a set stands for all of its shards. The rows of a set are sorted by their places in the
-    input. If a shard isn't here, JobNotFoundError is raised, or given to ``on_error``.
+    input. If a shard isn't here, JobNotFoundError is raised: name those that are, if you want them.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.tables.columns.JOURNAL_COLUMNS`. If the data has a column with one of these
@@ -95,7 +94,6 @@ def export_rows(
     - ``excel``: write CSV for spreadsheets, with this delimiter, "," or ";". The file begins with a
       byte order mark. With ";", numbers have a decimal comma. Text that a spreadsheet would take
       for a formula gets the prefix ``'``.
-    - ``on_error``: called with the error of each job that can't be read. The job is left out.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
     file, beside ``out`` or in the system's temporary directory. The function needs 17 bytes
@@ -129,7 +127,6 @@ def export_rows(
             where=where,
             table=table,
             tabular=file_format not in ("jsonl", "json"),
-            on_error=on_error,
         )
         if output is not None and file_format == "sqlite":
             from journal.tables.sqlite import write_sqlite  # noqa: PLC0415  (for this format only)

@@ -134,7 +134,7 @@ def test_each_command_completes_job_ids(root: Path, command: str) -> None:
     assert completed_here(f"journal {command} ship-c") == ["plain,ship-ca"]
 
 
-@pytest.mark.parametrize("words", ["export ship-ca out", "export --all out", "pull o", "show ./o"])
+@pytest.mark.parametrize("words", ["export ship-ca out", "export j out", "pull o", "show ./o"])
 def test_shells_complete_paths_where_one_may_stand(root: Path, words: str) -> None:
     assert completed_here(f"journal {words}") == [f"file,{words.rsplit(maxsplit=1)[-1]}"]
 

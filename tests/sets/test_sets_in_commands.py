@@ -315,12 +315,11 @@ def test_an_export_names_absent_shards_and_refuses_different_inputs_without_a_ke
     assert lines[1:] == [str(n) for n in range(1, 22)]
 
 
-def test_all_shards_are_verified_and_exported_with_the_other_jobs(ship: str) -> None:
+def test_all_shards_are_verified_with_the_other_jobs(ship: str) -> None:
     with JobService("jobs") as service:
         service.create_job("Other", job_id="other", row_data=[{"data": {"n": 1}}])
     assert command("verify", ship).stdout.count("ok ") == COUNT
     assert command("verify", "--all").stdout.count("ok ") == COUNT + 1
-    assert command("export", "--all", "-", "--columns", "n").stdout.count("\n") == 22
     failed = str(number_of(5))
     damage(1)
     assert command("verify", ship).returncode == 6
@@ -663,7 +662,6 @@ def test_other_jobs_are_listed_beside_a_set_that_cannot_be_read(ship: str) -> No
     for words in (
         ["rows", ship],
         ["export", ship, "-"],
-        ["export", "--all", "-"],
         ["show", ship],
         ["redo", ship, "--row", "1", "--yes"],
     ):

@@ -73,10 +73,8 @@ def test_a_set_is_exported_by_its_name_and_a_shard_that_is_not_here_is_reported(
 ) -> None:
     with pytest.raises(JobNotFoundError, match="ship/003-of-004"):
         export_rows(service, "ship", io.BytesIO(), "csv")
-    errors: list[journal.JournalError] = []
-    count = export_rows(service, "ship", io.BytesIO(), "csv", on_error=errors.append)
-    assert 0 < count < len(ROWS)
-    assert [str(error) for error in errors] == [str(JobNotFoundError("ship/003-of-004"))]
+    here = [job.id for job in look_at_set(service, "ship").jobs]
+    assert 0 < export_rows(service, here, io.BytesIO(), "csv") < len(ROWS)
     run(service.root, 3)
     out = io.BytesIO()
     assert export_rows(service, "ship", out, "csv", columns=["n"]) == len(ROWS)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED, exit_code_of_store
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, ReadingService, complete_job, find_job
 from journal.cli.listing import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
@@ -196,7 +196,7 @@ def prune_command(
     finally:
         _echo_pruned(found, output, dry_run=dry_run)
     codes = (
-        exit_code_of_store([each.error]) if each.status is None else each.error.exit_code
+        EXIT_DAMAGED if each.status is None else each.error.exit_code
         for each in found
         if each.error is not None
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from journal.cli.exit_codes import exit_code_of_store
+from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import (
     FoundJob,
     FoundSet,
-    ReadingService,
     complete_job,
     complete_path,
     find_job_or_set,
@@ -19,25 +19,19 @@ from journal.cli.find import (
 from journal.cli.output import data_stream, echo_err
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
-from journal.errors import JobNotFoundError, JournalError, RefusedError
+from journal.errors import JobNotFoundError
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.ids import is_job_id
 from journal.run.signals import ending_signals
-from journal.service import JobService
-from journal.sets.whole import ABSENT, OTHER_INPUT, PRUNED, list_sets, look_at_set
+from journal.sets.whole import ABSENT, OTHER_INPUT, PRUNED, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 
 
-def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    is_job = not ctx.params.get("names") and not ctx.params.get("all_jobs")
-    return (complete_job if is_job else complete_path)(ctx, parameter, incomplete)
-
-
 @click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")
-@click.argument("names", metavar="JOB OUT|-", nargs=-1, shell_complete=_complete_names)
-@option("--all all_jobs", "Export all jobs of the store. Give OUT, and no JOB.")
+@click.argument("job", shell_complete=complete_job)
+@click.argument("out", metavar="OUT|-", shell_complete=complete_path)
 @option(
     "--format file_format",
     "The format of OUT. Default: the extension of OUT selects the format.",
@@ -69,8 +63,8 @@ def _complete_names(ctx: click.Context, parameter: click.Parameter, incomplete: 
 def export_command(
     ctx: click.Context,
     /,
-    names: tuple[str, ...],
-    all_jobs: bool,
+    job: str,
+    out: str,
     file_format: str | None,
     excel: str | None,
     table: str | None,
@@ -106,12 +100,9 @@ def export_command(
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
     table = _checked(table, options)
-    if len(names) != (1 if all_jobs else 2):
-        raise click.UsageError("give JOB and OUT, or --all and OUT")
-    out = names[-1]
-    errors: list[JournalError] = []
-    service, found = _found(ctx, names[0] if not all_jobs else None, out, errors)
-    job_ids = [each.id for each in found]
+    found = _find_job(ctx, job, out)
+    service = found.service
+    missing = list(_missing(found)) if isinstance(found, FoundSet) else []
     file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
@@ -121,25 +112,23 @@ def export_command(
     with ending_signals():
         count = export_rows(
             service,
-            job_ids,
+            [job.id for job in found.shards],
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
             excel=excel,
             table=table,
             statuses=selection.statuses,
             where=None if selection._replace(statuses=()).is_empty else selection.holds,
-            on_error=errors.append if all_jobs else None,
             **options,
         )
-    for each in () if all_jobs else found:
-        each.warn_of_cut()
-    for text in [*errors, *selection.where.unmet()]:
+    found.warn_of_cut()
+    for text in [*missing, *selection.where.unmet()]:
         echo_err(f"journal: {text}")
     if out != "-":
         echo_err(f"{counted(count, f'{table[:-1]}|{table}')} in {out}")
     elif not count:
         echo_err(f"0 {table}")
-    return exit_code_of_store(errors)
+    return EXIT_REFUSED if missing else EXIT_OK
 
 
 def _checked(table: str | None, options: dict[str, object]) -> str:
@@ -149,26 +138,8 @@ def _checked(table: str | None, options: dict[str, object]) -> str:
     return table or "rows"
 
 
-def _found(
-    ctx: click.Context, name: str | None, out: str, errors: list[JournalError]
-) -> tuple[JobService, list[FoundJob]]:
-    """The job called ``name``, or the shards of this set; for None, all jobs, oldest first."""
-    if name is not None:
-        job = _find_job(ctx, name, out)
-        return job.service, _shards(job, errors) if isinstance(job, FoundSet) else [job]
-    service = ReadingService(ctx.obj)
-    jobs = service.list_jobs(limit=None, on_error=errors.append)
-    found = [FoundJob.of(ctx, service, job.id) for job in reversed(jobs)]
-    for set_id in list_sets(service):
-        try:
-            found += _shards(FoundSet.of(ctx, service, set_id), errors)
-        except JournalError as refused:  # the other jobs are exported all the same
-            errors.append(refused)
-    return service, found
-
-
-def _shards(found: FoundSet, errors: list[JournalError]) -> list[FoundJob]:
-    """The shards that are here. ``errors`` gets what the table lacks."""
+def _missing(found: FoundSet) -> Iterator[str]:
+    """What the table lacks, since shards aren't here or have not seen the last input."""
     whole = look_at_set(found.service, found.id)
     for why, states in (
         ("are missing: shards that aren't here", (ABSENT, PRUNED)),
@@ -176,9 +147,7 @@ def _shards(found: FoundSet, errors: list[JournalError]) -> list[FoundJob]:
     ):
         if indexes := whole.indexes(*states):
             shards = f"{Numbers(indexes).text(',')} ({len(indexes)} of {len(whole.parts)})"
-            text = f"{found.id}: rows {why}: {shards}"
-            errors.append(RefusedError(text))
-    return found.shards
+            yield f"{found.id}: rows {why}: {shards}"
 
 
 def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob:
