@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
@@ -14,6 +14,7 @@ import msgspec
 from journal.display.plain import job_text, row_text
 from journal.errors import InvalidValueError
 from journal.ids import MAX_SHARDS, shard_name
+from journal.text import clock_text
 
 # Colors of a terminal (SGR).
 RED, GREEN, YELLOW, MAGENTA, CYAN = 31, 32, 33, 35, 36
@@ -266,6 +267,25 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     person: str | None = None
 
 
+class HoldState(msgspec.Struct, frozen=True, kw_only=True):
+    """A hold: the run starts no row until ``until``, then one row at a time: see :class:`Hold`.
+
+    ``reason``: why. ``since``: when the first of the holds in succession began.
+    """
+
+    reason: str
+    until: datetime
+    since: datetime
+
+
+def hold_text(hold: HoldState) -> str:
+    """Until when a job holds: ``holding until 14:03:20``. After that time: since when."""
+    now = datetime.now(UTC)
+    if now < hold.until:
+        return f"holding until {clock_text(hold.until, now)}"
+    return f"holding since {clock_text(hold.since, now)}, one row is tried"
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was after a certain commit. Later commits don't change the object.
 
@@ -296,6 +316,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
     - ``pause``: the pause that holds, whatever the status is. None if no person has paused the job.
+    - ``hold``: the hold of the last run. None if it doesn't hold. If the run has died, the hold
+      stays until the next run.
     - ``shard``: which part of an input the job has. None if it has all rows.
     - ``input``: of a shard, the whole input as the last start has seen it.
     """
@@ -323,6 +345,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()
     last_run: Run | None = None
     pause: Pause | None = None
+    hold: HoldState | None = None
     shard: Shard | None = None
     input: InputSeen | None = None
     created_at: datetime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -140,6 +141,13 @@ def duration_text(duration_s: float | None) -> str:
     if hours < 24:
         return f"{hours}h{minutes:02d}m"
     return f"{hours // 24}d{hours % 24:02d}h"
+
+
+def clock_text(at: datetime, near: datetime) -> str:
+    """The local time of day; with the date if ``near`` is on another day."""
+    with suppress(OverflowError, OSError):  # outside the calendar's range
+        at, near = at.astimezone(), near.astimezone()
+    return f"{at:%H:%M:%S}" if at.date() == near.date() else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def time_text(at: datetime) -> str:

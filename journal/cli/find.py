@@ -20,7 +20,7 @@ from journal.fs import system
 from journal.fs.handles import allow_open_files
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of, shard_name
-from journal.model import SHOWN_STATUSES, Job, JobStatus, Pause, RunHolder
+from journal.model import SHOWN_STATUSES, HoldState, Job, JobStatus, Pause, RunHolder, hold_text
 from journal.service import ExactService, JobService, existing_job
 from journal.text import counted, similar
 
@@ -338,17 +338,24 @@ def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
     A job without failed rows counts as failed, too, if some rows need a review. The text then says
-    how many. A person's pause is named, whatever the status is.
+    how many. A person's pause is named, whatever the status is, and the hold of a run that works.
     """
     reviews, text = job.needs_review_count, state or job.status.value
     if job.status is JobStatus.FAILED and not job.failed_rows and reviews:
         text = f"{job.status.value} ({counted(reviews, 'row|rows needs|need a review')})"
+    if (hold := hold_of(job, state)) is not None:
+        text = hold_text(hold)
     if job.pause is None:
         return text
     return _PAUSED if job.status is JobStatus.PAUSED else f"{text}, {_PAUSED}"
 
 
 _PAUSED = "paused until resume"
+
+
+def hold_of(job: Job, state: str) -> HoldState | None:
+    """The hold of a job's run. None if it doesn't hold, or has died."""
+    return job.hold if state == JobStatus.RUNNING else None
 
 
 def pause_text(pause: Pause) -> str:

@@ -17,9 +17,10 @@ from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.whole import (
     ABSENT,
+    HOLDING,
     INTERRUPTED,
-    ON_HOLD,
     OTHER_INPUT,
+    PAUSED,
     PRUNED,
     UNREADABLE,
     Whole,
@@ -102,9 +103,9 @@ class ShownSet:
 
 
 _UNFINISHED = (
-    *(JobStatus.RUNNING.value, INTERRUPTED, "unknown", JobStatus.PAUSED.value),
+    *(JobStatus.RUNNING.value, HOLDING, INTERRUPTED, "unknown", JobStatus.PAUSED.value),
     *(JobStatus.PENDING.value, JobStatus.FAILED.value, JobStatus.CANCELLED.value),
-    *(ABSENT, PRUNED, UNREADABLE, ON_HOLD, OTHER_INPUT),
+    *(ABSENT, PRUNED, UNREADABLE, PAUSED, OTHER_INPUT),
 )
 
 
@@ -142,7 +143,7 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             found.command("rows", whole.id, "--status", "processing"),
             f"{rows}: look now, or leave this to the next start (--on-interrupted)",
         )
-    for shard_id in [part.id for part in whole.parts if part.is_on_hold][:_MAX_CODES]:
+    for shard_id in [part.id for part in whole.parts if part.is_paused][:_MAX_CODES]:
         yield found.command("resume", shard_id), "paused: no run starts until it is resumed"
     if whole.open_text:
         why = "the shards to start again, for the array of a scheduler: with open rows, or of another "

@@ -397,6 +397,17 @@ class JobPauseRecord(
     at: Moment
 
 
+class HoldRecord(msgspec.Struct, tag_field="type", tag="hold", kw_only=True, omit_defaults=True):
+    """The run **holds**: it starts no row before ``until``. Without ``until``, the hold has ended.
+
+    ``reason``: why the hold has begun or ended, for people.
+    """
+
+    until: Moment | None = None
+    reason: str = ""
+    at: Moment
+
+
 class JobCountsRecord(
     msgspec.Struct, tag_field="type", tag="job_counts", kw_only=True, omit_defaults=True
 ):
@@ -449,6 +460,7 @@ JobLevelRecord = (
     | JobStatusRecord
     | JobReopenedRecord
     | JobPauseRecord
+    | HoldRecord
     | JobCountsRecord
     | JobErrorRecord
     | MergeRecord

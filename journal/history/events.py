@@ -19,6 +19,7 @@ from journal.format.commits import START, Block, Position
 from journal.format.records import (
     CallRecord,
     ExtensionRecord,
+    HoldRecord,
     InputRecord,
     JobCountsRecord,
     JobErrorRecord,
@@ -41,7 +42,15 @@ from journal.format.records import (
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
 from journal.model import is_at_least
-from journal.text import cents_text, counted, encode_json, time_text, usage_text
+from journal.text import (
+    cents_text,
+    clock_text,
+    counted,
+    duration_text,
+    encode_json,
+    time_text,
+    usage_text,
+)
 
 _FIRST_WINDOW_BYTES = 1 << 16  # the last part of the journal, with some 500 events
 
@@ -78,7 +87,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: one of these words.
 
       - About the job: "created", "run" (a run begins), "run_ended" (early), "job" (its status changed), "reopened",
-        "paused" and "resumed" (by a person), "counts", "error", "merge", "log".
+        "paused" and "resumed" (by a person), "hold" and "hold_ended" (of the run), "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "waiting" (for somebody else), "retried" (by a person),
         "redone" (by a person).
@@ -297,6 +306,14 @@ def _pause_event(record: JobPauseRecord) -> Event:
     return _event(record, kind, level, f"by {record.person}" if record.person else "")
 
 
+def _hold_event(record: HoldRecord) -> Event:
+    if record.until is None:
+        return _event(record, "hold_ended", "INFO", record.reason)
+    length = duration_text(max(0.0, (record.until - record.at).total_seconds()))
+    text = f"for {length}, until {clock_text(record.until, record.at)}: {record.reason}"
+    return _event(record, "hold", "WARNING", text)
+
+
 def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
     if record.decision is not None:
@@ -390,6 +407,7 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     ),
     JobReopenedRecord: lambda record: _event(record, "reopened", text=record.reason or ""),
     JobPauseRecord: _pause_event,
+    HoldRecord: _hold_event,
     JobCountsRecord: lambda record: _event(record, "counts", text=_counts_text(record)),
     JobErrorRecord: lambda record: _event(
         record, "error", "ERROR", f"{record.code}: {record.message}"

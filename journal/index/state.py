@@ -12,6 +12,7 @@ import msgspec
 
 from journal.format.records import (
     REPAIRED,
+    HoldRecord,
     InputRecord,
     JobCountsRecord,
     JobErrorRecord,
@@ -24,7 +25,7 @@ from journal.format.records import (
     RunEndedRecord,
     RunRecord,
 )
-from journal.model import EarlyEnd, InputSeen, JobStatus, Pause, Run
+from journal.model import EarlyEnd, HoldState, InputSeen, JobStatus, Pause, Run
 
 _MAX_HOSTS = 20
 
@@ -62,6 +63,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     run: Run | None = None  # the last run
     pause: Pause | None = None  # a person's, which holds
+    hold: HoldState | None = None  # of the last run
     input: InputSeen | None = None  # of a shard: the whole input
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
@@ -84,7 +86,7 @@ def _after_status(state: JobState, record: JobStatusRecord, _: Counts) -> JobSta
     elif status.is_ended:
         took_s = 0.0 if began_at is None else max(0.0, (at - began_at).total_seconds())
         worked_s = state.worked_s + took_s
-        changes = {"completed_at": at, "pass_started_at": None, "worked_s": worked_s}
+        changes = {"completed_at": at, "pass_started_at": None, "worked_s": worked_s, "hold": None}
     return msgspec.structs.replace(state, status=status, **changes)
 
 
@@ -102,6 +104,14 @@ def _after_reopening(state: JobState, record: JobReopenedRecord, _: Counts) -> J
 def _after_pause(state: JobState, record: JobPauseRecord, _: Counts) -> JobState:
     pause = None if record.ended else Pause(since=record.at, person=record.person)
     return msgspec.structs.replace(state, pause=pause)
+
+
+def _after_hold(state: JobState, record: HoldRecord, _: Counts) -> JobState:
+    hold = None
+    if record.until is not None:
+        since = record.at if state.hold is None else state.hold.since
+        hold = HoldState(reason=record.reason, until=record.until, since=since)
+    return msgspec.structs.replace(state, hold=hold)
 
 
 def _after_counts(state: JobState, record: JobCountsRecord, rows: Counts) -> JobState:
@@ -135,6 +145,7 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
             version=record.version,
             on_interrupted=record.on_interrupted,
         ),
+        hold=None,
         version=record.version,
         has_versions=state.has_versions or record.version is not None,
     )
@@ -163,6 +174,7 @@ EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobStatusRecord: _after_status,
     JobReopenedRecord: _after_reopening,
     JobPauseRecord: _after_pause,
+    HoldRecord: _after_hold,
     JobCountsRecord: _after_counts,
     JobErrorRecord: _after_error,
     RunRecord: _after_run,

@@ -51,6 +51,7 @@ def job_of(index: Index) -> Job:
         hosts=state.hosts,
         last_run=state.run,
         pause=state.pause,
+        hold=state.hold,
         shard=header.shard,
         input=state.input,
         created_at=header.at,

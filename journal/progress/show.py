@@ -9,9 +9,12 @@ from typing import Protocol, Self
 
 from journal.display.session import in_notebook
 from journal.errors import JobBusyError
-from journal.model import Job, JobStatus
+from journal.model import Job, JobStatus, hold_text
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
+from journal.text import shorten
+
+_REASON_CHARACTERS = 40
 
 
 class _View(Protocol):
@@ -50,6 +53,7 @@ class Progress:
         self._in_shell = in_shell
         self._recent = RecentRate()
         self._rate: float | None = None
+        self._state = ""
         self._view: _View | None = None
         self._drawn_s = time.monotonic()
 
@@ -85,11 +89,11 @@ class Progress:
 
         ``state``: the result of :func:`state_of_job`, if another process runs the job.
         """
-        self._job = job
+        self._job, self._state = job, state or job.status
         if self._view is None:
             return
         now_s = time.monotonic()
-        if (state or job.status) in (JobStatus.PAUSED, "interrupted"):
+        if self._state in (JobStatus.PAUSED, "interrupted"):
             self._recent.pause()
             self._rate = None
         else:
@@ -114,6 +118,8 @@ class Progress:
 
     def _details(self) -> list[str]:
         parts = []
+        if self._job.hold is not None and self._state == JobStatus.RUNNING:
+            return [hold_text(self._job.hold), shorten(self._job.hold.reason, _REASON_CHARACTERS)]
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
         open_rows = self._job.open_rows

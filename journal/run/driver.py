@@ -301,7 +301,7 @@ class Run:
     def pace(self) -> str:
         """What the run waits for: see :attr:`JobRun.pace`. Any thread may call this."""
         rate = "" if self._usage is None else self._usage.pace()
-        return self._holds.pace() or rate or self._waits_text or ""
+        return self._held.hold_text() or rate or self._waits_text or ""
 
     def _tick(self) -> None:
         """Show the job as it was last seen, once. Called by the caller, who may be slow."""

@@ -12,7 +12,7 @@ import msgspec
 from journal.display.plain import report_text
 from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.arguments import check_optional_text, check_words
-from journal.format.records import UNSET_TIME, RunEndedRecord, now
+from journal.format.records import UNSET_TIME, HoldRecord, JobLevelRecord, RunEndedRecord, now
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
@@ -22,6 +22,7 @@ from journal.model import (
     JobStatus,
     Policy,
     RowStatus,
+    hold_text,
     job_exit_code,
 )
 from journal.progress.messages import INFO, WARNING, Tell, say
@@ -156,10 +157,20 @@ class HeldJob:
         """Report a warning."""
         self.report(text, WARNING)
 
+    def put(self, record: JobLevelRecord) -> None:
+        """Put a record about the job into the journal. Raises the errors of a commit."""
+        self.service.store.journal(self.id).change(put_record, record)
+
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""
         self._seen = existing_job(self.service, self.id)
         return self._seen
+
+    def hold_text(self) -> str:
+        """The hold of this run, as text for people; "" if there is none. Any thread may call this."""
+        seen = self._seen
+        hold = None if seen is None else seen.hold
+        return "" if hold is None else f"{hold_text(hold)}: {hold.reason}"
 
     def last_job(self) -> Job:
         """The job as it is now.
@@ -329,9 +340,10 @@ class HeldJob:
         """
         with self.service.batch(self.id):
             job = self.job()
+            if job.hold is not None:
+                self.put(HoldRecord(reason="the run has ended", at=UNSET_TIME))
             if early is not None:
-                record = RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME)
-                self.service.store.journal(self.id).change(put_record, record)
+                self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
             if job.status is JobStatus.RUNNING:
                 target = JobStatus.COMPLETED
                 if job.pending_count or job.processing_count:

@@ -26,7 +26,8 @@ from journal.sets.split import read_shards
 from journal.store.listing import lost_shards, state_of_job
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
-OTHER_INPUT, ON_HOLD = "of another input", "paused until resume"  # beside another state
+# Beside another state.
+OTHER_INPUT, PAUSED, HOLDING = "of another input", "paused until resume", "holding"
 # The status of a set is the first of these that a shard has.
 _STATUSES = (
     *(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING),
@@ -54,12 +55,16 @@ class Part(msgspec.Struct, frozen=True):
     @property
     def states(self) -> set[str]:
         """The state, and those that stand beside it."""
-        on_hold = self.is_on_hold and self.state != JobStatus.PAUSED
-        beside = {OTHER_INPUT: self.has_other_input, ON_HOLD: on_hold}
+        holds = self.job is not None and self.job.hold is not None
+        beside = {
+            OTHER_INPUT: self.has_other_input,
+            PAUSED: self.is_paused and self.state != JobStatus.PAUSED,
+            HOLDING: holds and self.state == JobStatus.RUNNING,
+        }
         return {self.state, *(state for state, is_so in beside.items() if is_so)}
 
     @property
-    def is_on_hold(self) -> bool:
+    def is_paused(self) -> bool:
         """Whether a person has paused the shard, so that no run starts."""
         return self.job is not None and self.job.pause is not None
 
@@ -69,7 +74,7 @@ class Part(msgspec.Struct, frozen=True):
 
         One that is running, cancelled, or paused until it is resumed isn't open.
         """
-        if self.error is not None or self.is_on_hold:
+        if self.error is not None or self.is_paused:
             return False
         if self.job is None:
             return self.state == ABSENT
@@ -185,6 +190,7 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
         hosts=tuple(dict.fromkeys(host for job in jobs for host in job.hosts)),
         last_run=None,
         pause=None,
+        hold=None,
         shard=None,
         input=seen,
         error_code=next((job.error_code for job in jobs if job.error_code), None),

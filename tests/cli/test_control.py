@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from support.terminal import on_terminal
 from journal import Job, JobRow, JobService, JobStatus, open_job
 from journal.cli.main import main
 from journal.cli.output import as_json
+from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs import shell, system
 from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
+from journal.store.transitions import put_record
+from journal.text import clock_text, time_text
 from journal.verbs import row_ranges, rows_of
 
 # Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
@@ -1072,3 +1076,31 @@ def test_each_command_has_an_example_and_knows_a_job_that_is_not_there(
     code, _, err = cli(command, "none", *options)
     assert code == 4
     assert "there is no job 'none'" in err
+
+
+# --- a hold
+
+
+def test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died(cli: Cli) -> None:
+    reason, until = "Down: 503", now() + timedelta(seconds=3600)
+    clock = clock_text(until, now())
+    with JobService(cli.root) as service:
+        service.start_job("j")
+        hold = HoldRecord(until=until, reason=reason, at=UNSET_TIME)
+        service.store.journal("j").change(put_record, hold)
+        out = cli("show", "j")[1]
+        assert re.search(f"^status +holding until .*{clock}$", out, re.MULTILINE)
+        assert re.search(f"^holding +since 20.*: {reason}$", out, re.MULTILINE)
+        assert out.splitlines()[-1].startswith("job=j status=running ")
+        assert json.loads(cli("show", "j", "--json")[1])["hold"]["reason"] == reason
+        assert f"holding until {clock}" in cli("list")[1]
+        assert json.loads(cli("list", "--json")[1])[0]["hold"]["until"] == time_text(until)
+        assert f"1h00m, until {clock}: {reason}" in cli("log", "j")[1]
+        hold.until = now()
+        service.store.journal("j").change(put_record, hold)
+        assert re.search(
+            r"^status +holding since .*, one row is tried$", cli("show", "j")[1], re.MULTILINE
+        )
+    assert "holding" not in cli("show", "j")[1]
+    assert json.loads(cli("show", "j", "--json")[1])["hold"] is None
+    assert json.loads(cli("list", "--json")[1])[0]["hold"] is None

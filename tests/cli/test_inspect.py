@@ -147,7 +147,9 @@ def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> Non
     first = (
         "id name status failed_rows pending_count waiting_count needs_review_count total_cost_cents"
     )
-    then = "started_at duration_s original_command description mode metadata key idempotency_key"
+    then = (
+        "started_at duration_s hold original_command description mode metadata key idempotency_key"
+    )
     last = "passes reopened_at total_rows processed_rows successful_rows processing_count"
     end = "skipped_count usage error_code error_message repaired hosts last_run pause shard input created_at pass_started_at worked_s"
     names = f"{first} {then} {last} {end} completed_at updated_at".split()

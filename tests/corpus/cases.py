@@ -69,6 +69,12 @@ def pause(more: str = "", second: int = 3) -> bytes:
     return rec("job_pause", more, second)
 
 
+def hold(until: int | None, more: str = '"reason":"Down: 503",', second: int = 3) -> bytes:
+    """``until``: a second, as ``second``."""
+    time = "" if until is None else f'"until":"2026-11-24T13:35:{until:02}.000001Z",'
+    return rec("hold", time + more, second)
+
+
 def ended(status_text: str, second: int = 4) -> bytes:
     return rec("job_status", f'"status":"{status_text}",', second)
 
@@ -248,6 +254,22 @@ GOOD = [
         "once it has ended, no pause holds, and a second end changes nothing",
         *ROWS, [pause('"person":"p",'), ended("paused")], [pause('"ended":true,"person":"q",', 5)],
         [pause('"ended":true,', 6)],
+    ),
+    good(
+        "hold",
+        "the last hold says until when and why; it began with the first since the run or an end",
+        *ROWS, [run("", 2), ended("running", 2)], [hold(5)], [hold(None, '"reason":"answered",', 4)],
+        [hold(6, second=5)], [hold(9, '"reason":"Slow: 429",', 6), ended("paused", 6)],
+    ),
+    good(
+        "hold-that-has-ended",
+        "a hold ends by a record without a time, by the next run, and with the pass",
+        *ROWS, [hold(None, "")], [hold(8)], [run("", 4)], [hold(8, "", 5)], [ended("failed", 6)],
+    ),
+    good(
+        "hold-of-a-run-that-has-died",
+        "the next run ends it, whatever its status",
+        *ROWS, [run("", 2), ended("running", 2)], [hold(8)], [run("", 9, "e" * 16)],
     ),
     good(
         "settled-by-hand",
@@ -698,6 +720,8 @@ DAMAGED = [
     bad_record("end-of-a-run-without-a-kind", "text", rec("run_ended", '"message":"m",')),
     bad_record("pause-that-has-ended-in-text", "true or false", pause('"ended":"true",')),
     bad_record("pause-of-a-numbered-person", "text", pause('"person":5,')),
+    bad_record("hold-until-a-number", "a time", rec("hold", '"until":5,')),
+    bad_record("hold-for-a-numbered-reason", "text", hold(5, '"reason":5,')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

@@ -461,6 +461,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
     "job_reopened": ({}, {"reason": is_text}),
     "job_pause": ({}, {"ended": is_true_or_false, "person": is_text}),
+    "hold": ({}, {"until": is_time, "reason": is_text}),
     "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),
     "job_error": ({"code": is_text, "message": is_text}, {"by": is_text}),
     "merge": (

@@ -179,6 +179,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["started_at"] = job["started_at"] or at
                 elif record["status"] in {"completed", "failed", "cancelled"}:
                     job["completed_at"] = at
+                    job.pop("hold", None)
             case "job_reopened":
                 job |= {"status": "pending", "completed_at": None, "passes": job["passes"] + 1}
                 job |= {"error_code": None, "error_message": None}
@@ -186,6 +187,13 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 job.pop("pause", None)
                 if not record.get("ended"):
                     job["pause"] = {"since": at, "person": record.get("person")}
+            case "run":
+                job.pop("hold", None)
+            case "hold":
+                since = job.pop("hold", {"since": at})["since"]
+                if record.get("until") is not None:
+                    job["hold"] = {"reason": record.get("reason", ""), "until": record["until"]}
+                    job["hold"]["since"] = since
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
                 is_ours = record.get("by") is not None

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from corpus import judge, make
 from corpus.cases import CASES
@@ -29,7 +31,7 @@ from journal.format.commits import START
 from journal.format.records import LogRecord
 from journal.index.index import Index
 from journal.index.replay import replay
-from journal.model import Pause
+from journal.model import HoldState, Pause
 from journal.repair import repair_job
 from journal.text import time_text
 from journal.transfer import pack_to_file, unpack_job
@@ -91,7 +93,8 @@ def members(job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "cost_cents": job.total_cost_cents,
         **({"usage": job.usage} if job.usage else {}),
-        **({"pause": _pause(job.pause)} if job.pause else {}),
+        **({"pause": _as_text(job.pause)} if job.pause else {}),
+        **({"hold": _as_text(job.hold)} if job.hold else {}),
         **{
             name: json.loads(encode(part))
             for name in ("shard", "input")
@@ -107,8 +110,9 @@ def members(job: Job) -> dict[str, Any]:
     }
 
 
-def _pause(pause: Pause) -> dict[str, str | None]:
-    return {"since": time_text(pause.since), "person": pause.person}
+def _as_text(state: Pause | HoldState) -> dict[str, str | None]:
+    members = msgspec.structs.asdict(state).items()
+    return {name: time_text(x) if isinstance(x, datetime) else x for name, x in members}
 
 
 def row_members(row: JobRow) -> dict[str, Any]:

@@ -163,6 +163,9 @@ def texts() -> Iterator[bytes]:
     yield record("job_error", f'"code":{text},"message":{text}')
     yield record("job_reopened", f'"reason":{text}')
     yield record("job_pause", f'"person":{text}')
+    for moment in (FIRST, LAST):
+        until = moment[:-1].decode().replace("at", "until", 1)
+        yield record("hold", f'{until},"reason":{text}')
 
 
 def calls_of_rows() -> Iterator[bytes]:

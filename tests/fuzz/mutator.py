@@ -151,6 +151,7 @@ def _about_the_job(rng: random.Random, at_us: int, text: str) -> bytes:
             record(at_us, "job_status", status=rng.choice(("running", "paused"))),
             record(at_us, "job_reopened", reason=text),
             record(at_us, "job_pause", ended=rng.random() < 0.5, person=text),
+            record(at_us, "hold", reason=text),
             record(at_us, "job_counts", total=rng.randrange(99)),
             record(at_us, "job_error", code="E", message=text),
             record(

@@ -47,8 +47,10 @@ import journal.index.hint
 import journal.store.journal
 import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
+from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs.handles import JournalFile
 from journal.repair import repair_job
+from journal.store.transitions import put_record
 from journal.verify import verify_job
 
 __all__ = ["fixture_disk", "fixture_hint"]
@@ -85,7 +87,7 @@ def test_a_job_opened_from_its_hint_is_what_replay_says(
     assert opened(tmp_path) == replayed(tmp_path)
 
 
-def test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_each_retry(
+def test_a_hint_knows_the_passes_the_pause_and_the_hold_of_a_job_and_the_attempts_before_each_retry(
     tmp_path: Path, disk: CountingOs
 ) -> None:
     make_job(tmp_path)
@@ -96,6 +98,7 @@ def test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_
         service.update_status(JOB, "failed")
         service.retry_row(f"{JOB}:5")
         service.pause_job(JOB)
+        service.store.journal(JOB).change(put_record, HoldRecord(until=now(), at=UNSET_TIME))
         before = service.get_job(JOB), service.get_row(f"{JOB}:5")
     assert is_believed(tmp_path, disk)
     with JobService(tmp_path) as service:
@@ -105,6 +108,7 @@ def test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_
     assert row is not None
     assert (job.passes, row.attempts, row.earlier_attempts) == (2, 1, 1)
     assert job.pause is not None
+    assert job.hold is not None
 
 
 def test_columns_that_an_interrupted_reading_has_left_keep_their_changes(hint: Path) -> None:
@@ -136,7 +140,7 @@ def test_a_row_in_flight_that_comes_from_a_hint_is_given_back_with_the_error_it_
 
 ACTIONS = (
     "reopen", "add", "add far", "start", "complete", "skip", "error", "discard", "view", "fail",
-    "retry", "redo", "data", "next pass", "give back", "wait", "pause", "resume",
+    "retry", "redo", "data", "next pass", "give back", "wait", "pause", "resume", "hold",
 )  # fmt: skip
 
 
@@ -196,6 +200,10 @@ def _act(service: JobService, action: str, number: int) -> None:
         service.redo_row(done[number % len(done)].id, new_key=number > 5)
     elif action in ("pause", "resume"):
         getattr(service, f"{action}_job")(JOB)
+    elif action == "hold":
+        until = now() if number % 2 else None
+        record = HoldRecord(until=until, reason=f"{number}", at=UNSET_TIME)
+        service.store.journal(JOB).change(put_record, record)
     elif action == "next pass":
         service.resume_job(JOB)
         service.start_job(JOB)

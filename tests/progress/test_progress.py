@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from support.platforms import needs_fork
 
 import journal
 from journal import Job, JobStatus, RowStatus
+from journal.model import HoldState, hold_text
 from journal.progress.show import Progress
 from journal.progress.terminal import Bar, bar_line
 
@@ -325,6 +326,21 @@ def test_the_time_left_isn_t_shown_at_the_end(
         assert "1.0/s, 0:00:04 left" in terminal.screen
         progress.end(job_of(total_rows=8, counts=half.counts, status=JobStatus.PAUSED))
     assert terminal.screen.splitlines()[-1].endswith("4/8  0 failed, 1.0/s")
+
+
+def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: Terminal) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    hold = HoldState(reason="Down: " + "503 " * 20, until=until, since=until)
+    job = job_of(total_rows=8, status=JobStatus.RUNNING, hold=hold)
+    for state, details in (
+        ("", f"  0/8  0 failed, {hold_text(hold)}"),
+        ("interrupted", "  0/8  0 failed"),
+    ):
+        with on(terminal), Progress(job) as progress:
+            progress.show(job, state)
+            progress.end(job)
+        assert details in terminal.screen.splitlines()[-1]
+    assert "holding" not in terminal.screen.splitlines()[-1]
 
 
 def test_a_run_imports_neither_ipython_nor_click(tmp_path: Path) -> None:

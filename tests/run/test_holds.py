@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import pytest
@@ -17,12 +16,14 @@ import pytest
 import journal
 import journal.run.pacing.holds
 from journal import AttemptedRow, Fail, Hold, JobRow, JobRun, JobService, NeedsReview, Retry, Skip
-from journal.model import EarlyEnd
+from journal.format.records import UNSET_TIME, HoldRecord, now
+from journal.model import EarlyEnd, Job
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, held, outcome_of_error, throttled
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call, Results
+from journal.store.transitions import put_record
 
 WORKERS = 4
 
@@ -53,6 +54,11 @@ class FarSide:
         raise Hold("Down", "503", after_s=0)
 
 
+def holds_in(service: JobService) -> list[HoldRecord]:
+    records = (entry.record for entry in service.get_history("j"))
+    return [record for record in records if isinstance(record, HoldRecord)]
+
+
 def in_threads(far_side: Callable[[AttemptedRow], Any]) -> Any:
     return far_side
 
@@ -71,16 +77,81 @@ def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place
     with open_job(path) as job:
         report = job.run(place(far_side), workers=WORKERS, tell=said.append)
         rows = job.rows()
-        logged = [entry.message for entry in job.service.get_logs("j")]
+        holds = holds_in(job.service)
     assert [row.result for row in rows] == list(range(1, 61))
     assert {row.attempts - row.earlier_attempts for row in rows} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
     assert far_side.calls == 60 + far_side.refused
-    held = [line for line in said if "j: holding for 0" in line]
+    held = [line for line in said if "j: holding for " in line]
     assert len(held) >= 6  # the calls in flight at the beginning are one hold, each probe another
     assert all(line.endswith("Throttled: 429") for line in held)
-    assert sum("going on" in line for line in said) == 1
-    assert [f"j: {text}" for text in logged if "hold" in text] == said
+    assert [line for line in said if line not in held] == [f"j: {holds[-1].reason}: going on"]
+    assert [record.reason for record in holds[:-1]] == ["Throttled: 429"] * len(held)
+    assert [record.until is not None for record in holds] == [True] * len(held) + [False]
+
+
+def test_a_hold_is_seen_from_outside_with_its_latest_end_until_the_run_ends(path: Path) -> None:
+    """A row in flight that asks for a longer hold makes it longer, and begins none."""
+    both, is_held, seen, paces = (
+        threading.Barrier(2, timeout=60), threading.Event(), list[Job](), list[str](),
+    )  # fmt: skip
+
+    def handler(row: AttemptedRow) -> None:
+        both.wait()
+        if row.data["n"] == 2:
+            assert is_held.wait(60)
+        raise Hold("Down", "503", after_s=100 * row.data["n"] ** 4)
+
+    def watch(_: Job) -> None:
+        with JobService(path.parent) as other:
+            found = other.get_job("j")
+        if found and found.hold and not seen:
+            seen.append(found)
+            is_held.set()
+        elif found and found.hold and found.hold.until != (seen[0].hold and seen[0].hold.until):
+            paces.append(job.pace)
+            seen.append(found)
+            job.stop()
+
+    with open_job(path, 2) as job:
+        job.run(handler, workers=2, on_progress=watch)
+        (first, longer, end), after = holds_in(job.service), job.job
+    holds = [found.hold for found in seen]
+    assert [hold.reason for hold in holds if hold] == ["Down: 503"] * 2
+    assert [hold.since for hold in holds if hold] == [first.at] * 2
+    assert first.until
+    assert longer.until
+    assert (first.until - first.at).total_seconds() == pytest.approx(100, abs=1)
+    assert (longer.until - longer.at).total_seconds() == pytest.approx(1600, abs=1)
+    assert re.fullmatch(r"holding until .*[0-9:]+: Down: 503", paces[0])
+    assert (end.until, end.reason, after.hold) == (None, "the run has ended", None)
+
+
+def test_a_hold_of_a_run_that_has_died_ends_with_the_next_run(path: Path) -> None:
+    with open_job(path, 1) as job:
+        hold = HoldRecord(until=now(), reason="Down: 503", at=UNSET_TIME)
+        job.service.store.journal("j").change(put_record, hold)
+        assert job.job.hold
+        seen: list[Any] = []
+        job.run(lambda _row: seen.append(job.job.hold))
+    assert seen == [None]
+
+
+def test_a_person_ends_a_hold_and_all_rows_go_on(path: Path) -> None:
+    said: list[str] = []
+    with open_job(path, 1) as job:
+        held_job = HeldJob(job.service, "j", Settings(), said.append)
+        holds = Holds(Limits(), held_job, WORKERS)
+        assert not holds.end("a person has ended the hold")
+        holds.start(4)
+        holds.hear(1, held("Down", "503", after_s=3600), 100.0)
+        assert holds.allowed(9, 200.0) == 0
+        assert holds.end("a person has ended the hold")
+        holds.report()
+        assert (holds.allowed(9, 200.0), said) == (9, ["j: a person has ended the hold: going on"])
+        assert [record.until for record in holds_in(job.service)] == [None]
+        assert holds.hear(5, held("Down", "503", after_s=10), 200.0)  # the service is still down
+        assert holds.until_s == 210.0
 
 
 def test_a_hold_takes_back_the_rows_that_wait_for_a_worker(path: Path) -> None:
@@ -175,7 +246,7 @@ def test_a_hold_with_a_step_in_doubt_needs_a_review_and_holds_all_the_same(path:
     with open_job(path, 2) as job:
         job.run(handler, tell=said.append)
         assert [str(row.status) for row in job.rows()] == ["needs_review", "completed"]
-    assert "j: holding for 0 s" in said[0]
+    assert "j: holding for 0ms" in said[0]
 
 
 def test_a_throttled_row_waits_while_the_others_go_on(path: Path) -> None:
@@ -211,7 +282,7 @@ def test_a_limit_of_the_account_holds_the_run_and_costs_no_attempt_and_one_call_
         report = job.run(place(far_side), timeout_s=60, **options)  # so that no row is queued
         assert {row.attempts - row.earlier_attempts for row in job.rows()} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
-    held = [line for line in said if "j: holding for 0" in line]
+    held = [line for line in said if "j: holding for " in line]
     assert len(held) >= 50 - 10 - 2 * WORKERS
     assert "calls in a row were throttled: Throttled: 429" in held[0]
     assert sum("going on" in line for line in said) >= 1
@@ -229,14 +300,6 @@ def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
         report = job.run(hold_first, pool, tell=said.append)
         assert report.completed == 6
         assert any("Throttled: 429" in line for line in said)
-
-
-def test_the_pace_of_a_run_is_its_hold() -> None:
-    holds = new_holds(Limits())
-    assert holds.pace() == ""
-    holds.start(1)
-    holds.hear(1, held("Down", "503", after_s=9), monotonic())
-    assert re.fullmatch(r"holding for [89][.0-9]* s, until [0-9:]+: Down: 503", holds.pace())
 
 
 def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
@@ -264,7 +327,7 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     holds = new_holds(Limits())
     assert holds.allowed(9, 0.0) == 9
     holds.start(8)
-    assert "30 s" in holds.hear(3, held("Down", "503", after_s=30), 100.0)
+    assert "30.0s" in holds.hear(3, held("Down", "503", after_s=30), 100.0)
     assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
     assert holds.hear(4, DONE, 101.0) == ""
     assert holds.hear(5, held("Down", "503", after_s=40), 102.0) == ""

@@ -1082,7 +1082,7 @@ def check(service: JobService, job_id: str, model: ModelJob, *, sees_locks: bool
     assert ((run.host,) if run else ()) == model.hosts[-1:]
     assert fields == {
         **model.header,
-        **dict.fromkeys(("idempotency_key", "shard", "input")),
+        **dict.fromkeys(("idempotency_key", "shard", "input", "hold")),
         **model.counts(),
         **model.status_counts(),
         "passes": model.passes,

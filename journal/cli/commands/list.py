@@ -16,6 +16,7 @@ from journal.cli.find import (
     complete_job,
     duration_s,
     find_job_or_set,
+    hold_of,
     status_text,
 )
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
@@ -83,8 +84,9 @@ _COLUMNS = (
     ),
     Field("duration_s", "DURATION", text=lambda x: duration_text(x.duration_s), right=True, rank=4),
 )
-_SHOWN = {field.name for field in _COLUMNS}
-_FIELDS = (*_COLUMNS, *(_of_job(name) for name in JOB_MEMBERS if name not in _SHOWN))
+_HOLD = Field("hold", value=lambda x: hold_of(x.job, x.state))
+_SHOWN = {field.name for field in (*_COLUMNS, _HOLD)}
+_FIELDS = (*_COLUMNS, _HOLD, *(_of_job(name) for name in JOB_MEMBERS if name not in _SHOWN))
 
 
 @click.command("list")
@@ -247,7 +249,7 @@ def shards_command(
             )
             echo_err(f"{found.id}: absent: {absent.text(',')}; {why}")
         for part in whole.parts:
-            if part.is_on_hold:
+            if part.is_paused:
                 echo_err(f"{part.id}: left out: paused until {found.command('resume', part.id)}")
     else:
         echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)

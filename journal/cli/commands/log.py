@@ -40,14 +40,14 @@ from journal.history.reading import History, read_history
 from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import has_terminal
-from journal.sets.whole import INTERRUPTED, ON_HOLD, UNREADABLE, look_at_set
+from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE, look_at_set
 from journal.store.listing import state_of_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
 _SET_POLL_S = 1.0  # a look at a set takes a look at each shard
 # The states of shards that need a person.
-_STUCK = (INTERRUPTED, JobStatus.PAUSED.value, ON_HOLD, UNREADABLE)
+_STUCK = (INTERRUPTED, JobStatus.PAUSED.value, PAUSED, UNREADABLE)
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
 
 

@@ -19,6 +19,7 @@ from journal.cli.find import (
     cut_text,
     duration_s,
     found_job_or_set,
+    hold_of,
     holder_text,
     pause_text,
     progress_text,
@@ -44,6 +45,7 @@ from journal.history.row_history import RowAttempt, RowHistory
 from journal.ids import row_id_of
 from journal.model import (
     JOB_MEMBERS,
+    HoldState,
     Job,
     JobRow,
     JobStatus,
@@ -137,6 +139,7 @@ class Shown:
         return {
             **{name: getattr(self.job, name) for name in JOB_MEMBERS},
             "status": self.state,
+            "hold": hold_of(self.job, self.state),
             "paused": self.paused or None,
             "damaged": self.damaged or None,
             "late": self.late,
@@ -250,6 +253,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "status": status_text(job, shown.state),
         "damaged": shown.damaged,
         "paused": shown.paused,
+        "holding": _hold_text(hold_of(job, shown.state)),
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),
         "command": _command_text(job),
@@ -300,6 +304,10 @@ def _rate_text(shown: Shown) -> str:
     figure = f"{shown.rate:.0f}" if shown.rate >= 100 else f"{shown.rate:.3g}"
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
     return f"{figure} rows end per second{left}"
+
+
+def _hold_text(hold: HoldState | None) -> str:
+    return "" if hold is None else f"since {_time_text(hold.since)}: {hold.reason}"
 
 
 def _waiting_text(shown: Shown) -> str:

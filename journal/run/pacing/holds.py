@@ -7,16 +7,17 @@ that the whole account is: see :class:`Retry`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
+from journal.format.records import UNSET_TIME, HoldRecord, writable
 from journal.model import EarlyEnd
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import backoff_s
-from journal.text import shorten
+from journal.text import clock_text, duration_text, shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
 # The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
@@ -26,6 +27,7 @@ _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
 _MIN_THROTTLED = 10  # so many throttled calls in a row begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
+_LATER_S = 1.0  # a hold that becomes so much longer is recorded again
 
 
 class Holds:
@@ -47,7 +49,8 @@ class Holds:
     def __init__(self, limits: Limits, job: HeldJob, workers: int) -> None:
         self._limits = limits
         self._job = job
-        self._said: list[str] = []  # messages that are logged, and not reported
+        self._said: list[str] = []  # messages about recorded holds, which are not reported yet
+        self._recorded_s = 0.0  # the ``until_s`` of the recorded hold
         self.count = 0  # holds in succession: 0 if the run isn't held
         self.until_s = 0.0
         self._first_s = 0.0  # when the first of the holds in succession began
@@ -65,7 +68,7 @@ class Holds:
         self._answered = 0  # the latest ticket that was not throttled, while there are such calls
 
     def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
-        """Take results into account. If a hold begins or ends, a log record says so.
+        """Take results into account. Record a hold that begins, becomes longer or ends.
 
         ``others``: those of the results that are not plain successes. A success means nothing
         unless the run holds, or calls were throttled.
@@ -79,8 +82,30 @@ class Holds:
         for result in results:
             if text := self.hear(result.call.ticket, result.outcome, now_s):
                 self._said.append(text)
-                self._job.service.log(self._job.id, text, "WARNING")
+                self._record(now_s)
+        if self.count and self.until_s > self._recorded_s + _LATER_S:
+            self._record(now_s)
         return self.count > before
+
+    def end(self, why: str) -> bool:
+        """End the present hold, and record why. Returns False if there is none.
+
+        Call this in a batch. Raises the errors of a commit.
+        """
+        if not self.count:
+            return False
+        self._end(why)
+        self._said.append(f"{why}: going on")
+        self._record(monotonic())
+        return True
+
+    def _end(self, why: str) -> None:
+        self.count, self.until_s, self._held_s, self._probe, self._why = 0, 0.0, 0.0, 0, why
+
+    def _record(self, now_s: float) -> None:
+        self._recorded_s = self.until_s
+        until = writable(self._until(now_s)) if self.count else None
+        self._job.put(HoldRecord(until=until, reason=self._why, at=UNSET_TIME))
 
     def report(self) -> None:
         """Report the holds that have begun or ended since the last call."""
@@ -105,8 +130,9 @@ class Holds:
             return ""
         if outcome.is_answer:
             held_s = timedelta(seconds=round(now_s - self._first_s))
-            self.count, self.until_s, self._held_s, self._answered = 0, 0.0, 0.0, ticket
-            return f"the far side has answered after {held_s} of holding: going on"
+            self._answered = ticket
+            self._end(f"the far side has answered after {held_s} of holding")
+            return f"{self._why}: going on"
         if is_probe:
             self._held_s += self.until_s - self._since_s + now_s - self._probe_s
         self._first_s = self._first_s if self.count else now_s
@@ -117,7 +143,10 @@ class Holds:
         if self._throttled:
             self._why = f"{len(self._throttled)} calls in a row were throttled: {self._why}"
             self._throttled = set()
-        return f"holding for {self.text(now_s)}"
+        self._why = shorten(self._why, _MESSAGE_CHARACTERS)
+        clock = clock_text(self._until(now_s), datetime.now(UTC))
+        length = duration_text(min(wait_s, MAX_AFTER_S))
+        return f"holding for {length}, until {clock}: {self._why}"
 
     def _are_throttled(self, ticket: int, outcome: Outcome) -> bool:
         """Count an outcome outside of a hold. Returns whether too many calls were throttled."""
@@ -140,11 +169,6 @@ class Holds:
         least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
         return after_s if self.count == 1 else max(after_s, least_s)
 
-    def pace(self) -> str:
-        """Return text for people about the present hold. "" if there is no hold."""
-        held = self.text(monotonic())
-        return f"holding for {held}" if held else ""
-
     def allowed(self, count: int, now_s: float) -> int:
         """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service."""
         if not self.count:
@@ -157,14 +181,10 @@ class Holds:
         if self.count:
             self._probe, self._probe_s = self._last, monotonic()
 
-    def text(self, now_s: float) -> str:
-        """Until when the run waits for the called service, and why; "" if it doesn't wait."""
-        if not self.count:
-            return ""
+    def _until(self, now_s: float) -> datetime:
+        """Until when the run holds."""
         wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date
-        at = datetime.now().astimezone() + timedelta(seconds=wait_s)
-        why = shorten(self._why, _MESSAGE_CHARACTERS)
-        return f"{wait_s:.3g} s, until {at:%H:%M:%S}: {why}"
+        return datetime.now(UTC) + timedelta(seconds=wait_s)
 
     def reason_to_pause(self) -> tuple[EarlyEnd, int] | None:
         """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
@@ -175,6 +195,5 @@ class Holds:
         if not self.count or self._held_s < MAX_HELD_S:
             return None
         held = timedelta(seconds=round(self._held_s))
-        why = shorten(self._why, _MESSAGE_CHARACTERS)
-        text = f"no attempt has succeeded in {held} of holding; the last hold said: {why}"
+        text = f"no attempt has succeeded in {held} of holding; the last hold said: {self._why}"
         return EarlyEnd("hold", text), 1

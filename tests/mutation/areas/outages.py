@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
+HOLDS = "tests/run/test_holds.py"
+
 PATCHES = [
     Patch(
         "wrong answers of a handler count for the brake",
@@ -74,6 +76,41 @@ PATCHES = [
         "        if self.held and not self._owner:\n            return False\n",
         "",
         "tests/run/test_stages.py::test_while_an_outcome_holds_the_run_no_worker_begins_a_call",
+    ),
+    Patch(
+        "a hold that becomes longer is recorded again",
+        "run/pacing/holds",
+        "        if self.count and self.until_s > self._recorded_s + _LATER_S:\n",
+        "        if False:\n",
+        f"{HOLDS}::test_a_hold_is_seen_from_outside_with_its_latest_end_until_the_run_ends",
+    ),
+    Patch(
+        "the end of a run ends its hold",
+        "run/held_job",
+        "            if job.hold is not None:\n",
+        "            if False:\n",
+        f"{HOLDS}::test_a_hold_is_seen_from_outside_with_its_latest_end_until_the_run_ends",
+    ),
+    Patch(
+        "the hold of a dead run isn't the next run's",
+        "index/state",
+        "        hold=None,\n        version=",
+        "        version=",
+        f"{HOLDS}::test_a_hold_of_a_run_that_has_died_ends_with_the_next_run",
+    ),
+    Patch(
+        "a run that has died doesn't hold",
+        "cli/find",
+        "    return job.hold if state == JobStatus.RUNNING else None\n",
+        "    return job.hold\n",
+        "tests/cli/test_control.py::test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died",
+    ),
+    Patch(
+        "a hold that a person has ended holds no row",
+        "run/pacing/holds",
+        "        self._end(why)\n        self._said",
+        "        self._said",
+        f"{HOLDS}::test_a_person_ends_a_hold_and_all_rows_go_on",
     ),
     Patch(
         "rows that no worker has begun are taken back at a hold",

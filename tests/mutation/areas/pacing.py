@@ -51,8 +51,8 @@ PATCHES = [
     Patch(
         "holds of another outage don't count",
         "run/pacing/holds",
-        "self.count, self.until_s, self._held_s, self._answered = 0, 0.0, 0.0, ticket",
-        "self.count, self.until_s, self._answered = 0, 0.0, ticket",
+        "self.count, self.until_s, self._held_s, self._probe, self._why = 0, 0.0, 0.0, 0, why",
+        "self.count, self.until_s, self._probe, self._why = 0, 0.0, 0, why",
         "tests/run/test_holds.py::test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew",
     ),
     Patch(

@@ -125,6 +125,6 @@ PATCHES = [
         "index/hint",
         "name: getattr(source, name) for name in Progress.__struct_fields__}",
         'name: getattr(source, name) for name in Progress.__struct_fields__ if name != "pause"}',
-        "tests/index/test_hint.py::test_a_hint_knows_the_passes_and_the_pause_of_a_job_and_the_attempts_before_each_retry",
+        "tests/index/test_hint.py::test_a_hint_knows_the_passes_the_pause_and_the_hold_of_a_job_and_the_attempts_before_each_retry",
     ),
 ]

@@ -14,8 +14,8 @@ PATCHES = [
     Patch(
         "a shard whose journal was cut isn't started again",
         "sets/whole",
-        "        if self.error is not None or self.is_on_hold:\n",
-        "        if self.is_on_hold:\n",
+        "        if self.error is not None or self.is_paused:\n",
+        "        if self.is_paused:\n",
         _SETS + "a_shard_whose_journal_was_cut_is_named_and_not_started_again",
     ),
     Patch(
