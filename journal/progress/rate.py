@@ -1,12 +1,15 @@
-"""Computes how many rows of a job end per second while its progress is watched."""
+"""Computes how fast the rows of a job end, and whether none ends any more."""
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 RECENT_ROWS = 100  # a rate covers at least the last 100 rows,
 _RECENT_S = 10.0  # and at least 10 s
+_STALL_S = 60.0
 
 
 class RecentRate:
@@ -51,3 +54,23 @@ def time_left(open_rows: int, rate: float | None) -> timedelta | None:
         return timedelta(seconds=round(open_rows / rate))
     except OverflowError:
         return None
+
+
+def is_stalled(took_s: Collection[float], quiet_s: float) -> bool:
+    """Whether a run has stalled in which no row has ended for ``quiet_s``.
+
+    This is so after a minute, ten times the median duration of attempts, and twice the duration that
+    only 5% of them exceed. ``took_s``: some durations of this run. If there are none, nobody knows
+    how long attempts take. Ask only while rows are in flight, and the job neither holds nor is
+    paused.
+    """
+    if quiet_s < _STALL_S or not took_s:
+        return False
+    ordered = sorted(took_s)
+    long_s = ordered[math.ceil(0.95 * len(ordered)) - 1]
+    return quiet_s >= max(10 * median_s(ordered), 2 * long_s)
+
+
+def median_s(ordered: Sequence[float]) -> float:
+    """The median of ascending durations."""
+    return ordered[(len(ordered) - 1) // 2]
