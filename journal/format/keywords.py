@@ -48,7 +48,8 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
     @wraps(function)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
         for unknown in sorted(kwargs.keys() - known):
-            raise TypeError(f"{name}() has no argument {unknown!r}: {_advice(unknown, known)}")
+            called = type(args[0]).__name__ if function.__name__ == "__init__" else name
+            raise TypeError(f"{called}() has no argument {unknown!r}: {_advice(unknown, known)}")
         return function(*args, **kwargs)
 
     return call

@@ -321,6 +321,7 @@ class JobRun:
         """
         return self.service.get_job_summary(self.id)
 
+    @names_unknown_keywords
     def rows(self, status: Statuses = None) -> Rows:
         """The job's rows, ordered by row number: see :meth:`JobService.get_rows`.
 

@@ -8,13 +8,14 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal, Never
+from typing import Any, Literal
 
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
 from journal.format.arguments import check_cost, check_optional_text, check_usage
 from journal.format.conversion import repr_text, str_or_empty
+from journal.format.keywords import names_unknown_keywords
 from journal.format.records import now
 from journal.format.values import as_json_value
 from journal.model import Cost, LogEntry, Usage
@@ -70,6 +71,7 @@ class RowOutcome(Exception):
     cost_cents: Cost | None = None
     usage: Usage | None = None
 
+    @names_unknown_keywords
     def __init__(
         self,
         code: str,
@@ -97,6 +99,7 @@ class _Later(RowOutcome):
 
     after_s: float | str | None = None  # text if it can't be read
 
+    @names_unknown_keywords
     def __init__(
         self,
         code: str = "",
@@ -105,15 +108,12 @@ class _Later(RowOutcome):
         after_s: float | str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
-        **unknown: Never,
     ) -> None:
         given: object = code
-        call = f"{type(self).__name__}(code, message, after_s=seconds)"
-        for name in unknown:
-            raise TypeError(f"{call} has no argument {name!r}")
         if not isinstance(given, str):  # probably seconds
-            seconds = "" if given is None else f"after_s={given!r}"
-            raise TypeError(f"{call}: write {type(self).__name__}({seconds})")
+            name, seconds = type(self).__name__, "" if given is None else f"after_s={given!r}"
+            call = f"{name}(code, message, after_s=seconds)"
+            raise TypeError(f"{call}: write {name}({seconds})")
         waits_s = seconds_of(after_s)
         self.after_s = after_s if waits_s is None else waits_s
         words = code or type(self).code, message or type(self).message
@@ -145,6 +145,7 @@ class Retry(_Later):
     counts = True
     from_step: str | None = None
 
+    @names_unknown_keywords
     def __init__(
         self,
         code: str = "",
@@ -155,10 +156,8 @@ class Retry(_Later):
         from_step: str | None = None,
         cost_cents: Cost | None = None,
         usage: Usage | None = None,
-        **unknown: Never,
     ) -> None:
-        spent: Any = {"cost_cents": cost_cents, "usage": usage}
-        super().__init__(code, message, after_s=after_s, **spent, **unknown)
+        super().__init__(code, message, after_s=after_s, cost_cents=cost_cents, usage=usage)
         self.counts, self.from_step = counts, from_step
 
 
@@ -200,9 +199,10 @@ class Wait(RowOutcome):
     code = "Wait"
     after_s: float | str | None = None
 
+    @names_unknown_keywords
     def __init__(
         self,
-        after_s: float | str | None,
+        after_s: float | str | None = None,
         message: str = "",
         *,
         cost_cents: Cost | None = None,
@@ -218,6 +218,7 @@ class Skip(RowOutcome):
 
     reason: str | None = None
 
+    @names_unknown_keywords
     def __init__(
         self,
         reason: str | None = None,
@@ -240,6 +241,7 @@ class NeedsReview(RowOutcome):
     code = "NeedsReview"
     result: str | None = None  # the repr of a step's result, if that could not be recorded
 
+    @names_unknown_keywords
     def __init__(
         self,
         code: str,

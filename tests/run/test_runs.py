@@ -304,13 +304,6 @@ def test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_it
     assert f"after_s={after_s!r} is ignored" in warning.message
 
 
-@pytest.mark.parametrize("kind", [Retry, Hold])
-def test_an_unknown_argument_is_refused_with_those_that_exist(kind: Any) -> None:
-    words = f"{kind.__name__}(code, message, after_s=seconds) has no argument 'after'"
-    with pytest.raises(TypeError, match=re.escape(words) + "$"):
-        kind(after=3)
-
-
 @pytest.mark.parametrize(
     ("call", "arguments", "to_write"),
     [

@@ -235,6 +235,8 @@ JOB: Any = journal.JobRun  # for mypy, which refuses unknown keywords, too
 OPEN_JOB: Any = journal.open_job
 SERVICE: Any = journal.JobService
 READ_ROWS: Any = journal.read_rows
+HOLD: Any = journal.Hold
+WAIT: Any = journal.Wait
 
 
 @pytest.mark.parametrize(
@@ -261,6 +263,9 @@ READ_ROWS: Any = journal.read_rows
         (lambda _: OPEN_JOB("jobs/x", ROWS, concurrency=4), "'workers' is an argument of run()"),
         (lambda _: SERVICE("jobs", synch="none"), "JobService() has no argument 'synch'"),
         (lambda _: READ_ROWS("a.csv", sep=";"), "write 'delimiter'"),
+        (lambda job: JOB.rows(job, state="failed"), "did you mean 'status'?"),
+        (lambda _: HOLD(after=5), "Hold() has no argument 'after': did you mean 'after_s'?"),
+        (lambda _: WAIT(minutes=5), "Wait() has no argument 'minutes': its arguments are after_s,"),
     ],
 )
 def test_an_unknown_keyword_is_refused_with_the_right_one(
