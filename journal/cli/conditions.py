@@ -51,7 +51,7 @@ class Past:
         store = self._service.store
         job_id, _ = store.locate(row.id)
         if self._job_id != job_id:
-            _, rows, history = look(store, job_id, None)
+            _, history, (rows,) = look(store, job_id, None)
             self._columns = AttemptColumns(rows, history)
             self._job_id = job_id
         return self._columns.of_row(row)[name]

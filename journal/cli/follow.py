@@ -13,11 +13,12 @@ from journal.errors import JobNotFoundError, RefusedError
 from journal.fs import system
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
-from journal.sets.whole import ABSENT, Part
+from journal.sets.whole import ABSENT, Part, Whole, look_at_set
 from journal.store.listing import state_of_job
 from journal.text import counted
 
 POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
+_SET_POLL_S = 1.0  # a look at a set takes a look at each shard
 
 
 class Seen(NamedTuple):
@@ -72,7 +73,21 @@ def follow_job(
     raise gone(job_id)
 
 
-def is_awaited(service: JobService, part: Part) -> bool:
+def follow_set(service: JobService, set_id: str) -> Iterator[tuple[Whole, bool]]:
+    """Yield a set about every second, and whether each shard has ended or needs a person.
+
+    The iteration ends when this is so.
+    """
+    while True:
+        whole = look_at_set(service, set_id)
+        has_ended = not any(_is_awaited(service, part) for part in whole.parts)
+        yield whole, has_ended
+        if has_ended:
+            return
+        time.sleep(_SET_POLL_S)
+
+
+def _is_awaited(service: JobService, part: Part) -> bool:
     """Return whether a shard may go on without a person: see :func:`follow_job`.
 
     A shard that isn't here may be started yet.

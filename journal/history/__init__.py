@@ -3,7 +3,7 @@
 - ``reading``: reads records and log messages between two positions. ``events``: turns records into
   events that people can read.
 - ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
-  computes throughput and latency.
+  computes throughput and latency. ``spans``: finds runs, holds, waits and pauses.
 - ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
   one row.
 

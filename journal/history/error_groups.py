@@ -6,7 +6,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator
 
-from journal.model import JobRow, cents_of, millionths
+from journal.model import JobRow, RowStatus, cents_of, millionths
 from journal.text import headline, shorten
 
 
@@ -84,11 +84,12 @@ _MAX_MESSAGE_CHARACTERS = 1000  # limits the memory, since there may be many lon
 
 
 class ErrorGroup:
-    """Rows with the same status and error code.
+    """Rows with the same status and error code, or that were skipped for the same reason.
 
     - ``numbers``: the row numbers.
-    - ``message``: the error message of the first row. If the message is a Python traceback, only
-      its last line. A long message is shortened and ends with an ellipsis.
+    - ``message``: the error message of the first row, or why the rows were skipped. If the message
+      is a Python traceback, only its last line. A long message is shortened and ends with an
+      ellipsis.
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
     """
 
@@ -97,7 +98,9 @@ class ErrorGroup:
     def __init__(self, error: JobRow) -> None:
         self.status = error.status.value
         self.code = error.error_code or ""
-        self.message = shorten(headline(error.error_message or ""), _MAX_MESSAGE_CHARACTERS)
+        is_skipped = error.status is RowStatus.SKIPPED
+        message = error.reason if is_skipped else headline(error.error_message or "")
+        self.message = shorten(message or "", _MAX_MESSAGE_CHARACTERS)
         self.where = where_of(error.traceback)
         self.numbers = Numbers()
         self._millionths = 0
@@ -117,14 +120,14 @@ class ErrorGroup:
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
-    """Group rows by status and error code. The largest group is first.
+    """Group rows by status and error code, or by why they were skipped. The largest group is first.
 
     ``rows`` must be in the order of their numbers. When there are ``max_groups`` groups, no new
     group is made: rows that don't belong to these groups are left out.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
     for row in rows:
-        key = (row.status, row.error_code)
+        key = (row.status, row.reason if row.status is RowStatus.SKIPPED else row.error_code)
         group = groups.get(key)
         if group is None:
             if len(groups) == max_groups:

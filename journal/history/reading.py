@@ -69,16 +69,17 @@ def read_history(store: Store, job_id: str) -> History:
 
 
 def look(
-    store: Store, job_id: str, statuses: Collection[RowStatus] | None
-) -> tuple[Job, RowSequence, History]:
-    """Return a job, its rows with these statuses (None: all), and its history.
+    store: Store, job_id: str, *statuses: Collection[RowStatus] | None
+) -> tuple[Job, History, list[RowSequence]]:
+    """Return a job, its history, and for each of ``statuses`` its rows with these (None: all).
 
-    All three are as of the same commit. Numbers keep all their digits. Raises JobNotFoundError.
+    All are as of the same commit. Numbers keep all their digits. Raises JobNotFoundError.
     """
     with store.reading(job_id) as journal:
         history = History(journal, exact=True)  # first, since this reads newer commits
-        rows = RowSequence(journal, journal.index.view(statuses), exact=True)
-        return job_of(journal.index), rows, history
+        views = map(journal.index.view, statuses)
+        rows = [RowSequence(journal, view, exact=True) for view in views]
+        return job_of(journal.index), history, rows
 
 
 class History:

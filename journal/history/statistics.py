@@ -7,6 +7,8 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from heapq import merge
+from itertools import chain
 from typing import NamedTuple
 
 from journal.format.records import (
@@ -23,6 +25,7 @@ from journal.format.records import (
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
 from journal.history.events import Event, event_of
 from journal.history.reading import Entry
+from journal.history.spans import SPANS, Span, SpanReader
 
 MAX_BUCKETS = 60
 MAX_EVENTS = 200
@@ -59,25 +62,36 @@ _OF_JOB = (
 
 
 class JobStatistics:
-    """Throughput, latency and job events of a history.
+    """Throughput, latency, job events and spans of a history.
 
     - ``buckets``: all attempts that ended, including repeated attempts, in at most MAX_BUCKETS
-      buckets of ``width_s`` seconds. Rows that were settled without being started, for example by a
-      person, count only if the job records no starts.
+      buckets of ``width_s`` seconds, which cover all spans, too. Rows that were settled without
+      being started, for example by a person, count only if the job records no starts.
+    - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`, by their begin.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``took_s``: how long attempts took, in ascending order.
     - ``events``: the last events of the job as a whole, at most MAX_EVENTS.
     - ``earlier_events``: how many events before them were left out.
     """
 
-    def __init__(self, history: Iterable[Entry]) -> None:
-        """Read all of the history. It takes 17 bytes of memory for each attempt."""
+    def __init__(
+        self, *histories: Iterable[Entry], until: Sequence[datetime | None] = (None,)
+    ) -> None:
+        """Read all of the history: of a set, one history for each shard.
+
+        ``until``: for each history, see :meth:`SpanReader.read`. It takes 17 bytes of memory for
+        each attempt.
+        """
         self._forget()
         self.repeated = 0
         self.events = deque[Event](maxlen=MAX_EVENTS)
         reader = OutcomeReader(self._forget)
         events = 0
-        for record in (entry.record for entry in history):
+        readers = [SpanReader() for _ in histories]
+        given = zip(readers, histories, until, strict=True)
+        read = (each.read(history, end) for each, history, end in given)
+        for entry in merge(*read, key=lambda entry: entry.record.at):
+            record = entry.record
             if isinstance(record, RowStatusRecord):
                 outcome = reader.read(record)
                 if outcome is not None:
@@ -88,6 +102,10 @@ class JobStatistics:
                 events += 1
                 self.events.append(event_of(record))
         self.earlier_events = events - len(self.events)
+        self.attempts = len(self._ended_ms)
+        self.spans: dict[str, list[Span]] = {
+            name: sorted(span for each in readers for span in each.found[name]) for name in SPANS
+        }
         self.buckets = self._in_buckets()
         self.took_s = sorted(took_s for bucket in self.buckets for took_s in bucket.took_s)
 
@@ -110,9 +128,11 @@ class JobStatistics:
         self._outcomes.append(_OUTCOMES.index(outcome.status))
 
     def _in_buckets(self) -> list[Bucket]:
-        if not self._ended_ms:
+        edges = (at for spans in self.spans.values() for span in spans for at in span[:2])
+        moments = array("q", (int(at.timestamp() * 1000) for at in edges))
+        if not (moments or self._ended_ms):
             return []
-        low, high = min(self._ended_ms), max(self._ended_ms)
+        low, high = (of(chain(moments, self._ended_ms)) for of in (min, max))
         width = next(each for each in _WIDTHS_MS if high // each - low // each < MAX_BUCKETS)
         self.width_s, first = width / 1000, low // width
         numbers = range(first, high // width + 1)

@@ -6,23 +6,24 @@ import base64
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from heapq import merge
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 from journal.errors import load_extra
 from journal.format.records import now
 from journal.fs import system
 from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
-from journal.history.reading import Entry, look
+from journal.history.reading import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s
-from journal.model import SHOWN_STATUSES, Job, JobRow, RowStatus, expected_cost_cents
+from journal.model import SHOWN_STATUSES, Job, JobRow, JobStatus, RowStatus, expected_cost_cents
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
 from journal.store.listing import state_of_job
-from journal.text import as_text, duration_text, escaped, shorten, spent_text
+from journal.text import as_text, counted, duration_text, escaped, shorten, spent_text
 
 MAX_ROWS = 1000
 MAX_GROUPS = 100
@@ -33,6 +34,15 @@ _MAX_VALUES = 30
 
 _TROUBLE = [status for status in RowStatus if status.needs_person]
 _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
+# A pause of the writer is so many times as long as writing took, so it needs little of a core.
+MIN_PAUSES = 10
+_LANES = {
+    "passes": "Passes",
+    "runs": "A run was at work",
+    "waits": "Rows waited for somebody else",
+    "pauses": "A person paused the job",
+}
+_MIN_BAR = 0.3  # a bar that ends so soon (percent) after another one has begun is part of it
 
 
 def write_report(
@@ -41,31 +51,36 @@ def write_report(
     out: str | os.PathLike[str],
     *,
     force: bool = False,
+    every_s: float | None = None,
 ) -> None:
     """Write the report of a job to the file ``out``, completely or not at all.
+
+    ``every_s``: the caller writes the report anew after so many seconds: see :func:`report_page`.
 
     Raises InvalidValueError if ``out`` exists and ``force`` isn't given, or if ``out`` is a job's
     own file. Also raises StorageError, and the errors of :func:`report_page`.
     """
     with whole_file(out, force=force) as output:
-        page = report_page(service, job_id)
+        page = report_page(service, job_id, every_s)
         with output.stream() as stream:
             stream.write(page.encode())
 
 
-def report_page(service: JobService, job_id: str) -> str:
+def report_page(service: JobService, job_id: str, every_s: float | None = None) -> str:
     """Return the report of a job as an HTML page.
 
     The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
-    a review.
+    a review. With ``every_s``, it says that it is expected anew after so many seconds, and a browser
+    reloads it then, or after ten times as long as the making of the page has taken.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
-    16 bytes for each row that failed or needs a review, and 17 bytes for each attempt. Raises JobNotFoundError,
-    InvalidValueError, MissingExtraError, and the errors of reading a job.
+    16 bytes for each row that failed, needs a review or was skipped, and 25 bytes for each attempt. Raises
+    JobNotFoundError, InvalidValueError, MissingExtraError, and the errors of reading a job.
     """
+    begin_s = monotonic()
     jinja2 = load_extra("jinja2", "a report", "report")
-    job, state, trouble, entries = _look(service, job_id)
-    statistics = JobStatistics(entries)
+    made_at = now()
+    job, state, trouble, skipped, statistics = _look(service, job_id, made_at)
     groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(
         autoescape=True,
@@ -91,12 +106,16 @@ def report_page(service: JobService, job_id: str) -> str:
         cost=spent_text(job.total_cost_cents, expected_cost_cents(job)),
         state=state,
         statistics=statistics,
-        plots=_plots(statistics.buckets, statistics.width_s) if statistics.buckets else (),
+        plots=_plots(statistics.buckets, statistics.width_s) if statistics.attempts else (),
+        lanes=list(_lanes(statistics)),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
         trouble_count=len(trouble),
-        made_at=now(),
+        skips=group_errors(skipped, MAX_GROUPS),
+        skipped_count=len(skipped),
+        every_s=every_s and max(every_s, MIN_PAUSES * (monotonic() - begin_s)),
+        made_at=made_at,
         made_on=system.host_name(),
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -104,17 +123,31 @@ def report_page(service: JobService, job_id: str) -> str:
     return page
 
 
-def _look(service: JobService, job_id: str) -> tuple[Job, str, Sequence[JobRow], Iterator[Entry]]:
-    """Return a job, its state, its rows in trouble, and its history; of a set, those of all shards."""
-    if not service.store.is_set(job_id):
-        job, rows, history = look(service.store, job_id, _TROUBLE)
-        return job, state_of_job(service.store, job), rows, history.entries()
-    whole = look_at_set(service, job_id)
-    found = [look(service.store, part.id, _TROUBLE) for part in whole.parts if part.job is not None]
-    every = merge(
-        *(history.entries() for _, _, history in found), key=lambda entry: entry.record.at
+class _Looked(NamedTuple):
+    """A job, its state, its rows in trouble, its skipped rows, and its statistics."""
+
+    job: Job
+    state: str
+    trouble: Sequence[JobRow]
+    skipped: Sequence[JobRow]
+    statistics: JobStatistics
+
+
+def _look(service: JobService, job_id: str, at: datetime) -> _Looked:
+    """Look at a job, or at all shards of a set."""
+    whole = look_at_set(service, job_id) if service.store.is_set(job_id) else None
+    ids = [job_id] if whole is None else [part.id for part in whole.parts if part.job is not None]
+    found = [look(service.store, each, _TROUBLE, [RowStatus.SKIPPED]) for each in ids]
+    jobs, histories, rows = zip(*found, strict=True)
+    states = [state_of_job(service.store, job) for job in jobs]
+    statistics = JobStatistics(
+        *(history.entries() for history in histories),
+        until=[at if state == JobStatus.RUNNING else None for state in states],
     )
-    return whole.job, whole.state, list(merged_rows(rows for _, rows, _ in found)), every
+    if whole is None:
+        return _Looked(jobs[0], states[0], rows[0][0], rows[0][1], statistics)
+    trouble, skipped = (list(merged_rows(each)) for each in zip(*rows, strict=True))
+    return _Looked(whole.job, whole.state, trouble, skipped, statistics)
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
@@ -157,3 +190,23 @@ def _plot(
     begins = (bucket.begin for bucket in buckets)
     columns = list(zip(begins, tips, heights, strict=True))
     return {"title": title, "names": list(names), "top": text_of(top), "columns": columns}
+
+
+def _lanes(statistics: JobStatistics) -> Iterator[dict[str, Any]]:
+    """Yield the spans of each kind as bars: their begin and end in percent, and as times, a text."""
+    for name, title in _LANES.items():
+        spans = statistics.spans[name]
+        if len(spans) < (2 if name == "passes" else 1):
+            continue
+        low = statistics.buckets[0].begin
+        percent = 100 / (len(statistics.buckets) * statistics.width_s)
+        bars: list[list[Any]] = []
+        for span in spans:
+            left, right = ((at - low).total_seconds() * percent for at in span[:2])
+            if bars and (left < bars[-1][1] or right < bars[-1][0] + _MIN_BAR):
+                bars[-1][1], bars[-1][3] = max(bars[-1][1], right), max(bars[-1][3], span.end)
+            else:
+                bars.append([left, right, *span])
+        took = duration_text(sum((span.end - span.begin).total_seconds() for span in spans))
+        facts = [counted(len(spans), "time|times"), f"{took} in all", spans[-1].text]
+        yield {"name": name, "title": title, "facts": facts, "bars": bars}

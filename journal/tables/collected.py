@@ -85,7 +85,7 @@ class Collected:
 
     def _take(self, service: journal.JobService, job_id: str) -> None:
         """Write the rows of one job to the file."""
-        job, rows, history = look(service.store, job_id, self._statuses)
+        job, history, (rows,) = look(service.store, job_id, self._statuses)
         if self.jobs:
             _check_input(job, self.jobs[-1])
         if self._where is not None:

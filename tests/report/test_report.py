@@ -1,34 +1,45 @@
 """`journal report`: one page that says how a job went, and does nothing else."""
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from support.attempts import try_again
+from support.browser import Browser, in_browser
+from support.commands import journal
 
-from journal import Entry, JobService, Position
+from journal import Entry, Fail, JobRow, JobService, Position, open_job
+from journal.cli.follow import Seen
 from journal.cli.main import main
-from journal.format.records import RowStatusRecord
+from journal.format.records import (
+    CallRecord,
+    JobPauseRecord,
+    JobReopenedRecord,
+    JobStatusRecord,
+    RowStatusRecord,
+    RunRecord,
+)
 from journal.fs.system import host_name, user_name
+from journal.history.spans import SpanReader
 from journal.history.statistics import MAX_BUCKETS, JobStatistics, quantile_s
 from journal.model import Policy
-from journal.report.page import MAX_GROUPS, MAX_ROWS, report_page
+from journal.report.page import MAX_GROUPS, MAX_ROWS, _lanes, report_page, write_report
+from journal.service import existing_job
 from journal.store.interrupted_rows import start_run
 
-CHROMIUM = shutil.which("chromium")
 START = datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
 VOID = {"meta", "link", "input", "br"}
 
@@ -115,9 +126,9 @@ def failed_job(root: Path, rows: int, *, codes: int = 2, job_id: str = "job") ->
         service.update_status(job_id, "failed")
 
 
-def page_of(root: Path, job_id: str = "job", **options: list[str]) -> Page:
+def page_of(root: Path, job_id: str = "job") -> Page:
     with JobService(root) as service:
-        return Page(report_page(service, job_id, **options))
+        return Page(report_page(service, job_id))
 
 
 def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
@@ -132,7 +143,7 @@ def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
         f"E{number % 2}" for number in (1, 2, 3, 4, 6, 7, 8, 9)
     ]
     assert any("A-1" in text and "message 1" in text for text in page.texts("tr"))
-    assert len(page.texts("figure")) == 2
+    assert [text.split()[0] for text in page.texts("figure")] == ["Attempts", "Time", "A"]
 
 
 def test_a_job_without_rows_has_a_page_too(tmp_path: Path) -> None:
@@ -429,21 +440,9 @@ def test_ranges_of_rows_are_bounded_and_say_that_there_are_more(tmp_path: Path) 
 
 def dumped(path: Path, fragment: str = "") -> str:
     """The page as Chromium has it once its script has run."""
-    assert CHROMIUM is not None
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        return subprocess.run(
-            [
-                CHROMIUM,
-                *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
-                *("--disable-component-update", f"--user-data-dir={profile}", "--dump-dom"),
-                f"file://{path}{fragment}",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
+    with Browser() as browser:
+        browser.open(path, fragment)
+        return str(browser.value("document.documentElement.outerHTML"))
 
 
 @contextmanager
@@ -471,10 +470,6 @@ def listening() -> Iterator[tuple[str, list[str]]]:
         server.server_close()
 
 
-in_browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium isn't installed here")
-
-
-@pytest.mark.browser
 @in_browser
 def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path) -> None:
     with listening() as (address, asked):
@@ -492,7 +487,6 @@ def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path)
         assert asked == ["/bare"]
 
 
-@pytest.mark.browser
 @in_browser
 def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> None:
     failed_job(tmp_path / "store", 20)
@@ -506,3 +500,298 @@ def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> Non
     assert page.texts("div", id="filter") != []
     everything = Page(dumped(out))
     assert everything.texts("output") == ["16 of 16 shown"]
+
+
+# What a reader has done to the page: scrolled, closed and typed.
+STATE = """[scrollY, document.querySelector("details").open, document.activeElement.id,
+    document.getElementById("filter-text").value, document.querySelector("output").textContent]"""
+
+
+@contextmanager
+def written_anew(store: Path, job_id: str, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command that has written a page for the first time, and writes it until the job ends."""
+    words = ("--root", store, "report", job_id, "-o", out, "--every", "0.5s")
+    command = [sys.executable, "-m", "journal", *map(str, words)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            assert process.stderr.readline() == f"wrote {out}, and write it anew until job ends\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@in_browser
+def test_a_page_reloads_itself_until_its_job_ends_and_stays_where_its_reader_was(
+    tmp_path: Path,
+) -> None:
+    can_end, out = Event(), tmp_path / "page.html"
+
+    def ship(row: JobRow) -> None:
+        if row.row_number <= 40:
+            raise Fail(f"E{row.row_number}", "no such street")
+        can_end.wait()
+
+    with (
+        open_job(tmp_path / "store" / "job", [{"n": n} for n in range(1, 42)]) as job,
+        ThreadPoolExecutor(1) as thread,
+        Browser() as browser,
+    ):
+        try:
+            run = thread.submit(job.run, ship, progress=False)
+            with written_anew(tmp_path / "store", "job", out) as process:
+                browser.open(out)
+                while len(browser.value("[...document.querySelectorAll('#rows tbody tr')]")) < 40:
+                    browser.wait_for_load()
+                browser.value(
+                    'document.querySelector("details").open = false;'
+                    'const text = document.getElementById("filter-text");'
+                    'text.value = "E1"; text.dispatchEvent(new Event("input")); text.focus();'
+                    "scrollTo(0, 300)"
+                )
+                before = browser.value(f"[...{STATE}, document.body.dataset.written]")
+                assert before[:5] == [300, False, "filter-text", "E1", "11 of 40 shown"]
+                for _ in range(2):
+                    browser.wait_for_load()
+                after = browser.value(f"[...{STATE}, document.body.dataset.written]")
+                assert after[:5] == before[:5]
+                assert after[5] > before[5]
+                can_end.set()
+                assert run.result().exit_code == process.wait() == 3
+            while browser.value("document.body.dataset.every ?? null") is not None:
+                browser.wait_for_load()
+            assert browser.value(STATE) == before[:5]
+            assert browser.value("document.querySelector('h1 .badge').textContent") == "failed"
+            quiet = "new Promise(done => setTimeout(() => done('still here'), 1500))"
+            assert browser.value(quiet) == "still here"
+            assert not browser.has_loaded
+        finally:
+            can_end.set()
+
+
+@in_browser
+@pytest.mark.parametrize("width", [400, 1200])
+def test_no_text_of_a_page_overlaps_another_and_nothing_is_wider_than_the_window(
+    tmp_path: Path, width: int
+) -> None:
+    job_id = hostile_store(tmp_path / "store", "x" * 300)
+    out = tmp_path / "report.html"
+    with JobService(tmp_path / "store", sync="none", person="kim@" + "host" * 30) as service:
+        service.pause_job(job_id)
+        service.resume_job(job_id, "reason " * 100)
+        write_report(service, job_id, out, every_s=60)
+    with Browser() as browser:
+        browser.open(out, width=width)
+        assert browser.value("document.documentElement.scrollWidth") == width
+        overlaps = """(() => {
+            const range = document.createRange(), boxes = [];
+            const nodes = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+            while (nodes.nextNode()) {
+                if (["SCRIPT", "OPTION"].includes(nodes.currentNode.parentNode.tagName)) continue;
+                range.selectNodeContents(nodes.currentNode);
+                for (const box of range.getClientRects()) boxes.push([box, range.toString()]);
+            }
+            return boxes.flatMap(([a, text], i) => boxes.slice(i + 1).filter(([b]) =>
+                Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+                Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 6
+            ).map(([b, other]) => [text, other]));
+        })()"""
+        assert browser.value(overlaps) == []
+
+
+@in_browser
+@pytest.mark.parametrize(("age_s", "is_old"), [(0, False), (600, True)])
+def test_a_page_that_is_not_written_any_more_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: int, is_old: bool
+) -> None:
+    failed_job(tmp_path / "store", 3)
+    out = tmp_path / "report.html"
+    written_at = datetime.now(UTC) - timedelta(seconds=age_s)
+    monkeypatch.setattr("journal.report.page.now", lambda: written_at)
+    with JobService(tmp_path / "store") as service:
+        write_report(service, "job", out, every_s=100)
+    page = Page(dumped(out))
+    assert (page.texts("p", id="stale", hidden="") == []) is is_old
+    text = f"Written {written_at:%Y-%m-%d %H:%M:%S} UTC, and expected anew every 1m40s"
+    assert any(each.startswith(text) for each in page.texts("p"))
+
+
+# --- written anew until the job ends
+
+
+def test_a_page_is_written_anew_no_sooner_than_ten_times_as_long_as_writing_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed_job(tmp_path, 3)
+    clock_s, written_s = [100.0], []
+
+    def look(service: JobService, job_id: str) -> Iterator[Seen]:
+        job = existing_job(service, job_id)
+        for number in range(301):
+            yield Seen(job, number == 300, job.status)
+            clock_s[0] += 1
+
+    def write(*_: object, every_s: float | None = None, **__: object) -> None:
+        written_s.append((clock_s[0], every_s))
+        clock_s[0] += 1 if len(written_s) == 1 else 5
+
+    monkeypatch.setattr("journal.cli.commands.report.monotonic", lambda: clock_s[0])
+    monkeypatch.setattr("journal.cli.commands.report.follow_job", look)
+    monkeypatch.setattr("journal.cli.commands.report.write_report", write)
+    assert main(["--root", str(tmp_path), "report", "job", "--every", "20s"]) == 3
+    # 20 s after the first one, which took 1 s. Later ones take 5 s.
+    assert [s for s, _ in written_s][:4] == [100, 121, 176, 231]
+    assert {every_s for _, every_s in written_s[:-1]} == {20}
+    assert written_s[-1][1] is None
+
+
+def test_a_page_of_a_job_that_has_ended_is_written_once(tmp_path: Path) -> None:
+    failed_job(tmp_path / "jobs", 3)
+    out = tmp_path / "page.html"
+    words = ("--root", str(tmp_path / "jobs"), "report", "job", "--every", "10s", "-o", str(out))
+    done = journal(*words)
+    assert (done.returncode, done.stderr) == (3, f"wrote {out} for the last time: job is failed\n")
+    assert "data-every" not in out.read_text(encoding="utf-8")
+    assert journal(*words).returncode == 2  # OUT exists
+    done = journal(*words[:-1], "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give -o a file, not -" in done.stderr
+
+
+@pytest.mark.parametrize("end", ["signal", "delete"])
+def test_the_last_version_of_a_page_stays_when_its_command_ends_early(
+    tmp_path: Path, end: str
+) -> None:
+    out = tmp_path / "page.html"
+    with JobService(tmp_path / "store", sync="none") as service:
+        service.create_job("Open", job_id="job", row_data=[{"data": {}}])
+        with written_anew(tmp_path / "store", "job", out) as process:
+            if end == "signal":
+                process.terminate()
+            else:
+                service.delete_job("job")
+            assert process.wait() == (4 if end == "delete" else 128 + signal.SIGTERM)
+    text = out.read_text(encoding="utf-8")
+    assert 'data-every="' in text
+    assert text.endswith("</html>")
+    assert list(tmp_path.glob(".journal-*")) == []
+
+
+# --- what the time line shows
+
+
+def test_the_time_line_shows_passes_runs_waits_and_pauses_and_why_rows_were_skipped(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none", person="kim@here") as service:
+        service.create_job("Line", job_id="job", row_data=[{"data": {}} for _ in range(9)])
+        service.start_job("job")
+        for number in (1, 2, 3):
+            service.skip_row(f"job:{number}", "on <holiday>")
+        service.skip_row("job:4")
+        for number in (5, 6, 7, 8, 9):
+            service.start_row(f"job:{number}")
+            service.complete_row(f"job:{number}")
+        service.pause_job("job")
+        service.resume_job("job")
+        service.start_job("job")
+        service.update_status("job", "completed")
+        service.reopen_job("job", "smudged")
+        page = Page(report_page(service, "job"))
+    lanes = [each for each in page.texts("figure") if "in all" in each]
+    assert [text.partition(" time")[0] for text in lanes] == [
+        *("Passes 2", "A run was at work 2", "A person paused the job 1")
+    ]
+    assert lanes[0].endswith("smudged")
+    assert lanes[2].endswith(", by kim@here")
+    assert page.texts("h3") == ["on <holiday> 3 rows", "no reason given 1 row"]
+
+
+def spans_of(*records: Any, until_s: float | None = None) -> dict[str, list[tuple[float, ...]]]:
+    """The spans of records, in seconds after START. Each has its seconds in place of its time."""
+    reader = SpanReader()
+    entries = [Entry(0, record, Position(0, 0), True) for record in records]
+    assert list(reader.read(iter(entries), None if until_s is None else at_s(until_s))) == entries
+    return {
+        name: [tuple((at - START).total_seconds() for at in span[:2]) for span in spans]
+        for name, spans in reader.found.items()
+        if spans
+    }
+
+
+def at_s(second: float) -> datetime:
+    return START + timedelta(seconds=second)
+
+
+def a_run(second: float) -> RunRecord:
+    return RunRecord(id="0" * 16, host="a", user="b", pid=1, package="1", at=at_s(second))
+
+
+def a_status(second: float, status: Any) -> JobStatusRecord:
+    return JobStatusRecord(status=status, at=at_s(second))
+
+
+def a_row(second: float, row: int, status: Any, **more: Any) -> RowStatusRecord:
+    return RowStatusRecord(row=row, status=status, at=at_s(second), **more)
+
+
+@pytest.mark.parametrize(
+    ("until_s", "end_s"), [(99, 99), (None, 30)], ids=["a run works", "the run died"]
+)
+def test_a_run_that_died_ends_with_the_last_status_that_it_has_set(
+    until_s: float | None, end_s: float
+) -> None:
+    records = [
+        *(a_run(0), a_status(0, "running"), a_row(1, 1, "processing"), a_row(7, 1, "completed")),
+        *(a_run(20), a_row(21, 2, "processing"), a_row(30, 3, "failed")),
+        a_row(60, 2, "needs_review", by="person"),
+    ]
+    spans = spans_of(*records, until_s=until_s)
+    assert spans == {"runs": [(0, 7), (20, end_s)], "passes": [(0, until_s or 60)]}
+
+
+def test_a_run_that_was_paused_and_resumed_is_one_run() -> None:
+    records = [
+        *(a_run(0), a_status(0, "running")),
+        *(JobPauseRecord(at=at_s(10)), a_status(10, "paused")),
+        *(JobPauseRecord(ended=True, at=at_s(20)), a_status(20, "running")),
+        *(a_status(30, "completed"), JobReopenedRecord(at=at_s(50)), a_run(60)),
+        *(a_status(60, "running"), a_status(70, "failed")),
+    ]
+    assert spans_of(*records) == {
+        "passes": [(0, 30), (50, 70)],
+        "runs": [(0, 30), (60, 70)],
+        "pauses": [(10, 20)],
+    }
+
+
+def test_rows_wait_from_the_first_of_them_until_the_last_one_is_started() -> None:
+    def wait(second: float, row: int) -> RowStatusRecord:
+        return a_row(second, row, "pending", reset="wait", due=at_s(99))
+
+    def call(second: float, state: Any) -> CallRecord:
+        return CallRecord(id="c" * 16, state=state, at=at_s(second))
+
+    records = [
+        *(wait(1, 1), wait(2, 2), a_row(3, 1, "processing"), a_row(5, 2, "processing")),
+        *(call(10, "started"), call(11, "waiting"), wait(12, 3), a_row(13, 3, "processing")),
+        *(call(14, "started"), wait(20, 1), a_row(25, 9, "completed")),
+    ]
+    assert spans_of(*records) == {"waits": [(1, 5), (11, 14), (20, 25)]}
+
+
+def test_the_bars_of_a_line_are_bounded_and_lie_within_it() -> None:
+    records = [
+        record
+        for second in range(0, 20_000, 2)
+        for record in (
+            a_row(second, 1, "pending", reset="wait", due=at_s(0)),
+            a_row(second + 1, 1, "processing"),
+        )
+    ]
+    statistics = JobStatistics(Entry(0, record, Position(0, 0), True) for record in records)
+    assert len(statistics.spans["waits"]) == 10_000
+    (lane,) = _lanes(statistics)
+    assert 100 < len(lane["bars"]) < 700
+    assert all(0 <= left <= right <= 100 for left, right, *_ in lane["bars"])
+    assert lane["facts"][:2] == ["10000 times", "2h46m in all"]

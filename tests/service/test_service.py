@@ -1647,7 +1647,7 @@ def test_a_look_at_a_live_job_is_of_one_moment(
             return history
 
         monkeypatch.setattr("journal.history.reading.History", history_of)
-        found, rows, history = look(service.store, job.id, None)
+        found, history, (rows,) = look(service.store, job.id, None)
     made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
     assert found.total_rows == len(rows) == made == 5
 

@@ -27,7 +27,7 @@ from journal.cli.find import (
     job_argument,
     status_text,
 )
-from journal.cli.follow import POLL_S, check_reader, follow_job, gone, is_awaited
+from journal.cli.follow import POLL_S, check_reader, follow_job, follow_set, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
@@ -45,7 +45,6 @@ from journal.store.listing import state_of_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50
-_SET_POLL_S = 1.0  # a look at a set takes a look at each shard
 # The states of shards that need a person.
 _STUCK = (INTERRUPTED, JobStatus.PAUSED.value, PAUSED, UNREADABLE)
 _MAX_CHARACTERS = 400  # characters of a text on a terminal: a few lines
@@ -263,20 +262,20 @@ def _follow_to_end(
 
 
 def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool) -> int:
-    """Wait until each shard of a set has ended, or needs a person. See :func:`is_awaited`."""
+    """Wait until each shard of a set has ended, or needs a person: see :func:`follow_set`."""
     whole, stuck = look_at_set(found.service, found.id), ""
     if is_shown and not has_terminal():
         found.say(f"{whole.state}: {_counts_text(whole.job)}; {shards_text(whole)}")
     with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
-        while any(is_awaited(found.service, part) for part in whole.parts):
+        for whole, has_ended in follow_set(found.service, found.id):
+            progress.show(whole.job, whole.state)
+            if has_ended:
+                break
             if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
                 found.say(f"{stuck}; still waiting")
             if is_over():
                 found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
                 return EXIT_TIMED_OUT
-            sleep(_SET_POLL_S)
-            whole = look_at_set(found.service, found.id)
-            progress.show(whole.job, whole.state)
     has_ended = whole.job.status.is_ended and not whole.errors
     more = "" if has_ended else f"; {shards_text(whole)}"
     found.say(f"{whole.state}: {_counts_text(whole.job)}{more}")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from time import monotonic
 
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
+from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err
 from journal.cli.shared_options import force_option, option
+from journal.cli.times import Seconds
+from journal.model import Job, job_exit_code
 from journal.report import report_page, write_report
+from journal.report.page import MIN_PAUSES
 from journal.run.signals import ending_signals
 from journal.sets.whole import look_at_set
 
@@ -22,12 +28,21 @@ from journal.sets.whole import look_at_set
     "The file to write, or - for standard output. Default: JOB.html.",
     shell_complete=complete_path,
 )
+@option(
+    "--every DURATION every_s",
+    "Write the page anew every 10s, 5m or so, until the job ends. A browser reloads it.",
+    type=Seconds(above_0=True),
+)
 @force_option
-def report_command(job: FoundJob, out: str | None, force: bool) -> int:
+def report_command(job: FoundJob, out: str | None, every_s: float | None, force: bool) -> int:
     """Write a report about JOB: one HTML page that you can send, since it loads no other files.
 
-    The page shows counts, throughput and latency over time, errors by code, and the rows that
-    failed or need a review.
+    The page shows counts, throughput and latency over time, when runs worked, rows waited and the
+    job was paused, errors by code, why rows were skipped, and the rows that failed or need a review.
+
+    With --every, a browser that shows the page reloads it. The command ends as `journal watch` does,
+    and with its exit code. The pause between two versions is at least ten times as long as writing
+    took. After Ctrl-C, the last version stays, and says that it is old.
 
     The report of a set of shards is about all shards that are here. Those that can't be read are
     named on standard error, and the exit code is 6.
@@ -37,13 +52,48 @@ def report_command(job: FoundJob, out: str | None, force: bool) -> int:
     Example: journal report ship-ca -o report.html
     """
     if out == "-":
+        if every_s is not None:
+            raise click.UsageError("--every writes a file anew each time: give -o a file, not -")
         sys.stdout.buffer.write(report_page(job.service, job.id).encode())
     else:
         out = out or f"{job.id.replace('/', '-')}.html"
         with ending_signals():
+            if every_s is not None:
+                return _write_until_end(job, out, every_s, force=force)
             write_report(job.service, job.id, out, force=force)
         echo_err(f"wrote {out}")
+    return EXIT_DAMAGED if _say_errors(job) else EXIT_OK
+
+
+def _write_until_end(job: FoundJob, out: str, every_s: float, *, force: bool) -> int:
+    next_s = 0.0
+    for found, has_ended in _looks(job):
+        begin_s = monotonic()
+        if has_ended:
+            write_report(job.service, job.id, out, force=force)
+            echo_err(f"wrote {out} for the last time: {job.id} is {found.status}")
+        elif begin_s >= next_s:
+            write_report(job.service, job.id, out, force=force, every_s=every_s)
+            if not next_s:
+                echo_err(f"wrote {out}, and write it anew until {job.id} ends")
+            end_s, force = monotonic(), True
+            next_s = end_s + max(every_s, MIN_PAUSES * (end_s - begin_s))
+    return EXIT_DAMAGED if _say_errors(job) else job_exit_code(found)
+
+
+def _looks(job: FoundJob) -> Iterator[tuple[Job, bool]]:
+    """Yield the job or set several times, and whether it has ended: see :func:`follow_job`."""
+    if isinstance(job, FoundSet):
+        for whole, has_ended in follow_set(job.service, job.id):
+            yield whole.job, has_ended
+    else:
+        for seen in follow_job(job.service, job.id):
+            yield seen.job, seen.ended
+
+
+def _say_errors(job: FoundJob) -> list[str]:
+    """Write why shards of a set can't be read, and return it."""
     errors = look_at_set(job.service, job.id).errors if isinstance(job, FoundSet) else []
     for text in errors:
         echo_err(f"journal: {text}")
-    return EXIT_DAMAGED if errors else EXIT_OK
+    return errors

@@ -64,8 +64,8 @@ PATCHES = [
     Patch(
         "an export reads all digits",
         "history/reading",
-        "journal.index.view(statuses), exact=True)",
-        "journal.index.view(statuses))",
+        "RowSequence(journal, view, exact=True)",
+        "RowSequence(journal, view)",
         "tests/cli/test_numbers.py::test_numbers_reach_listings_and_exports_as_they_are_written",
     ),
     Patch(
