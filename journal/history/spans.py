@@ -1,4 +1,4 @@
-"""Finds when a job had passes, runs, waits of rows, and pauses of a person."""
+"""Finds when a job had passes, runs, holds, waits of rows, and pauses of a person."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from journal.format.records import (
     BY_OTHERS,
     CallRecord,
+    HoldRecord,
     JobPauseRecord,
     JobReopenedRecord,
     JobStatusRecord,
@@ -19,7 +20,7 @@ from journal.format.records import (
 from journal.history.reading import Entry
 from journal.model import JobStatus
 
-SPANS = ("passes", "runs", "waits", "pauses")
+SPANS = ("passes", "runs", "holds", "waits", "pauses")
 
 
 class Span(NamedTuple):
@@ -35,7 +36,8 @@ class SpanReader:
 
     - "passes": from the first start or a reopening to the end of the job. "runs": a process at
       work. The span of a run that died ends with the last status that it has set.
-    - "waits": at least one row waits for somebody else. "pauses": a person has paused the job.
+    - "holds": holds in succession. "waits": at least one row waits for somebody else. "pauses": a
+      person has paused the job.
 
     Memory grows with the number of rows that wait at the same time.
     """
@@ -55,14 +57,14 @@ class SpanReader:
         for entry in history:
             record = entry.record
             if isinstance(record, RunRecord):
-                self._end("runs", worked_at or record.at)
-            if isinstance(record, RunRecord | RowStatusRecord):
+                self._end_run(worked_at or record.at)
+            if isinstance(record, RunRecord | RowStatusRecord | HoldRecord):
                 worked_at = worked_at if getattr(record, "by", None) in BY_OTHERS else record.at
             self._add(record)
             last_at = record.at
             yield entry
         if last_at is not None:
-            self._end("runs", until or worked_at or last_at)
+            self._end_run(until or worked_at or last_at)
             for name in SPANS:
                 self._end(name, until or last_at)
 
@@ -80,11 +82,15 @@ class SpanReader:
                     begin, _, text = self.found["runs"].pop()
                     self._begin("runs", begin, text)
             case JobStatusRecord():
-                self._end("runs", record.at)
+                self._end_run(record.at)
                 if JobStatus(record.status).is_ended:
                     self._end("passes", record.at)
             case JobReopenedRecord():
                 self._begin("passes", record.at, record.reason)
+            case HoldRecord(until=None):
+                self._end("holds", record.at)
+            case HoldRecord():
+                self._begin("holds", record.at, record.reason)
             case JobPauseRecord(ended=False):
                 by = f"by {record.person}" if record.person else ""
                 self._begin("pauses", record.at, by)
@@ -99,6 +105,10 @@ class SpanReader:
             self._waiting.remove(key)
             if not self._waiting:
                 self._end("waits", at)
+
+    def _end_run(self, at: datetime) -> None:
+        self._end("holds", at)
+        self._end("runs", at)
 
     def _begin(self, name: str, at: datetime, text: str | None = None) -> None:
         self._open.setdefault(name, (at, text or ""))

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from journal.format.records import (
+    HoldRecord,
     JobErrorRecord,
     JobPauseRecord,
     JobRecord,
@@ -57,7 +58,7 @@ def quantile_s(took_s: Sequence[float], share: float) -> float | None:
 # The records that tell the story of a job. A run is one of them, so "running" isn't.
 _OF_JOB = (
     *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
-    *(JobErrorRecord, MergeRecord),
+    *(HoldRecord, JobErrorRecord, MergeRecord),
 )
 
 
@@ -99,8 +100,11 @@ class JobStatistics:
                     if reader.is_attempt(outcome):
                         self._add(outcome)
             elif isinstance(record, _OF_JOB) and getattr(record, "status", "") != "running":
+                event = event_of(record)
+                if event.kind == "hold" and self.events and self.events[-1].kind == "hold":
+                    continue  # of holds in succession, the first one
                 events += 1
-                self.events.append(event_of(record))
+                self.events.append(event)
         self.earlier_events = events - len(self.events)
         self.attempts = len(self._ended_ms)
         self.spans: dict[str, list[Span]] = {

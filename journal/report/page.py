@@ -38,9 +38,10 @@ _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
 MIN_PAUSES = 10
 _LANES = {
     "passes": "Passes",
-    "runs": "A run was at work",
-    "waits": "Rows waited for somebody else",
-    "pauses": "A person paused the job",
+    "runs": "Runs",
+    "holds": "Holds of a run, as the called service was down or throttled calls",
+    "waits": "Waits of rows for somebody else",
+    "pauses": "Pauses by a person",
 }
 _MIN_BAR = 0.3  # a bar that ends so soon (percent) after another one has begun is part of it
 

@@ -26,6 +26,7 @@ from journal.cli.follow import Seen
 from journal.cli.main import main
 from journal.format.records import (
     CallRecord,
+    HoldRecord,
     JobPauseRecord,
     JobReopenedRecord,
     JobStatusRecord,
@@ -143,7 +144,7 @@ def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
         f"E{number % 2}" for number in (1, 2, 3, 4, 6, 7, 8, 9)
     ]
     assert any("A-1" in text and "message 1" in text for text in page.texts("tr"))
-    assert [text.split()[0] for text in page.texts("figure")] == ["Attempts", "Time", "A"]
+    assert [text.split()[0] for text in page.texts("figure")] == ["Attempts", "Time", "Runs"]
 
 
 def test_a_job_without_rows_has_a_page_too(tmp_path: Path) -> None:
@@ -700,7 +701,7 @@ def test_the_time_line_shows_passes_runs_waits_and_pauses_and_why_rows_were_skip
         page = Page(report_page(service, "job"))
     lanes = [each for each in page.texts("figure") if "in all" in each]
     assert [text.partition(" time")[0] for text in lanes] == [
-        *("Passes 2", "A run was at work 2", "A person paused the job 1")
+        *("Passes 2", "Runs 2", "Pauses by a person 1")
     ]
     assert lanes[0].endswith("smudged")
     assert lanes[2].endswith(", by kim@here")
@@ -763,6 +764,22 @@ def test_a_run_that_was_paused_and_resumed_is_one_run() -> None:
         "runs": [(0, 30), (60, 70)],
         "pauses": [(10, 20)],
     }
+
+
+def test_holds_in_succession_are_one_until_the_service_answers_or_their_run_ends() -> None:
+    def hold(second: float, until_s: float | None) -> HoldRecord:
+        until = None if until_s is None else at_s(until_s)
+        return HoldRecord(until=until, reason="down", at=at_s(second))
+
+    records: list[Any] = [
+        *(a_run(0), a_status(0, "running"), hold(1, 2), hold(3, 5), hold(6, None)),
+        *(hold(7, 9), a_status(8, "paused"), a_run(20), a_status(20, "running")),
+        *(hold(21, 25), a_run(40), a_status(40, "running"), a_status(41, "completed")),
+    ]
+    assert spans_of(*records)["holds"] == [(1, 6), (7, 8), (21, 21)]
+    statistics = JobStatistics(Entry(0, record, Position(0, 0), True) for record in records)
+    holds = [event.kind for event in statistics.events if event.kind.startswith("hold")]
+    assert holds == ["hold", "hold_ended", "hold", "hold"]
 
 
 def test_rows_wait_from_the_first_of_them_until_the_last_one_is_started() -> None:

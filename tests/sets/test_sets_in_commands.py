@@ -567,7 +567,7 @@ def test_the_report_of_a_set_counts_the_rows_of_all_shards(ship: str) -> None:
     assert command("report", "ship/000-of-004").stderr == "wrote ship-000-of-004.html\n"
     assert command("report", ship, "--every", "1s").returncode == 3  # all shards have ended
     page = Path("ship.html").read_text(encoding="utf-8")
-    assert "A run was at work <span" in page
+    assert "Runs <span" in page
     assert ">4 times, " in page
 
 
