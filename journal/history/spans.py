@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from journal.format.records import (
     BY_OTHERS,
+    ROW_LEVEL,
     CallRecord,
     HoldRecord,
     JobPauseRecord,
@@ -56,12 +57,18 @@ class SpanReader:
         worked_at = last_at = None  # of the last run's last status; of the last record
         for entry in history:
             record = entry.record
-            if isinstance(record, RunRecord):
-                self._end_run(worked_at or record.at)
-            if isinstance(record, RunRecord | RowStatusRecord | HoldRecord):
-                worked_at = worked_at if getattr(record, "by", None) in BY_OTHERS else record.at
-            self._add(record)
             last_at = record.at
+            if isinstance(record, RowStatusRecord):  # first, since most records are statuses
+                if record.by not in BY_OTHERS:
+                    worked_at = last_at
+                if record.due is not None or self._waiting:
+                    self._wait(record.row, last_at, waits=record.waits)
+            elif type(record) not in ROW_LEVEL:
+                if isinstance(record, RunRecord):
+                    self._end_run(worked_at or last_at)
+                if isinstance(record, RunRecord | HoldRecord):
+                    worked_at = last_at
+                self._add(record)
             yield entry
         if last_at is not None:
             self._end_run(until or worked_at or last_at)
@@ -70,8 +77,6 @@ class SpanReader:
 
     def _add(self, record: Record) -> None:
         match record:
-            case RowStatusRecord():
-                self._wait(record.row, record.at, waits=record.waits)
             case CallRecord():
                 self._wait(record.id, record.at, waits=record.state == "waiting")
             case RunRecord():

@@ -39,7 +39,7 @@ MIN_PAUSES = 10
 _LANES = {
     "passes": "Passes",
     "runs": "Runs",
-    "holds": "Holds of a run, as the called service was down or throttled calls",
+    "holds": "Holds (the called service was down, or throttled calls)",
     "waits": "Waits of rows for somebody else",
     "pauses": "Pauses by a person",
 }

@@ -40,6 +40,7 @@ from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, _lanes, report_page, write_report
 from journal.service import existing_job
 from journal.store.interrupted_rows import start_run
+from journal.store.transitions import put_record
 
 START = datetime(2026, 11, 24, 13, 35, tzinfo=UTC)
 VOID = {"meta", "link", "input", "br"}
@@ -165,6 +166,20 @@ def test_a_job_whose_run_died_is_interrupted(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert page.texts("h1") == ["Dies interrupted"]
     assert any("1 row in flight" in text for text in page.texts("p", **{"class": "alert"}))
+
+
+def test_a_page_says_why_its_job_starts_no_rows(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none", person="kim@here") as service:
+        service.create_job("Waits", job_id="job", row_data=[{"data": {}}])
+        service.start_job("job")
+        with service.store.committing_run("job", "no") as (journal, _):
+            put_record(journal, HoldRecord(until=START, reason="E503: down", at=START))
+        (held,) = Page(report_page(service, "job")).texts("p", **{"class": "alert"})
+        service.pause_job("job")  # the run waits, and no longer for the service
+        (paused,) = Page(report_page(service, "job")).texts("p", **{"class": "alert"})
+    assert held.startswith("Holding since 2")
+    assert held.endswith(f", now until {START:%Y-%m-%d %H:%M:%S}: E503: down")
+    assert paused.startswith("Paused by kim@here since 2")
 
 
 def test_nothing_of_the_data_becomes_markup(tmp_path: Path) -> None:
