@@ -108,9 +108,10 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
 
 @pytest.fixture(name="clock")
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock by which runs in this process end attempts that take too long."""
+    """The clock by which runs in this process end attempts that take too long, or notice stalls."""
     clock = Clock()
     monkeypatch.setattr("journal.run.in_flight.monotonic", clock)
+    monkeypatch.setattr("journal.run.pacing.stalls.monotonic", clock)
     return clock
 
 

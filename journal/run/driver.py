@@ -30,6 +30,7 @@ from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import report_unknown_column
+from journal.run.pacing.stalls import Stalls
 from journal.run.pacing.starts import Starts
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
@@ -72,6 +73,7 @@ class Run:
         # How many rows wait and until when, if none was in flight at the latest poll. None: never.
         self._waits_text: str | None = None
         self._in_flight = InFlight(workers, results, limits, StepStore(job.service, job.id))
+        self._stalls = Stalls(job, self._in_flight)
         # The calls that the latest commit has started, each with its rows.
         self._to_dispatch: deque[tuple[StoredCall | None, Sequence[JobRow]]] = deque()
         self._stops = stops or Stops()
@@ -296,6 +298,8 @@ class Run:
                 self._held.report(f"{job.id}: {waits}")
             self._waits_text = waits or (self._waits_text and "")
             self._held.post(self._tick)
+            works = job.status is JobStatus.RUNNING and not (self._holds.count or self._stops.count)
+            self._stalls.look(may_end=works and bool(self._in_flight))
         return job
 
     def pace(self) -> str:
@@ -391,6 +395,8 @@ class Run:
         if is_new_hold or self._results.held:
             self._in_flight.take_back()
         self._in_flight.forget(results)
+        if results:
+            self._stalls.hear(results)
         self._hear(results)
         self._holds.report()
         while self._to_dispatch:

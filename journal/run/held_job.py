@@ -246,17 +246,17 @@ class HeldJob:
 
     def report_loss(self) -> None:
         """Say what to do after this run has lost the job."""
-        how_to, root = self.settings.how_to, shell.quote(str(self.service.root))
-        show = (
-            how_to.line("show", self.id)
-            if how_to.command
-            else f"journal --root {root} show {self.id}"
-        )
         self.warn(
             f"{self.id}: this run has lost the job and has recorded nothing since; start the job "
-            f"again only if no other run works on it: {show}"
+            f"again only if no other run works on it: {self.line('show')}"
         )
         self._report_late()
+
+    def line(self, word: str, *options: str) -> str:
+        """The line of a shell that gives the job to the command ``word``."""
+        if self.settings.how_to.command:
+            return self.settings.how_to.line(word, self.id, *options)
+        return shell.join(["journal", "--root", str(self.service.root), word, self.id, *options])
 
     def in_flight_elsewhere(self, job: Job) -> EarlyEnd:
         """Why the run ends: another program has rows in flight."""

@@ -98,13 +98,18 @@ class InFlight:
         elif self._limits.batch is not None:
             given = Batch(attempted, steps)
         call = Call(given, self._ticket + 1, self._results.held)
+        call.dispatched_s = monotonic()
         if self._limits.timeout_s is not None:
-            call.deadline_s = monotonic() + self._limits.timeout_s
+            call.deadline_s = call.dispatched_s + self._limits.timeout_s
             self.next_deadline_s = min(self.next_deadline_s, call.deadline_s)
         self._ticket += len(rows)
         self._rows += len(rows)
         self._calls[call] = None
         self._workers.dispatch(call)
+
+    def unended(self) -> list[Call]:
+        """The calls that have no outcomes yet, the oldest first."""
+        return [call for call in self._calls if not call.is_ended]
 
     def take_back(self) -> None:
         """Cancel the calls that no worker has begun."""

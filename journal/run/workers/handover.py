@@ -25,7 +25,7 @@ class Call:
 
     - ``ticket``: the number of the first row's attempt in this run. The tickets of the other rows
       follow.
-    - ``deadline_s``: when to end the call, by ``monotonic``. ``timed_out``: whether it was ended for
+    - ``dispatched_s``: when it was passed to the workers. ``deadline_s``: when to end the call, by ``monotonic``. ``timed_out``: whether it was ended for
       this reason. ``ends_asked``: how often it was asked to end.
     - ``is_ended``: whether its rows have outcomes. ``is_given_up``: whether the driver has given up
       the call and set these outcomes. ``slot_lost``: whether it still occupies its worker then.
@@ -34,6 +34,7 @@ class Call:
     __slots__ = (
         "_owner",
         "deadline_s",
+        "dispatched_s",
         "ends_asked",
         "held",
         "is_ended",
@@ -55,6 +56,7 @@ class Call:
         self.rows = rows
         self.ticket = ticket
         self.held = held
+        self.dispatched_s = 0.0
         self.deadline_s = deadline_s
         self.timed_out = self.is_ended = self.is_given_up = self.slot_lost = False
         self.ends_asked = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-HOLDS = "tests/run/test_holds.py"
+HOLDS, STALLS = "tests/run/test_holds.py", "tests/run/test_stalls.py"
 
 PATCHES = [
     Patch(
@@ -111,6 +111,48 @@ PATCHES = [
         "        self._end(why)\n        self._said",
         "        self._said",
         f"{HOLDS}::test_a_person_ends_a_hold_and_all_rows_go_on",
+    ),
+    Patch(
+        "a run doesn't stall while it holds",
+        "run/driver",
+        "(self._holds.count or self._stops.count)",
+        "self._stops.count",
+        f"{STALLS}::test_a_run_has_not_stalled_if_",
+    ),
+    Patch(
+        "a run doesn't stall while it is paused",
+        "run/driver",
+        "works = job.status is JobStatus.RUNNING and not",
+        "works = not",
+        f"{STALLS}::test_a_run_has_not_stalled_if_",
+    ),
+    Patch(
+        "a stall is said once",
+        "run/pacing/stalls",
+        "self._is_said, self._named = True, ",
+        "self._is_said, self._named = False, ",
+        f"{STALLS}::test_a_stall_is_said_once_with_the_rows_in_flight_and_again_if_others_hang_later",
+    ),
+    Patch(
+        "a row whose stall was said is no reason to say it again",
+        "run/pacing/stalls",
+        "        if self._named.issuperset(slow):\n",
+        "        if False:\n",
+        f"{STALLS}::test_a_stall_is_said_once_with_the_rows_in_flight_and_again_if_others_hang_later",
+    ),
+    Patch(
+        "before a row has ended, nobody knows whether a run has stalled",
+        "progress/rate",
+        " or not took_s:\n        return False\n",
+        ":\n        return False\n    took_s = took_s or [0.0]\n",
+        "tests/progress/test_stalls.py",
+    ),
+    Patch(
+        "a slow row of a job with slow rows is no stall",
+        "progress/rate",
+        "max(10 * median_s(ordered), 2 * long_s)",
+        "10 * median_s(ordered)",
+        "tests/progress/test_stalls.py",
     ),
     Patch(
         "rows that no worker has begun are taken back at a hold",
