@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from support.platforms import needs_fork
 import journal
 from journal import Job, JobStatus, RowStatus
 from journal.model import HoldState, hold_text
+from journal.progress.rate import is_stalled
 from journal.progress.show import Progress
 from journal.progress.terminal import Bar, bar_line
 
@@ -341,6 +343,24 @@ def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: 
             progress.end(job)
         assert details in terminal.screen.splitlines()[-1]
     assert "holding" not in terminal.screen.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("took_s", "least_s"),
+    [
+        ([], math.inf),  # nobody knows how long an attempt takes
+        ([0.1], 60),
+        ([8.0, 9.0, 9.0, 10.0], 90),
+        ([1.0, 1.0, 400.0], 800),  # one of three took long: so may the next
+        ([600.0, *[1.0] * 30], 60),  # one of many
+        ([600.0, *[1.0] * 9] * 3, 1200),
+    ],
+)
+def test_a_run_has_stalled_after_a_minute_ten_medians_and_twice_a_long_attempt(
+    took_s: list[float], least_s: float
+) -> None:
+    assert not is_stalled(took_s, min(least_s - 0.01, 1e9))
+    assert is_stalled(took_s, least_s) == (least_s < math.inf)
 
 
 def test_a_run_imports_neither_ipython_nor_click(tmp_path: Path) -> None:

@@ -145,14 +145,14 @@ PATCHES = [
         "progress/rate",
         " or not took_s:\n        return False\n",
         ":\n        return False\n    took_s = took_s or [0.0]\n",
-        "tests/progress/test_stalls.py",
+        "tests/progress/test_progress.py::test_a_run_has_stalled_after_a_minute_ten_medians_and_twice_a_long_attempt",
     ),
     Patch(
         "a slow row of a job with slow rows is no stall",
         "progress/rate",
         "max(10 * median_s(ordered), 2 * long_s)",
         "10 * median_s(ordered)",
-        "tests/progress/test_stalls.py",
+        "tests/progress/test_progress.py::test_a_run_has_stalled_after_a_minute_ten_medians_and_twice_a_long_attempt",
     ),
     Patch(
         "rows that no worker has begun are taken back at a hold",
