@@ -108,7 +108,7 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
         state=state,
         statistics=statistics,
         plots=_plots(statistics.buckets, statistics.width_s) if statistics.attempts else (),
-        lanes=list(_lanes(statistics)),
+        lanes=list(_lanes(statistics, job.passes)),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -193,11 +193,11 @@ def _plot(
     return {"title": title, "names": list(names), "top": text_of(top), "columns": columns}
 
 
-def _lanes(statistics: JobStatistics) -> Iterator[dict[str, Any]]:
+def _lanes(statistics: JobStatistics, passes: int) -> Iterator[dict[str, Any]]:
     """Yield the spans of each kind as bars: their begin and end in percent, and as times, a text."""
     for name, title in _LANES.items():
         spans = statistics.spans[name]
-        if len(spans) < (2 if name == "passes" else 1):
+        if not spans or (name == "passes" and passes == 1):
             continue
         low = statistics.buckets[0].begin
         percent = 100 / (len(statistics.buckets) * statistics.width_s)

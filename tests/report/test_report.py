@@ -823,7 +823,7 @@ def test_the_bars_of_a_line_are_bounded_and_lie_within_it() -> None:
     ]
     statistics = JobStatistics(Entry(0, record, Position(0, 0), True) for record in records)
     assert len(statistics.spans["waits"]) == 10_000
-    (lane,) = _lanes(statistics)
+    (lane,) = _lanes(statistics, 1)
     assert 100 < len(lane["bars"]) < 700
     assert all(0 <= left <= right <= 100 for left, right, *_ in lane["bars"])
     assert lane["facts"][:2] == ["10000 times", "2h46m in all"]
