@@ -13,10 +13,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from support.commands import PYTHON
 from support.pipes import ready
 
 CHROMIUM = shutil.which("chromium")
 _HANGS_S = 120
+# Chromium reads descriptor 3 and writes descriptor 4.
+_ON_3_AND_4 = """
+import os, sys
+reads, writes, *command = sys.argv[1:]
+os.dup2(int(reads), 3)
+os.dup2(int(writes), 4)
+os.execv(command[0], command)
+"""
 
 
 def in_browser(test: Any) -> Any:
@@ -33,11 +42,10 @@ class Browser:
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         asked, self._asks = os.pipe()
         self._hears, told = os.pipe()
-        # Chromium reads descriptor 3 and writes descriptor 4.
         theirs = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 10) for descriptor in (asked, told)]
         self._process = subprocess.Popen(
             [
-                CHROMIUM,
+                *(*PYTHON, _ON_3_AND_4, *map(str, theirs), CHROMIUM),
                 *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
                 *(
                     "--hide-scrollbars",
@@ -50,8 +58,7 @@ class Browser:
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: (os.dup2(theirs[0], 3), os.dup2(theirs[1], 4)),  # noqa: PLW1509
-            pass_fds=(3, 4),
+            pass_fds=theirs,
         )
         for descriptor in (asked, told, *theirs):
             os.close(descriptor)
