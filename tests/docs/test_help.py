@@ -94,9 +94,13 @@ def test_a_page_opens_in_the_pager_of_a_terminal(tmp_path: Path) -> None:
 
 
 def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
-    stated = dict(re.findall(r"^- \*\*`(\w+)`\*\* \((\d+)\): ", EXCEPTIONS, re.MULTILINE))
     public = {kind.__name__: kind.exit_code for kind in ERRORS if kind is not errors.JournalError}
-    assert {name: int(code) for name, code in stated.items()} == public
+    table = EXCEPTIONS[: EXCEPTIONS.index("## Exit codes")]
+    stated: dict[str, int] = {}
+    for code, names in re.findall(r"^\| (\d) \| (.*) \|$", table, re.MULTILINE):
+        stated |= dict.fromkeys(re.findall(r"`(\w+)`", names), int(code))
+    assert stated == public
+    assert all(kind.__doc__ for kind in ERRORS)
 
 
 def test_the_page_of_exceptions_has_each_exit_code() -> None:
