@@ -310,7 +310,7 @@ class JobRun:
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
-        "holding for …" after a :class:`Hold`, and which rows wait if none is in flight, else "".
+        "holding until …" after a :class:`Hold`, and which rows wait if none is in flight, else "".
         """
         return self._pace()
 

@@ -1086,12 +1086,16 @@ def test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died(cli: 
     clock = clock_text(until, now())
     with JobService(cli.root) as service:
         service.start_job("j")
+        service.start_row("j:1")
+        service.complete_row("j:1")
+        assert "rows end per second" in cli("show", "j")[1]
         hold = HoldRecord(until=until, reason=reason, at=UNSET_TIME)
         service.store.journal("j").change(put_record, hold)
         out = cli("show", "j")[1]
         assert re.search(f"^status +holding until .*{clock}$", out, re.MULTILINE)
         assert re.search(f"^holding +since 20.*: {reason}$", out, re.MULTILINE)
         assert out.splitlines()[-1].startswith("job=j status=running ")
+        assert "rows end per second" not in out
         assert json.loads(cli("show", "j", "--json")[1])["hold"]["reason"] == reason
         assert f"holding until {clock}" in cli("list")[1]
         assert json.loads(cli("list", "--json")[1])[0]["hold"]["until"] == time_text(until)

@@ -18,11 +18,13 @@ import journal
 from journal import Fail, JobService, Wait
 from journal.cli.find import FoundSet
 from journal.cli.sets import ranges_of_shards
+from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs import system
 from journal.model import Shard
 from journal.service import make_job, new_header
 from journal.sets.choice import RESTARTS, VARIABLES
 from journal.sets.whole import look_at_set
+from journal.store.transitions import put_record
 
 COUNT = 4
 ORDERS = [{"id": f"a{n}", "n": n} for n in range(1, 21)]
@@ -500,6 +502,17 @@ def test_wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set(ship
     waited = command("wait", ship, "--timeout", "0s")
     assert waited.returncode == 124
     assert "1 absent (2)" in waited.stderr
+
+
+def test_a_shard_that_holds_is_named_while_its_run_works(ship: str) -> None:
+    with JobService("jobs") as service:
+        service.redo_row("ship:3")
+        service.start_job("ship/002-of-004")
+        hold = HoldRecord(until=now(), reason="Down: 503", at=UNSET_TIME)
+        service.store.journal("ship/002-of-004").change(put_record, hold)
+        assert "; 1 running (2); 1 holding (2); 1 failed (" in command("show", ship).stdout
+        assert "holding since " in command("shards", ship).stdout
+    assert "; 1 interrupted (2); 1 failed (" in command("show", ship).stdout
 
 
 def test_wait_ends_if_the_other_shards_need_a_person_and_names_them(ship: str) -> None:

@@ -110,7 +110,8 @@ def list_command(
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
     includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
     PENDING, too. "paused until resume" beside a status is a pause by
-    `journal pause`. A narrow terminal shows fewer columns.
+    `journal pause`. A running job may be "holding" until a time, since the called service is down:
+    `journal show JOB` says why. A narrow terminal shows fewer columns.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.

@@ -94,7 +94,7 @@ class Shown:
         self.state, self.holder = self.rows.state, self.rows.holder
         self.duration_s = duration_s(job, self.state, now)
         self.rate: float | None = None
-        if self.state == JobStatus.RUNNING:
+        if self.state == JobStatus.RUNNING and job.hold is None:  # no row ends while it holds
             most = min(self.rows.read_rows, SAMPLE_ROWS)
             began = _began(job, self.holder)
             self.rate = rate_since(began, now, service.get_rows(job.id), most)
