@@ -30,6 +30,7 @@ from journal.format.records import (
     Record,
     RowRecord,
     RowStatusRecord,
+    RowStepRecord,
 )
 from journal.format.seal import content_crc, stated_crc
 from journal.format.values import (
@@ -133,7 +134,9 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
     if type(record) is RowStatusRecord:
         has_one_time = record.origin is None and record.due is None and record.since is None
     else:
-        has_one_time = type(record) is RowRecord
+        has_one_time = type(record) is RowRecord or (
+            type(record) is RowStepRecord and record.origin is None
+        )
     if line[-20] == _Z:
         is_written = line[-36] == _T and line[-52:-46] == _AT
     else:

@@ -43,19 +43,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import msgspec
 
-from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
+from journal.errors import InvalidValueError
 from journal.format.records import (
     A_RUN,
     UNSET_TIME,
     By,
     CallRecord,
-    LogRecord,
     RowStatusRecord,
-    RowStepRecord,
     ranges_of,
     writable,
 )
@@ -65,12 +63,7 @@ from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
 from journal.model import JobRow, LogEntry, RowStep
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_call, row_of
-from journal.store.steps import (
-    IS_REUSED,
-    LatestRecords,
-    records_of_steps,
-    step_of,
-)
+from journal.store.steps import Doer, LatestRecords, begin, end, refuse
 from journal.store.transitions import (
     change_row,
     let_start,
@@ -121,10 +114,10 @@ def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
         position, first = position_of(journal, number), first or number
         if (columns.statuses[position], columns.attempts[position]) == (PROCESSING, attempt):
             if columns.call(position) in journal.index.calls:
-                _refuse(journal, number, "it is in another call already")
+                refuse(journal, position, "it is in another call already")
             numbers.append(number)
     if not numbers:
-        _refuse(journal, first)
+        refuse(journal, position_of(journal, first), _IS_OVER)
     id_ = system.nonce()
     ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
     put_record(journal, CallRecord(id=id_, rows=ranges, state="started", at=UNSET_TIME))
@@ -187,6 +180,7 @@ def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
 
 
 _OPEN = (PENDING, PROCESSING, WAITING)
+_IS_OVER = "its turn of the call is over"
 LEFT_BEHIND = "LeftBehind"  # error code of a row that can't come back to its call
 
 
@@ -222,9 +216,9 @@ def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[
     _fail_rows_left_behind(journal, get_call(journal, id_), by)
     call, columns = get_call(journal, id_), journal.index.columns
     positions = [position_of(journal, number) for number in call.open]
-    for number, position in zip(call.open, positions, strict=True):
+    for position in positions:
         if columns.statuses[position] == PROCESSING:
-            _refuse(journal, number, "its call can't be resumed")
+            refuse(journal, position, "its call can't be resumed")
     journal.append(_record(id_, "started", journal))
     version = state_of(journal).version
     for number, position in zip(call.open, positions, strict=True):
@@ -299,14 +293,6 @@ def _record(
     return CallRecord(id=id_, state=state, at=UNSET_TIME if journal is None else journal.now())
 
 
-def _refuse(
-    journal: Journal, number: int, refused: str = "its turn of the call is over"
-) -> NoReturn:
-    row = row_of(journal, position_of(journal, number))
-    subject, hint = f"row {row.id}", "stop this worker"
-    raise InvalidStateTransition(row.status, row.status, [], subject, hint, refused)
-
-
 # --- steps of a call -------------------------------------------------------------------------
 
 
@@ -330,7 +316,7 @@ def begin_step(
     columns, latest = journal.index.columns, LatestRecords(journal)
     rows = [n for n in call.open if columns.statuses[position_of(journal, n)] == PROCESSING]
     if call.turn != turn or call.waits or not rows:
-        _refuse(journal, call.rows[0])
+        refuse(journal, position_of(journal, call.rows[0]), _IS_OVER)
     known = [latest.of(position_of(journal, number)).get(name) for number in rows]
     record = known[0]
     if any(other is not record and other != record for other in known):
@@ -341,18 +327,7 @@ def begin_step(
             "these rows from this step on, so that they are done with the others"
         )
         raise InvalidValueError("name", name, reason)
-    if record is not None and record.state == "done":
-        if _is_of_turn(journal, rows[0], record, turn):
-            raise InvalidValueError("name", name, IS_REUSED)
-        return step_of(record)
-    if idempotent:
-        return None
-    if record is not None and record.state == "started":
-        row_id = f"{journal.id_of_rows}:{rows[0]}"
-        raise StepInDoubtError(row_id, name, record.attempt)
-    put_logs(journal, rows[0], logs)
-    put_record(journal, _step(journal, rows, name, "started"))
-    return None
+    return begin(journal, Doer(rows, None, turn), name, record, idempotent=idempotent, logs=logs)
 
 
 def end_step(
@@ -386,41 +361,6 @@ def end_step(
             done = known
         elif known is not None or is_in:
             left.append(number)
-    if error is not None:
-        if is_present and left:
-            record = _step(journal, left, name, "failed")
-            record.error_code, record.error_message = error
-            put_record(journal, record)
-        return None
-    if left:
-        record = _step(journal, left, name, "done")
-        record.result = result
-        put_record(journal, record)
-        return None
-    if done is not None and _is_of_turn(journal, rows[-1], done, turn):
-        return None
-    why = "a redo has forgotten it" if done is None else "another turn of its call has done it, too"
-    message = f"step {name!r} of a call was done, and {why}"
-    details = {"step": name, "result": result}
-    log = LogRecord(message=message, level="WARNING", row=rows[0], details=details, at=UNSET_TIME)
-    put_record(journal, log)
-    return None if done is None else step_of(done)
-
-
-def _is_of_turn(journal: Journal, number: int, record: RowStepRecord, turn: int) -> bool:
-    """Return whether a record of a step of the row was written since a turn began."""
-    position = position_of(journal, number)
-    return record in records_of_steps(journal, position, since=turn)
-
-
-def _step(
-    journal: Journal,
-    rows: Iterable[int],
-    name: str,
-    state: Literal["started", "done", "failed"],
-) -> RowStepRecord:
-    """Make the record of a step of rows."""
-    numbers = tuple(rows)
-    attempt = journal.index.columns.attempts[position_of(journal, numbers[0])]
-    ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
-    return RowStepRecord(rows=ranges, attempt=attempt, step=name, state=state, at=UNSET_TIME)
+    if error is not None and not is_present:
+        left = []
+    return end(journal, Doer(rows, None, turn), left, done, name, result, error)

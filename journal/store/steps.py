@@ -7,7 +7,7 @@ records in a separate ``with journal:`` block, like the functions of ``transitio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
 
 from journal.errors import (
     InvalidStateTransition,
@@ -45,6 +45,9 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
     The first record with the state "done" decides. Without such a record, the last record decides.
     """
+    heads = journal.index.columns.step_heads
+    if heads is None or not heads[position]:  # no step began: this is so for each first one
+        return {}
     return deciding_records(records_of_steps(journal, position))
 
 
@@ -61,10 +64,9 @@ class LatestRecords:
 
     def of(self, position: int) -> dict[str, RowStepRecord]:
         heads = self._journal.index.columns.step_heads
-        if heads is None or not heads[position]:
-            return {}
-        if heads[position] != self._head:
-            self._head, self._records = heads[position], latest_records(self._journal, position)
+        head = 0 if heads is None else heads[position]
+        if head != self._head:
+            self._head, self._records = head, latest_records(self._journal, position)
         return self._records
 
 
@@ -175,6 +177,49 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
     return None if second is None else step_of(second)
 
 
+STOP = "stop this worker"
+
+
+def refuse(journal: Journal, position: int, refused: str, hint: str = STOP) -> NoReturn:
+    """Raise InvalidStateTransition for a step, or a call, of the row at a position."""
+    columns = journal.index.columns
+    status, row = STATUSES[columns.statuses[position]], columns.number(position)
+    subject = f"row {journal.id_of_rows}:{row}"
+    raise InvalidStateTransition(status, status, [], subject, hint, refused)
+
+
+class Doer(NamedTuple):
+    """Who does a step: an attempt at a row, or a turn of a call with many rows (see ``calls.py``).
+
+    - ``rows``: the numbers of the rows for which the step stands.
+    - ``attempt``: the number of the attempt; None for a turn.
+    - ``since``: the offset after which a turn writes its records; 0 if there is no turn.
+    """
+
+    rows: Sequence[int]
+    attempt: int | None
+    since: int = 0
+
+    def has_written(self, journal: Journal, number: int, record: RowStepRecord) -> bool:
+        """Return whether the doer has written a record of a step of row ``number``."""
+        if self.attempt is not None and (record.attempt, record.origin) != (self.attempt, None):
+            return False
+        position = position_of(journal, number)
+        return not self.since or record in records_of_steps(journal, position, since=self.since)
+
+    def record(
+        self, journal: Journal, rows: Sequence[int], name: str, state: StepState
+    ) -> RowStepRecord:
+        """Make the record of a step of these rows."""
+        if self.attempt is not None:
+            return _record(rows[0], self.attempt, name, state)
+        record = _record(
+            0, journal.index.columns.attempts[position_of(journal, rows[0])], name, state
+        )
+        record.rows = ranges_of(rows, state_of(journal).header.numbers[1])
+        return record
+
+
 def begin_step(
     journal: Journal,
     number: int,
@@ -184,49 +229,60 @@ def begin_step(
     idempotent: bool,
     logs: Sequence[LogEntry] = (),
 ) -> RowStep | None:
-    """Record that an attempt begins a step. The messages ``logs`` are recorded first.
+    """Record that an attempt begins a step: see :func:`begin`.
 
-    If another attempt has done the step, nothing is recorded, and the step is returned. An earlier
-    turn of the row's call (see ``calls.py``) counts as another attempt. If this
-    same attempt has done the step, the attempt has used one name for two steps. Then a failed
-    second start is recorded and returned. The row needs a review, because a later attempt couldn't
-    distinguish the two steps. The first step stays done.
-
-    With ``idempotent``, neither ``logs`` nor the start is recorded, and a step in doubt may begin
-    again. Raises RowNotFoundError, InvalidStateTransition if the attempt has ended, and
-    StepInDoubtError.
+    Raises RowNotFoundError, InvalidStateTransition if the attempt has ended, and StepInDoubtError.
     """
     position = position_of(journal, number)
-    row_id = f"{journal.id_of_rows}:{number}"
     columns = journal.index.columns
     status, attempts = columns.statuses[position], columns.attempts[position]
     if status != PROCESSING or attempts != attempt:
         now = "" if attempts == attempt else f"attempt {attempts} is in progress: "
         refused = f"attempt {attempt} has ended and can't begin another step"
-        shown = STATUSES[status]
-        raise InvalidStateTransition(
-            shown, shown, [], f"row {row_id}", f"{now}stop this worker", refused
-        )
+        refuse(journal, position, refused, f"{now}{STOP}")
+    call = journal.index.calls.get(columns.call(position))
+    doer = Doer((number,), attempt, 0 if call is None else call.turn)
     known = latest_records(journal, position).get(name)
+    return begin(journal, doer, name, known, idempotent=idempotent, logs=logs)
+
+
+def begin(
+    journal: Journal,
+    doer: Doer,
+    name: str,
+    known: RowStepRecord | None,
+    *,
+    idempotent: bool,
+    logs: Sequence[LogEntry],
+) -> RowStep | None:
+    """Record that a step begins. The messages ``logs`` are recorded first.
+
+    ``known``: the record that decides the state of the step, if there is one.
+
+    If another attempt or turn has done the step, nothing is recorded, and the step is returned. If
+    this same turn has done it, InvalidValueError is raised. If this same attempt has done it, the
+    attempt has used one name for two steps. Then a failed second start is recorded and returned. The
+    row needs a review, because a later attempt couldn't distinguish the two steps. The first step
+    stays done.
+
+    With ``idempotent``, neither ``logs`` nor the start is recorded, and a step in doubt may begin
+    again. Otherwise StepInDoubtError is raised for a step in doubt.
+    """
+    first, second = doer.rows[0], None
     if known is not None and known.state == "done":
-        is_other = known.attempt != attempt or known.origin is not None
-        call = journal.index.calls.get(columns.call(position))
-        if call is not None:
-            is_other = known not in records_of_steps(journal, position, since=call.turn)
-        if is_other:
+        if not doer.has_written(journal, first, known):
             return step_of(known)
-        second = _record(number, attempt, name, "failed")
+        if doer.attempt is None:
+            raise InvalidValueError("name", name, IS_REUSED)
+        second = doer.record(journal, doer.rows, name, "failed")
         second.error_code, second.error_message = NAME_REUSED, IS_REUSED
-        put_logs(journal, number, logs)
-        put_record(journal, second)
-        return step_of(second)
-    if idempotent:
+    elif idempotent:
         return None
-    if known is not None and known.state == "started":
-        raise StepInDoubtError(row_id, name, known.attempt)
-    put_logs(journal, number, logs)
-    put_record(journal, _record(number, attempt, name, "started"))
-    return None
+    elif known is not None and known.state == "started":
+        raise StepInDoubtError(f"{journal.id_of_rows}:{first}", name, known.attempt)
+    put_logs(journal, first, logs)
+    put_record(journal, second or doer.record(journal, doer.rows, name, "started"))
+    return None if second is None else step_of(second)
 
 
 def end_step(
@@ -253,23 +309,52 @@ def end_step(
     position = position_of(journal, number)
     put_logs(journal, number, logs)
     known = latest_records(journal, position).get(name)
-    record = _record(number, attempt, name, "done" if error is None else "failed")
+    done = known if known is not None and known.state == "done" else None
     if error is not None:
-        if known is None or _may_be_followed_by_failure(known, attempt):
+        is_left = known is None or _may_be_followed_by_failure(known, attempt)
+    else:
+        is_left = not done and (known is not None or attempt > _forgotten(journal, position))
+    doer = Doer((number,), attempt)
+    return end(journal, doer, doer.rows if is_left else (), done, name, result, error)
+
+
+def end(
+    journal: Journal,
+    doer: Doer,
+    left: Sequence[int],
+    done: RowStepRecord | None,
+    name: str,
+    result: Any,
+    error: tuple[str, str] | None,
+) -> RowStep | None:
+    """Record the end of a step for the rows ``left``, if there are any.
+
+    ``done``: a record by which the step is done already. Without rows ``left``, a result is recorded
+    as a log message, unless ``doer`` has written that record. Returns the step that another attempt
+    or turn has done.
+    """
+    if left:
+        record = doer.record(journal, left, name, "done" if error is None else "failed")
+        record.result = result
+        if error is not None:
             record.error_code, record.error_message = error
-            put_record(journal, record)
+        put_record(journal, record)
+    last = doer.rows[-1]
+    if left or error is not None or (done is not None and doer.has_written(journal, last, done)):
         return None
-    if known is not None and known.state == "done":
-        if known.attempt == attempt and known.origin is None:
-            return None
-        _log_result(journal, number, attempt, name, result, "another attempt has done it, too")
-        return step_of(known)
-    if known is None and attempt <= _forgotten(journal, position):
-        _log_result(journal, number, attempt, name, result, "a redo has forgotten it")
-        return None
-    record.result = result
-    put_record(journal, record)
-    return None
+    is_turn = doer.attempt is None
+    why, details = "a redo has forgotten it", {"step": name, "result": result}
+    if done is not None:
+        why = f"another {'turn' if is_turn else 'attempt'} has done it, too"
+    if not is_turn:
+        details["attempt"] = doer.attempt
+    by = "a turn of its call" if is_turn else f"attempt {doer.attempt}"
+    message = f"step {name!r} was done by {by}, and {why}"
+    log = LogRecord(
+        message=message, level="WARNING", row=doer.rows[0], details=details, at=UNSET_TIME
+    )
+    put_record(journal, log)
+    return None if done is None else step_of(done)
 
 
 def _forgotten(journal: Journal, position: int) -> int:
@@ -321,16 +406,6 @@ def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:
     if known.state == "done" or known.origin is not None or known.attempt > attempt:
         return False
     return known.state == "failed" or known.attempt == attempt
-
-
-def _log_result(
-    journal: Journal, number: int, attempt: int, name: str, result: Any, why: str
-) -> None:
-    """Record a result as a log message, because it can't be recorded as the step's result."""
-    message = f"step {name!r} was done by attempt {attempt}, and {why}"
-    details = {"step": name, "attempt": attempt, "result": result}
-    record = LogRecord(message=message, level="WARNING", row=number, details=details, at=UNSET_TIME)
-    put_record(journal, record)
 
 
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
@@ -385,17 +460,14 @@ def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep
     """
     position = position_of(journal, number)
     steps = latest_records(journal, position)
-    status = STATUSES[journal.index.columns.statuses[position]]
     known = steps.get(name)
     if known is None or known.state != "started":
         names = ", ".join(repr(step) for step, each in steps.items() if each.state == "started")
         reason = f"is not a step in doubt of row {number}; steps in doubt: {names or 'none'}"
         raise InvalidValueError("name", name, reason)
     if journal.index.columns.statuses[position] == PROCESSING:
-        subject = f"row {journal.id_of_rows}:{number}"
         hint = "it is in flight: wait until its attempt ends"
-        refused = f"its step {name!r} can't be settled"
-        raise InvalidStateTransition(status, status, [], subject, hint, refused)
+        refuse(journal, position, f"its step {name!r} can't be settled", hint)
     record = _record(number, known.attempt, name, "failed")
     record.error_code, record.error_message = "not done", message
     _put_for_call(journal, record, known)

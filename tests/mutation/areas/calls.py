@@ -30,8 +30,8 @@ PATCHES = [
     ),
     Patch(
         "a turn does a step of a call once",
-        "store/calls",
-        "        if _is_of_turn(journal, rows[0], record, turn):\n            raise",
+        "store/steps",
+        "        if doer.attempt is None:\n            raise",
         "        if False:\n            raise",
         f"{CALLS}test_the_same_turn_cannot_do_a_step_twice",
     ),
@@ -43,16 +43,9 @@ PATCHES = [
         f"{CALLS}test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_call",
     ),
     Patch(
-        "a step in doubt of a call does not begin again",
-        "store/calls",
-        '    if record is not None and record.state == "started":\n',
-        "    if False:\n",
-        f"{CALLS}test_a_step_in_doubt_is_not_begun_again_by_a_retry",
-    ),
-    Patch(
         "a call is not resumed while rows of it are in flight",
         "store/calls",
-        '            _refuse(journal, number, "its call can\'t be resumed")\n',
+        '            refuse(journal, position, "its call can\'t be resumed")\n',
         "            pass\n",
         f"{CALLS}test_a_call_in_flight_is_not_resumed_and_ends_only_when_all_its_rows_are_done",
     ),

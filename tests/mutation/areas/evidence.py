@@ -134,7 +134,7 @@ PATCHES = [
     Patch(
         "messages are recorded with the start of a step",
         "store/steps",
-        "    put_logs(journal, number, logs)\n    put_record(",
+        "    put_logs(journal, first, logs)\n    put_record(",
         "    put_record(",
         "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",
     ),

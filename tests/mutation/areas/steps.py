@@ -36,7 +36,7 @@ PATCHES = [
     Patch(
         "a command begins no step twice",
         "store/steps",
-        "        if is_other:\n",
+        "        if not doer.has_written(journal, first, known):\n",
         "        if True:\n",
         "tests/cli/test_step.py::test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review",
     ),
@@ -155,8 +155,8 @@ PATCHES = [
     Patch(
         "a step in doubt does not begin again",
         "store/steps",
-        """    if known is not None and known.state == "started":\n""",
-        "    if False:\n",
+        """    elif known is not None and known.state == "started":\n""",
+        "    elif False:\n",
         "tests/store/test_steps.py::test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_repeat",
     ),
     Patch(
