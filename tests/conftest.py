@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from crash.fault_disk import NO_FAULT_DISK
 from hypothesis import Phase, settings
+from support import syncs
 from support.activation import Injected
 from support.clock import Clock
 from support.memory import directory_in_memory
@@ -40,8 +41,7 @@ settings.register_profile(
 def pytest_configure() -> None:
     """Prepare what the tests' own processes inherit.
 
-    Temporary files are made in memory, unless TMPDIR is set: half of the time would go by waiting
-    for a disk. Bytecode is kept: each of thousands of processes would compile the package. Signals
+    Temporary files are made in memory, unless TMPDIR is set. Syncs return at once. Bytecode is kept: each of thousands of processes would compile the package. Signals
     that are ignored, as those of a program that nohup has started, are not.
     """
     memory = directory_in_memory()
@@ -50,6 +50,7 @@ def pytest_configure() -> None:
         tempfile.tempdir = None  # forget the directory that was found before
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    syncs.skip_syncs()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -104,6 +105,14 @@ def fixture_count(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
         request.node.user_properties.append((f"count: {what}", number))
 
     return count
+
+
+@pytest.fixture(name="real_syncs")
+def fixture_real_syncs() -> Iterator[None]:
+    """Syncs reach the disk, in processes that the test starts, too."""
+    syncs.make_syncs_real()
+    yield
+    syncs.skip_syncs()
 
 
 @pytest.fixture(name="clock")

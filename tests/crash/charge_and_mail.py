@@ -218,7 +218,7 @@ class Work:
         top = str(Path(__file__).parents[2])
         environment = {
             **os.environ, MARK: self.mark, "PYTHON": sys.executable,
-            "PYTHONPATH": os.pathsep.join([top, str(Path(__file__).parents[1])]),
+            "PYTHONPATH": os.pathsep.join([top, f"{top}/tests", os.environ.get("PYTHONPATH", "")]),
         }  # fmt: skip
         with (self.directory / "output").open("ab") as output:
             return subprocess.Popen(

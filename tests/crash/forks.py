@@ -194,7 +194,9 @@ class Round:
         environment = {
             **os.environ,
             MARK: self.mark,
-            "PYTHONPATH": os.pathsep.join(map(str, (top.parent, top))),
+            "PYTHONPATH": os.pathsep.join(
+                [f"{top.parent}", f"{top}", os.environ.get("PYTHONPATH", "")]
+            ),
         }
         with (self.directory / "output").open("ab") as output:
             driver = subprocess.Popen(

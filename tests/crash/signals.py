@@ -382,7 +382,7 @@ class Running:
         command = [sys.executable, __file__, "--work", str(directory), cell.where, cell.state]
         if cell.where in COMMANDS:
             command = command_of(files, cell.where, cell.state)
-        paths = [str(TOP), str(TOP / "tests")]
+        paths = [str(TOP), str(TOP / "tests"), os.environ.get("PYTHONPATH", "")]
         self.process = subprocess.Popen(
             command,
             cwd=directory,

@@ -25,6 +25,7 @@ def test_each_cut_beside_a_durable_hint_is_named_and_nothing_is_done_again(
     assert wrong == []
 
 
+@pytest.mark.usefixtures("real_syncs")
 @pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 def test_what_a_power_cut_leaves_is_not_taken_for_a_cut(count: Callable[[str, int], None]) -> None:
     tally = cut_power("ext4", "data=writeback", 40 if IS_LONG else 4, 1)

@@ -132,7 +132,7 @@ def fixture_makers(
     # For the workers of Parsl: its programs, and the modules of handlers.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     monkeypatch.setenv("PATH", path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(TESTS.parent), str(TESTS))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (TESTS.parent, TESTS))), os.pathsep)
     made: list[Executor] = []
 
     def makers(kind: str) -> Make:
