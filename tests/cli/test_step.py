@@ -93,25 +93,21 @@ def test_a_later_attempt_gets_the_results_of_steps_that_are_done_and_runs_only_t
     }
 
 
-@pytest.mark.parametrize(
-    ("printed", "result"),
-    [
-        (r"printf 'a\nb\n\n'", "a\nb\n"),
-        ("printf a", "a"),
-        ("true", ""),
-        (r"printf '\377'", r"\xff"),
-    ],
-)
-def test_a_step_prints_the_same_result_when_it_runs_and_when_it_is_done(
-    printed: str, result: str
-) -> None:
-    script = f"""
-    step s -- sh -c {shlex.quote(printed)} > "out$JOURNAL_ATTEMPT"
-    test "$JOURNAL_ATTEMPT" = 2
-    """
-    assert run(script, *TWICE).returncode == 0
-    assert steps()["s"].result == result
-    assert Path("out1").read_text() == Path("out2").read_text() == (result and result + "\n")
+def test_a_step_prints_the_same_result_when_it_runs_and_when_it_is_done() -> None:
+    printed = {
+        r"printf 'a\nb\n\n'": "a\nb\n",
+        "printf a": "a",
+        "true": "",
+        r"printf '\377'": r"\xff",
+    }
+    lines = [
+        f'step {n} -- sh -c {shlex.quote(words)} >> "out$JOURNAL_ATTEMPT"'
+        for n, words in enumerate(printed)
+    ]
+    assert run("\n".join([*lines, 'test "$JOURNAL_ATTEMPT" = 2']), *TWICE).returncode == 0
+    assert [step.result for step in steps().values()] == list(printed.values())
+    shown = "".join(result and result + "\n" for result in printed.values())
+    assert Path("out1").read_text() == Path("out2").read_text() == shown
 
 
 def test_of_an_output_of_more_than_a_mebibyte_the_first_part_is_the_result() -> None:
@@ -166,8 +162,11 @@ def test_a_command_that_cant_be_started_fails_its_step(program: str, code: str) 
 # --- steps in doubt
 
 
-@pytest.mark.parametrize("killed", ["kill -9 $$", "sh -c 'kill -9 $$'; exit 137"])
-@pytest.mark.parametrize("then", ["|| exit", "; true"], ids=["stops", "goes on"])
+@pytest.mark.parametrize(
+    ("killed", "then"),
+    [("kill -9 $$", "|| exit"), ("sh -c 'kill -9 $$'; exit 137", "; true")],
+    ids=["stops", "goes on"],
+)
 def test_a_step_whose_command_is_killed_is_in_doubt_and_its_row_in_review(
     killed: str, then: str
 ) -> None:
@@ -205,8 +204,9 @@ def test_a_doubt_ends_journal_step_with_code_4_and_an_idempotent_step_repeats() 
     assert (steps()["charge"].state, steps()["charge"].result) == ("done", "ch_9")
 
 
-@pytest.mark.parametrize("idempotent", ["", "--idempotent"])
-@pytest.mark.parametrize("then", ["|| exit", "; true"], ids=["stops", "goes on"])
+@pytest.mark.parametrize(
+    ("idempotent", "then"), [("", "|| exit"), ("--idempotent", "; true")], ids=["stops", "goes on"]
+)
 def test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review(
     idempotent: str, then: str
 ) -> None:
