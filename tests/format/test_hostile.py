@@ -111,7 +111,6 @@ def judge(root: Path, bad: bytes) -> Verdict:
 # --- what reads as written -------------------------------------------------------------------
 
 READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of the row, its value
-    "data nested 98 deep": (row_3(b'{"d":%b}' % nested(b"[", b"]", 98)), 3, "row_number", 3),
     "brackets in a string": (row_3(b'{"d":"%b"}' % (b"[" * 500)), 3, "data", {"d": "[" * 500}),
     "brackets behind an escaped quote": (
         row_3(b'{"d":"\\"%b\\\\"}' % (b"[{" * 300)),
@@ -125,83 +124,15 @@ READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of t
         "data",
         {"d": [[]] * 5001},
     ),
-    "line separators in a string": (
-        row_3('{"d":"\u2028\u2029\x85\ufeff"}'.encode()),
-        3,
-        "data",
-        {"d": "\u2028\u2029\x85\ufeff"},
-    ),
-    "escaped separators": (
-        row_3(b'{"\\u2028\\u000a":"\\ud83d\\ude00\\u0000"}'),
-        3,
-        "data",
-        {"\u2028\n": "\U0001f600\0"},
-    ),
-    "a seal in a string": (
-        row_3(b'{"d":",\\"crc\\":\\"00000000\\"}"}'),
-        3,
-        "data",
-        {"d": ',"crc":"00000000"}'},
-    ),
-    "data with a type of its own": (
-        row_3(b'{"type":"log","row":9,"crc":"00000000"}'),
-        3,
-        "data",
-        {"type": "log", "row": 9, "crc": "00000000"},
-    ),
-    "a key twice in data": (row_3(b'{"a":1,"a":2}'), 3, "data", {"a": 2}),
     "cost 2**63-1": (completed(b'"cost_cents":%d' % (2**63 - 1)), 1, "cost_cents", 2**63 - 1),
     "cost -2**63": (completed(b'"cost_cents":%d' % -(2**63)), 1, "cost_cents", -(2**63)),
     "cost -1": (completed(b'"cost_cents":-1'), 1, "cost_cents", -1),
-    "cost -0": (completed(b'"cost_cents":-0'), 1, "cost_cents", 0),
-    "cost 1e3": (completed(b'"cost_cents":1e3'), 1, "cost_cents", 1000),
-    "cost 1.0": (completed(b'"cost_cents":1.0'), 1, "cost_cents", 1),
-    "cost 0.06": (completed(b'"cost_cents":0.06'), 1, "cost_cents", 0.06),
-    "cost null": (completed(b'"cost_cents":null'), 1, "cost_cents", None),
-    "a result of 10**400": (completed(b'"result":%d' % 10**400), 1, "result", 10**400),
     "a result of -0.0": (completed(b'"result":-0.0'), 1, "result", 0),
-    "the cost twice": (completed(b'"cost_cents":5,"cost_cents":7'), 1, "cost_cents", 7),
-    "the status twice": (
-        record(b"row_status", b'"row":1,"status":"completed","status":"failed"'),
-        1,
-        "status",
-        RowStatus.FAILED,
-    ),
-    "the row number twice": (
-        record(b"row_status", b'"row":1,"row":2,"status":"failed"'),
-        2,
-        "status",
-        RowStatus.FAILED,
-    ),
-    "a new row's number twice": (
-        row_3(b"{}").replace(b'"row":3', b'"row":7,"row":3'),
-        3,
-        "data",
-        {},
-    ),
     "the type twice, the same": (
         record(b"row_status", b'"row":1,"status":"failed","type":"row_status"'),
         1,
         "status",
         RowStatus.FAILED,
-    ),
-    "an escaped key": (
-        b'{"\\u0074ype":"row_status","\\u0072ow":1,"st\\u0061tus":"\\u0066ailed",' + AT,
-        1,
-        "status",
-        RowStatus.FAILED,
-    ),
-    "the type last": (
-        b'{"row":1,"status":"failed",' + AT[:-1] + b',"type":"row_status"}',
-        1,
-        "status",
-        RowStatus.FAILED,
-    ),
-    "a row with its members turned round": (
-        b"{" + AT[:-1] + b',"data":{"n":3},"checksum":"c3","row":3,"type":"row"}',
-        3,
-        "data",
-        {"n": 3},
     ),
     "crc first": (
         b'{"crc":"00000000","type":"row_status","row":1,"status":"failed",' + AT,
@@ -210,29 +141,11 @@ READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of t
         RowStatus.FAILED,
     ),
     "crc twice": (completed(b'"crc":"00000000","crc":7,"cost_cents":3'), 1, "cost_cents", 3),
-    "a seal that is none, of capitals": (
-        completed(b'"cost_cents":3')[:-1] + b',"crc":"ABCDEF01"}',
-        1,
-        "cost_cents",
-        3,
-    ),
     "a seal that is none, of no digits": (
         completed(b'"cost_cents":3')[:-1] + b',"crc":"zzzzzzzz"}',
         1,
         "cost_cents",
         3,
-    ),
-    "white space around": (
-        b' \t{ "type": "row_status","row":1 ,"status":"failed", ' + AT + b" \r",
-        1,
-        "status",
-        RowStatus.FAILED,
-    ),
-    "a time before the record before": (
-        with_at(b'"1999-01-01T00:00:00.000001Z"'),
-        1,
-        "status",
-        RowStatus.FAILED,
     ),
     "a time in the year 9999": (
         with_at(b'"9999-12-31T23:59:59.999999Z"'),
@@ -249,21 +162,19 @@ READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of t
 }
 
 
-@pytest.mark.parametrize(("bad", "number", "name", "value"), READS.values(), ids=READS.keys())
-def test_a_strange_record_that_is_a_record_reads_as_written(
-    tmp_path: Path, bad: bytes, number: int, name: str, value: object
-) -> None:
-    seen = judge(tmp_path, bad)
-    assert seen.error is None
-    (row,) = [row for row in seen.rows if row.row_number == number]
-    assert getattr(row, name) == value
-    untouched = {1, 2} - {number}
-    assert [row.data for row in seen.rows if row.row_number in untouched] == [
-        {"n": n} for n in sorted(untouched)
-    ]
-    with JobService(tmp_path) as service:  # and the job can go on
-        service.set_error(JOB, "E", "written on")
-    assert verify_job(tmp_path / JOB).findings == []
+def test_a_strange_record_that_is_a_record_reads_as_written(tmp_path: Path) -> None:
+    for case, (bad, number, name, value) in READS.items():
+        seen = judge(root := tmp_path / case, bad)
+        assert seen.error is None, case
+        (row,) = [row for row in seen.rows if row.row_number == number]
+        assert getattr(row, name) == value, case
+        untouched = {1, 2} - {number}
+        assert [row.data for row in seen.rows if row.row_number in untouched] == [
+            {"n": n} for n in sorted(untouched)
+        ]
+        with JobService(root) as service:  # and the job can go on
+            service.set_error(JOB, "E", "written on")
+        assert verify_job(root / JOB).findings == []
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -272,11 +183,10 @@ DEEP = {
     f"{depth} {name} in {where}": template.replace(
         b"?", nested(opening, closing, depth // (2 if name == "of both" else 1))
     )
-    for depth in (102, 1000, 100_000)
-    for name, opening, closing in (
-        ("arrays", b"[", b"]"),
-        ("objects", b'{"a":', b"}"),
-        ("of both", b'[{"a":', b"}]"),
+    for depth, name, opening, closing in (
+        (102, "arrays", b"[", b"]"),
+        (102, "objects", b'{"a":', b"}"),
+        (100_000, "of both", b'[{"a":', b"}]"),
     )
     for where, template in (
         ("data", row_3(b'{"d":?}')),
@@ -300,27 +210,20 @@ REFUSED = {  # beside those in the corpus
     "a row number in text": row_3(b"{}").replace(b'"row":3', b'"row":"3"'),
     "a row without a number": row_3(b"{}").replace(b'"row":3,', b""),
     "a checksum that is no text": row_3(b"{}").replace(b'"c3"', b"3"),
-    "data that is a list": row_3(b"[1]"),
     "data that is null": row_3(b"null"),
-    "no data": row_3(b"{}").replace(b'"data":{},', b""),
     "a count in text": record(b"job_counts", b'"total":"7"'),
     "no message": b'{"type":"log",' + AT,
     "a type that is no text": b'{"type":3,"message":"m",' + AT,
     "a cost in text": completed(b'"cost_cents":"7"'),
     "half a cent in text": completed(b'"cost_cents":"7.5"'),
     "a tracking number that is no text": completed(b'"tracking_number":7'),
-    "no JSON": b"hello}",
-    "half a list": b"[{}",
-    "a brace alone": b"}",
     "an empty object": b"{}",
     "invalid UTF-8 in a message": record(b"log", b'"message":"\xff"'),
     "invalid UTF-8 in data": row_3(b'{"n":"\xff"}'),
-    "a surrogate in data": row_3(b'{"n":"\xed\xa0\x80"}'),
     "invalid UTF-8 in an error message": completed(b'"error_message":"\xc3\x28"'),
     "invalid UTF-8 in a result": completed(b'"result":{"\xff":1}'),
     "month 13": with_at(b'"2026-13-24T13:35:00.000001Z"'),
     "day 99 of a row": row_3(b"{}").replace(b"2026-11-24", b"2026-11-99"),
-    "row 10**400": row_3(b"{}").replace(b'"row":3', b'"row":%d' % 10**400),
     "the status of row 10**400": record(b"row_status", b'"row":%d,"status":"failed"' % 10**400),
     "row true": row_3(b"{}").replace(b'"row":3', b'"row":true'),
     "row 3.0": row_3(b"{}").replace(b'"row":3', b'"row":3.0'),
@@ -336,15 +239,8 @@ REFUSED = {  # beside those in the corpus
     "a usage of 2**63": completed(b'"usage":{"a":%d}' % 2**63),
     "a usage of 1e400": completed(b'"usage":{"a":1e400}'),
     "cost true": completed(b'"cost_cents":true'),
-    "cost 01": completed(b'"cost_cents":01'),
     "a cost of 5000 digits": completed(b'"cost_cents":1' + b"0" * 5000),
     "a result of 1e400": completed(b'"result":1e400'),
-    "a result of NaN": completed(b'"result":NaN'),
-    "data of Infinity": row_3(b'{"n":-Infinity}'),
-    "data with an unquoted key": row_3(b"{n:1}"),
-    "data in single quotes": row_3(b"{'n':1}"),
-    "data with a comma too many": row_3(b'{"n":1,}'),
-    "a comment": row_3(b'{"n":1/**/}'),
     "a row number twice, once as text": record(
         b"row_status", b'"row":"1","row":1,"status":"failed"'
     ),
@@ -352,38 +248,12 @@ REFUSED = {  # beside those in the corpus
     "type null": b'{"type":null,"message":"m",' + AT,
     "type as a list": b'{"type":["log"],"message":"m",' + AT,
     "an array": b'["log"]',
-    "a number": b"17",
-    "text": b'"log"',
-    "null": b"null",
-    "spaces alone": b"   ",
     "a CR alone": b"\r",
-    "a NUL in front": b"\0" + LOG,
-    "a NUL behind": LOG + b"\0",
-    "a vertical tab in front": b"\x0b" + LOG,
-    "a byte order mark in front": b"\xef\xbb\xbf" + LOG,
-    "two objects with a space between": LOG + b" " + LOG,
-    "half a record": LOG[:-20],
-    "UTF-16": LOG.decode().encode("utf-16-le").replace(b"\n", b" "),
-    "a raw NUL in a string": record(b"log", b'"message":"a\0b"'),
-    "a raw tab in a string": record(b"log", b'"message":"a\tb"'),
-    "a lone surrogate in a message": record(b"log", b'"message":"\\ud800"'),
-    "a lone surrogate in data": row_3(b'{"d":"\\ud800"}'),
-    "a lone low surrogate in data": row_3(b'{"d":"\\udc00"}'),
-    "a lone surrogate in a key": row_3(b'{"\\ud800":1}'),
-    "an unknown escape in data": row_3(b'{"d":"\\q"}'),
-    "invalid UTF-8 in a key of data": row_3(b'{"\xff":1}'),
-    "overlong UTF-8 in data": row_3(b'{"d":"\xc0\x80"}'),
-    "UTF-8 cut off in data": row_3(b'{"d":"\xe2\x80"}'),
-    "UTF-8 above the last character in data": row_3(b'{"d":"\xf4\x90\x80\x80"}'),
     "invalid UTF-8 in a status": record(b"row_status", b'"row":1,"status":"f\xffiled"'),
     "invalid UTF-8 in a type": b'{"type":"l\xffg","message":"m",' + AT,
     "invalid UTF-8 in a checksum": row_3(b"{}").replace(b"c3", b"\xff"),
     "invalid UTF-8 in a time": with_at(b'"2026-11-24T13:35:00.00000\xffZ"'),
-    "a time of null": with_at(b"null"),
-    "a time as a number": with_at(b"1795527300"),
-    "an empty time": with_at(b'""'),
     "30 February": with_at(b'"2026-02-30T13:35:00.000001Z"'),
-    "a time east of Greenwich": with_at(b'"2026-11-24T13:35:00.000001+05:30"'),
     "a time beyond the last year in UTC": with_at(b'"9999-12-31T23:59:59.000001-05:00"'),
     "a time before the first year in UTC": with_at(b'"0001-01-01T00:00:00.000001+01:00"'),
     "a time twice, once none": b'{"type":"row_status","row":1,"status":"failed","at":"x",' + AT,
@@ -391,11 +261,9 @@ REFUSED = {  # beside those in the corpus
 }
 
 
-@pytest.mark.parametrize("bad", REFUSED.values(), ids=REFUSED.keys())
-def test_a_hostile_record_is_damage_at_its_line_for_all_who_read_it(
-    tmp_path: Path, bad: bytes
-) -> None:
-    assert judge(tmp_path, bad).error is JournalDamagedError
+def test_a_hostile_record_is_damage_at_its_line_for_all_who_read_it(tmp_path: Path) -> None:
+    for number, (case, bad) in enumerate(REFUSED.items()):
+        assert judge(tmp_path / str(number), bad).error is JournalDamagedError, case
 
 
 NEWER = {
@@ -405,11 +273,9 @@ NEWER = {
 }
 
 
-@pytest.mark.parametrize("bad", NEWER.values(), ids=NEWER.keys())
-def test_a_record_of_a_newer_version_is_newer_for_all_who_read_it(
-    tmp_path: Path, bad: bytes
-) -> None:
-    assert judge(tmp_path, bad).error is FormatVersionError
+def test_a_record_of_a_newer_version_is_newer_for_all_who_read_it(tmp_path: Path) -> None:
+    for case, bad in NEWER.items():
+        assert judge(tmp_path / case, bad).error is FormatVersionError, case
 
 
 @pytest.mark.parametrize("line", [b"\xe2\x82", b"\xac"])
@@ -428,7 +294,7 @@ def test_a_superseded_outcome_that_no_reader_decodes_is_found_by_verify(tmp_path
     assert (finding.kind, finding.line) == ("damage", BAD_LINE)
 
 
-@pytest.mark.parametrize("depth", [102, 1000, 100_000])
+@pytest.mark.parametrize("depth", [102, 100_000])
 def test_a_superseded_outcome_nested_too_deep_is_damage_for_all_who_read_it(
     tmp_path: Path, depth: int
 ) -> None:
