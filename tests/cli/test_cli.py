@@ -8,11 +8,9 @@ from pathlib import Path
 from zlib import crc32
 
 import pytest
-from support.terminal import on_terminal
 
 from journal import JobService
 from journal.cli.main import main
-from journal.text import counted
 
 
 @pytest.fixture
@@ -35,25 +33,6 @@ def root(tmp_path: Path) -> Path:
 
 def run(root: Path, *arguments: str) -> int:
     return main(["--root", str(root), *arguments])
-
-
-def test_list_shows_the_newest_job_first(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(root, "list") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert " ".join(lines[0].split()) == (
-        "JOB NAME STATUS PROGRESS DONE FAILED IN FLIGHT PENDING WAITING REVIEW CENTS STARTED "
-        "DURATION"
-    )
-    assert lines[1].split()[:8] == ["ship-or", "Ship", "OR", "paused", "░" * 8, "0/0", "0", "0"]
-    assert lines[2].split()[:8] == ["ship-ca", "Ship", "CA", "failed", "█████░░░", "2/3", "1", "0"]
-    assert "1250" in lines[2]
-
-
-def test_list_can_be_limited_and_filtered(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(root, "list", "--limit", "1", "--json") == 0
-    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-or"]
-    assert run(root, "list", "--status", "failed", "--json") == 0
-    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["ship-ca"]
 
 
 def test_list_of_a_store_that_is_not_there_says_so_and_makes_nothing(
@@ -79,15 +58,6 @@ def test_list_names_a_damaged_job_and_shows_the_others(
     assert "line 2" in captured.err
 
 
-def test_list_passes_over_directories_that_are_no_jobs(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (root / "notes").mkdir()
-    (root / "README").write_text("not a job")
-    assert run(root, "list") == 0
-    assert "notes" not in capsys.readouterr().out
-
-
 def test_a_running_job_without_a_run_is_shown_as_interrupted(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,15 +69,6 @@ def test_a_running_job_without_a_run_is_shown_as_interrupted(
     assert "start again the program that made the job" in out
     assert run(root, "list", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
-
-
-def test_show_says_who_runs_a_job(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_job("ship-or")
-        assert run(root, "show", "ship-or") == 0
-    out = capsys.readouterr().out
-    assert "status      running" in out
-    assert "run by      process " in out
 
 
 def test_show_tells_the_counts_and_what_to_do_next(
@@ -124,45 +85,6 @@ def test_show_tells_the_counts_and_what_to_do_next(
     assert "command     ship --state CA" in out
     assert f"journal --root {root} skip ship-ca --status failed" in out
     assert f"journal --root {root} retry ship-ca" in out
-
-
-def test_show_as_json_holds_the_job_and_its_summary(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "show", "ship-ca", "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["id"] == "ship-ca"
-    assert shown["skipped_count"] == 1
-    assert shown["status"] == "failed"
-
-
-def test_rows_show_outcomes_without_terminal_control_characters(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "rows", "ship-ca") == 0
-    out = capsys.readouterr().out
-    assert "1Z999" in out
-    assert r"E42: no such \x1b[31mzip\x07\u202e" in out
-    assert "a duplicate" in out
-    assert not set(out) & set("\x1b\x07\u202e")
-
-
-def test_rows_as_json_escape_control_characters_and_keep_their_value(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "rows", "ship-ca", "--status", "failed", "--json") == 0
-    out = capsys.readouterr().out
-    assert not set(out) & set("\x1b\x07\u202e")
-    (row,) = json.loads(out)
-    assert row["error_message"] == "no such \x1b[31mzip\x07\u202e"
-    assert row["data"] == {"order": "A-2"}
-
-
-def test_rows_of_a_status_that_no_row_has_are_an_empty_list(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "rows", "ship-ca", "--status", "needs_review", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_a_job_is_found_by_a_unique_prefix_and_by_path(
@@ -182,13 +104,6 @@ def test_a_job_that_is_found_by_its_beginning_is_named(
     assert capsys.readouterr().err == "ship-ca: the job that begins with 'ship-c'\n"
     assert run(root, "rows", "ship-ca") == 0
     assert capsys.readouterr().err == ""
-
-
-@pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 rows are open"), (1, "1 row is open"), (2, "2 rows are open")]
-)
-def test_one_of_a_thing_is_not_told_as_many(count: int, text: str) -> None:
-    assert counted(count, "row|rows is|are open") == text
 
 
 @pytest.mark.parametrize("command", ["show", "wait", "delete"])
@@ -243,11 +158,6 @@ def test_the_root_may_come_from_the_environment(
     assert "ship-ca" in capsys.readouterr().out
 
 
-def test_verify_counts_what_it_has_read(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(root, "verify", "ship-ca") == 0
-    assert capsys.readouterr().out == "ok       ship-ca: 10 records in 7 commits, 3 rows\n"
-
-
 def test_verify_reports_every_damage_and_goes_on(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -278,13 +188,6 @@ def test_verify_reports_a_torn_tail_which_is_no_damage(
     assert out.startswith("torn ")
     assert "torn: line 11, bytes " in out
     assert path.read_bytes() == torn
-
-
-def test_verify_names_text_mode(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = root / "ship-ca" / "journal.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    assert run(root, "verify", "ship-ca") == 6
-    assert "text mode" in capsys.readouterr().out
 
 
 def test_verify_advises_a_newer_version_and_no_repair_for_a_damaged_journal_of_a_newer_one(
@@ -329,35 +232,10 @@ def test_verify_advises_to_rename_the_directory_of_another_job_and_no_repair(
     assert capsys.readouterr().err.endswith(f"else: journal --root {root} repair ship-ca\n")
 
 
-@pytest.mark.parametrize("place", [b'"name":"', b'"original_command":"', b'"id":"'])
-def test_verify_advises_no_repair_of_another_jobs_journal_whose_first_commit_is_damaged(
-    root: Path, capsys: pytest.CaptureFixture[str], place: bytes
-) -> None:
-    path = root / "elsewhere"
-    (root / "ship-ca").rename(path)
-    content = bytearray((path / "journal.jsonl").read_bytes())
-    content[content.index(place) + len(place)] ^= 1
-    (path / "journal.jsonl").write_bytes(content)
-    assert run(root, "verify", "elsewhere") == 6
-    out, err = capsys.readouterr()
-    assert "this is the journal of job 'ship-ca'" in out
-    assert err == ""
-
-
 def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "verify") == 2
     assert run(root, "verify", "ship-ca", "--all") == 2
     assert "--all" in capsys.readouterr().err
-
-
-def test_retry_puts_the_failed_rows_back_in_their_job_and_prints_how_many(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "retry", "ship-ca") == 0
-    assert capsys.readouterr().out == "1\n"
-    with JobService(root) as service:
-        assert [row.row_number for row in service.get_pending_rows("ship-ca")] == [2]
-        assert [job.id for job in service.list_jobs()] == ["ship-or", "ship-ca"]
 
 
 def test_a_closed_pipe_ends_the_command_quietly(root: Path) -> None:
@@ -452,23 +330,3 @@ def test_a_usage_error_shows_what_was_typed_without_control_characters(
     err = capsys.readouterr().err
     assert err.count("Usage: ") == 2
     assert not set(err) & set("\x1b\u202e")
-
-
-def test_the_list_of_commands_says_what_each_is_for_in_one_line_of_80_columns() -> None:
-    code, shown = on_terminal("--help", columns=80)
-    assert code == 0
-    _, _, commands = shown.partition("Commands:\n")
-    assert len(commands.splitlines()) > 20
-    assert "..." not in commands
-    assert all(line.startswith("  ") and line[2] != " " for line in commands.splitlines())
-
-
-@pytest.mark.parametrize("command", ["", "list", "show", "rows", "verify", "run", "retry"])
-def test_every_command_has_help_with_an_example(
-    command: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([*command.split(), "--help"]) == 0
-    out = capsys.readouterr().out
-    assert "Usage:" in out
-    if command:
-        assert "Example: journal " + command in out

@@ -2,10 +2,8 @@
 
 import os
 import select
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -152,10 +150,6 @@ def test_a_row_that_lacks_a_column_has_no_command() -> None:
 
 
 # --- what a command finds and leaves
-
-
-def test_a_command_that_succeeds_completes_its_row_with_its_output() -> None:
-    assert run("printf", "a\\n\\377\\n") == Outcome(kind="completed", result="a\n\\xff")
 
 
 def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
@@ -356,44 +350,3 @@ def test_a_command_that_is_cancelled_while_it_is_started_is_ended(
 
     monkeypatch.setattr(processes, "start", cancelling)
     assert commands(row()).error_code == "SIGTERM"
-
-
-def test_a_signal_handler_may_cancel_what_is_being_cancelled(
-    monkeypatch: pytest.MonkeyPatch, fifo: Path
-) -> None:
-    commands = shell("echo up >&3; exec sleep 1000", fifo)
-    send = os.killpg
-    cancelled: list[bool] = []
-
-    def interrupted(group: int, number: int) -> None:
-        if not cancelled:
-            cancelled.append(True)
-            signal.raise_signal(signal.SIGUSR1)
-        send(group, number)
-
-    monkeypatch.setattr(os, "killpg", interrupted)
-    previous = signal.signal(
-        signal.SIGUSR1, lambda *_: cancelled.append(commands.cancel("j:7", force=True))
-    )
-    try:
-        with held(commands, fifo) as command:
-            while commands._running["j:7"].process is None:  # it has begun, and we don't know yet
-                os.sched_yield()
-            assert commands.cancel("j:7", force=False)
-            assert command.outcome.result(30).kind == "failed"
-    finally:
-        signal.signal(signal.SIGUSR1, previous)
-    assert cancelled == [True, True]
-
-
-def test_many_threads_run_commands_at_the_same_time() -> None:
-    together = threading.Barrier(8)
-    commands = Commands(Template(["echo", "{n}"]), JOB)
-
-    def work(number: int) -> Outcome:
-        together.wait()
-        outcome: Outcome = commands(row({"n": number}, number))
-        return outcome
-
-    with ThreadPoolExecutor(8) as pool:
-        assert [outcome.result for outcome in pool.map(work, range(1, 9))] == list("12345678")

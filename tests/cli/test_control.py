@@ -169,14 +169,6 @@ def test_pause_reaches_the_run_of_another_process(cli: Cli, run: OtherRun) -> No
     assert cli.journal() == before
 
 
-def test_pause_of_a_job_whose_run_died_says_what_was_in_flight(cli: Cli, run: OtherRun) -> None:
-    run.stop()
-    code, _, err = cli("pause", "j")
-    assert code == 0
-    assert f"paused; no run starts until: journal --root {cli.root} resume j" in err
-    assert "1 row was in flight" in err
-
-
 @pytest.mark.parametrize("status", ["pending", "completed", "cancelled"])
 def test_a_job_without_a_run_is_paused_until_it_is_resumed_and_each_command_says_so(
     cli: Cli, status: str
@@ -303,13 +295,6 @@ def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
     assert "job done is completed: nothing is left to resume" in err
 
 
-def test_resume_of_a_job_that_was_never_run_says_how_to_run_it(cli: Cli) -> None:
-    code, _, err = cli("resume", "j")
-    assert code == 4
-    run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
-    assert f"j was never run: use {run} with the same input" in err
-
-
 # --- cancel
 
 
@@ -321,13 +306,6 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
     assert f"journal --root {cli.root} resume j" in err
     assert run.sees().startswith("cancelled processing")
     assert cli("cancel", "j") == (0, "", "j: is cancelled already\n")
-
-
-def test_cancel_says_that_rows_are_in_flight_no_more_where_their_run_has_died(
-    cli: Cli, run: OtherRun
-) -> None:
-    run.stop()
-    assert "rows are done, and 1 in flight when the run died, 2 failed" in cli("cancel", "j")[2]
 
 
 def test_a_job_that_was_never_run_is_cancelled_and_one_that_has_ended_is_not(cli: Cli) -> None:
@@ -580,28 +558,6 @@ def test_redo_does_completed_rows_again_under_their_keys_and_new_ones_if_so_said
     assert "idempotency key j:5#2" in cli("log", "j", "--row", "5")[1]
 
 
-def test_redo_chooses_rows_by_number_code_data_and_version(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_rows("j", [{"data": {"zip": zip_}} for zip_ in ("1", "1", "2")])
-        service.start_job("j", version="v1")
-        for number in (6, 7, 8):
-            service.start_row(f"j:{number}")
-        service.complete_row("j:6")
-        service.skip_row("j:7")
-        service.complete_row("j:8")
-        service.update_status("j", "paused")
-
-    def redone(*options: str) -> str:
-        return cli("redo", "j", *options, "--yes")[1]
-
-    assert redone("--where", "zip=1", "--version", "v1", "--row", "1-6") == "1"
-    assert cli.row(6).status == "pending"
-    assert redone("--version", "v1") == "2"
-    assert redone("--version", "v1") == "0"
-    assert redone("--error-code", "E2") == "1"
-    assert cli("redo", "j", "--yes")[0] == 2
-
-
 def test_redo_and_resolve_choose_rows_by_their_results_and_their_history(cli: Cli) -> None:
     with JobService(cli.root) as service:
         service.create_rows("j", [{"data": {}}] * 5)
@@ -681,15 +637,6 @@ def test_redo_asks_on_a_terminal_says_what_it_means_and_elsewhere_refuses_withou
 
 
 # --- skip
-
-
-def test_skip_skips_the_rows_that_are_named(review: Cli) -> None:
-    with JobService(review.root) as service:
-        service.retry_row("j:3")
-    code, out, _ = review("skip", "j", "--row", "1,3", "--reason", "the customer has cancelled")
-    assert (code, out) == (0, "2")
-    assert review.statuses() == ["skipped", "needs_review", "skipped", "skipped", "completed"]
-    assert review.row(1).reason == "the customer has cancelled"
 
 
 def test_skip_skips_the_rows_that_failed_with_a_code(cli: Cli) -> None:
@@ -792,15 +739,6 @@ def test_resolve_completes_rows_with_all_that_is_known_in_one_commit(review: Cli
     assert review.journal().count(b'"crc"') == commits + 1
 
 
-@pytest.mark.parametrize(
-    ("text", "result"),
-    [("shipped", "shipped"), ("[" * 300 + "]" * 300, "[" * 300 + "]" * 300), ("12", 12), ("", "")],
-)
-def test_a_result_that_is_no_json_is_text(review: Cli, text: str, result: object) -> None:
-    assert review("resolve", "j", "--row", "1", "--completed", "--result", text)[0] == 0
-    assert review.row(1).result == result
-
-
 def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
     failed = ["--failed", "E9", "--error-message", "not there"]
     assert review("resolve", "j", "--row", "1", *failed)[:2] == (0, "1")
@@ -811,17 +749,6 @@ def test_resolve_fails_retries_and_skips_rows(review: Cli) -> None:
     assert review.statuses() == ["failed", "pending", "skipped", "skipped", "completed"]
     assert (review.row(1).error_code, review.row(1).error_message) == ("E9", "not there")
     assert review.row(3).reason == "why"
-
-
-def test_resolve_does_nothing_if_one_of_the_rows_needs_no_review(review: Cli) -> None:
-    before = review.journal()
-    code, out, err = review("resolve", "j", "--row", "1-5", "--completed")
-    assert (code, out) == (4, "")
-    assert (
-        "row j:4 is skipped, not needs_review or processing; no row was changed; leave out rows 4-5"
-        in err
-    )
-    assert review.journal() == before
 
 
 def test_resolve_settles_a_row_in_flight_only_if_its_run_has_died(cli: Cli, run: OtherRun) -> None:
@@ -910,16 +837,6 @@ def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review:
     assert (job(review).status, job(review).passes) == ("pending", 2)
 
 
-def test_resolve_retries_nothing_in_a_cancelled_job(review: Cli) -> None:
-    review("cancel", "j")
-    before = review.journal()
-    code, _, err = review("resolve", "j", "--row", "1", "--retry")
-    assert code == 4
-    assert "`journal resume j` first" in err
-    assert review.journal() == before
-    assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -946,37 +863,6 @@ def test_resolve_refuses_what_does_not_go_together(
 
 
 # --- which rows
-
-
-def test_rows_are_named_by_status_in_each_command(review: Cli) -> None:
-    with JobService(review.root) as service:
-        service.fail_row("j:1", "E1", "m")
-    both = review(
-        "rows", "j", "--status", "failed,needs_review", "--columns", "row_number", "--csv"
-    )
-    assert both[1].split() == ["row_number", "1", "2", "3"]
-    assert review("retry", "j", "--status", "skipped")[:2] == (0, "1")
-    assert review("skip", "j", "--status", "needs_review")[:2] == (0, "2")
-    code, _, err = review("retry", "j", "--status", "completed")
-    assert (code, "must be failed or skipped, not completed; no row was changed" in err) == (
-        4,
-        True,
-    )
-    assert review.statuses() == ["failed", "skipped", "skipped", "pending", "completed"]
-
-
-def test_resolve_chooses_rows_as_the_other_commands_do(
-    review: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with JobService(review.root) as service:
-        service.update_row_data("j:2", {"zip": "941"})
-    assert review("resolve", "j", "--error-code", "none", "--completed")[:2] == (0, "0")
-    assert review("resolve", "j", "--where", "zip~94", "--completed")[:2] == (0, "1")
-    monkeypatch.setattr(sys, "stdin", io.StringIO("row_number\n1\n"))
-    assert review("resolve", "j", "--row", "-", "--completed")[:2] == (0, "1")
-    last = ("--row", "1-5", "--status", "needs_review", "--error-code", "interrupted")
-    assert review("resolve", "j", *last, "--completed")[:2] == (0, "1")
-    assert review.statuses() == ["completed"] * 3 + ["skipped", "completed"]
 
 
 @pytest.mark.parametrize("numbers", ["2 3", "row_number\n2\n3\n", "2-3,"])
@@ -1049,33 +935,6 @@ def test_of_a_job_with_gaps_rows_are_found_and_gaps_are_named(cli: Cli) -> None:
         assert [row.row_number for row in found] == [2, 3, 10, 11, 20]
     _, _, err = cli("skip", "k", "--row", "1-3,5,8-12,15-99999999999")
     assert "job k has no row 5 (and 99999999987 others): its rows are 1 to 20" in err
-
-
-def test_of_a_job_without_rows_none_is_there(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_job("K", job_id="k")
-    code, _, err = cli("skip", "k", "--row", "1")
-    assert code == 4
-    assert "job k has no row 1: it has no rows" in err
-
-
-@pytest.mark.parametrize(
-    "command", ["pause", "resume", "cancel", "retry", "redo", "skip", "resolve"]
-)
-def test_each_command_has_an_example_and_knows_a_job_that_is_not_there(
-    cli: Cli, command: str
-) -> None:
-    code, out, _ = cli(command, "--help")
-    assert code == 0
-    assert f"Example: journal {command} " in " ".join(out.split())
-    options = {
-        "skip": ["--row", "1"],
-        "redo": ["--row", "1"],
-        "resolve": ["--row", "1", "--skip"],
-    }.get(command, [])
-    code, _, err = cli(command, "none", *options)
-    assert code == 4
-    assert "there is no job 'none'" in err
 
 
 # --- a hold

@@ -115,13 +115,6 @@ def test_show_gives_no_reason_of_an_earlier_run() -> None:
     assert "\npaused  " not in journal("show", "j").stdout
 
 
-def test_costs_have_their_unit() -> None:
-    make_job(1, rows=1)
-    assert "cost        1 cent\n" in journal("show", "j").stdout
-    assert "cost 1 cent," in journal("log", "j").stdout
-    assert "CENTS" in journal("list").stdout
-
-
 @pytest.mark.parametrize(
     ("cents", "reason"),
     [
@@ -154,41 +147,6 @@ def test_show_forecasts_the_cost_of_the_whole_job() -> None:
     assert shown()["expected_cost_cents"] == 1240
 
 
-def test_a_forecast_of_small_costs_has_two_digits_and_a_done_job_has_none() -> None:
-    make_job(0.06)
-    assert (
-        "cost        0.06 cents, about 0.24 cents expected in all\n" in journal("show", "j").stdout
-    )
-    with JobService("jobs") as service:
-        for number in (2, 3, 4):
-            service.complete_row(f"j:{number}", cost_cents=0.1)
-    assert "cost        0.36 cents\n" in journal("show", "j").stdout
-    assert shown()["expected_cost_cents"] is None
-
-
-def test_a_job_without_costs_shows_none() -> None:
-    make_job(None)
-    assert "cost  " not in journal("show", "j").stdout.split("cost_cents")[0]
-
-
-def test_the_report_forecasts_the_cost_too() -> None:
-    pytest.importorskip("jinja2")
-    make_job(310)
-    assert journal("report", "j", "-o", "r.html").returncode == 0
-    page = Path("r.html").read_text()
-    assert "<dt>cost</dt><dd>310 cents, about 1240 cents expected in all</dd>" in page
-    assert "<dt>tokens</dt><dd>812</dd>" in page
-
-
-def test_the_log_and_the_list_show_costs_of_attempts() -> None:
-    make_job(rows=1)
-    with JobService("jobs") as service:
-        service.start_row("j:1")
-        try_again(service, "j:1", "E", "busy", cost_cents=0.06, usage={"tokens": 5})
-    assert "E: busy, cost 0.06 cents, tokens 5" in journal("log", "j").stdout
-    assert "  0.06\n" in journal("list").stdout
-
-
 def test_errors_sum_the_cost_of_failed_attempts() -> None:
     make_job(rows=3)
     with JobService("jobs") as service:
@@ -200,13 +158,6 @@ def test_errors_sum_the_cost_of_failed_attempts() -> None:
     groups = json.loads(journal("errors", "j", "--json").stdout)
     assert [(group["count"], group["cost_cents"]) for group in groups] == [(2, 1)]
     assert "CENTS" in journal("errors", "j").stdout
-
-
-def test_errors_without_costs_have_no_column_of_them() -> None:
-    make_job(rows=1)
-    with JobService("jobs") as service:
-        service.fail_row("j:1", "E", "m")
-    assert "CENTS" not in journal("errors", "j").stdout
 
 
 def test_exports_have_costs_and_usages_as_they_are() -> None:

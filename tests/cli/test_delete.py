@@ -37,20 +37,6 @@ def test_delete_asks_and_obeys(root: Path) -> None:
     assert jobs(root) == ["c"]
 
 
-def test_a_name_that_is_the_id_is_not_printed_twice(root: Path) -> None:
-    with JobService(root, sync="none") as service:
-        service.create_job("bill", job_id="bill")
-    _, shown = on_terminal("--root", str(root), "delete", "bill", columns=80, answer="n\n")
-    assert "bill: pending, 0 of 0 rows are done\n" in shown
-    assert "bill: bill" not in shown
-
-
-def test_delete_without_an_answer_deletes_nothing(root: Path) -> None:
-    code, _ = on_terminal("--root", str(root), "delete", "a", columns=80, answer="\x04")
-    assert code == 130
-    assert jobs(root) == ["a", "b", "c"]
-
-
 def test_delete_refuses_where_nobody_can_answer(
     root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,14 +45,6 @@ def test_delete_refuses_where_nobody_can_answer(
         assert main(["--root", str(root), "delete", "a"]) == 2
     assert "--yes" in capsys.readouterr().err
     assert jobs(root) == ["a", "b", "c"]
-
-
-def test_delete_with_yes_asks_nobody(root: Path, capsys: Capture) -> None:
-    assert main(["--root", str(root), "delete", "--yes", "a", "c", "a"]) == 0
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err == "a: deleted\nc: deleted\n"
-    assert jobs(root) == ["b"]
 
 
 def test_the_beginning_of_an_id_is_not_enough_where_nobody_is_asked(
@@ -92,12 +70,6 @@ def test_a_job_at_work_is_not_deleted_and_neither_are_the_others(
         service.start_job("b")
         assert main(["--root", str(root), "delete", "--yes", "a", "b"]) == 5
     assert "job 'b' is being worked on by another run of this process" in capsys.readouterr().err
-    assert jobs(root) == ["a", "b", "c"]
-
-
-def test_a_name_that_is_no_job_keeps_the_others(root: Path, capsys: Capture) -> None:
-    assert main(["--root", str(root), "delete", "--yes", "a", "nope"]) == 4
-    assert "nope" in capsys.readouterr().err
     assert jobs(root) == ["a", "b", "c"]
 
 

@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -18,15 +17,14 @@ from support.platforms import needs_fifos, needs_time_zones, skip_without
 from support.terminal import on_terminal
 
 from journal import JobService
-from journal.cli.commands.show import SAMPLE_ROWS, rate_since
 from journal.cli.find import duration_s
 from journal.cli.main import main
 from journal.cli.times import moment
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.index.index import Index
 from journal.index.summary import job_of
-from journal.model import JobRow, RowStatus
-from journal.progress.rate import RecentRate, time_left
+from journal.model import JobRow
+from journal.progress.rate import RecentRate
 
 Capture = pytest.CaptureFixture[str]
 
@@ -78,11 +76,6 @@ def test_list_tells_interrupted_jobs_from_running_ones(root: Path, capsys: Captu
     assert [job["status"] for job in shown] == ["completed", "paused", "interrupted", "running"]
 
 
-def test_list_takes_a_pattern_for_names(root: Path, capsys: Capture) -> None:
-    assert ids(root, capsys, "--name", "Ship d*") == ["done", "died"]
-    assert ids(root, capsys, "--name", "d*") == []
-
-
 def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> None:
     with JobService(root) as service:
         job = service.get_job("rests")
@@ -125,12 +118,6 @@ def test_how_long_ago_is_a_number_and_a_unit() -> None:
     ):
         assert moment(text, BEGIN) == BEGIN - timedelta(seconds=ago_s)
     assert moment("90m ago", BEGIN) == BEGIN - timedelta(hours=1.5)
-
-
-@pytest.mark.parametrize("value", ["yesterday", "3y", "2026-13-01", "-3d", "999999999w", ""])
-def test_list_says_which_times_it_takes(root: Path, capsys: Capture, value: str) -> None:
-    assert run(root, "list", "--since", value) == 2
-    assert repr(value) in capsys.readouterr().err
 
 
 def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: Capture) -> None:
@@ -293,22 +280,6 @@ def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: 
     assert "in review   rows 20-21, 23" in lines
 
 
-def test_show_shortens_codes_as_it_does_messages(root: Path, capsys: Capture) -> None:
-    with JobService(root, sync="none") as service:
-        service.fail_row("rests:2", "E" * 500, "m" * 500)
-    assert run(root, "show", "rests") == 0
-    out = capsys.readouterr().out
-    assert f"errors      1 x {'E' * 59}…: row 2: {'m' * 199}…\n" in out
-
-
-def test_rows_says_that_no_row_has_the_code(ended: Path, capsys: Capture) -> None:
-    assert run(ended, "rows", "ca", "--error-code", "E43") == 0
-    message = "journal: no row has code 'E43': `journal errors ca` lists the codes\n"
-    assert capsys.readouterr().err == f"ca: 0 of 60 rows\n{message}"
-    assert run(ended, "rows", "ca", "--error-code", "E42") == 0
-    assert capsys.readouterr().err == ""
-
-
 def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
     shown = as_json(ended, capsys, "show", "ca")
     assert shown["errors"][0] == {
@@ -359,20 +330,6 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
     assert shown["next"] == [{"command": "", "why": again}]
 
 
-def test_show_of_a_scripts_job_speaks_python(root: Path, capsys: Capture) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_job("died", argv=["python", "ship.py"])
-        service.fail_row("died:2", "E", "m")
-    assert run(root, "show", "died") == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "or do both in one step with retry_failed=True" in out.replace("# ", "")
-    assert "corrected the input, start again with on_changed='retry'" in out.replace("# ", "")
-    assert "run the script again, with the same input" in out.replace("# ", "")
-    directory = os.getcwd()
-    assert f"cd {shlex.quote(directory)} && python ship.py" in out.partition(" next ")[2]
-    assert "python ship.py --" not in out
-
-
 def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
     ended: Path, root: Path, capsys: Capture
 ) -> None:
@@ -416,14 +373,6 @@ def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -
     assert (job.started_at, job.completed_at) == (at(10), at(2003))
 
 
-def test_show_says_which_pass_a_job_is_in(ended: Path, capsys: Capture) -> None:
-    assert run(ended, "show", "ca") == 0
-    assert "passes" not in capsys.readouterr().out
-    assert run(ended, "resume", "ca") == 0
-    assert run(ended, "show", "ca") == 0
-    assert "passes      2, the last one since 20" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("how", "status"),
     [("--completed", "completed"), ("--retry", "pending"), ("--failed", "failed")],
@@ -447,24 +396,6 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
     out = capsys.readouterr().out
     assert "in flight   row 1\n" in out
     assert "--on-interrupted" in out
-
-
-def test_show_of_a_run_that_died_between_two_rows_asks_nothing_about_rows(
-    root: Path, capsys: Capture
-) -> None:
-    with JobService(root) as service:
-        service.complete_row("died:1")
-    assert run(root, "show", "died") == 0
-    out = capsys.readouterr().out
-    assert "status      interrupted\n" in out
-    assert "# its run has died; start again the program" in out
-    assert "--on-interrupted" not in out
-
-
-def test_show_of_a_paused_job_says_whether_a_run_waits(root: Path, capsys: Capture) -> None:
-    assert run(root, "show", "rests") == 0
-    assert "to continue, start again the program that made the job" in capsys.readouterr().out
-    assert as_json(root, capsys, "show", "done")["next"] == []
 
 
 def test_a_job_in_the_default_store_needs_no_root_in_its_commands(
@@ -518,23 +449,6 @@ class Rows(list[JobRow]):
     def __getitem__(self, index: Any) -> Any:
         self.asked += 1
         return super().__getitem__(index)
-
-
-def row_ended(number: int, after_s: float) -> JobRow:
-    at = BEGIN + timedelta(seconds=after_s)
-    return JobRow(f"j:{number}", "j", number, "", {}, BEGIN, at, RowStatus.COMPLETED)
-
-
-def test_the_rate_is_that_of_the_run_and_of_a_bounded_sample_of_many_rows() -> None:
-    rows = Rows(row_ended(number, number / 100) for number in range(50_000))
-    began, now = BEGIN + timedelta(seconds=250), BEGIN + timedelta(seconds=500)
-    assert rate_since(began, now, rows) == pytest.approx(100, rel=0.01)
-    assert rows.asked == SAMPLE_ROWS
-    hangs = now + timedelta(seconds=250)
-    assert rate_since(began, hangs, rows) == pytest.approx(50, rel=0.01)
-    assert rate_since(now, hangs, rows) is None
-    assert time_left(10, None) is None
-    assert time_left(10, 4) == timedelta(seconds=2)
 
 
 def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -> None:
@@ -607,17 +521,6 @@ def test_no_command_of_show_settles_a_part_of_the_rows_that_its_text_names(
     )
 
 
-def test_rows_in_flight_cut_no_list_of_errors(tmp_path: Path, capsys: Capture) -> None:
-    _in_doubt(tmp_path, 10_002, review=False)
-    with JobService(tmp_path, sync="none") as service:
-        service.fail_row("doubt:10002", "E", "no")
-    shown = as_json(tmp_path, capsys, "show", "doubt")
-    assert shown["processing_rows"] == "1-10000,..."
-    assert shown["errors_partial"] is False
-    assert run(tmp_path, "show", "doubt") == 0
-    assert "has all" not in capsys.readouterr().out
-
-
 def test_rows_in_review_are_named_by_number_however_they_were_made(
     tmp_path: Path, capsys: Capture
 ) -> None:
@@ -663,16 +566,6 @@ def test_rows_in_review_are_settled_by_their_codes_if_these_are_few(
     assert found == rows
 
 
-def test_show_reads_fewer_rows_if_they_are_large(tmp_path: Path, capsys: Capture) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Large", job_id="large", row_data=[{}] * 150)
-        for number in range(1, 151):
-            service.fail_row(f"large:{number}", "E", "x" * 500_000)
-    shown = as_json(tmp_path, capsys, "show", "large")
-    assert shown["errors_partial"] is True
-    assert shown["errors"][0]["count"] == 100
-
-
 def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: Capture) -> None:
     with JobService(tmp_path, sync="none") as service:
         service.create_job("Ten", job_id="ten", row_data=[{}] * 10)
@@ -695,16 +588,6 @@ def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: C
     assert "]  4/10  4 failed, 2 need review" in shown
     _, shown = on_terminal("--root", str(tmp_path), "delete", "ten", columns=80, answer="n\n")
     assert "4 of 10 rows are done" in shown
-
-
-def test_show_of_a_job_that_keeps_counts_without_rows(tmp_path: Path, capsys: Capture) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Counts", job_id="counts")
-        service.start_job("counts")
-        service.update_counts("counts", total=10, processed=5, successful=4, failed=1)
-    assert run(tmp_path, "show", "counts") == 0
-    assert "40%, of 10 rows: 4 completed, 1 failed" in capsys.readouterr().out
-    assert run(tmp_path, "list") == 0
 
 
 def test_show_of_an_interrupted_job_names_the_rows_in_flight(
@@ -733,26 +616,6 @@ def test_show_of_a_paused_job_whose_run_has_died_settles_the_rows_in_flight_too(
     found = as_json(tmp_path, capsys, "show", "doubt")["next"]
     assert found[1]["command"].endswith("resolve doubt --row 1-3 --completed")
     assert found[-1]["why"].startswith("to continue, ")
-
-
-def test_show_blames_no_run_for_a_row_that_another_program_has_in_flight(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("J", job_id="j", row_data=[{}])
-        service.start_row("j:1")
-    found = as_json(tmp_path, capsys, "show", "j")["next"]
-    assert found[0]["why"].startswith("another program has 1 row in flight, which may have taken")
-
-
-def test_list_counts_the_rows_that_a_dead_run_has_left_in_flight(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    _in_doubt(tmp_path, 3, review=False)
-    assert run(tmp_path, "list") == 0
-    titles, cells = (re.split("  +", line) for line in capsys.readouterr().out.splitlines())
-    assert cells[titles.index("STATUS")] == "interrupted"
-    assert cells[titles.index("IN FLIGHT")] == "3"
 
 
 @pytest.mark.parametrize("command", ["show", "wait"])

@@ -43,25 +43,3 @@ def test_the_command_to_continue_names_the_limit_of_the_column() -> None:
     assert "--limit-per=a=b=3" in words
     again = subprocess.run(words, check=False, capture_output=True)
     assert b"4 completed" in again.stderr
-
-
-@pytest.mark.parametrize(
-    "value", ["carrier", "carrier=", "=2", "carrier=0", "carrier=x", "a=-1", "a=" + "9" * 5000]
-)
-def test_a_limit_that_can_not_be_is_refused_before_anything_is_made(value: str) -> None:
-    done = run("--limit-per", value)
-    assert done.returncode == 2
-    assert f"{value!r}: must be a column and a number from 1, such as carrier=2" in done.stderr
-    assert not Path("jobs").exists()
-
-
-def test_two_limits_are_refused() -> None:
-    done = run("--limit-per", "carrier=1", "--limit-per", "zip=2")
-    assert done.returncode == 2
-    assert "limits one column: give it once" in done.stderr
-
-
-def test_a_column_that_no_row_has_is_reported_by_the_name_of_the_option() -> None:
-    done = run("--limit-per", "carier=1")
-    assert done.returncode == 0
-    assert "`--limit-per` limits none of them by it; did you mean 'carrier'?" in done.stderr

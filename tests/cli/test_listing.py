@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from support.commands import journal
-from support.platforms import needs_any_names, needs_signals
+from support.platforms import needs_signals
 from support.terminal import on_terminal
 
 from journal import JobService
 from journal.cli.main import main
-from journal.cli.output import as_json, bar, cut, pad, width_of
-from journal.text import duration_text, escaped
+from journal.cli.output import as_json, pad, width_of
+from journal.text import escaped
 
 Capture = pytest.CaptureFixture[str]
 COLORS = re.compile("\x1b\\[[0-9]*m")
@@ -118,12 +118,6 @@ def test_the_table_of_a_pipe_is_whole_and_has_no_colours(root: Path, capsys: Cap
     assert LONG in capsys.readouterr().out
 
 
-def test_columns_that_are_narrower_than_their_title_keep_it(root: Path) -> None:
-    code, shown = on_terminal("--root", str(root), "list", columns=20)
-    assert code == 0
-    assert shown.splitlines()[0].split() == ["JOB", "STATUS", "DONE"]
-
-
 @pytest.mark.parametrize(
     ("environment", "arguments", "colored"),
     [
@@ -173,17 +167,6 @@ def test_an_export_does_not_steer_a_terminal_and_is_exact_elsewhere(root: Path, 
         assert exact.count("\n") == shown.count("\n")
         if form == "json":
             assert json.loads(exact) == json.loads(shown)
-
-
-@needs_any_names
-def test_verify_shows_the_name_of_a_damaged_directory_as_escapes(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    (tmp_path / "\x1b[31mred\u202e").mkdir()
-    (tmp_path / "\x1b[31mred\u202e" / "journal.jsonl").write_bytes(b"no journal\n")
-    assert main(["--root", str(tmp_path), "verify", "--all"]) == 6
-    shown = capsys.readouterr().out
-    assert shown.startswith("DAMAGED  \\x1b[31mred\\u202e: 0 records")
 
 
 def _as_cells(record: dict[str, Any]) -> dict[str, str]:
@@ -241,16 +224,6 @@ def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, enco
     assert found == written("utf-8")
 
 
-def test_json_of_one_thing_is_utf_8_in_every_locale(root: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "journal", "--root", str(root), "show", "job-0", "--json"],
-        env={**os.environ, "PYTHONIOENCODING": "ascii"},
-        stdout=subprocess.PIPE,
-        check=True,
-    )
-    assert json.loads(done.stdout.decode())["name"] == "東京の注文を発送する"
-
-
 @pytest.mark.parametrize("command", ["list", "rows job-0", "log job-0"])
 def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command: str) -> None:
     def count(*limit: str) -> int:
@@ -295,24 +268,6 @@ def test_a_list_of_nothing_says_so_on_standard_error(
             assert out.count("\n") == 1  # the header
     assert main(["--root", str(empty), "export", "nothing", "-"]) == 0
     assert capsys.readouterr().err == "0 rows\n"
-
-
-def test_only_one_format_is_given(root: Path, capsys: Capture) -> None:
-    assert main(["--root", str(root), "list", "--json", "--csv"]) == 2
-    assert "give only one of --json and --csv" in capsys.readouterr().err
-
-
-def test_an_ascii_terminal_gets_bars_that_it_can_show(root: Path) -> None:
-    for command in (["list"], ["show", "job-0"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "journal", "--root", str(root), *command],
-            env={**os.environ, "PYTHONIOENCODING": "ascii"},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == 0
-        assert b"\\u2588" not in done.stdout
-        assert b"\\u2591" not in done.stdout
 
 
 @pytest.fixture
@@ -378,32 +333,6 @@ def test_ctrl_c_in_the_middle_of_a_listing_is_130(many: Path) -> None:
 def test_text_is_as_wide_as_terminals_show_it(text: str, width: int) -> None:
     assert width_of(text) == width
     assert width_of(pad(text, 9)) == width_of(pad(text, 9, right=True)) == 9
-
-
-def test_text_is_cut_between_characters() -> None:
-    assert cut("東京の注文", 10) == "東京の注文"
-    assert cut("東京の注文", 9) == "東京の注…"
-    assert cut("東京の注文", 8) == "東京の…"
-    assert cut("abcdef", 4) == "abc…"
-    assert cut("ae\u0301bcdef", 4) == "ae\u0301b…"
-    assert cut("e\u0301" * 4, 4) == "e\u0301" * 4
-    assert all(width_of(cut("a東e\u0301京b" * 5, width)) <= width for width in range(1, 40))
-
-
-def test_a_bar_is_full_only_when_all_is_done() -> None:
-    assert bar(0, 0, 4) == bar(0, 10, 4) == "░░░░"
-    assert bar(999, 1000, 4) == "███░"
-    assert bar(1000, 1000, 4) == bar(7, 5, 4) == "████"
-
-
-def test_durations_have_the_units_that_matter() -> None:
-    shown = [duration_text(s) for s in (None, 0, 0.00025, 0.03, 0.9996, 8.24, 59.96, 723)]
-    assert shown == ["", "0ms", "0.25ms", "30ms", "1.0s", "8.2s", "1m00s", "12m03s"]
-    assert [duration_text(s) for s in (3599.6, 11045, 183600)] == ["1h00m", "3h04m", "2d03h"]
-
-
-def test_marks_that_reorder_text_are_shown_as_escapes() -> None:
-    assert escaped("a\u061cb\u202ec\x9bd") == "a\\u061cb\\u202ec\\x9bd"
 
 
 def test_no_character_that_is_not_seen_gets_through_to_terminals_json_or_the_report() -> None:

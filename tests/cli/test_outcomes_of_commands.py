@@ -145,11 +145,6 @@ def test_statuses_repeat_skip_and_review_a_row_or_fail_it(work: Path) -> None:
     assert (found[5].error_code, found[5].error_message) == ("7", "err 7")
 
 
-def test_without_options_every_status_but_0_is_tried_again(work: Path) -> None:
-    assert run(["--max-attempts", "2", "--skip-on", "65"], [7, 65, 75]) == 0
-    assert [row.attempts for row in rows()] == [2, 1, 2]
-
-
 def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path) -> None:
     assert (
         run(["--max-attempts", "2", "--retry-on", "75"], [75, 7], script="sys.exit(int(number))")
@@ -171,15 +166,6 @@ def test_a_timeout_is_tried_again_if_it_is_named(
     run(options, [1], script)
     (row,) = rows()
     assert (row.attempts, row.error_code) == (attempts, "TimeoutError" if attempts == 1 else None)
-
-
-def test_retrying_with_one_attempt_is_named_as_of_no_effect(work: Path, capsys: Capture) -> None:
-    assert run(["--retry-on", "75", "--dry-run"], [75]) == 0
-    assert (
-        "--retry-on has no effect with one attempt: add --max-attempts 3" in capsys.readouterr().err
-    )
-    assert run(["--retry-on", "75", "--max-attempts", "2"], [75]) == 0
-    assert "no effect" not in capsys.readouterr().err
 
 
 def test_a_status_of_two_meanings_is_refused_and_makes_no_job(work: Path, capsys: Capture) -> None:
@@ -310,20 +296,6 @@ def test_what_a_printed_outcome_leaves_out_has_a_default_or_is_the_end_of_standa
     assert said({"outcome": "skip"}, 65, "oops").reason == "oops"
 
 
-@pytest.mark.parametrize(
-    ("word", "kind"), [("skipped", "skipped"), ("failed", "failed"), ("needs_review", "review")]
-)
-def test_the_statuses_of_rows_name_outcomes_too(word: str, kind: str) -> None:
-    assert said({"outcome": word}).kind == kind
-
-
-def test_a_printed_completion_is_as_if_it_had_no_outcome() -> None:
-    printed = {"tracking_number": "1Z", "cost_cents": 7, "eta": 3}
-    assert said({"outcome": "completed", **printed}) == said(printed)
-    assert said({"outcome": "completed", "result": [1]}).result == [1]
-    assert said({"outcome": "completed"}) == Outcome(kind="completed")
-
-
 @pytest.mark.parametrize("status", [7, 65, 69, 70, 75])
 def test_a_completion_whose_status_contradicts_needs_a_review_that_keeps_all(status: int) -> None:
     printed = {"outcome": "completed", "result": {"id": 5}, "tracking_number": "1Z", **SPENT}
@@ -398,19 +370,6 @@ def test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_pa
     assert Path("calls").read_text() == '{"outcome": "fail"}\n'
 
 
-def test_a_cost_that_can_t_be_recorded_needs_a_review_beside_any_outcome() -> None:
-    review = said({"outcome": "skip", "cost_cents": "many"})
-    assert (review.kind, review.error_code) == ("review", "InvalidResult")
-    assert "cost_cents can't be recorded" in review.error_message
-
-
-def test_output_that_isn_t_json_is_reviewed_only_if_the_status_is_0() -> None:
-    assert said('{"outcome": "retry"').kind == "review"
-    assert said('{"outcome": "retry"', 7).error_code == "7"
-    review = said("all but done", 70, "look")
-    assert (review.kind, review.error_message, review.result) == ("review", "look", "all but done")
-
-
 UNREADABLE = [
     '{"result": [1e400]}',
     '{"cost_cents": 1e99999999999999999999}',
@@ -435,35 +394,6 @@ print({UNREADABLE}[int(number)])
     assert [row.result for row in rows()] == UNREADABLE
     assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "InvalidResult")}
     assert sorted(map(int, Path("calls").read_text().split())) == numbers
-
-
-NUMBERS = ["1e-99999999999999999999", "0e99999999999999999999", "1.10", "1E-400"]
-
-
-def test_numbers_are_recorded_as_a_command_prints_them(work: Path, capsys: Capture) -> None:
-    script = f"""
-text = {NUMBERS}[int(number)]
-print('{{"result": [' + text + '], "usage": {{"tokens": ' + text + '}}, "cost_cents": ' + text + '}}')
-"""
-    assert run(["--stdout", "json", "--max-attempts", "3"], list(range(len(NUMBERS))), script) == 0
-    assert [row.result for row in rows()] == [[float(text)] for text in NUMBERS]
-    assert [row.usage for row in rows()] == [{"tokens": float(text)} for text in NUMBERS]
-    assert [row.cost_cents for row in rows()] == [0, 0, 1.1, 0]
-    assert {row.attempts for row in rows()} == {1}
-    assert main(["rows", "j", "--columns", "result", "--nl"]) == 0
-    out, _ = capsys.readouterr()
-    assert re.findall(r"\[(.*)\]", out) == NUMBERS
-    for number in NUMBERS:
-        assert main(["rows", "j", "--where", f"usage.tokens<{number}"]) == 0
-
-
-def test_a_review_by_status_has_the_fields_that_were_printed_and_a_skip_has_the_cost() -> None:
-    printed = {"tracking_number": "1Z", "result": [1], **SPENT}
-    review = said(printed, 70)
-    assert (review.error_code, review.tracking_number, review.result) == ("70", "1Z", [1])
-    assert (review.cost_cents, said([2], 70).result) == (2.5, [2])
-    skip = said(printed, 65, "known")
-    assert (skip.kind, skip.reason, skip.usage) == ("skipped", "known", {"tokens": 3})
 
 
 def test_a_status_or_a_printed_outcome_holds_the_run_and_gives_the_attempt_back(

@@ -56,16 +56,6 @@ def test_parts_of_a_path_are_those_of_parallel(
     assert column == line
 
 
-@pytest.mark.parametrize("name", ["a.", "a/", "a//", "a/.", ".", "/", "//", "/."])
-def test_a_column_whose_name_is_that_of_a_part_wins(name: str) -> None:
-    assert filled(f"{{{name}}}", {"a": "d/x.y", name: "own"}) == "own"
-    assert filled(f"{{{name}}}", {"line": "d/x.y", name: "own"}) == "own"
-
-
-def test_parts_of_values_that_are_no_text_are_those_of_their_json() -> None:
-    assert filled("{v.}{w.}", {"v": 1.5, "w": None}) == "1"
-
-
 @pytest.mark.parametrize("part", ["", ".", "/", "//", "/."])
 def test_the_parts_of_a_line_are_refused_where_rows_have_columns(part: str) -> None:
     with pytest.raises(
@@ -170,13 +160,6 @@ def test_a_name_that_only_some_rows_have_is_refused_also_if_it_has_no_form_of_a_
         list(template.checked(rows[::-1]))
 
 
-def test_rows_with_columns_of_their_own_are_checked_in_any_order_of_columns() -> None:
-    template = Template(["{a}", "{file/}", "{print $1}"])
-    rows: list[dict[str, Any]] = [{"a": 1, "file": "d/x"}, {"file": "y", "b": 0, "a": None}]
-    assert list(template.checked(rows)) == rows
-    assert [template.fill(row(data))[:2] for data in rows] == [["1", "x"], ["", "y"]]
-
-
 def test_a_row_of_an_earlier_input_is_filled_as_the_input_says() -> None:
     template = Template(["{a}", "{print $1}"])
     template.check(["a"])
@@ -275,18 +258,6 @@ def test_arguments_of_a_script_and_a_line_that_is_the_value_are_filled_in(
     template = Template(command)
     template.check(list(DATA))
     assert template.fill(row(DATA))[-1] == DATA["email"]
-
-
-def test_of_a_script_that_is_a_value_nothing_else_may_stand_in_braces() -> None:
-    assert filled_script("{email}") == "e@x"
-    with pytest.raises(InvalidValueError, match="run as a part of the script"):
-        filled_script("{email}{print $1}")
-
-
-def filled_script(script: str) -> str:
-    template = Template(["sh", "-c", script])
-    template.check(list(DATA))
-    return template.fill(row(DATA))[2]
 
 
 # --- a whole run

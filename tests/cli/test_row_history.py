@@ -12,14 +12,12 @@ from typing import Any
 import pytest
 from support.attempts import give_back, try_again
 from support.children import place_journal, seal_commits
-from support.terminal import on_terminal
 
 import journal
 from journal import JobService, RowHistory, RowNotFoundError
 from journal.cli.main import main
 from journal.format.commits import START
 from journal.fs.system import host_name
-from journal.history.error_groups import where_of
 from journal.history.events import Choice, read_events
 from journal.history.row_history import MAX_KEPT, MAX_KEPT_BYTES
 
@@ -91,10 +89,6 @@ def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: 
     )
     assert [event.kind for event in history.changes] == ["changed", "retried"]
     assert (history.row.status, history.row.result, history.left_out) == ("completed", "label 1", 0)
-
-
-def test_a_change_of_a_rows_data_has_the_old_values(history: RowHistory) -> None:
-    assert history.changes[0].text == 'its data; before: {"street":null}'
 
 
 def test_a_row_that_does_not_exist_has_no_history(root: Path) -> None:
@@ -208,44 +202,12 @@ def test_show_of_a_row_shows_all_about_it(root: Path, capsys: Capture) -> None:
     assert "not about a row" not in text
 
 
-def test_show_of_a_row_as_json_has_the_same(
-    root: Path, capsys: Capture, history: RowHistory
-) -> None:
-    shown = json.loads(show(root, capsys, "--json"))
-    assert [a["outcome"] for a in shown["attempts"]] == ["repeated", "failed", "completed"]
-    assert shown["attempts"][0]["traceback"] == history.attempts[0].traceback
-    assert shown["row"]["data"]["street"] == "Elm"
-    assert shown["steps"][0]["result"] == {"id": "ch_1"}
-    assert [log["message"] for log in shown["logs"]] == [log.message for log in history.logs]
-
-
 def test_a_key_in_place_of_a_row_number_is_refused_with_the_command_that_finds_the_row(
     tmp_path: Path, capsys: Capture
 ) -> None:
     assert main(["--root", str(tmp_path), "show", "j", "--row", "B-2"]) == 2
     assert "'B-2' is not a row number" in (error := capsys.readouterr().err)
     assert "journal rows JOB --where COLUMN=B-2\n" in error
-
-
-def test_show_of_a_row_that_does_not_exist_says_so(root: Path, capsys: Capture) -> None:
-    assert main(["--root", str(root), "show", "j", "--row", "9"]) == 4
-    assert "there is no row 'j:9'" in capsys.readouterr().err
-
-
-def test_show_of_a_row_lets_no_text_control_the_terminal(tmp_path: Path) -> None:
-    def handler(row: journal.AttemptedRow) -> None:
-        row.log("\x1b[2J")
-        raise ValueError("\x1b[31m")
-
-    with journal.open_job(tmp_path / "j", [{"a": "\x1b[0m"}], argv=[]) as job:
-        job.run(handler)
-    _, shown = on_terminal(
-        *("--root", str(tmp_path), "show", "j", "--row", "1"),
-        columns=100,
-        environment={"NO_COLOR": "1"},
-    )
-    assert r"ValueError: \x1b[31m" in shown
-    assert "\x1b" not in shown
 
 
 def test_errors_say_where_an_exception_was_raised(
@@ -260,29 +222,6 @@ def test_errors_say_where_an_exception_was_raised(
     assert (group["example"], group["where"]) == ("'street'", where)
     assert main(["--root", str(root), "show", "j"]) == 0
     assert f"'street' ({where})" in capsys.readouterr().out
-
-
-FRAMES = """Traceback (most recent call last):
-  File "/home/ann/ship.py", line 12, in ship
-    call()
-  File "C:\\\\jobs\\\\far.py", line 3, in call
-    json.loads(text)
-  File "/usr/lib/python3.11/json/decoder.py", line 355, in raw_decode
-"""
-
-
-@pytest.mark.parametrize(
-    ("traceback", "where"),
-    [
-        (None, ""),
-        (FRAMES, "far.py:3 in call"),
-        (FRAMES.splitlines()[-1], "decoder.py:355 in raw_decode"),
-        ('  File "<string>", line 1, in <module>\n', "<string>:1 in <module>"),
-        ('  | File "a.py", line 1, in f\n', "a.py:1 in f"),
-    ],
-)
-def test_the_place_is_the_last_frame_of_ones_own_code(traceback: str | None, where: str) -> None:
-    assert where_of(traceback) == where
 
 
 def test_the_row_of_a_command_has_no_traceback(tmp_path: Path) -> None:

@@ -55,11 +55,6 @@ def numbers(root: Path, capsys: Capture, *arguments: str, code: int = 0) -> list
     return [row["row_number"] for row in json.loads(capsys.readouterr().out)]
 
 
-def test_rows_of_several_statuses_come_by_number(root: Path, capsys: Capture) -> None:
-    assert numbers(root, capsys, "--status", "skipped", "--status", "failed") == [2, 3, 4]
-    assert numbers(root, capsys, "--status", "failed", "--status", "failed") == [2, 3]
-
-
 def test_rows_are_chosen_by_the_version_of_their_last_outcome(root: Path, capsys: Capture) -> None:
     assert numbers(root, capsys, "--version", "v2") == []
     with JobService(root, sync="none") as service:
@@ -148,12 +143,6 @@ def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
     assert capsys.readouterr().out.count(count) == 2
 
 
-def test_rows_are_chosen_by_their_numbers_too(root: Path, capsys: Capture) -> None:
-    assert numbers(root, capsys, "--row", "2-3,5") == [2, 3, 5]
-    assert numbers(root, capsys, "--row", "1-3", "--status", "failed") == [2, 3]
-    assert numbers(root, capsys, "--row", "2-6", "--limit", "2") == [2, 3]
-
-
 def test_rows_that_are_not_there_are_named_and_the_others_shown(
     root: Path, capsys: Capture
 ) -> None:
@@ -165,13 +154,6 @@ def test_rows_that_are_not_there_are_named_and_the_others_shown(
         service.create_rows("ship", [{"row_number": 9, "data": {}}])
     assert run(root, "rows", "ship", "--row", "8") == 4
     assert "no row 8: its rows are 1 to 9, with gaps" in capsys.readouterr().err
-
-
-def test_rows_of_one_error_code(root: Path, capsys: Capture) -> None:
-    assert numbers(root, capsys, "--error-code", "E1") == [2, 5]
-    assert numbers(root, capsys, "--error-code", "E1", "--status", "failed") == [2]
-    assert numbers(root, capsys, "--error-code", "E1", "--status", "completed") == []
-    assert numbers(root, capsys, "--error-code", "E9") == []
 
 
 @pytest.mark.parametrize(
@@ -306,31 +288,11 @@ def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
     assert numbers(tmp_path, capsys, "--where", condition) == expected
 
 
-def test_quotes_that_hold_no_string_are_refused(root: Path, capsys: Capture) -> None:
-    assert run(root, "rows", "ship", "--where", 'order="A"or"B"') == 2
-    assert '"A"or"B" is not a JSON string' in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("condition", ["order", "", "=A-1", " = A-1"])
-def test_a_condition_that_is_none_is_refused(root: Path, capsys: Capture, condition: str) -> None:
-    assert run(root, "rows", "ship", "--where", condition) == 2
-    assert "COLUMN=VALUE" in capsys.readouterr().err
-
-
 def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
     assert run(root, "rows", "ship", "--where", "zpi=94107") == 0
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "'zpi'; the columns are: order, price, status, tags, zip; did you" in captured.err
-
-
-def test_what_would_steer_a_terminal_is_an_escape_in_a_header_as_it_is_in_a_row(
-    root: Path, capsys: Capture
-) -> None:
-    assert run(root, "rows", "ship", "--columns", "row_number,a\x1b]0;pwned\x07\x9b2J") == 0
-    captured = capsys.readouterr()
-    assert "a\\x1b]0;pwned\\x07\\x9b2J" in captured.out
-    assert not set("\x1b\x07\x9b") & set(captured.out + captured.err)
 
 
 def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:
@@ -343,17 +305,6 @@ def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: 
     assert run(root, "rows", "ship", "--columns", "row_number,zip", "--limit", "2") == 0
     assert capsys.readouterr().out == "row_number  zip\n         1  94107\n         2  01234\n"
     assert run(root, "rows", "ship", "--columns", "order,,zip") == 2
-
-
-def test_csv_in_a_pipe_is_exact(root: Path, capsys: Capture) -> None:
-    assert run(root, "rows", "ship", "--csv") == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["row_number"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
-    assert rows[1]["error_message"] == "no\tsuch \x1b[31mzip\nat all"
-    assert json.loads(rows[0]["result"]) == {"label": "a\tb\nc"}
-    assert [json.loads(row["data"]) for row in rows] == ORDERS
-    assert rows[0]["error_code"] == ""
-    assert rows[0]["created_at"].endswith("Z")
 
 
 def test_csv_quotes_every_kind_of_line_end_so_that_a_row_is_one_record(
@@ -376,24 +327,6 @@ def test_failed_rows_as_csv_can_be_run_again(root: Path, capsys: Capture) -> Non
     assert [(row["order"], row["zip"]) for row in rows] == [("A-2", "01234"), ("A-3", "1234")]
 
 
-def test_a_column_that_no_row_shown_has_is_named(root: Path, capsys: Capture) -> None:
-    assert run(root, "rows", "ship", "--columns", "tpyo,status,tags,zip", "--csv") == 0
-    out, err = capsys.readouterr()
-    assert out.startswith("tpyo,status,tags,zip\n,completed,,94107\n")
-    assert err == (
-        "journal: none of the rows shown has a column 'tpyo'; "
-        "the columns are: order, price, status, tags, zip\n"
-    )
-    assert run(root, "rows", "ship", "--columns", "tags", "--row", "1", "--nl") == 0
-    assert "has a column 'tags'; the columns are: order, price, zip" in capsys.readouterr().err
-    assert run(root, "rows", "ship", "--columns", "pirce", "--row", "1", "--nl") == 0
-    assert "zip; did you mean 'price'?\n" in capsys.readouterr().err
-    assert run(root, "rows", "ship", "--columns", "tpyo", "--status", "processing", "--nl") == 0
-    assert capsys.readouterr().err == "ship: 0 of 6 rows\n"
-    assert run(root, "rows", "ship", "--columns", "error_code,journal_status", "--nl") == 0
-    assert capsys.readouterr().err == ""
-
-
 def test_errors_are_grouped_and_their_rows_go_into_other_commands(
     root: Path, capsys: Capture
 ) -> None:
@@ -404,44 +337,6 @@ def test_errors_are_grouped_and_their_rows_go_into_other_commands(
         ("E2", 1, "3"),
     ]
     assert numbers(root, capsys, "--row", found[0]["rows"]) == [2]
-
-
-def test_errors_name_all_rows_however_many_ranges_they_are(tmp_path: Path, capsys: Capture) -> None:
-    with (
-        JobService(tmp_path, sync="none") as service,
-        service.batch(service.create_job("Many", job_id="many", row_data=[{}] * 2000).id),
-    ):
-        for number in range(1, 2001, 2):
-            service.fail_row(f"many:{number}", "E", "no")
-    assert run(tmp_path, "errors", "many") == 0
-    last = capsys.readouterr().out.splitlines()[-1].split()[-1]
-    assert last == ",".join(map(str, range(1, 2001, 2)))
-
-
-def test_a_long_message_is_shortened_in_the_table_and_bounded_elsewhere(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Long", job_id="long", row_data=[{}] * 2)
-        service.fail_row("long:1", "E" * 5000, "m" * 300_000)
-        service.fail_row("long:2", "E", "m" * 1000)
-    assert run(tmp_path, "errors", "long") == 0
-    assert max(map(len, capsys.readouterr().out.splitlines())) < 1000
-    assert run(tmp_path, "errors", "long", "--json") == 0
-    first, second = json.loads(capsys.readouterr().out)
-    assert first["code"] == "E" * 5000
-    assert first["example"] == "m" * 999 + "…"
-    assert second["example"] == "m" * 1000
-
-
-def test_a_job_without_errors_has_nothing_to_show(root: Path, capsys: Capture) -> None:
-    with JobService(root, sync="none") as service:
-        service.create_job("Empty", job_id="empty")
-    assert run(root, "errors", "empty") == 0
-    assert run(root, "rows", "empty") == 0
-    assert capsys.readouterr().out == ""
-    assert run(root, "errors", "empty", "--csv") == 0
-    assert capsys.readouterr().out == "code,status,count,cost_cents,example,rows,where\n"
 
 
 @needs_rlimits
@@ -507,25 +402,3 @@ def test_a_condition_may_name_a_member_of_the_data_or_of_the_result(
     nested: Path, capsys: Capture, condition: str, expected: list[int]
 ) -> None:
     assert numbers(nested, capsys, "--where", condition) == expected
-
-
-def test_columns_may_be_members_of_the_data_or_of_the_result(nested: Path, capsys: Capture) -> None:
-    columns = "row_number,result.price,to.city,to.geo.lat,journal_result.price"
-    assert run(nested, "rows", "ship", "--csv", "--columns", columns) == 0
-    rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert rows == [
-        columns.split(","),
-        ["1", "4", "York", "53.9", "4"],
-        ["2", "99", "Bath", "", "8"],
-        ["3", "70", "", "", "6"],
-    ]
-
-
-@pytest.mark.parametrize("words", [("--where", "to.town=x"), ("--columns", "to.town")])
-def test_a_member_that_no_row_has_is_named(
-    nested: Path, capsys: Capture, words: tuple[str, ...]
-) -> None:
-    assert run(nested, "rows", "ship", *words) == 0
-    assert "has a column 'to.town'; the columns are: n, result, result.price" in (
-        capsys.readouterr().err
-    )

@@ -176,23 +176,6 @@ def writing(program: str, status: int = 0) -> list[str]:
     return [sys.executable, "-c", f"{start}{program}\nsys.stdout.flush()\nsys.exit({status})"]
 
 
-def test_only_a_line_feed_ends_a_line() -> None:
-    text = "a\u2028b\u2029c\u0085d\x7f"
-    program = f"line(json.dumps({{'row': 1, 'result': {text!r}}}, ensure_ascii=False), '\\r\\n')\n"
-    program += 'line(\'{"row": 2, "result": "no line feed"}\', \'\')'
-    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *writing(program)) == 4
-    assert [row.result for row in rows()[:2]] == [text, "no line feed"]
-
-
-def test_the_limit_of_the_output_is_that_of_a_line() -> None:
-    program = (
-        "for n in (1, 2, 3): line(json.dumps({'row': n, 'result': 'x' * 700_000, 'cost_cents': n}))"
-    )
-    assert run("-n", "3", "--limit", "3", "--stdout", "json", "--", *writing(program)) == 4
-    assert [len(row.result) for row in rows()[:3]] == [700_000] * 3
-    assert [row.cost_cents for row in rows()[:3]] == [1, 2, 3]
-
-
 @pytest.mark.parametrize("status", [0, 9])
 def test_a_line_that_was_cut_off_is_the_outcome_of_no_row_and_its_row_may_be_done(
     status: int,
@@ -226,20 +209,7 @@ def test_the_program_itself_is_no_argument_to_repeat(capsys: pytest.CaptureFixtu
     assert not Path("jobs").exists()
 
 
-def test_a_dry_run_shows_each_command_with_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("-n", "2", "--limit", "3", "--dry-run", "--", "echo", "{order}") == 0
-    printed = capsys.readouterr()
-    assert printed.out.splitlines() == ["1,2\tnew\techo A-1 A-2", "3\tnew\techo A-3"]
-    assert "2 commands would run" in printed.err
-
-
 def test_a_command_that_takes_too_long_is_ended_with_all_its_rows() -> None:
     words = ("-n", "5", "--timeout", "0.1")
     assert run(*words, "--", "sh", "-c", "sleep 60", "sh", "{order}") == 3
     assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "TimeoutError")}
-
-
-def test_the_command_to_paste_keeps_the_number_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("-n", "2", "--limit", "2", "--", "echo", "{order}")
-    main(["run", "orders.csv", "--job", "j", "--key", "order", *words])
-    assert " -n 2 " in capsys.readouterr().err

@@ -1,6 +1,5 @@
 """`journal run` with inputs of many formats: what is printed to paste works."""
 
-import json
 import os
 import sqlite3
 import sys
@@ -11,7 +10,7 @@ import pytest
 from support.lines import split
 from support.platforms import needs_any_names
 
-from journal import InvalidValueError, JobService, read_rows
+from journal import JobService
 from journal.cli.main import main
 
 Capture = pytest.CaptureFixture[str]
@@ -59,16 +58,6 @@ def test_what_continues_a_run_can_be_pasted(
     assert results() == ["B", "A"]
 
 
-def test_rows_of_json_are_checked_for_another_command(capsys: Capture) -> None:
-    lines = [{"id": "A", "zip": "1"}, {"id": "B", "zip": "2"}, {"id": "C"}]
-    Path("in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    for _ in range(2):
-        assert run("in.jsonl") == 0
-    capsys.readouterr()
-    assert main(["run", "in.jsonl", "--job", "j", "--", "echo", "{zip}"]) == 2
-    assert "input row 3: has no 'zip'" in capsys.readouterr().err
-
-
 def test_a_dry_run_refuses_repeated_keys_as_the_run_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,15 +97,6 @@ def test_a_command_gets_the_bytes_of_a_line_that_is_no_utf8(
         ]
 
 
-def test_a_table_may_have_columns_that_are_called_as_those_of_a_line_that_is_no_utf8() -> None:
-    Path("in.jsonl").write_text(
-        '{"line":"foo","line_bytes":"1200"}\n{"line":"bar","line_bytes":7}\n'
-        '{"line":5,"line_bytes":"x"}\n'
-    )
-    assert main(["run", "in.jsonl", "--job", "j", "--", "echo", "{line}"]) == 0
-    assert results() == ["foo", "bar", "5"]
-
-
 @needs_any_names
 def test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting(
     capfd: pytest.CaptureFixture[str],
@@ -135,11 +115,3 @@ def test_words_that_are_no_utf8_are_recorded_escaped_and_shown_for_pasting(
         assert job is not None
         assert job.last_run is not None
         assert job.last_run.argv[-1] == "it's \\xe9"
-
-
-def test_lines_in_a_given_encoding_must_be_in_it(capsys: Capture) -> None:
-    Path("names").write_bytes(b"a\0caf\xe9\0")
-    assert run("names", "-0", "--encoding", "utf-8") == 2
-    assert "names, item 2: is not valid utf-8: give its encoding" in capsys.readouterr().err
-    with pytest.raises(InvalidValueError, match="line 1: is not valid utf-8"):
-        list(read_rows("names", format="lines", encoding="utf-8"))

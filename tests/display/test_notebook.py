@@ -12,9 +12,6 @@ import pytest
 from support.examples import blocks_of
 from support.paths import TOP
 
-import journal
-from journal import JobService
-
 pytest.importorskip("ipykernel")
 manager = pytest.importorskip("jupyter_client.manager")
 
@@ -236,26 +233,6 @@ def test_a_cell_shows_progress_in_place_and_its_last_state_stays(kernel: Any) ->
     assert kernel.run("job.run(handle, progress=False, tell=lambda _: None); job") == (
         "execute_result: <JobRun shown: completed, 30 of 30 rows done>\n"
     )
-
-
-def test_completion_in_a_cell_knows_the_public_names_and_no_others(kernel: Any) -> None:
-    client = kernel._client
-    client.complete("journal.", 8)
-    names = client.get_shell_msg(timeout=60)["content"]
-    while "matches" not in names:
-        names = client.get_shell_msg(timeout=60)["content"]
-    found = {name.removeprefix("journal.") for name in names["matches"]}
-    assert set(journal.__all__) <= found
-    assert not found & {"importlib", "annotations", "TYPE_CHECKING", "VERSION"}
-
-
-def test_a_task_shows_progress_while_other_cells_run(kernel: Any) -> None:
-    kernel.run(f"{opened('task')}task = asyncio.create_task(job.arun(handle_async))")
-    shown = kernel.run("report = await task; print(report.exit_code, job)")
-    assert shown.endswith("0 <JobRun task: completed, 30 of 30 rows done>\n")
-    root = kernel.run("print(job.service.root)").strip()
-    with JobService(root) as service:
-        assert {row.attempts for row in service.get_rows("task")} == {1}
 
 
 def test_the_cells_of_the_page_run_in_a_notebook(kernel: Any) -> None:

@@ -141,33 +141,6 @@ def test_an_expired_a_cancelled_and_an_incomplete_batch_have_partial_results(
     assert provider.answers_of("a") == 2
 
 
-def test_a_batch_is_listed_newest_first_in_pages_and_not_at_once(provider: FakeProvider) -> None:
-    provider.listing_delay_s = 10
-    batches = [create(provider, line("a"))[1]["id"] for _ in range(3)]
-    assert call(provider, "GET", "batches")[1]["data"] == []
-    wait(provider, 10)
-    first = call(provider, "GET", "batches?limit=2")[1]
-    rest = call(provider, "GET", f"batches?limit=2&after={first['last_id']}")[1]
-    assert [each["id"] for each in first["data"] + rest["data"]] == batches[::-1]
-    assert (first["has_more"], rest["has_more"]) == (True, False)
-
-
-@pytest.mark.parametrize(
-    ("content", "code"),
-    [
-        (line("a") + line("a"), "duplicate_custom_id"),
-        (line("a") + "{", "invalid_json_line"),
-        (line("a", url="/v1/embeddings"), "url_mismatch"),
-        (line("a") + line("b", body=prompt() | {"model": "large"}), "model_mismatch"),
-        ("", "empty_file"),
-    ],
-)
-def test_a_batch_of_a_wrong_file_fails(provider: FakeProvider, content: str, code: str) -> None:
-    status, batch = create(provider, content)
-    assert (status, batch["status"]) == (200, "failed")
-    assert [error["code"] for error in batch["errors"]["data"]] == [code]
-
-
 def test_wrong_requests_are_refused(provider: FakeProvider) -> None:
     batch = {"input_file_id": "file-0", "endpoint": CHAT, "completion_window": "24h"}
     chat = "chat/completions"
@@ -208,18 +181,6 @@ def test_a_chat_is_throttled_cut_off_and_charged_as_the_switches_say(
     assert whole.startswith(cut)
     assert json.loads(whole)["label"] in ("positive", "negative")
     assert provider.cents == sum(each.cents for each in provider.calls[3:]) > 0
-
-
-def test_a_limit_of_tokens_counts_those_of_the_last_minute(provider: FakeProvider) -> None:
-    tokens = call(provider, "POST", "chat/completions", prompt())[1]["usage"]["prompt_tokens"]
-    provider.tokens_per_minute = 2.5 * tokens
-    statuses = []
-    for _ in range(3):
-        wait(provider, 20)
-        status, _, headers = call(provider, "POST", "chat/completions", prompt())
-        statuses.append((status, headers["Retry-After"]))
-    assert statuses == [(200, None), (429, "20.000"), (200, None)]
-    assert provider.most_tokens_in_a_minute() == 2 * tokens
 
 
 def test_a_test_can_act_between_the_effect_of_a_request_and_its_answer(

@@ -41,11 +41,6 @@ def test_help_lists_every_command_by_its_purpose_and_every_topic(capsys: Capture
         assert f"{purpose}:" in lines
 
 
-def test_the_short_help_points_to_the_long_one(capsys: Capture) -> None:
-    assert main(["--help"]) == 0
-    assert "`journal help`" in capsys.readouterr().out
-
-
 def test_the_options_of_a_run_are_listed_by_purpose(capsys: Capture) -> None:
     lines = shown(capsys, "run").splitlines()
     sections = [line for line in lines if re.fullmatch(r"\S.*:", line)]
@@ -73,10 +68,6 @@ def test_help_of_a_topic_is_its_page(topic: str, capsys: Capture) -> None:
     lines = (DOCS / f"{topic}.md").read_text(encoding="utf-8").splitlines()
     page = [line for line in lines if not line.startswith("<!--")]
     assert shown(capsys, topic).splitlines()[-len(page) :] == page
-
-
-def test_each_page_has_a_topic() -> None:
-    assert {path.stem for path in DOCS.iterdir()} == TOPICS.keys()
 
 
 def test_a_page_opens_in_the_pager_of_a_terminal(tmp_path: Path) -> None:
@@ -137,15 +128,6 @@ def test_a_word_that_is_no_topic_names_the_topics_that_have_it(
     assert re.fullmatch(rf"{word!r} is in: .*\b{topic}\b.* \(journal help TOPIC\)\n", answer)
 
 
-def test_a_word_in_the_headings_of_one_page_shows_that_page(capsys: Capture) -> None:
-    assert shown(capsys, "slurm").endswith(shown(capsys, "clusters"))
-    assert shown(capsys, "JobLockedError").count("\n") == 1
-
-
-def test_names_may_be_typed_in_upper_case(capsys: Capture) -> None:
-    assert shown(capsys, "PYTHON") == shown(capsys, "python")
-
-
 # --- did you mean
 
 
@@ -184,11 +166,3 @@ def test_a_mistyped_job_is_answered_by_the_nearest_one(
     assert capsys.readouterr().err.endswith("; did you mean 'ship-orders'?\n")
     assert main(["--root", str(tmp_path), command, "unlike"]) == 4
     assert "did you mean" not in capsys.readouterr().err
-
-
-def test_looking_for_a_near_name_costs_nothing_at_start() -> None:
-    code = (
-        "import sys; from journal.cli.main import main; main(['list']); "
-        "sys.exit('difflib' in sys.modules or 'importlib.resources' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

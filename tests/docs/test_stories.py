@@ -164,15 +164,6 @@ def test_no_rows_are_handed_out_ahead_while_all_may_fail_however_slow_the_disk_i
     assert 10 <= len(shop.calls) <= 14
 
 
-def test_failed_rows_to_retry_are_all_gone_through_each_time_whatever_the_bug(path: Path) -> None:
-    shop = Shop(lambda _row: True)
-    shop.start(path, orders(200), halt="never")
-    for _ in range(2):
-        report = shop.start(path, orders(200), retry_failed=True, workers=2)
-        assert sorted(shop.calls) == list(range(1, 201))
-        assert (report.job.status, report.reason) == ("failed", None)
-
-
 def test_retried_rows_come_behind_those_that_were_never_started(path: Path) -> None:
     shop = Shop(lambda row: row.row_number <= 5)
     shop.start(path, orders(5))
@@ -196,34 +187,12 @@ def test_rows_that_wait_for_another_attempt_don_t_brake_and_come_when_due(path: 
     assert calls.index(1, 1) < calls.index(50)
 
 
-@pytest.mark.parametrize(
-    "fails",
-    [lambda row: row.row_number != 3, lambda row: row.row_number % 2 == 0],
-    ids=["one has not failed", "half have not failed"],
-)
-def test_one_row_that_has_not_failed_lets_a_run_go_on(
-    path: Path, fails: Callable[[JobRow], bool]
-) -> None:
-    shop = Shop(fails)
-    assert shop.start(path, orders(100)).job.status == "failed"
-    assert len(shop.calls) == 100
-
-
 def test_first_rows_that_fail_of_several_errors_let_a_run_go_on(path: Path) -> None:
     def handle(row: JobRow) -> None:
         raise journal.Fail(f"E{row.row_number % 2}", "no")
 
     with journal.open_job(path, orders(100), key="order") as job:
         assert job.run(handle).failed == 100
-
-
-@pytest.mark.parametrize(("rows", "halt"), [(100, "never"), (10, "first")])
-def test_a_run_that_never_halts_or_has_no_rows_left_is_not_braked(
-    path: Path, rows: int, halt: str
-) -> None:
-    shop = Shop(lambda _row: True)
-    report = shop.start(path, orders(rows), halt=halt)
-    assert (report.job.status, report.failed, report.reason) == ("failed", rows, None)
 
 
 def test_a_command_that_fails_for_each_row_pauses_and_prints_what_goes_on(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ from zlib import crc32
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.platforms import needs_fifos, needs_fork
+from support.platforms import needs_fork
 
 from journal import (
     FormatVersionError,
@@ -25,7 +24,6 @@ from journal import (
     JournalDamagedError,
     JournalError,
     ServiceClosedError,
-    StorageError,
 )
 from journal.format.arguments import new_row
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
@@ -349,42 +347,6 @@ def test_a_long_header_is_listed_as_a_short_one(tmp_path: Path) -> None:
             int(job.id.removeprefix("j")) for job in listed
         }
         assert len(listed) == 13
-
-
-def test_a_header_with_a_wrong_seal_is_named_and_hides_no_other_job(tmp_path: Path) -> None:
-    with service_at(tmp_path) as service:
-        service.create_job("Right", job_id="right")
-        service.create_job("Wrong", job_id="wrong")
-        path = journal_of(service, "wrong")
-        path.write_bytes(path.read_bytes().replace(b'"Wrong"', b'"Wring"'))
-        errors: list[JournalError] = []
-        assert [job.id for job in service.list_jobs(name="R*", on_error=errors.append)] == ["right"]
-        assert [type(error) for error in errors] == [JournalDamagedError]
-        with pytest.raises(JournalDamagedError, match="crc"):
-            service.list_jobs()
-
-
-@needs_fifos
-def test_a_pipe_in_the_place_of_a_journal_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    with service_at(tmp_path) as service:
-        service.create_job("Name", job_id="right")
-        (tmp_path / "pipe").mkdir()
-        os.mkfifo(tmp_path / "pipe" / "journal.jsonl")
-        errors: list[JournalError] = []
-        assert [job.id for job in service.list_jobs(on_error=errors.append)] == ["right"]
-        assert [type(error) for error in errors] == [StorageError]
-        assert "not a regular file" in str(errors[0])
-
-
-def test_a_directory_without_a_journal_is_no_job_and_no_error(tmp_path: Path) -> None:
-    with service_at(tmp_path) as service:
-        service.create_job("Name", job_id="right")
-        (tmp_path / "other").mkdir()
-        (tmp_path / "No Job").mkdir()
-        errors: list[JournalError] = []
-        assert [job.id for job in service.list_jobs(on_error=errors.append)] == ["right"]
-        assert [job.id for job in service.list_jobs()] == ["right"]
-        assert errors == []
 
 
 # --- what a command doesn't need it doesn't import

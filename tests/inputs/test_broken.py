@@ -164,14 +164,6 @@ def test_a_file_is_named_for_what_it_is(
     assert said in message
 
 
-def test_from_python_the_advice_is_python(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"a;b\n1;2\n")
-    with pytest.raises(journal.InvalidValueError, match="add delimiter=';'"):
-        journal.read_rows(tmp_path / "a.csv")
-    with pytest.raises(journal.InvalidValueError, match=r"^path: can't be read: No such file"):
-        journal.read_rows(tmp_path / "b.csv")
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -360,13 +352,6 @@ def test_the_rows_of_a_query_may_be_read_in_another_thread(shop: Path) -> None:
         assert len(pool.submit(list, rows).result()) == 2
 
 
-def test_blobs_of_a_query_are_base64(shop: Path) -> None:
-    assert list(journal.read_rows(f"sqlite:{shop}?SELECT id FROM orders")) == [
-        {"id": "A"},
-        {"id": "AP8="},
-    ]
-
-
 # --- workbooks ---------------------------------------------------------------------------------
 
 
@@ -530,17 +515,6 @@ def test_a_table_with_a_header_and_no_rows_is_empty(tmp_path: Path, shop: Path) 
     for path in [*paths, f"sqlite:{shop}?SELECT id AS 'order' FROM orders WHERE 0"]:
         rows = journal.read_rows(path)
         assert (rows.columns, list(rows)) == (["order"], [])
-
-
-def test_what_has_no_known_name_is_json_if_it_begins_so(tmp_path: Path) -> None:
-    for content in (b'{"order":"A-1"}\n', b'[{"order":"A-1"}]', b'\xef\xbb\xbf{"order":"A-1"}'):
-        (tmp_path / "a").write_bytes(content)
-        assert list(journal.read_rows(tmp_path / "a")) == [{"order": "A-1"}]
-
-
-def test_a_table_in_a_given_format_may_have_any_header(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b'{"a"\n1\n')
-    assert list(journal.read_rows(tmp_path / "a", format="csv")) == [{'{"a"': "1"}]
 
 
 def test_formulas_have_the_values_that_a_program_computed(tmp_path: Path) -> None:

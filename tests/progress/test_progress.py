@@ -118,12 +118,6 @@ def test_on_progress_is_called_beside_the_bar(tmp_path: Path, terminal: Terminal
     assert "40/40" in terminal.screen
 
 
-def test_batches_show_their_rows(tmp_path: Path, terminal: Terminal) -> None:
-    with on(terminal), journal.open_job(tmp_path / "j", ROWS) as job:
-        job.run(lambda rows: [None for _ in rows], batch=7)
-    assert "40/40" in terminal.screen
-
-
 def test_of_two_runs_at_a_time_one_has_a_bar(tmp_path: Path, terminal: Terminal) -> None:
     def handle(row: journal.AttemptedRow) -> None:
         if row.row_number == 1:
@@ -278,11 +272,6 @@ def test_an_error_of_the_terminal_never_ends_a_run(
         bar.close()
 
 
-@pytest.mark.parametrize("progress", [None, True])
-def test_a_program_without_standard_error_runs(progress: bool | None, tmp_path: Path) -> None:
-    assert run(tmp_path, None, progress=progress).completed == 40
-
-
 # --- how it is shown
 
 
@@ -298,10 +287,6 @@ def test_a_bar_fits_its_line_whatever_the_terminal_s_width(columns: int, job_id:
     assert ("cost 1 cent" in line) == (columns >= (80 if job_id == "j" else 200))
 
 
-def test_an_empty_job_has_a_full_bar() -> None:
-    assert "[#####" in bar_line(job_of(), ["0 failed"], 80)
-
-
 def test_a_redraw_is_limited_in_rate(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = time.monotonic()
     monkeypatch.setattr("time.monotonic", lambda: now_s)
@@ -310,24 +295,6 @@ def test_a_redraw_is_limited_in_rate(terminal: Terminal, monkeypatch: pytest.Mon
             now_s += 0.001
             progress.show(job_of(total_rows=1000, counts={RowStatus.COMPLETED: done}))
         assert 2 <= terminal.getvalue().count("/1000") <= 12
-
-
-def test_the_time_left_isn_t_shown_at_the_end(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s = time.monotonic()
-    monkeypatch.setattr("time.monotonic", lambda: now_s)
-    half = job_of(
-        total_rows=8,
-        counts={RowStatus.COMPLETED: 4, RowStatus.PENDING: 4},
-        status=JobStatus.RUNNING,
-    )
-    with on(terminal), Progress(job_of(total_rows=8, counts={RowStatus.PENDING: 8})) as progress:
-        now_s += 4
-        progress.show(half)
-        assert "1.0/s, 0:00:04 left" in terminal.screen
-        progress.end(job_of(total_rows=8, counts=half.counts, status=JobStatus.PAUSED))
-    assert terminal.screen.splitlines()[-1].endswith("4/8  0 failed, 1.0/s")
 
 
 def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: Terminal) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from support.children import (
     append_commit,
     fails,
     journal_path,
-    place_journal,
     read_all,
     seal_commits,
     split_commits,
@@ -34,7 +32,6 @@ from journal import (
     JobBusyError,
     JobLockedError,
     JobMismatchError,
-    JobNotFoundError,
     JobRow,
     JobService,
     JobStatus,
@@ -232,45 +229,6 @@ def test_a_flipped_bit_is_put_back_to_the_last_byte(small: Path, bit: int) -> No
         assert repair.lossless
 
 
-@pytest.mark.parametrize("instead", [b"", b" ", b"\0"])
-def test_line_ends_between_commits_that_were_lost_or_changed_are_put_back(
-    path: Path, instead: bytes
-) -> None:
-    content = path.read_bytes()
-    commits = split_commits(content)
-    ends = list(itertools.accumulate(map(len, commits)))[-4:-1]
-    for chosen in (ends[-1:], ends[:1], ends):
-        broken = b""
-        begin = 0
-        for end in chosen:
-            broken += content[begin : end - 1] + instead
-            begin = end
-        break_it(path, broken + content[begin:])
-        repair = mend_it(path)
-        assert repair.lossless
-        assert path.read_bytes() == content
-
-
-def test_a_torn_tail_alone_is_saved_and_cut_off_as_a_writer_would(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content + b'{"type":"row_status","row":8,"sta')
-    repair = repair_job(path.parent)
-    assert path.read_bytes() == content
-    assert [action.kind for action in repair.actions] == ["torn"]
-    assert repair.damaged_copy is None
-    (saved,) = path.parent.glob("journal.torn-*")
-    assert saved.read_bytes() == b'{"type":"row_status","row":8,"sta'
-    assert verify_job(path.parent).findings == []
-
-
-def test_a_whole_journal_is_left_alone(path: Path) -> None:
-    before = path.stat()
-    assert repair_job(path.parent).actions == []
-    after = path.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "run.lock"}
-
-
 # --- with loss -------------------------------------------------------------------------------
 
 
@@ -340,24 +298,6 @@ def test_a_commit_lost_before_rows_that_vouch_for_themselves_is_a_loss(path: Pat
     assert [row.data for row in rows[-2:]] == [order(31), order(32)]
 
 
-def test_outcomes_lost_in_one_commit_with_rows_are_a_loss(path: Path) -> None:
-    with JobService(path.parents[1], sync="none") as service:
-        with service.batch(JOB):
-            service.complete_row(f"{JOB}:8", "T-8")
-            service.create_rows(
-                JOB, [{"row_number": 40, "data": {}}, {"row_number": 41, "data": {}}]
-            )
-        service.skip_row(f"{JOB}:30")
-    content = path.read_bytes()
-    at = content.index(b"T-8")
-    break_it(path, content[:at] + b"X+9" + content[at + 3 :])
-    repair = mend_it(path)
-    rows = statuses(read_all(path.parents[1], JOB)[1])
-    assert rows[8] is RowStatus.NEEDS_REVIEW
-    assert set(rows) == {*range(1, ROWS + 1), 40, 41}
-    assert not repair.lossless
-
-
 def test_rows_that_are_gone_without_a_trace_are_not_added_and_run_again(path: Path) -> None:
     with JobService(path.parents[1], sync="none") as service:
         service.create_rows(JOB, [{"data": order(number)} for number in (31, 32)])
@@ -409,14 +349,6 @@ def test_a_hole_from_the_first_commit_into_outcomes_takes_no_outcome_silently(
     assert set(rows.values()) <= {RowStatus.NEEDS_REVIEW, RowStatus.COMPLETED}
 
 
-def test_a_first_row_that_was_cut_out_is_a_loss(path: Path) -> None:
-    content = path.read_bytes()
-    lines = content.splitlines(keepends=True)
-    for cut in (1, 2, 30):
-        break_it(path, b"".join(lines[:cut] + lines[cut + 1 :]))
-        assert not mend_it(path).lossless
-
-
 @pytest.mark.parametrize(
     "breakage",
     [
@@ -442,17 +374,6 @@ def test_copies_of_commits_are_lost_lines_and_count_nothing_twice(
     assert job.total_cost_cents == 15
     for old, new in zip(before, rows, strict=True):
         assert new == old if old.status.is_done else new.status is RowStatus.NEEDS_REVIEW
-
-
-def test_a_destroyed_last_commit_with_copies_behind_it_is_a_loss(path: Path) -> None:
-    commits = split_commits(path.read_bytes())
-    last = commits[-1]
-    for left in (bytes(len(last) - 1) + b"\n", last[:-20] + b"\n", last[:40]):
-        for copies in (commits, commits[:5], commits[4:7]):
-            break_it(path, b"".join([*commits[:-1], left, *copies]))
-            assert not mend_it(path).lossless
-            rows = statuses(read_all(path.parents[1], JOB)[1])
-            assert rows[7] is RowStatus.NEEDS_REVIEW or copies is commits
 
 
 def test_one_error_more_does_not_make_a_repaired_job_forget_it(path: Path) -> None:
@@ -485,50 +406,6 @@ def test_a_torn_commit_whose_crc_is_as_of_one_flipped_bit_is_cut_off_all_the_sam
         assert service.skip_row(f"{JOB}:9").status is RowStatus.SKIPPED
     assert path.read_bytes().startswith(before)
     assert len(path.read_bytes()) < len(content)
-
-
-def test_a_line_made_illegible_beside_records_of_the_same_block_is_damage(path: Path) -> None:
-    with JobService(path.parents[1], sync="none") as service, service.batch(JOB):
-        for number in range(8, 31):
-            service.skip_row(f"{JOB}:{number}")
-    content = path.read_bytes()
-    found = 0
-    for number in range(9, 30):
-        at = content.rindex(b'"row":%d,' % number)
-        begin, end = content.rindex(b"\n", 0, at) + 1, content.index(b"\n", at)
-        if begin // 512 == end // 512 and (begin % 512 > 100 or end % 512 < 400):
-            found += 1
-            break_it(path, content[:at] + b"#'+*;" + content[at + 5 :])
-    assert found > 3
-
-
-@pytest.mark.parametrize(
-    ("old", "new"), [(b'"1Z"', b'"1Z'), (b'{"', b'["'), (b'":"comp', b'"::comp')]
-)
-def test_a_last_commit_made_illegible_in_the_block_of_its_seal_is_damage(
-    path: Path, old: bytes, new: bytes
-) -> None:
-    with JobService(path.parents[1], sync="none") as service:
-        service.start_row(f"{JOB}:8")
-        while path.stat().st_size % 512 > 250:
-            service.log(JOB, "m")
-        service.complete_row(f"{JOB}:8", "1Z")
-    content = path.read_bytes()
-    last = content.rindex(b"\n", 0, -1) + 1
-    assert last // 512 == (len(content) - 1) // 512
-    break_it(path, content[:last] + content[last:].replace(old, new, 1))
-
-
-def test_two_lines_that_became_one_are_not_read_as_a_row(path: Path) -> None:
-    content = path.read_bytes()
-    first = content.index(b'"data":', content.index(b'"row":8,'))
-    second = content.index(b'"checksum"', content.index(b'"row":6,'))
-    end = content.index(b"\n", content.index(b'"row":6,'))
-    fused = content[:first] + b'"crc":6,' + content[second:end] + content[first:]
-    break_it(path, fused)
-    mend_it(path)
-    for row in read_all(path.parents[1], JOB)[1]:
-        assert row.data in (order(row.row_number), {})
 
 
 def test_commits_put_behind_the_last_that_go_another_way_are_not_taken_over(path: Path) -> None:
@@ -613,18 +490,6 @@ def test_a_second_repair_keeps_what_the_first_has_kept(path: Path) -> None:
     assert [copy.read_bytes() for copy in copies] == broken
 
 
-def test_a_last_commit_that_lacks_its_line_end_has_happened(path: Path) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[:-1])
-    with JobService(path.parents[1]) as service:
-        assert service.skip_row(f"{JOB}:30").status is RowStatus.SKIPPED
-    assert path.read_bytes().startswith(content)
-    assert not list(path.parent.glob("journal.torn-*"))
-    path.write_bytes(content[:-1])
-    repair_job(path.parent)
-    assert path.read_bytes() == content
-
-
 def test_the_outcomes_of_another_job_are_not_taken_for_ones_of_this_one(path: Path) -> None:
     before = read_all(path.parents[1], JOB)[1]
     break_it(path, spliced(path.read_bytes()))
@@ -633,14 +498,6 @@ def test_the_outcomes_of_another_job_are_not_taken_for_ones_of_this_one(path: Pa
     assert rows[:5] == before[:5]
     assert set(statuses(rows[5:]).values()) == {RowStatus.NEEDS_REVIEW}
     assert not repair.lossless
-
-
-def test_a_commit_that_was_moved_is_a_loss(path: Path) -> None:
-    commits = split_commits(path.read_bytes())
-    break_it(path, b"".join([*commits[:-2], commits[-1], commits[-2]]))
-    repair = mend_it(path)
-    assert [rows for *_, rows in lost(repair)] == [[7]]
-    assert statuses(read_all(path.parents[1], JOB)[1])[7] is RowStatus.NEEDS_REVIEW
 
 
 def test_rows_stay_open_after_a_loss_if_the_caller_says_so(path: Path) -> None:
@@ -766,16 +623,6 @@ def test_rows_of_the_input_that_a_repair_has_lost_are_named(path: Path) -> None:
     assert said.endswith(f"as another job; not in the job: {', '.join(map(as_json, lost))}")
 
 
-def test_a_line_that_is_not_utf_8_where_decoding_passes_over_is_lost_and_not_in_the_way(
-    path: Path,
-) -> None:
-    commits = [commit[:-19] + b"}" for commit in split_commits(path.read_bytes())]
-    commits[3] = commits[3][:-1] + b',"note":"\xff"}'
-    break_it_unseen(path, seal_commits([commit.split(b"\n") for commit in commits]))
-    repair = mend_it(path)
-    assert not repair.lossless
-
-
 def test_a_line_of_a_sealed_commit_that_makes_no_sense_may_have_been_any_outcome(
     path: Path,
 ) -> None:
@@ -803,18 +650,6 @@ def break_it_unseen(path: Path, content: bytes) -> None:
     """Put a journal in place that only verify finds damaged."""
     path.write_bytes(content)
     assert verify_job(path.parent).damaged
-
-
-def test_an_open_service_goes_on_with_the_repaired_journal(path: Path) -> None:
-    with JobService(path.parents[1]) as service:
-        rows = list(service.get_rows(JOB))
-        content = path.read_bytes()
-        path.write_bytes(content.replace(b"\n", b"\r\n"))
-        with pytest.raises(JournalDamagedError):
-            service.get_rows(JOB)
-        repair_job(path.parent)
-        assert list(service.get_rows(JOB)) == rows
-        service.skip_row(f"{JOB}:30")
 
 
 # --- what can't be repaired ------------------------------------------------------------------
@@ -851,14 +686,6 @@ def test_what_cannot_be_repaired_is_refused_and_left_as_it_is(
         repair_job(path.parent)
     assert path.read_bytes() == broken
     assert {one.name for one in path.parent.iterdir()} == {"journal.jsonl", "run.lock"}
-
-
-def test_the_journal_of_another_job_is_not_repaired(tmp_path: Path, path: Path) -> None:
-    other = place_journal(tmp_path, "other", path.read_bytes().replace(b"\n", b"\r\n"))
-    with pytest.raises(JobMismatchError):
-        repair_job(other.parent)
-    with pytest.raises(JobNotFoundError):
-        repair_job(tmp_path / "nothing")
 
 
 def test_a_job_that_somebody_works_on_is_not_repaired(path: Path) -> None:
@@ -999,24 +826,6 @@ def test_the_command_line_verifies_repairs_and_verifies_again(
     assert (code, out) == (0, f"ok       {JOB}: nothing to repair\n")
 
 
-def test_verify_and_repair_name_the_same_lines(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = ["--root", str(path.parents[1])]
-    count = len(path.read_bytes().splitlines())
-    with JobService(path.parents[1], sync="none") as service:
-        with service.batch(JOB):
-            for number in (8, 9, 10):
-                service.complete_row(f"{JOB}:{number}", "T")
-        service.start_row(f"{JOB}:11")
-    break_it(path, path.read_bytes().replace(b'"tracking_number":"T"', b'"tracking_number":""'))
-    found = run_cli(capsys, *root, "verify", JOB)[1]
-    lost = run_cli(capsys, *root, "repair", JOB)[1]
-    lines = f"lines {count + 1} to {count + 3}"
-    assert f"damage: {lines}, bytes " in found
-    assert f"lost: {lines}: " in lost
-
-
 def test_the_error_of_a_damaged_job_has_the_commands_to_type(
     path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1048,17 +857,6 @@ def test_the_command_line_lists_what_is_lost_and_exits_with_3(
     told = json.loads(out)
     assert (told["lost_rows"], told["review_count"]) == ([9], 1)
     assert os.path.samefile(told["path"], path)
-
-
-def test_the_command_line_refuses_to_repair_in_one_line(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = ["--root", str(path.parents[1])]
-    assert run_cli(capsys, *root, "repair", "nothing")[0] == 4
-    path.write_bytes(b"nothing of ours\n")
-    code, out, err = run_cli(capsys, *root, "repair", JOB)
-    assert (code, out, err.count("\n")) == (6, "", 1)
-    assert "nothing" in err or "none" in err
 
 
 def test_a_row_that_is_gone_from_the_first_commit_makes_all_open_rows_doubtful(

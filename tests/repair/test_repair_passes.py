@@ -9,7 +9,6 @@ import pytest
 from support.children import journal_path, place_journal, read_all, seal_commits, split_commits
 
 from journal import JobRow, JobService, JobStatus, RowStatus
-from journal.format.records import LOST_CHECKSUM
 from journal.repair import Repair, repair_job
 from journal.verify import verify_job
 
@@ -70,18 +69,6 @@ def test_a_redo_and_what_followed_it_are_kept(service: JobService) -> None:
     assert not repair.lossless
 
 
-def test_what_followed_a_redo_that_was_lost_is_kept(service: JobService) -> None:
-    redo(service)
-    before = rows_of(service)
-    break_by(service, b'"reset":"redo"')
-    row = rows_of(service)[1]
-    assert (row.tracking_number, row.attempts) == ("T-again", 2)
-    assert row.idempotency_key == before[1].idempotency_key
-    job, _ = read_all(service.root, JOB)
-    assert job is not None
-    assert job.total_cost_cents == 13
-
-
 def test_a_row_whose_redo_was_lost_is_in_review_if_nobody_knows_how_it_ended(
     service: JobService,
 ) -> None:
@@ -98,16 +85,6 @@ def test_the_passes_of_a_job_survive_a_loss(service: JobService) -> None:
     job, _ = read_all(service.root, JOB)
     assert job is not None
     assert (job.passes, job.status) == (2, JobStatus.PENDING)
-
-
-def test_other_data_and_keys_of_rows_are_kept(service: JobService) -> None:
-    service.update_row_data(f"{JOB}:4", {"order": "A-4", "pad": "Lane 4"}, new_key=True)
-    before = rows_of(service)[4]
-    repair = break_by(service, b'"T-2"')
-    after = rows_of(service)[4]
-    assert (after.data, after.row_checksum) == (before.data, before.row_checksum)
-    assert (after.idempotency_key, after.created_at) == (f"{JOB}:order=A-4#2", before.created_at)
-    assert repair.lost_rows == []
 
 
 def test_data_that_a_row_was_given_later_makes_its_lost_record_whole(service: JobService) -> None:
@@ -146,16 +123,3 @@ def test_later_data_that_is_lost_leaves_no_row_to_be_run_with_the_old(service: J
     repair = break_by(service, b"Lane 4", b"Gasse4")
     assert [action.rows for action in repair.actions if action.kind == "lost"] == [[4]]
     assert rows_of(service)[4].status is RowStatus.NEEDS_REVIEW
-
-
-def test_a_row_without_data_stays_so_under_a_new_key(tmp_path: Path) -> None:
-    """What says "lost" gives no data back."""
-    head = b'{"type":"job","format":1,"id":"mended","name":"Mended",' + AT
-    data = (
-        b'{"type":"row_data","row":7,"checksum":"lost","data":{},"key":"k","created_%b,' % AT[1:-1]
-        + AT
-    )
-    path = place_journal(tmp_path, JOB, seal_commits([[head], [data]]))
-    assert repair_job(path.parent).lost_rows == [7]
-    (row,) = read_all(tmp_path, JOB)[1]
-    assert (row.row_checksum, row.status) == (LOST_CHECKSUM, RowStatus.NEEDS_REVIEW)

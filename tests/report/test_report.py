@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from support.attempts import try_again
@@ -35,7 +34,7 @@ from journal.format.records import (
 )
 from journal.fs.system import host_name, user_name
 from journal.history.spans import SpanReader
-from journal.history.statistics import MAX_BUCKETS, JobStatistics, quantile_s
+from journal.history.statistics import MAX_BUCKETS, JobStatistics
 from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, _lanes, report_page, write_report
 from journal.service import existing_job
@@ -241,14 +240,6 @@ def test_of_many_rows_the_first_are_shown_and_how_many_more(tmp_path: Path) -> N
     assert any("more rows have codes that are not shown" in text for text in page.texts("p"))
 
 
-def test_long_values_are_cut(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        data = {f"column {n}": "x" * 100_000 for n in range(100)}
-        service.create_job("Long", job_id="job", row_data=[{"data": data}])
-        service.fail_row("job:1", "E", "y" * 1_000_000)
-        assert len(report_page(service, "job")) < 60_000
-
-
 def test_a_job_of_several_passes_is_told_with_them(tmp_path: Path) -> None:
     failed_job(tmp_path, 10)
     with JobService(tmp_path, sync="none") as service:
@@ -433,24 +424,6 @@ def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
     assert begins[0] <= START.timestamp() < begins[0] + statistics.width_s
 
 
-def test_a_quantile_is_one_of_the_durations() -> None:
-    took_s = [number / 1000 for number in range(1, 10_001)]
-    assert [quantile_s(took_s, share) for share in (0.01, 0.5, 0.95, 1.0)] == [0.1, 5, 9.5, 10]
-    assert quantile_s([1], 0.5) == quantile_s([1], 1) == 1
-    assert quantile_s([], 0.5) is None
-
-
-def test_ranges_of_rows_are_bounded_and_say_that_there_are_more(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Ranges", job_id="job", row_data=[{"data": {}} for _ in range(200)])
-        with service.batch("job"):
-            for number in (*range(1, 4), *range(10, 200, 2)):
-                service.fail_row(f"job:{number}", "E", "m")
-    (ranges,) = [text for text in page_of(tmp_path).texts("p") if text.startswith("rows ")]
-    assert ranges.startswith("rows 1-3, 10, 12, ")
-    assert ranges.endswith(", 86, ...")
-
-
 # --- in a browser
 
 
@@ -501,21 +474,6 @@ def test_a_browser_asks_for_nothing_and_runs_nothing_of_the_data(tmp_path: Path)
         bare.write_text(f"<img src={address}/bare>", encoding="utf-8")
         dumped(bare)
         assert asked == ["/bare"]
-
-
-@in_browser
-def test_the_filter_shows_the_rows_that_contain_all_words(tmp_path: Path) -> None:
-    failed_job(tmp_path / "store", 20)
-    out = tmp_path / "report.html"
-    assert main(["--root", str(tmp_path / "store"), "report", "job", "-o", str(out)]) == 0
-    page = Page(dumped(out, "#filter=" + quote("MESSAGE a-7")))
-    shown = [row for row in page.rows() if "hidden" not in row]
-    assert len(page.rows()) == 16
-    assert len(shown) == 1
-    assert page.texts("output") == ["1 of 16 shown"]
-    assert page.texts("div", id="filter") != []
-    everything = Page(dumped(out))
-    assert everything.texts("output") == ["16 of 16 shown"]
 
 
 # What a reader has done to the page: scrolled, closed and typed.

@@ -21,7 +21,7 @@ from support.interrupts import failing_if_it_hangs
 from support.platforms import needs_signals
 
 import journal
-from journal import AttemptedRow, JobRow, JobRun, JobService
+from journal import AttemptedRow, JobRow, JobRun
 from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.held_job import HeldJob, Settings
@@ -122,28 +122,6 @@ def test_handlers_and_messages_run_in_the_loop_and_the_context_of_the_caller(pat
         assert [row.result for row in job.rows()] == [f"r7-{n}" for n in range(1, 6)]
 
 
-def test_other_tasks_of_the_loop_go_on_during_a_run(path: Path) -> None:
-    async def main(job: JobRun) -> None:
-        asked, answered = asyncio.Queue[int](), asyncio.Queue[int]()
-
-        async def answer() -> None:
-            while True:
-                answered.put_nowait(await asked.get() ** 2)
-
-        async def handler(row: JobRow) -> int:
-            asked.put_nowait(row.data["n"])
-            return await answered.get()
-
-        async with asyncio.TaskGroup() as group:
-            other = group.create_task(answer())
-            await job.arun(handler)
-            other.cancel()
-        assert [row.result for row in job.rows()] == [1, 4, 9, 16, 25]
-
-    with open_job(path) as job:
-        run(main(job))
-
-
 def test_a_plain_function_runs_in_threads_and_the_loop_lives_on(path: Path) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
@@ -196,20 +174,6 @@ def test_arun_takes_what_run_takes_but_for_an_executor(path: Path) -> None:
         with pytest.raises(journal.InvalidValueError, match="timeout_s"):
             run(job.arun(handler, timeout_s=-1))
         assert job.job.status == "pending"
-
-
-def test_a_job_that_another_run_holds_is_refused_and_its_run_goes_on(path: Path) -> None:
-    async def main(job: JobRun) -> None:
-        gate = Gate()
-        first = asyncio.create_task(job.arun(gate))
-        await gate.wait_for(1)
-        second = asyncio.create_task(job.arun(gate))
-        await raises(journal.JobBusyError, second)
-        gate.open.set()
-        assert (await first).completed == 5
-
-    with open_job(path) as job:
-        run(main(job))
 
 
 def end_of_run(job: JobRun) -> str:
@@ -443,30 +407,6 @@ def hear_all(child: Child, *wanted: str) -> None:
 
 
 @needs_signals
-@pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c_in_asyncio_run_drains_and_a_second_one_ends_the_rows_in_flight(
-    tmp_path: Path, presses: int
-) -> None:
-    gate = tmp_path / "gate"
-    with Child(SCRIPT, tmp_path, "j", gate) as child:
-        hear_all(child, "begun 1", "begun 2")
-        os.kill(child.pid, signal.SIGINT)
-        hear_all(child, "waiting for the rows in flight (2)")
-        if presses == 2:
-            os.kill(child.pid, signal.SIGINT)
-        else:
-            gate.touch()
-        hear_all(child, "cancelled", "interrupted")
-        assert child.wait() == 0
-    with JobService(tmp_path) as service:
-        job = service.get_job("j")
-        assert job is not None
-        of_both = (job.status, job.pending_count, service.run_holder("j"))
-        assert of_both == ("paused", 3, None)
-        assert (job.successful_rows, job.needs_review_count) == ((2, 0) if presses == 1 else (0, 2))
-
-
-@needs_signals
 def test_a_third_ctrl_c_in_asyncio_run_ends_the_process_and_the_next_run_names_the_rows(
     tmp_path: Path,
 ) -> None:
@@ -481,20 +421,6 @@ def test_a_third_ctrl_c_in_asyncio_run_ends_the_process_and_the_next_run_names_t
     with open_job(tmp_path / "j") as job:
         assert statuses(job)["pending"] == 3  # a row was in flight, or was just given up
         assert job.run(lambda row: row.row_number).completed == 3
-        assert [row.row_number for row in job.rows("needs_review")] == [1, 2]
-
-
-def test_a_kill_leaves_in_doubt_what_was_in_flight_and_no_more(tmp_path: Path) -> None:
-    with Child(SCRIPT, tmp_path, "j", tmp_path / "gate") as child:
-        hear_all(child, "begun 1", "begun 2")
-        child.kill()
-    with open_job(tmp_path / "j") as job:
-
-        async def handler(row: JobRow) -> int:
-            return row.row_number
-
-        run(job.arun(handler, workers=2))
-        assert statuses(job) == {"needs_review": 2, "completed": 3}
         assert [row.row_number for row in job.rows("needs_review")] == [1, 2]
 
 
@@ -581,21 +507,6 @@ def test_stop_from_a_handler_pauses_the_run_and_says_why(path: Path) -> None:
             assert 2 <= report.completed < 99
             assert not job.stop()
             assert work(job).job.status == "completed"
-
-
-def test_a_second_stop_from_another_thread_ends_the_rows_in_flight(path: Path) -> None:
-    async def main(job: JobRun) -> journal.RunReport:
-        gate, said = Gate(), list[str]()
-        task = asyncio.create_task(job.arun(gate, workers=2, tell=said.append))
-        await gate.wait_for(2)
-        for end_rows, text in ((False, "waiting for the rows"), (True, "ending the rows")):
-            assert await asyncio.to_thread(job.stop, end_rows=end_rows)
-            await until(said, text)
-        return await task
-
-    with open_job(path) as job:
-        assert run(main(job)).job.status == "paused"
-        assert statuses(job) == {"needs_review": 2, "pending": 3}
 
 
 # --- other tasks that use the service

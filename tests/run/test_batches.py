@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import json
 import os
-import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,11 +19,9 @@ from typing import Any
 import pytest
 from support.children import Child
 from support.clock import Clock
-from support.platforms import needs_signals
 
 import journal
 from journal import (
-    AttemptedRow,
     Batch,
     Fail,
     Hold,
@@ -75,16 +72,6 @@ def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> N
     assert [row.result for row in run(job, handle, 2)] == [1, 4, 9, 16, 25]
     assert sizes == [2, 2, 1]
     assert job.job.status == "completed"
-
-
-def test_starts_of_all_rows_are_on_the_disk_before_the_call(job: JobRun) -> None:
-    def handle(rows: Batch) -> dict[str, None]:
-        with JobService(job.service.root) as other:
-            seen = [other.get_row(row.id) for row in rows]
-        assert [(row.status, row.attempts) for row in seen if row] == [("processing", 1)] * 5
-        return dict.fromkeys(row.id for row in rows)
-
-    assert {row.status for row in run(job, handle)} == {"completed"}
 
 
 def test_each_value_means_what_it_means_for_one_row_and_an_exception_counts_as_raised(
@@ -201,21 +188,6 @@ def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:
     assert {row.status for row in rows} == {"completed"}
 
 
-def test_steps_and_messages_of_rows_in_a_call_are_those_of_the_rows(job: JobRun) -> None:
-    def handle(rows: Batch) -> list[int]:
-        for row in rows:
-            row.log("asked", n=row.row_number)
-        return [row.step("charge", lambda n: n * 10, row.data["n"]) for row in rows]
-
-    rows = run(job, handle)
-    assert [row.result for row in rows] == [10, 20, 30, 40, 50]
-    logs = [entry for entry in job.service.get_logs("j") if entry.message == "asked"]
-    assert [entry.details for entry in logs] == [{"n": n} for n in range(1, 6)]
-    assert [step.result for row in rows for step in job.service.get_steps(row.id)] == [
-        *(10, 20, 30, 40, 50)
-    ]
-
-
 def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> None:
     def charge() -> None:
         raise NeedsReview("Timeout", "is it charged?")
@@ -275,16 +247,6 @@ def test_a_batch_is_a_sequence_that_nobody_can_change(job: JobRun) -> None:
     assert [row.result for row in run(job, handle)] == [1, 2, 3, 4, 5]
 
 
-def test_a_message_of_a_call_is_one_of_its_first_row(job: JobRun) -> None:
-    def handle(rows: Batch) -> list[None]:
-        rows.log("sent", level="warning", rows=len(rows))
-        return [None] * len(rows)
-
-    run(job, handle)
-    (entry,) = [entry for entry in job.service.get_logs("j") if entry.message == "sent"]
-    assert (entry.row_number, entry.level, entry.details) == (1, "WARNING", {"rows": 5})
-
-
 def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobRun) -> None:
     calls: list[int] = []
 
@@ -300,23 +262,6 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
 
 
 # --- where the call runs
-
-
-async def in_a_loop(rows: Batch) -> Any:
-    return await asyncio.gather(*(halve(row) for row in rows), return_exceptions=True)
-
-
-async def halve(row: AttemptedRow) -> int:
-    await asyncio.sleep(0)
-    if row.data["n"] % 2:
-        raise ValueError("odd")
-    return int(row.data["n"]) // 2
-
-
-def test_a_coroutine_function_is_awaited_and_gather_may_return_exceptions(job: JobRun) -> None:
-    rows = run(job, in_a_loop, workers=2)
-    assert [row.result for row in rows] == [None, 1, None, 2, None]
-    assert [row.error_code for row in rows[::2]] == ["ValueError"] * 3
 
 
 def far(rows: Batch) -> dict[str, Any]:
@@ -344,11 +289,6 @@ def test_a_batch_that_dies_with_its_worker_puts_each_of_its_rows_to_the_policy(
 
 
 # --- limits count rows, and a timeout is that of the call
-
-
-def test_max_rows_and_costs_count_rows(job: JobRun) -> None:
-    report = job.run(lambda rows: [None] * len(rows), batch=2, max_rows=3, tell=quiet)
-    assert (report.started, report.completed, report.job.status) == (3, 3, "paused")
 
 
 def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_names() -> None:
@@ -387,28 +327,6 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
     assert pending
     assert pending[-1] == (1 if cause == "hold" else 3)
     assert sum(calls[1:]) == (5 if cause == "hold" else 3)
-
-
-def test_no_more_calls_are_in_flight_than_there_are_workers(tmp_path: Path) -> None:
-    running, most, lock = 0, 0, threading.Lock()
-
-    def handle(rows: Batch) -> list[None]:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        with JobService(tmp_path) as other:
-            seen = other.get_job("j")
-        assert seen is not None
-        assert seen.processing_count <= 6  # no row waits for its turn, to be in doubt after a crash
-        with lock:
-            running -= 1
-        return [None] * len(rows)
-
-    with open_job(tmp_path / "j", 60) as job:
-        rows = run(job, handle, 3, workers=2)
-        assert {row.status for row in rows} == {"completed"}
-    assert 1 <= most <= 2
 
 
 def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) -> None:
@@ -525,39 +443,6 @@ def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_f
     assert len(rows) == 3
 
 
-@needs_signals
-def test_the_first_stop_waits_for_the_calls_in_flight_and_pauses(job: JobRun) -> None:
-    def handle(rows: Batch) -> list[None]:
-        signal.raise_signal(signal.SIGINT)
-        while not job._runs[0].count:
-            sleep(0.001)
-        return [None] * len(rows)
-
-    report = job.run(handle, batch=2, tell=quiet)
-    assert (report.completed, report.job.status, report.exit_code) == (2, "paused", 130)
-    assert job.job.processing_count == 0
-
-
-def test_another_process_may_pause_a_run_between_two_calls_and_resume_it(job: JobRun) -> None:
-    def handle(rows: Batch) -> list[None]:
-        if rows[0].row_number == 1:
-            with JobService(job.service.root) as other:
-                other.update_status("j", "paused")
-        return [None] * len(rows)
-
-    said: list[str] = []
-
-    def resume(text: str) -> None:
-        said.append(text)
-        if "paused by another process" in text:
-            with JobService(job.service.root) as other:
-                other.update_status("j", "running")
-
-    report = job.run(handle, batch=2, tell=resume)
-    assert (report.completed, report.job.status) == (5, "completed")
-    assert any("paused by another process" in text for text in said)
-
-
 # --- what is refused
 
 
@@ -568,11 +453,6 @@ def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
     with pytest.raises(InvalidValueError, match="batch"):
         job.run(lambda _rows: None, batch=size)
     assert job.job.status == "pending"
-
-
-def test_what_is_no_function_is_refused(job: JobRun) -> None:
-    with pytest.raises(InvalidValueError, match="must be a function that takes a batch of rows"):
-        job.run(5, batch=2)  # type: ignore[arg-type]
 
 
 # --- a run that is killed

@@ -173,15 +173,6 @@ def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) ->
         assert sum(1 for row in job.rows() if row.attempts == 0) == 10
 
 
-def test_a_failed_call_of_ten_rows_pauses_a_run_that_does_not_try_them_again(path: Path) -> None:
-    with open_job(path) as job:
-        report = job.run(fail, batch=20, tell=quiet)
-        assert (report.reason or "").startswith(
-            "the first 20 rows of this run have all failed with "
-        )
-        assert "continue with `run(..., retry_failed=True)`" in (report.reason or "")
-
-
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
     halt = 10
@@ -189,13 +180,6 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
     failed = "10 rows failed: `run(..., retry_failed=True)` tries them again"
     assert said[-3] == f"j: paused; {failed}"
-    assert said[-1].endswith("python again.py")
-
-
-def test_after_another_end_the_advice_is_only_to_run_again(path: Path) -> None:
-    said: list[str] = []
-    with open_job(path, argv=["python", "again.py"]) as job:
-        job.run(fail, max_rows=3, halt=lambda counts: counts["started"] > 0, tell=said.append)
     assert said[-1].endswith("python again.py")
 
 

@@ -1,7 +1,6 @@
 """What runs spend: the costs of all attempts, limits of cost, and costs that can't be recorded."""
 
 import errno
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -335,12 +334,6 @@ def test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once(
         assert (job.job.total_cost_cents, job.job.usage) == (0.12, {"tokens": 2 * 812})
 
 
-def test_exceptions_with_costs_can_be_pickled() -> None:
-    for make in OUTCOMES.values():
-        outcome = pickle.loads(pickle.dumps(make()))
-        assert (outcome.cost_cents, outcome.usage) == (0.06, {"tokens": 812})
-
-
 # --- limits
 
 
@@ -375,19 +368,6 @@ def test_a_run_says_which_limit_it_has_reached_first(path: Path) -> None:
     assert str(report.reason).startswith("the job has cost 1 cent")
 
 
-def test_failed_and_repeated_attempts_reach_the_limit(path: Path) -> None:
-    def decline(row: JobRow) -> None:
-        if row.attempts == 1:
-            raise Retry("busy", cost_cents=10)
-        raise Fail("no", cost_cents=10)
-
-    with open_job(path, 9) as job:
-        report = job.run(
-            decline, max_attempts=2, backoff_s=0, max_cost_cents=50, halt="never", tell=quiet
-        )
-        assert (report.job.total_cost_cents, report.started) == (50, 5)
-
-
 def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Path) -> None:
     in_flight: list[int] = []
     with open_job(path, 900) as job:  # enough for the run to know that its handler is fast
@@ -405,18 +385,3 @@ def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
     with open_job(path, 3) as job:
         report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3)
         assert (report.job.status, report.reason) == ("completed", None)
-
-
-def test_a_limit_of_cost_without_costs_is_said_in_words_of_python(path: Path) -> None:
-    told: list[str] = []
-    unused = (
-        "calls: the job has cost nothing, so `max_cost_cents` has limited nothing: "
-        "return `journal.RowResult(cost_cents=...)`"
-    )
-    with open_job(path, 4) as job:
-        limits: dict[str, Any] = {"max_cost_cents": 9, "max_rows": 1}
-        job.run(lambda _row: 1, tell=told.append, **limits)
-        assert told.count(unused) == 1
-        job.run(lambda _row: RowResult(cost_cents=1), tell=told.append, **limits)
-        job.run(lambda _row: 1, max_rows=1, tell=told.append)
-        assert told.count(unused) == 1

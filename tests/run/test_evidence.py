@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -19,9 +18,8 @@ from support.clock import Clock
 import journal
 from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
 from journal.format.records import LogRecord
-from journal.ids import split_row_id
 from journal.run.evidence import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
-from journal.run.workers.tracebacks import TRACEBACK_BYTES, traceback_of
+from journal.run.workers.tracebacks import TRACEBACK_BYTES
 
 HERE = __file__
 
@@ -139,24 +137,6 @@ def test_a_result_whose_own_code_raises_leaves_a_traceback(path: Path) -> None:
     assert refused.traceback is None
 
 
-def test_a_row_that_is_retried_by_hand_has_no_traceback_any_more(path: Path) -> None:
-    with open_job(path) as job:
-        job.run(raise_in_place)
-        assert job.service.retry_row("j:1").traceback is None
-
-
-def test_a_row_whose_attempts_are_used_up_keeps_the_last_traceback(path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        job.stop()
-        raise_in_place(row)
-
-    with open_job(path) as job:
-        job.run(handler, max_attempts=3, backoff_s=300)
-        job.run(raise_in_place, max_attempts=2, backoff_s=0)
-        job.run(raise_in_place, max_attempts=2, backoff_s=0)
-        assert "fail_deep" in str(job.rows()[0].traceback)
-
-
 class Hostile(Exception):
     """Raises wherever it is asked."""
 
@@ -228,14 +208,6 @@ def test_no_exception_is_too_strange_for_a_traceback(
     assert len(row.traceback.encode()) <= TRACEBACK_BYTES
     frames = re.findall(r"line \d+, in (\S+)", row.traceback)
     assert not last_frame or frames[-1] == last_frame
-
-
-def test_an_exception_of_the_package_alone_has_no_traceback() -> None:
-    with pytest.raises(journal.InvalidValueError) as raised:
-        split_row_id("no id")
-    assert HERE in str(traceback_of(raised.value))
-    assert raised.tb.tb_next is not None
-    assert traceback_of(raised.value.with_traceback(raised.tb.tb_next)) is None
 
 
 # --- the log of an attempt
@@ -321,59 +293,6 @@ def test_the_log_before_a_step_survives_the_death_of_the_process(path: Path) -> 
     died = subprocess.run(command, check=False, timeout=60)
     assert died.returncode == 9
     assert messages(path) == ["before the step"]
-
-
-@pytest.mark.parametrize(
-    ("given", "level"),
-    [
-        ("warning", "WARNING"),
-        ("ERROR", "ERROR"),
-        (logging.CRITICAL, "CRITICAL"),
-        (logging.DEBUG, "DEBUG"),
-        (5, "DEBUG"),
-        (35, "WARNING"),
-        (99, "CRITICAL"),
-        ("loud", "INFO"),
-        (None, "INFO"),
-    ],
-)
-def test_a_level_is_a_name_or_a_number_of_logging(path: Path, given: Any, level: str) -> None:
-    with open_job(path) as job:
-        job.run(lambda row: row.log("x", given))
-    assert [entry.level for entry in logs_of(path)] == [level]
-
-
-class Unshowable:
-    def __repr__(self) -> str:
-        raise SystemExit
-
-    __str__ = __repr__
-
-
-def test_no_message_is_too_strange_for_a_log(path: Path) -> None:
-    cyclic: list[Any] = []
-    cyclic.append(cyclic)
-
-    def handler(row: AttemptedRow) -> str:
-        row.log(Unshowable())
-        row.log("\ud800", when=datetime(2026, 1, 2, tzinfo=UTC), what=Unshowable(), all=cyclic)
-        row.log("long" * 10_000, text="x" * 100_000)
-        return "done"
-
-    with open_job(path) as job:
-        job.run(handler)
-        assert job.rows()[0].result == "done"
-    first, second, third = logs_of(path)
-    assert first.message == ""
-    assert second.message == "\\ud800"
-    assert second.details is not None
-    assert "2026" in str(second.details["when"])
-    assert (second.details["what"], second.details["all"]) == (
-        "<Unshowable, whose repr raises SystemExit>",
-        "[[...]]",
-    )
-    assert len(third.message) < 5000
-    assert len(str(third.details)) < 5000
 
 
 @pytest.mark.parametrize("depth", range(96, 101))
@@ -481,25 +400,6 @@ def test_what_a_step_has_recorded_counts_for_the_bound(path: Path) -> None:
     assert found[-1] == f"{MAX_LOG_ENTRIES // 2} more messages of this attempt were dropped"
 
 
-def test_threads_of_one_handler_share_its_log(path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        barrier = threading.Barrier(8)
-
-        def log() -> None:
-            barrier.wait()
-            row.log("x")
-
-        threads = [threading.Thread(target=log) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    with open_job(path) as job:
-        job.run(handler)
-    assert len(logs_of(path)) == 8
-
-
 def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path, clock: Clock) -> None:
     hangs = threading.Event()
 
@@ -524,16 +424,6 @@ def test_a_result_that_can_not_be_recorded_loses_no_log(path: Path) -> None:
         job.run(handler)
         assert job.rows()[0].status == "needs_review"
     assert messages(path) == ["sent"]
-
-
-def test_a_row_that_logs_nothing_and_completes_writes_what_it_always_has(path: Path) -> None:
-    with open_job(path) as job:
-        job.run(lambda _row: None)
-    last = (path / "journal.jsonl").read_text().splitlines()[-2]
-    assert re.fullmatch(
-        r'\{"type":"row_status","row":1,"status":"completed","by":"run","at":"[^"]+","crc":"\w{8}"\}',
-        last,
-    )
 
 
 # --- messages of logging
@@ -565,30 +455,3 @@ def test_messages_of_logging_go_to_the_row_whose_thread_or_task_makes_them(
             (f"task of {number}", "INFO", {"logger": logger.name}),
             (f"thread of {number}", "WARNING", {"logger": logger.name}),
         ]
-
-
-def test_a_message_of_logging_has_the_traceback_of_its_exception(
-    path: Path, logger: logging.Logger
-) -> None:
-    def handler(row: AttemptedRow) -> None:
-        try:
-            raise_in_place(row)
-        except KeyError:
-            logger.exception("lookup failed")
-
-    with open_job(path) as job:
-        job.run(handler)
-    (entry,) = logs_of(path)
-    assert entry.message == "lookup failed"
-    assert entry.details is not None
-    assert "in fail_deep" in entry.details["traceback"]
-
-
-def test_a_message_that_logging_can_not_format_harms_no_row(
-    path: Path, logger: logging.Logger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging, "raiseExceptions", False)
-    with open_job(path) as job:
-        job.run(lambda _row: logger.info("%d", "no number"))
-        assert job.rows()[0].status == "completed"
-    assert os.path.exists(path)

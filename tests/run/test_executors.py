@@ -52,7 +52,6 @@ from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
 from journal.run.workers.handover import Call, Results, Workers
-from journal.run.workers.notes import take_note
 from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
@@ -627,17 +626,6 @@ def test_of_the_rows_of_a_pool_that_breaks_the_one_is_named_whose_process_died(
             assert f"the process of row {cause} {how}" in message
 
 
-def test_a_process_of_a_pool_that_has_many_runs_keeps_few_files_open(tmp_path: Path) -> None:
-    if not Path("/dev/fd").is_dir():
-        pytest.skip("open files can't be counted here")
-    before = len(os.listdir("/dev/fd"))
-    for run in range(50):
-        (directory := tmp_path / str(run)).mkdir()
-        take_note(str(directory), 7)
-        assert (directory / str(os.getpid())).read_bytes()[0] == 7
-    assert len(os.listdir("/dev/fd")) < before + 20
-
-
 def test_a_pool_runs_rows_though_no_temporary_file_can_be_made(
     makers: Callable[[str], Make], work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -893,31 +881,6 @@ def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_r
     assert calls(work.ledger) == dict.fromkeys(range(1, futures + 2), 1)
 
 
-class CallingBack(Garbling):
-    """Returns futures that call back without an argument, and have no ``cancel``."""
-
-    def submit(self, *call: Any, **_: Any) -> Any:
-        class Answer(Ticket):
-            def cancelled(self) -> bool:
-                return False
-
-            def exception(self) -> None:
-                return None
-
-            def result(self) -> object:
-                return call[0](*call[1:])
-
-            def add_done_callback(self, call_back: Any) -> None:
-                call_back()
-
-        return Answer()
-
-
-def test_the_callback_of_a_future_needs_no_argument(work: Work) -> None:
-    work.run(CallingBack(), *["square"] * 2)
-    assert work.statuses() == ["completed"] * 2
-
-
 class Hanging(Executor):
     """Its ``submit`` returns only after the run has ended."""
 
@@ -952,15 +915,6 @@ def test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit(
         driver.join()
         assert job.job.status is JobStatus.PAUSED
     assert work.statuses() == ["pending", "pending"]
-
-
-def test_an_exception_in_a_pool_that_replaces_a_broken_one_has_no_other_as_its_context(
-    makers: Callable[[str], Make], work: Work
-) -> None:
-    work.run(partial(makers("fork"), 1), "die", "raise")
-    traceback = work.outcomes()[1].traceback
-    assert traceback is not None
-    assert traceback.count("Traceback") == 1
 
 
 class Forking(Executor):
@@ -1100,18 +1054,6 @@ def test_a_run_of_which_all_workers_hang_pauses_and_says_so(
     rows = work.outcomes()
     assert [row.status for row in rows] == ["needs_review"] * 2 + ["pending"] * 2
     assert {row.error_code for row in rows[:2]} == {"TimeoutError"}
-
-
-def test_one_that_hangs_leaves_the_rest_to_the_others(
-    makers: Callable[[str], Make], work: Work, clock: Clock
-) -> None:
-    executor = makers("fork")(2)
-    executor.submit(os.getpid).result()
-    with work.open("wait", *["square"] * 5) as job, each_has_begun(work, 1) as has_begun:
-        clock.pass_timeouts_after(lambda: has_begun.is_set() and job.job.successful_rows == 5)
-        report = job.run(act, executor, timeout_s=1, tell=quiet)
-    assert report.reason is None
-    assert work.statuses() == ["needs_review"] + ["completed"] * 5
 
 
 # --- a driver that is interrupted, left waiting, or killed

@@ -1,7 +1,6 @@
 """open_job: an input and its job, matched by key or by place."""
 
 import re
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ import journal.run.plan
 from journal import (
     InvalidValueError,
     JobBusyError,
-    JobNotFoundError,
     JobService,
     RowChangedError,
 )
@@ -40,11 +38,6 @@ def done(row: journal.JobRow) -> str:
     return f"did {row.data['id']}"
 
 
-def results(path: Path) -> dict[str, Any]:
-    with journal.open_job(path) as job:
-        return {row.data["id"]: row.result for row in job.rows()}
-
-
 def test_a_job_is_made_of_its_input_and_gone_on_with_by_the_same_call(path: Path) -> None:
     for added in (2, 0):
         with journal.open_job(path, people("a", "b"), key="id") as job:
@@ -55,27 +48,10 @@ def test_a_job_is_made_of_its_input_and_gone_on_with_by_the_same_call(path: Path
             )
 
 
-def test_without_rows_a_job_must_be_there(path: Path) -> None:
-    with pytest.raises(JobNotFoundError):
-        journal.open_job(path)
-    assert not path.parent.exists()
-    journal.open_job(path, people("a")).close()
-    with journal.open_job(path) as job:
-        assert job.job.total_rows == 1
-
-
 @pytest.mark.parametrize("bad", ["Enrich 2026", "a/..", "con", "x."])
 def test_a_path_that_names_no_job_is_refused_with_one_that_does(tmp_path: Path, bad: str) -> None:
     with pytest.raises(InvalidValueError, match="such as '"):
         journal.open_job(tmp_path / bad, people("a"))
-
-
-def test_reordered_input_is_the_same_input_where_rows_have_keys(path: Path) -> None:
-    with journal.open_job(path, people("a", "b", "c"), key="id") as job:
-        job.run(done)
-    with journal.open_job(path, people("c", "a", "b"), key="id") as job:
-        assert job.matched == journal.run.plan.Matched()
-        assert job.run(done).started == 0
 
 
 def test_reordered_input_without_keys_is_changed_input(path: Path) -> None:
@@ -86,29 +62,11 @@ def test_reordered_input_without_keys_is_changed_input(path: Path) -> None:
     assert "`key='COLUMN'`; otherwise restore" in str(caught.value)
 
 
-@pytest.mark.parametrize("key", ["id", None, lambda data: data["mail"]])
-def test_new_rows_at_the_end_are_added_and_run(path: Path, key: Any) -> None:
-    with journal.open_job(path, people("a", "b"), key) as job:
-        assert job.run(done, max_rows=1).job.status == "paused"
-    with journal.open_job(path, people("a", "b", "c"), key) as job:
-        assert job.matched.added == 1
-        assert job.run(done).completed == 2
-    assert results(path) == {name: f"did {name}" for name in "abc"}
-
-
 def test_rows_anywhere_in_the_input_are_new_by_their_key(path: Path) -> None:
     journal.open_job(path, people("b", "d"), key="id").close()
     with journal.open_job(path, people("a", "b", "c", "d"), key="id") as job:
         assert job.matched.added == 2
         assert [row.data["id"] for row in job.rows()] == ["b", "d", "a", "c"]
-
-
-def test_rows_that_left_the_input_are_counted_and_stay(path: Path) -> None:
-    journal.open_job(path, people("a", "b", "c"), key="id").close()
-    for names in (("a", "c"), ("c",), ("a",)):
-        with journal.open_job(path, people(*names), key="id") as job:
-            assert job.matched.gone == 3 - len(names)
-            assert job.job.total_rows == 3
 
 
 def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_was(
@@ -123,14 +81,6 @@ def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_wa
     assert '"other"' in caught.value.found
     assert "; later rows weren't compared; restore the row, or" in str(caught.value)
     assert (path / "journal.jsonl").read_bytes() == before
-
-
-@pytest.mark.parametrize("key", ["id", None])
-def test_changed_data_is_ignored_if_that_is_asked_for(path: Path, key: str | None) -> None:
-    journal.open_job(path, people("a"), key).close()
-    with journal.open_job(path, [{"id": "a", "mail": "x"}], key, on_changed="ignore") as job:
-        assert job.matched.changed == 1
-        assert job.rows()[0].data == {"id": "a", "mail": "a@example.com"}
 
 
 def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbers(
@@ -343,16 +293,6 @@ def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_input
         assert job.rows("pending")[0].data["mail"] == "a@example.com"
 
 
-@pytest.mark.parametrize("key", ["id", lambda data: data["mail"], None])
-def test_data_that_was_changed_by_hand_is_no_change_of_the_input(path: Path, key: Any) -> None:
-    with journal.open_job(path, people("a", "b", "c"), key=key) as job:
-        job.service.update_row_data("enrich:2", {"id": "b", "mail": "corrected"})
-    names = "abc" if key is None else "cab"
-    with journal.open_job(path, people(*names), key=key) as job:
-        assert job.matched == journal.run.plan.Matched()
-        assert job.rows()[1].data["mail"] == "corrected"
-
-
 @pytest.mark.parametrize("how", ["in review", "in flight", "unknown"])
 def test_a_changed_row_that_may_have_taken_effect_is_refused_by_name_and_nothing_is_done(
     path: Path, how: str
@@ -459,12 +399,6 @@ def test_a_cancelled_job_takes_nothing_before_it_is_reopened(path: Path, what: s
     )
 
 
-def test_changed_rows_can_only_be_run_anew_by_key(path: Path) -> None:
-    journal.open_job(path, people("a")).close()
-    with pytest.raises(InvalidValueError, match="needs a key"):
-        journal.open_job(path, people("a"), on_changed="retry")
-
-
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
@@ -489,11 +423,6 @@ def test_bad_input_is_named_and_changes_nothing(
         assert (path / "journal.jsonl").read_bytes() == before
     else:
         assert not path.exists()
-
-
-def test_a_number_and_its_text_are_two_keys(path: Path) -> None:
-    with journal.open_job(path, [{"id": 1}, {"id": "1"}], key="id") as job:
-        assert job.job.total_rows == 2
 
 
 def test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints(
@@ -568,14 +497,6 @@ def test_two_that_find_the_same_new_rows_add_them_once(path: Path) -> None:
         assert job.job.total_rows == 2
 
 
-def test_a_job_that_has_ended_is_reported_as_it_is_and_nothing_is_called(path: Path) -> None:
-    with journal.open_job(path, people("a"), key="id") as job:
-        assert job.run(done).exit_code == 0
-    with journal.open_job(path, people("a"), key="id") as job:
-        report = job.run(lambda _row: 1 / 0)
-        assert (report.exit_code, report.started, report.job.status) == (0, 0, "completed")
-
-
 def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
     all_started = threading.Event()
 
@@ -591,20 +512,6 @@ def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
         report = job.run(handle, max_rows=200, tell=lambda _text: None, on_progress=look)
         assert (report.started, report.completed) == (200, 200)
         assert report.reason == "200 rows were started, as many as were asked for"
-
-
-def test_an_empty_argv_leaves_the_command_line_out_of_the_journal(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "orig_argv", ["python", "script.py", "--api-key", "sk_live"])
-    said: list[str] = []
-    with journal.open_job(path, people("a", "b"), key="id", argv=[]) as job:
-        job.run(done, max_rows=1, tell=said.append)
-        assert said[-1] == "to continue: run this program again"
-        assert job.job.original_command == ""
-    content = (path / "journal.jsonl").read_bytes()
-    assert b"sk_live" not in content
-    assert b'"argv"' not in content
 
 
 def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path) -> None:
@@ -650,17 +557,6 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         "`run(..., retry_failed=True)` tries them again"
     )
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
-
-
-def test_a_start_with_another_version_that_does_nothing_says_how_to_run_it(path: Path) -> None:
-    said: list[str] = []
-    for version in ("v1", "v1", "v2"):
-        with journal.open_job(path, people("a"), key="id", version=version) as job:
-            job.run(done, tell=said.append)
-    *_, idle = said
-    assert sum("a second version is a job of its own" in text for text in said) == 1
-    assert "the last run had version 'v1', and nothing is run with 'v2'" in idle
-    assert idle.endswith(f"journal --root {path.parent} redo enrich --version v1")
 
 
 def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: Path) -> None:
@@ -760,23 +656,6 @@ def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) 
         assert job.run(done, retry_failed=True).started == 4
 
 
-def test_the_version_of_the_run_is_in_what_it_has_done(path: Path) -> None:
-    with journal.open_job(path, people("a", "b"), key="id", version="v1") as job:
-        job.run(lambda row: 1 / (row.row_number - 1))
-    with journal.open_job(path, key="id", version="v2") as job:
-        job.run(done, retry_failed=True)
-        assert [row.version for row in job.rows()] == ["v2", "v1"]
-        job.service.redo_row("enrich:2")
-    with journal.open_job(path, version="v3") as job:
-        job.run(done)
-        assert [row.version for row in job.rows()] == ["v2", "v3"]
-
-
-def test_a_new_job_has_its_description_and_mode(path: Path) -> None:
-    with journal.open_job(path, people("a"), description="mails", mode="dry") as job:
-        assert (job.job.description, job.job.mode) == ("mails", "dry")
-
-
 # --- idempotency keys
 
 
@@ -864,14 +743,6 @@ def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Pat
         assert keys_of(job) == [f"{job.id}:a=A", f"{job.id}:a=B"]
 
 
-@pytest.mark.parametrize("key", [5, b"x", [], True, ""])
-def test_what_is_no_key_is_refused(path: Path, key: Any) -> None:
-    for name in ("key", "idempotency_key"):
-        with pytest.raises(InvalidValueError, match=r"the name of a column.* or a function"):
-            journal.open_job(path, [{"k": 1}], **{name: key})
-    assert not path.exists()
-
-
 def test_a_row_is_known_by_its_last_input_whatever_was_changed_by_hand_since(path: Path) -> None:
     def key(data: dict[str, Any]) -> str:
         text: str = data["k"].lower()
@@ -888,14 +759,6 @@ def test_a_row_is_known_by_its_last_input_whatever_was_changed_by_hand_since(pat
         assert (job.matched.added, job.matched.gone) == (1, 1)
 
 
-def test_rows_with_checksums_of_their_makers_are_known_by_key_all_the_same(path: Path) -> None:
-    rows = [{"row_checksum": f"{n:064x}", "data": {"k": str(n)}} for n in range(3)]
-    with journal.JobService(path.parent) as service:
-        service.create_job("J", job_id=path.name, row_data=rows)
-    with journal.open_job(path, [{"k": "2"}, {"k": "9"}], "k") as job:
-        assert (job.matched.added, job.matched.gone, job.matched.changed) == (1, 2, 0)
-
-
 def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: Path) -> None:
     with journal.open_job(path, [{"o": 1, "k": "A"}], "o", idempotency_key="k") as job:
         job.run(done)
@@ -905,15 +768,6 @@ def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: 
     for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
         with pytest.raises(InvalidValueError, match="idempotency key"):
             journal.open_job(path, rows, "o")
-
-
-def test_a_count_of_failed_rows_that_was_set_by_hand_is_no_row_to_retry(path: Path) -> None:
-    said: list[str] = []
-    with journal.open_job(path, people("a"), key="id") as job:
-        job.run(done)
-        job.service.update_counts(job.id, failed=1)
-        assert job.run(done, retry_failed=True, tell=said.append).started == 0
-    assert said == ["enrich: completed already, and nothing is new: nothing to do"]
 
 
 def test_a_run_and_a_start_that_leave_reviews_say_which_command_names_them(path: Path) -> None:

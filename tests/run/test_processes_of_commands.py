@@ -34,13 +34,6 @@ def test_a_command_gets_its_arguments_and_its_environment_as_they_are(tmp_path: 
     assert (tmp_path / "out").read_text().strip() == ascii((odd, "ü €", ""))
 
 
-def test_a_python_program_writes_utf_8(tmp_path: Path) -> None:
-    process = start("print('Zoë 🚚')", directory=tmp_path)
-    process.wait()
-    assert process.close() == 0
-    assert (tmp_path / "out").read_bytes().rstrip() == "Zoë 🚚".encode()
-
-
 @needs_any_names
 def test_a_command_starts_though_a_variable_has_an_empty_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -50,14 +43,6 @@ def test_a_command_starts_though_a_variable_has_an_empty_name(
     process.wait()
     assert process.close() == 0
     assert (tmp_path / "out").read_text() == "b'\\xfe'\n"
-
-
-def test_a_command_that_fails_has_its_status_as_its_code(tmp_path: Path) -> None:
-    process = start("raise SystemExit(7)", directory=tmp_path)
-    process.wait()
-    status = process.close()
-    assert (processes.status_code(status), processes.exit_code(status)) == ("7", 7)
-    assert not processes.is_of_signal(status)
 
 
 @pytest.mark.parametrize("force", [False, True])
@@ -77,13 +62,6 @@ def test_a_process_in_the_background_outlives_its_command(tmp_path: Path) -> Non
     (tmp_path / "go").touch()
     while (tmp_path / "out").read_bytes().strip() != b"done":
         pass
-
-
-def test_a_program_that_isnt_there_is_not_found() -> None:
-    with pytest.raises(FileNotFoundError):
-        processes.command_line(["no-such-program"]) and processes.start(
-            ["no-such-program"], processes.environment(), stdin=0, stdout=1, stderr=2
-        )
 
 
 @needs_windows

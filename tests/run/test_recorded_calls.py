@@ -260,16 +260,6 @@ def test_a_row_keeps_its_own_steps_when_its_call_comes_back(path: Path) -> None:
     assert done == [1, 2]
 
 
-def test_calls_without_a_step_and_without_a_wait_are_not_recorded(path: Path) -> None:
-    def handle(batch: Batch) -> list[Any]:
-        batch[0].step("own", list)
-        return [Retry("E", "again") if row.attempts == 1 else 1 for row in batch]
-
-    with open_job(path) as job:
-        assert job.run(handle, batch=4, max_attempts=2, backoff_s=0, tell=quiet).completed == ROWS
-    assert not records(path, "call")
-
-
 def test_a_run_of_single_rows_is_refused_while_calls_are_open(path: Path) -> None:
     kill(path, "poll")
     before = (path / JOURNAL_NAME).read_bytes()
@@ -564,46 +554,3 @@ def test_a_row_that_a_person_retries_lets_its_call_be_asked_at_once(path: Path, 
         assert job.run(handle, batch=3, tell=quiet).completed == 3
         stop.cancel()
     assert calls == [[1, 2, 3], [1, 2, 3]]
-
-
-def test_a_wait_without_a_time_is_as_long_as_the_backoff_of_the_run(path: Path) -> None:
-    with open_job(path, 4) as job:
-        limits: dict[str, Any] = {"backoff_s": 3600, "max_backoff_s": 7200, "no_wait": True}
-        job.run(lambda _batch: Wait(None), batch=4, tell=quiet, **limits)
-        (due,) = {row.due for row in job.rows()}
-        assert due is not None
-        assert (due - job.job.updated_at).total_seconds() > 3000
-
-
-def test_a_dry_run_shows_the_rows_of_a_call_in_one_command(
-    path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kill(path, "poll")
-    rows = path.parent / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"n": n}) + "\n" for n in range(1, 7)))
-    run = ["run", str(rows), "--job", "j", "--dry-run", "--on-interrupted", "resume"]
-    assert main(["--root", str(path.parent), *run, "-n", "3", "--", "echo", "{n}"]) == 0
-    lines = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines == ["5,6", "1,2,3,4"]
-
-
-def test_a_call_that_has_waited_too_long_fails_its_rows(path: Path) -> None:
-    with open_job(path, 4) as job:
-        job.run(Service(polls=10**6).handle, batch=4, max_wait_s=0.05, tell=quiet)
-        assert {row.error_code for row in job.rows("failed")} == {"WaitedTooLong"}
-        assert job.counts["failed"] == 4
-
-
-def test_rows_of_a_hold_stay_in_their_call(path: Path) -> None:
-    raised: list[str] = []
-
-    def handle(batch: Batch) -> Any:
-        batch.step("submit", raised.append, "submitted")
-        if len(raised) == 1:
-            raised.append("held")
-            raise journal.Hold("Down", "no answer", after_s=0)
-        return [row.row_number for row in batch]
-
-    with open_job(path, 4) as job:
-        assert job.run(handle, batch=4, tell=quiet).completed == 4
-    assert raised == ["submitted", "held"]

@@ -15,8 +15,6 @@ from journal import (
     StorageError,
 )
 from journal.history.events import event_of
-from journal.model import EarlyEnd
-from journal.run.held_job import HeldJob
 from journal.run.open_job import JobRun
 
 
@@ -47,25 +45,6 @@ def test_a_run_that_a_failed_commit_ends_leaves_a_report_with_the_error(
         assert job.run(lambda _row: None, tell=quiet) == job.report
         job.run(lambda _row: None, tell=quiet)  # nothing is left to do
         assert job.report is None
-
-
-def test_a_run_whose_last_commit_fails_leaves_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faulty, end = FaultyOs(), HeldJob.end
-
-    def fail_to_end(held: HeldJob, early: EarlyEnd | None) -> journal.Job:
-        faulty.always("write", fails(errno.ENOSPC))
-        return end(held, early)
-
-    monkeypatch.setattr(HeldJob, "end", fail_to_end)
-    with open_job(tmp_path) as job:
-        monkeypatch.setattr(journal.fs.system, "os", faulty)
-        with pytest.raises(StorageError) as raised:
-            job.run(lambda _row: None, max_rows=2, tell=quiet)
-        faulty.heal()
-    assert job.report is not None
-    assert (job.report.reason, job.report.completed) == (str(raised.value), 2)
 
 
 def test_a_run_that_finds_damage_leaves_a_report(tmp_path: Path) -> None:

@@ -33,12 +33,6 @@ REPEATED = [
     pytest.param(Refused(), (ConnectionError, "Other"), id="a class stands for its subclasses"),
     pytest.param(Fail("RateLimited"), ("RateLimited",), id="a code of Fail"),
 ]
-NOT_REPEATED = [
-    pytest.param(Refused(), "ConnectionError", id="a code doesn't stand for subclasses"),
-    pytest.param(Refused(), "refused", id="a code has one spelling"),
-    pytest.param(Fail("Unknown"), ("RateLimited", Exception), id="a class doesn't repeat Fail"),
-    pytest.param(journal.NeedsReview("Unclear", "is it sent?"), "Unclear", id="a review"),
-]
 
 
 @pytest.mark.parametrize(("error", "retry_on"), REPEATED)
@@ -49,12 +43,6 @@ def test_a_failure_is_repeated_if_its_class_or_code_is_named(
         lambda row: failing(error, row), max_attempts=2, retry_on=retry_on, backoff_s=0
     )
     assert (report.completed, job.rows()[0].attempts, job.rows()[0].result) == (1, 2, "second")
-
-
-@pytest.mark.parametrize(("error", "retry_on"), NOT_REPEATED)
-def test_another_failure_is_not_repeated(job: JobRun, error: Exception, retry_on: Any) -> None:
-    report = job.run(lambda row: failing(error, row), max_attempts=2, retry_on=retry_on)
-    assert (report.failed, job.rows()[0].attempts) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -86,15 +74,6 @@ def test_the_end_of_a_run_says_once_what_is_not_tried_again_as_a_handler_may_exp
     found = [text for text in messages if any(each in text for each in expected)]
     assert len(found) == bool(said)
     assert said in "".join(found)
-
-
-def test_a_code_doesn_t_allow_more_attempts_than_there_are(job: JobRun) -> None:
-    def handler(_row: Any) -> None:
-        raise Fail("RateLimited", "slow down")
-
-    job.run(handler, max_attempts=2, retry_on="RateLimited", backoff_s=0)
-    (row,) = job.rows()
-    assert (row.status, row.error_code, row.attempts) == ("failed", "RateLimited", 2)
 
 
 @pytest.mark.parametrize(
@@ -129,17 +108,6 @@ def test_a_row_that_an_earlier_run_has_left_gets_the_attempts_of_its_kind(job: J
         job.run(handler, max_attempts=2, retry_on={ConnectionError: 5}, backoff_s=0)
     (row,) = job.rows()
     assert (row.status, row.attempts) == ("failed", 5)
-
-
-def test_rows_of_a_batch_are_repeated_by_code(tmp_path: Path) -> None:
-    def handle(rows: list[Any]) -> dict[str, Any]:
-        if rows[0].attempts == 1:
-            raise Fail("RateLimited")
-        return {row.id: Fail("Busy") if row.attempts == 2 else "third" for row in rows}
-
-    with journal.open_job(tmp_path / "jobs" / "b", [{"n": 1}, {"n": 2}]) as job:
-        job.run(handle, batch=2, max_attempts=3, retry_on=("RateLimited", "Busy"), backoff_s=0)
-        assert [(row.result, row.attempts) for row in job.rows()] == [("third", 3)] * 2
 
 
 def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hangs(

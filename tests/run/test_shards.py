@@ -230,24 +230,6 @@ def test_the_task_that_slurm_starts_for_an_empty_array_is_told_that_nothing_is_o
         run(path, "auto/4", key="id")
 
 
-def test_a_key_and_a_shard_may_be_of_subclasses_of_str_and_int(path: Path) -> None:
-    class Text(str):
-        __slots__ = ()
-
-    class Number(int):
-        pass
-
-    run(path, (Number(0), Number(2)), key=Text("id"))
-    assert run(path, (0, 2), key="id")[1].started == 0
-
-
-def test_a_start_that_names_no_key_takes_that_of_the_set(path: Path) -> None:
-    run(path, (0, 2), key=("id", "n"))
-    handled, _ = run(path, (1, 2))
-    assert all(row.place == row.data["n"] for row in handled)
-    assert run(path, (0, 2))[1].started == 0
-
-
 def test_a_job_and_a_set_of_one_name_refuse_each_other(path: Path) -> None:
     with journal.open_job(path, ORDERS):
         pass
@@ -380,38 +362,6 @@ def test_a_start_says_that_its_limits_are_those_of_one_shard(path: Path, limit: 
             job.run(lambda row: row.data["n"], tell=said.append, **limit)
     found = [text for text in said if "this shard alone, one of 2" in text]
     assert len(found) == bool(limit)
-
-
-def test_rows_of_a_shard_that_are_gone_are_skipped_though_none_of_the_shard_is_left(
-    path: Path,
-) -> None:
-    with journal.open_job(path, ORDERS, key="id", shard=(0, 2)) as job:
-        gone = {row.data["id"] for row in job.rows()}
-    rest = [row for row in ORDERS if row["id"] not in gone]
-    with journal.open_job(path, rest, key="id", shard=(0, 2), on_gone="skip") as job:
-        assert job.matched.gone_settled == len(gone)
-    with JobService(path.parent) as service:
-        service.retry_row("ship:1")
-    with pytest.raises(journal.RowChangedError, match="no rows at all"):
-        run(path, (0, 2), [], key="id", on_gone="skip")
-
-
-@pytest.mark.parametrize("key", ["id", None])
-def test_a_value_that_cannot_be_recorded_is_refused_and_the_input_is_read_once(
-    path: Path, key: str | None
-) -> None:
-    with pytest.raises(InvalidValueError, match="input row 2"):
-        run(path, (0, 1), [{"id": 1}, {"id": 2, "n": object()}], key=key)
-    assert not path.exists()
-    assert run(path, (0, 1), iter(ORDERS), key=key)[1].exit_code == 0
-
-
-def test_a_shard_without_rows_is_done_and_takes_rows_later(path: Path) -> None:
-    (index,) = {0, 1} - {shard_in_theory('"a1"', 2)}
-    assert run(path, (index, 2), ORDERS[:1], key="id")[1].exit_code == 0
-    handled, report = run(path, (index, 2), ORDERS, key="id")
-    assert report.exit_code == 0
-    assert handled[0].row_number == index + 1
 
 
 def test_a_key_that_a_person_has_changed_is_compared_as_it_was_in_the_input(path: Path) -> None:

@@ -42,12 +42,6 @@ def test_an_outcome_that_is_returned_counts_as_if_it_were_raised(
     assert (row.status, row.error_code, row.error_message, row.cost_cents) == expected
 
 
-def test_a_retry_and_a_hold_that_are_returned_lead_to_another_attempt(tmp_path: Path) -> None:
-    outcomes = [journal.Retry(after_s=0), journal.Hold(after_s=0.01), "done"]
-    row = after(tmp_path, lambda _row: outcomes.pop(0), max_attempts=2)
-    assert (row.result, row.attempts) == ("done", 3)
-
-
 def test_an_outcome_that_is_returned_for_a_whole_call_is_that_of_each_row(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", [{}, {}, {}]) as job:
         job.run(lambda _rows: journal.Fail("X", cost_cents=3), batch=5, tell=lambda _text: None)
@@ -77,12 +71,6 @@ def test_a_row_of_csv_with_more_cells_than_the_header_is_named(tmp_path: Path) -
     with pytest.raises(InvalidValueError, match=r"beyond the columns of the header: \['3'\]"):
         journal.open_job(tmp_path / "j", rows)
     assert not (tmp_path / "j").exists()
-
-
-def test_the_directory_of_a_job_is_refused_as_a_store(tmp_path: Path) -> None:
-    after(tmp_path, lambda _row: None)
-    with pytest.raises(journal.InvalidValueError, match=r"it is a job, and not .* jobs: give '"):
-        journal.JobService(tmp_path / "j")
 
 
 def test_a_report_says_that_its_failed_rows_may_need_a_review(tmp_path: Path) -> None:

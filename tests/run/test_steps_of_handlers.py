@@ -113,18 +113,6 @@ class Mailer:
         return [charge, row.step("mail", self.mail, row, charge)]
 
 
-async def mail_async(ledger: Ledger, row: AttemptedRow) -> list[str]:
-    async def add(effect: str) -> str:
-        await asyncio.sleep(0)
-        return ledger.add(effect)
-
-    async def mail(charge: str) -> str:
-        return Mailer(ledger).mail(row, charge)
-
-    charge = await row.step("charge", add, f"charge {row.data['n']}")
-    return [charge, await row.step("mail", mail, charge)]
-
-
 EXPECTED = sorted(
     effect for n in (1, 2, 3) for effect in (f"charge {n}", f"mail {n} for id of charge {n}")
 )
@@ -157,16 +145,6 @@ def test_an_attempt_repeats_no_step_that_an_earlier_one_has_done(
     ]
 
 
-def test_an_attempt_of_a_coroutine_repeats_no_step_that_is_done(
-    tmp_path: Path, ledger: Ledger
-) -> None:
-    with open_job(tmp_path) as job:
-        handler = functools.partial(mail_async, ledger)
-        report = job.run(handler, workers=3, max_attempts=2, backoff_s=0)
-        assert report.exit_code == 0
-    assert sorted(ledger.effects()) == EXPECTED
-
-
 # --- doubt
 
 
@@ -197,28 +175,6 @@ def test_a_step_that_was_cut_short_needs_a_review_that_names_it(
         job.run(cut)
         assert job.job.successful_rows == 1
     assert ledger.effects() == ["charge"]
-
-
-def test_an_idempotent_step_is_repeated_when_it_was_cut_short(
-    tmp_path: Path, ledger: Ledger
-) -> None:
-    def put(row: AttemptedRow) -> None:
-        row.step("put", effect, row, idempotent=True)
-
-    def effect(row: AttemptedRow) -> str:
-        ledger.add(f"put {row.step_key('put')}")
-        if row.attempts == 1:
-            raise Died
-        return "etag"
-
-    with open_job(tmp_path, 1) as job:
-        job.run(put, max_attempts=2, retry_on=(Died,), backoff_s=0)
-        (step,) = job.service.get_steps("mails:1")
-        assert (step.state, step.result, step.attempt) == ("done", "etag", 2)
-        assert (
-            '"state":"started"' not in (tmp_path / "jobs" / "mails" / "journal.jsonl").read_text()
-        )
-    assert ledger.effects() == ["put mails:1/put"] * 2
 
 
 def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
@@ -348,19 +304,6 @@ def test_a_thread_that_was_given_up_and_ignores_its_doubt_does_not_complete_its_
         assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
 
 
-def test_a_cancelled_coroutine_leaves_its_step_in_doubt(tmp_path: Path, clock: Clock) -> None:
-    async def hang() -> None:
-        clock.pass_timeouts()
-        await asyncio.sleep(WAIT_S)
-
-    async def handler(row: AttemptedRow) -> None:
-        await row.step("charge", hang)
-
-    with open_job(tmp_path, 1) as job:
-        job.run(handler, timeout_s=1)
-        assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
-
-
 # --- lost workers
 
 
@@ -397,19 +340,6 @@ def test_where_a_worker_dies_resume_repeats_only_what_is_not_in_doubt(
 # --- the row itself
 
 
-def test_the_row_has_all_members_of_a_row_and_pickles(tmp_path: Path) -> None:
-    with open_job(tmp_path, 1) as job:
-        record = job.rows()[0]
-        row = AttemptedRow(record, StepStore(job.service, job.id))
-        again = pickle.loads(pickle.dumps(row))
-        for each in (row, again):
-            for name in JobRow.__struct_fields__:
-                assert getattr(each, name) == getattr(record, name)
-            assert repr(each) == "<row mails:1, attempt 0>"
-            with pytest.raises(AttributeError):
-                each.colour  # noqa: B018
-
-
 def test_a_worker_on_another_machine_is_told_so_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -421,39 +351,7 @@ def test_a_worker_on_another_machine_is_told_so_in_words(
         pickle.loads(sent).step("charge", print)
 
 
-def test_a_worker_keeps_the_job_open_between_its_rows(tmp_path: Path) -> None:
-    with open_job(tmp_path, 2) as job:
-        job.service.start_job("mails")
-        rows = [job.service.start_row(row.id) for row in job.rows()]
-        sent = [pickle.dumps(AttemptedRow(row, StepStore(job.service, job.id))) for row in rows]
-    received = [pickle.loads(each) for each in sent]
-    for row in received:
-        row.step("charge", str)
-    assert received[0]._store.service() is received[1]._store.service()
-    with JobService(tmp_path / "jobs") as service:
-        assert [service.get_steps(row.id)[0].state for row in rows] == ["done", "done"]
-
-
 # --- more of what handlers may do
-
-
-def test_a_review_with_its_arguments_in_the_wrong_order_is_still_a_review(
-    tmp_path: Path, ledger: Ledger
-) -> None:
-    def in_doubt(row: AttemptedRow) -> None:
-        ledger.add("charge")
-        raise NeedsReview("it is unclear whether it was charged", "tx-123")
-
-    with open_job(tmp_path, 2) as job:
-        job.run(
-            lambda row: row.step("charge", in_doubt, row) if row.row_number == 1 else in_doubt(row),
-            max_attempts=3,
-            backoff_s=0,
-        )
-        assert [row.status for row in job.rows()] == [RowStatus.NEEDS_REVIEW] * 2
-        assert "write NeedsReview(" in str(job.rows()[1].error_message)
-        assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
-    assert ledger.effects() == ["charge", "charge"]
 
 
 def test_a_function_that_returns_an_awaitable_is_awaited(tmp_path: Path, ledger: Ledger) -> None:
@@ -523,43 +421,6 @@ def test_the_end_of_a_step_waits_for_the_lock_as_long_as_another_keeps_it(
         assert job.rows()[0].result == "id of charge"
 
 
-def step_in_own_loop(row: AttemptedRow) -> str:
-    async def charge() -> str:
-        return f"ch_{row.row_number}"
-
-    async def main() -> Any:
-        return await row.step("charge", charge)
-
-    result: str = asyncio.run(main())
-    return result
-
-
-def test_a_forked_worker_has_threads_of_its_own_for_the_steps_of_coroutines(
-    tmp_path: Path,
-) -> None:
-    async def handler(row: AttemptedRow) -> Any:
-        return await row.step("first", asyncio.sleep, 0)
-
-    with open_job(tmp_path, 1) as job:
-        job.run(handler)
-    with journal.open_job(tmp_path / "jobs" / "forked", rows=[{}], argv=[]) as job:
-        job.run(step_in_own_loop, in_processes("fork"), timeout_s=WAIT_S)
-        assert job.rows()[0].result == "ch_1"
-
-
-def synced(row: AttemptedRow) -> str:
-    return row._store.service().sync
-
-
-def test_workers_record_steps_as_durably_as_the_run_that_uses_them(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(1) as pool:
-        for sync in ("none", "commit"):
-            path = tmp_path / "jobs" / sync
-            with journal.open_job(path, rows=[{}], sync=sync, argv=[]) as job:
-                job.run(synced, pool)
-                assert job.rows()[0].result == sync
-
-
 @pytest.mark.parametrize("how", ["swallowed", "wrapped"])
 def test_the_result_of_a_step_is_kept_whatever_the_handler_makes_of_the_exception(
     tmp_path: Path, how: str
@@ -592,44 +453,6 @@ def test_a_cost_counts_though_the_result_of_a_step_is_not_recorded(tmp_path: Pat
 class Odd:
     def __repr__(self) -> str:
         return "<odd>"
-
-
-def test_an_exception_whose_class_raises_fails_its_row(tmp_path: Path) -> None:
-    class Meta(type):
-        def __getattribute__(cls, name: str) -> Any:
-            if name == "__name__":
-                raise OSError
-            return super().__getattribute__(name)
-
-    class Hostile(Exception, metaclass=Meta):
-        def __str__(self) -> str:
-            raise OSError
-
-    def handler(_row: AttemptedRow) -> None:
-        raise Hostile
-
-    with open_job(tmp_path, 1) as job:
-        job.run(handler)
-        assert (job.rows()[0].status, job.rows()[0].error_code) == (RowStatus.FAILED, "Hostile")
-
-
-@pytest.mark.parametrize("name", ["complete", "fail", "retry", "hold", "skip", "review"])
-def test_a_row_has_no_method_for_its_outcome_and_says_what_to_return(
-    tmp_path: Path, name: str
-) -> None:
-    with open_job(tmp_path, 1) as job:
-        job.run(lambda row: getattr(row, name)("X"))
-        (row,) = job.rows()
-    assert row.error_code == "AttributeError"
-    assert f"has no attribute '{name}': return " in str(row.error_message)
-
-
-def test_a_message_may_have_a_detail_called_message(tmp_path: Path) -> None:
-    with open_job(tmp_path, 1) as job:
-        job.run(lambda row: row.log("a", message="b"))
-        (entry,) = [e for e in job.service.get_logs("mails") if e.message == "a"]
-        assert entry.details is not None
-        assert entry.details["message"] == "b"
 
 
 # --- names of steps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,13 +17,12 @@ from support.attempts import start, try_again
 from support.attempts import wait as wait_in_flight
 
 import journal
-from journal import AttemptedRow, Batch, Fail, JobRow, JobRun, JobService, Retry, Wait
+from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
-from journal.run.outcome import Outcome, outcome_of_error, waiting
+from journal.run.outcome import Outcome, waiting
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.waits import Waits
 from journal.run.row_queue import RowQueue
 from journal.run.workers.handover import Call
 
@@ -201,13 +199,6 @@ def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_
             assert numbers(run.start(9)) == [4, 10, 11, 12, 8, 9], "nothing else is left"
 
 
-def test_one_worker_asks_for_rows_that_wait_before_it_starts_others(path: Path) -> None:
-    with open_job(path, 3) as job:
-        wait(job.service, "j:3", 0)
-        with Held(job) as run:
-            assert numbers(run.start(1)) == [3]
-
-
 def test_no_more_rows_are_out_than_max_waiting_allows(path: Path) -> None:
     with open_job(path, 9) as job:
         wait(job.service, "j:1", 3600)
@@ -221,14 +212,6 @@ def test_no_more_rows_are_out_than_max_waiting_allows(path: Path) -> None:
             run.settle(started[0], Outcome(kind="completed"))
             assert numbers(run.start(8)) == [5]
             assert run.queue.reason_to_stop(run.job) is None
-
-
-def test_a_run_that_does_not_wait_pauses_when_as_many_rows_are_out_as_may_be(path: Path) -> None:
-    with open_job(path, 9) as job:
-        report = job.run(lambda _row: Wait(3600), max_waiting=3, no_wait=True, tell=quiet)
-        assert (report.job.waiting_count, report.job.pending_count) == (3, 9)
-        assert report.reason is not None
-        assert report.reason.startswith("3 rows wait")
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -345,15 +328,6 @@ def test_a_row_that_others_have_settled_while_it_waited_is_not_asked_for(path: P
             assert run.queue.next_due_s is None
 
 
-def test_a_condition_leaves_rows_that_wait_as_they_are(path: Path) -> None:
-    with open_job(path, 4) as job:
-        wait(job.service, "j:1", 3600)
-        wait(job.service, "j:2", 0)
-        report = job.run(lambda _row: None, where=lambda row: row.row_number != 1, tell=quiet)
-        assert report.reason == "1 row stays open, since the run is for others"
-        assert job.rows()[0].due is not None
-
-
 def test_a_row_whose_input_is_gone_while_it_waits_needs_a_review(path: Path) -> None:
     def rows(*keys: str) -> list[dict[str, str]]:
         return [{"id": key} for key in keys]
@@ -365,40 +339,6 @@ def test_a_row_whose_input_is_gone_while_it_waits_needs_a_review(path: Path) -> 
             *[("needs_review", "gone")],
             *[("skipped", None), ("pending", None)],
         ]
-
-
-@pytest.mark.parametrize("wrong", [-1, 1e9, float("nan"), True])
-def test_a_wrong_time_is_refused_where_it_is_given(wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"after_s must be 0 to 31,622,400 seconds"):
-        Wait(wrong)
-
-
-def test_a_wait_is_an_answer_and_survives_another_process() -> None:
-    sent = pickle.loads(pickle.dumps(Wait("300", "b1", cost_cents=1)))
-    outcome = outcome_of_error(sent, {})
-    assert (outcome.kind, outcome.after_s, outcome.reason) == ("waiting", 300.0, "b1")
-    assert outcome.cost_cents == 1
-    assert outcome.is_answer
-    assert not isinstance(sent, Fail)
-
-
-def test_rows_that_wait_are_kept_in_the_order_in_which_they_are_due() -> None:
-    waits = Waits()
-    waits.set([(5.0, 50), (1.0, 10), (3.0, 30)])
-    waits.add(2.0, 20)
-    waits.add(9.0, 90)
-    assert (waits.next_due_s, waits.due(3.0), waits.pop(0.5)) == (1.0, 3, 0)
-    assert [waits.pop(5.0) for _ in range(5)] == [10, 20, 30, 50, 0]
-    waits.add(4.0, 40)
-    assert [waits.pop(10.0), waits.pop(10.0), len(waits)] == [40, 90, 0]
-
-
-def test_a_row_that_is_added_after_a_wait_can_wait_too(path: Path) -> None:
-    with open_job(path, 1) as job:
-        wait(job.service, "j:1", 0)
-        job.service.create_rows("j", [{"data": {"n": 2}}])
-        assert wait(job.service, "j:2", 5).due is not None
-        assert job.job.waiting_count == 2
 
 
 def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited(

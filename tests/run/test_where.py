@@ -13,7 +13,7 @@ import pytest
 from support.platforms import needs_proc
 
 import journal
-from journal import InvalidValueError, JobRow, JobService, Retry, RowStatus
+from journal import JobRow, JobService, Retry
 from journal.run.held_job import HeldJob, Settings
 from journal.run.open_job import JobRun
 from journal.run.outcome import Outcome
@@ -54,29 +54,6 @@ def test_only_rows_that_meet_the_condition_are_run(tmp_path: Path) -> None:
         assert report.exit_code == 4
         assert job.run(lambda _row: None, tell=quiet).job.status == "completed"
         assert {row.attempts for row in job.rows()} == {1}
-
-
-def test_a_run_without_rows_that_meet_the_condition_pauses_the_job(tmp_path: Path) -> None:
-    with open_job(tmp_path) as job:
-        report = job.run(lambda _row: None, where=lambda _row: False, tell=quiet)
-        assert (report.started, report.job.status) == (0, "paused")
-
-
-def test_a_job_whose_rows_all_meet_the_condition_ends(tmp_path: Path) -> None:
-    with open_job(tmp_path) as job:
-        report = job.run(lambda _row: None, where=lambda _row: True, tell=quiet)
-        assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
-
-
-def test_rows_of_earlier_runs_are_chosen_too(tmp_path: Path) -> None:
-    with open_job(tmp_path) as job:
-        job.service.start_job(job.id)
-        for number in (1, 2):
-            job.service.start_row(f"{job.id}:{number}")
-    with open_job(tmp_path, on_interrupted="retry") as job:
-        report = job.run(lambda _row: None, where=lambda row: row.row_number <= 2, tell=quiet)
-        assert report.completed == 2
-        assert numbers(job, "pending") == list(range(3, 11))
 
 
 def test_a_row_that_stays_open_is_asked_about_once(
@@ -251,19 +228,3 @@ def test_the_files_of_a_run_that_ends_with_an_exception_are_not_left_to_the_garb
         assert not [path for path in found if tmp_path in path.parents]
     finally:
         gc.enable()
-
-
-def test_a_plan_counts_only_rows_that_meet_the_condition(tmp_path: Path) -> None:
-    with open_job(tmp_path) as job:
-        plan = job.plan(where=is_west)
-        assert plan.first["new"] == [1, 3, 5, 7, 9]
-        assert str(plan) == "new: 5 (rows 1, 3, 5, 7, 9), left open: 5 (rows 2, 4, 6, 8, 10)"
-
-
-@pytest.mark.parametrize("where", ["zip=941", 5, True])
-def test_what_can_not_be_called_is_no_condition(tmp_path: Path, where: Any) -> None:
-    with open_job(tmp_path) as job:
-        for call in (lambda: job.run(print, where=where), lambda: job.plan(where=where)):
-            with pytest.raises(InvalidValueError, match="where"):
-                call()
-        assert {row.status for row in job.rows()} == {RowStatus.PENDING}

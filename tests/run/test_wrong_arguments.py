@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import InvalidValueError, JobNotFoundError
+from journal import InvalidValueError
 
 ROWS = [{"order": f"A-{number}", "zip": str(90000 + number)} for number in range(1, 4)]
 
@@ -99,48 +97,6 @@ def test_errors_that_are_named_with_one_attempt_are_warned_of(path: Path) -> Non
         assert said.count(warning) == 1
 
 
-def test_a_result_in_the_place_of_the_tracking_number_says_how_to_give_it(path: Path) -> None:
-    with journal.open_job(path, ROWS) as job:
-        with pytest.raises(InvalidValueError, match="give a result by result="):
-            job.service.complete_row(job.rows()[0].id, {"a": 1})  # type: ignore[arg-type]
-        assert job.job.done_rows == 0
-
-
-def test_a_coroutine_in_the_place_of_its_function_is_named_and_closed(path: Path) -> None:
-    with (
-        journal.open_job(path, ROWS) as job,
-        pytest.raises(InvalidValueError, match="give the function, without calling it"),
-    ):
-        job.run(coroutine(None))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("retry_on", [ValueError, ["ValueError"], {ValueError}])
-def test_one_class_or_any_collection_is_as_good_as_a_tuple_for_retry_on(
-    retry_on: Any, path: Path
-) -> None:
-    def once(row: journal.JobRow) -> None:
-        if row.attempts == 1:
-            raise ValueError
-
-    with journal.open_job(path, ROWS) as job:
-        report = job.run(once, retry_on=retry_on, max_attempts=2, backoff_s=0)
-    assert report.exit_code == 0
-
-
-def wrapped(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    @functools.wraps(function)
-    def call(row: Any) -> Any:
-        return function(row, "client")
-
-    return call
-
-
-@pytest.mark.parametrize("handler", [wrapped(lambda _row, client: client), str, lambda *_: None])
-def test_what_takes_a_row_is_a_handler_whatever_its_signature(handler: Any, path: Path) -> None:
-    with journal.open_job(path, ROWS) as job:
-        assert job.run(handler).exit_code == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -176,28 +132,10 @@ def test_open_job_refuses_wrong_arguments_and_makes_nothing(
     assert not path.exists()
 
 
-def test_a_series_is_not_taken_for_a_data_frame(path: Path) -> None:
-    pandas = pytest.importorskip("pandas")
-    with pytest.raises(InvalidValueError, match=r"give rows\.to_frame\(\)"):
-        journal.open_job(path, pandas.DataFrame(ROWS)["order"])
-
-
-def test_a_query_of_polars_is_no_data_frame_yet(path: Path) -> None:
-    polars = pytest.importorskip("polars")
-    with pytest.raises(InvalidValueError, match=r"has not run yet: give rows\.collect\(\)"):
-        journal.open_job(path, polars.DataFrame(ROWS).lazy())
-
-
 def test_a_job_inside_of_a_job_is_refused(path: Path) -> None:
     journal.open_job(path, ROWS).close()
     with pytest.raises(InvalidValueError, match="jobs lie side by side"):
         journal.open_job(path / "inner", ROWS)
-
-
-def test_a_job_that_does_not_exist_says_how_to_make_it(path: Path) -> None:
-    with pytest.raises(JobNotFoundError) as refused:
-        journal.open_job(path)
-    assert refused.value.__notes__ == ["open_job(path, rows) makes a job of these rows"]
 
 
 def test_a_result_that_is_a_coroutine_says_what_was_forgotten(path: Path) -> None:
@@ -274,9 +212,3 @@ def test_an_unknown_keyword_is_refused_with_the_right_one(
     with journal.open_job(path, ROWS) as job, pytest.raises(TypeError) as refused:
         call(job)
     assert words in str(refused.value)
-
-
-def test_the_arguments_of_public_functions_can_be_seen() -> None:
-    assert "retry_failed" in inspect.signature(journal.JobRun.run).parameters
-    assert "retry_failed" in inspect.signature(journal.JobRun.arun).parameters
-    assert "on_gone" in inspect.signature(journal.open_job).parameters

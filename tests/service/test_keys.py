@@ -43,11 +43,6 @@ def keys(service: JobService, job_id: str = "j") -> list[str]:
     return read
 
 
-def test_the_key_of_a_row_that_its_job_was_made_with_is_its_id(service: JobService) -> None:
-    service.create_job("J", job_id="j", row_data=[{}, {"data": {"order": "A-1"}}])
-    assert keys(service) == ["j:1", "j:2"]
-
-
 def test_rows_that_are_added_later_have_random_digits_in_their_keys(service: JobService) -> None:
     """For a copy of the job may add others under the same numbers."""
     service.create_job("J", job_id="j", row_data=[{}])
@@ -173,21 +168,6 @@ def test_a_rows_key_outlasts_its_data(service: JobService) -> None:
     before = keys(service)
     service.update_row_data("j:2", {"n": 2})
     assert keys(service) == before
-
-
-def test_a_column_without_a_name_is_no_key(service: JobService) -> None:
-    with pytest.raises(InvalidValueError, match="key: must name a member of the data"):
-        service.create_job("J", job_id="j", key="")
-    assert service.get_job("j") is None
-
-
-def test_the_value_that_a_row_is_known_by_stays(service: JobService) -> None:
-    rows = [{"data": {"order": "A-1", "key": "K-1", "n": 1}}]
-    service.create_job("J", job_id="j", key="order", idempotency_key="key", row_data=rows)
-    for data in ({"order": "A-2", "key": "K-1"}, {"order": "A-1", "key": "K-2"}, {"n": 1}):
-        with pytest.raises(InvalidValueError, match="must stay"):
-            service.update_row_data("j:1", data)
-    assert service.update_row_data("j:1", {**rows[0]["data"], "n": 2}).data["n"] == 2
 
 
 def test_a_row_whose_data_was_lost_is_neither_retried_nor_redone_before_it_has_data_again(

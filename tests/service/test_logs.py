@@ -9,20 +9,16 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import strategies as st
 
 import journal.format.extent
 from journal import (
     LOG_LEVELS,
     InvalidValueError,
-    JobNotFoundError,
     JobService,
     JournalDamagedError,
     LogEntry,
-    RowNotFoundError,
 )
 from journal.format.commits import START, Position
-from journal.repair import repair_job
 
 
 @pytest.fixture
@@ -42,13 +38,6 @@ def messages(service: JobService, *options: Any, **more: Any) -> list[str]:
 
 
 # --- writing
-
-
-def test_a_level_may_be_said_in_any_case(service: JobService) -> None:
-    service.log("j", "m", "Warning")
-    (entry,) = service.get_logs("j", level="warning")
-    assert entry.level == "WARNING"
-    assert not messages(service, level="error")
 
 
 def test_what_is_logged_is_read_back_with_all_that_was_said(service: JobService) -> None:
@@ -76,16 +65,6 @@ def test_each_log_is_one_commit_and_changes_nothing_of_the_job(service: JobServi
     assert after.updated_at >= before.updated_at
     assert (after.status, after.pending_count) == (before.status, before.pending_count)
     assert list(service.get_rows("j")) == rows
-
-
-@pytest.mark.parametrize("status", ["pending", "running", "paused", "completed", "cancelled"])
-def test_a_job_of_any_status_takes_logs(service: JobService, status: str) -> None:
-    if status != "pending":
-        service.start_job("j")
-        if status != "running":
-            service.update_status("j", status)
-    service.log("j", "still here")
-    assert messages(service)[-1] == "still here"
 
 
 def test_logs_join_a_batch_and_are_discarded_with_it(service: JobService) -> None:
@@ -123,15 +102,6 @@ def test_threads_that_log_at_once_lose_nothing(tmp_path: Path) -> None:
         assert own == [f"{number}:{place}" for place in range(20)]
 
 
-def test_logs_go_when_their_job_is_deleted(service: JobService) -> None:
-    service.log("j", "m")
-    service.delete_job("j")
-    with pytest.raises(JobNotFoundError):
-        service.get_logs("j")
-    with pytest.raises(JobNotFoundError):
-        service.log("j", "m")
-
-
 REFUSED: dict[str, tuple[Callable[[JobService], object], str]] = {
     "a level of another name": (lambda s: s.log("j", "m", "WARN"), "level: must be one of DEBUG"),
     "a level of logging's": (lambda s: s.log("j", "m", 20), "level: "),  # type: ignore[arg-type]
@@ -162,14 +132,6 @@ def test_what_cannot_be_logged_is_refused_by_name_and_changes_nothing(
     assert journal_of(service).read_bytes() == before
 
 
-def test_a_row_that_is_not_there_takes_no_logs(service: JobService) -> None:
-    before = journal_of(service).read_bytes()
-    with pytest.raises(RowNotFoundError) as caught:
-        service.log("j", "m", row_number=4)
-    assert caught.value.row_id == "j:4"
-    assert journal_of(service).read_bytes() == before
-
-
 # --- reading
 
 
@@ -184,13 +146,6 @@ def test_logs_are_chosen_by_lowest_level_row_and_time(service: JobService) -> No
     third = list(service.get_logs("j"))[2].at
     assert messages(service, since=third) == ["WARNING", "ERROR", "CRITICAL"]
     assert messages(service, since=third + timedelta(days=1)) == []
-
-
-def test_logs_are_as_they_were_when_they_were_asked_for(service: JobService) -> None:
-    service.log("j", "before")
-    logs = service.get_logs("j")
-    service.log("j", "after")
-    assert [entry.message for entry in logs] == ["before"]
 
 
 def test_logs_of_a_journal_that_was_changed_in_place_are_damage(service: JobService) -> None:
@@ -233,18 +188,6 @@ def test_nothing_that_a_caller_logs_changes_the_job(
         assert msgspec.structs.replace(job, updated_at=before.updated_at) == before
         (entry,) = reader.get_logs("j")
         assert entry.details == details
-
-
-def test_logs_survive_a_repair(service: JobService) -> None:
-    service.log("j", "first", "WARNING", row_number=3, details={"a": 1})
-    service.skip_row("j:1")
-    service.log("j", "second")
-    before = list(service.get_logs("j"))
-    path = journal_of(service)
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
-    repair_job(path.parent)
-    with JobService(service.root) as fresh:
-        assert list(fresh.get_logs("j")) == before
 
 
 # --- where to begin in a long history
@@ -309,13 +252,3 @@ def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> N
     assert history.continues(history.end)
     assert not history.continues(Position(middle.offset, middle.crc ^ 1))
     assert not history.continues(Position(history.end.offset + 100, history.end.crc))
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["a", "A", "b", "ß", "SS"]), inner, max_size=3)
-    ),
-    max_leaves=12,
-)

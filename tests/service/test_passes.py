@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,6 @@ from journal.store.interrupted_rows import start_run
 from journal.store.rows import find_rows
 
 JOB = "ship"
-AT = b'"at":"2026-11-24T13:35:00.000001Z"}'
 ENDS = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED]
 
 
@@ -89,64 +87,6 @@ def commits_of(service: JobService, call: Callable[[], Any]) -> tuple[int, list[
 
 
 # --- reopening
-
-
-@pytest.mark.parametrize("status", ENDS)
-def test_an_ended_job_that_is_reopened_is_pending_in_its_next_pass(
-    service: JobService, status: JobStatus
-) -> None:
-    before = service.get_rows(JOB)
-    started_at = job(service).started_at
-    end(service, status)
-    reopened = service.reopen_job(JOB, "the far side is up again")
-    assert reopened == job(service)
-    assert (reopened.status, reopened.passes) == (JobStatus.PENDING, 2)
-    assert (reopened.started_at, reopened.completed_at) == (started_at, None)
-    assert list(service.get_rows(JOB)) == list(before)
-    record = records(service)[-1].record
-    assert record.reason == "the far side is up again"  # type: ignore[union-attr]
-    service.start_job(JOB)
-    end(service, status)
-    assert service.reopen_job(JOB).passes == 3
-
-
-@pytest.mark.parametrize("status", [JobStatus.PENDING, JobStatus.RUNNING, JobStatus.PAUSED])
-def test_a_job_that_has_not_ended_is_not_reopened(service: JobService, status: JobStatus) -> None:
-    if status is JobStatus.PENDING:
-        end(service)
-        service.reopen_job(JOB)
-    elif status is JobStatus.PAUSED:
-        service.update_status(JOB, "paused")
-    before = content(service)
-    with pytest.raises(InvalidStateTransition, match="only a job that has ended") as refused:
-        service.reopen_job(JOB)
-    assert refused.value.current_state == status
-    assert content(service) == before
-
-
-@pytest.mark.parametrize("status", ENDS)
-@pytest.mark.parametrize("target", JobStatus)
-def test_no_status_leads_out_of_an_end(
-    service: JobService, status: JobStatus, target: JobStatus
-) -> None:
-    end(service, status)
-    way = "reopen_job" if status is JobStatus.CANCELLED else "`journal retry`"
-    with pytest.raises(InvalidStateTransition, match=way) as caught:
-        service.update_status(JOB, target)
-    assert ("reopen" in str(caught.value)) == (status is JobStatus.CANCELLED)
-    assert job(service).status is status
-
-
-def test_a_pending_job_may_be_cancelled(service: JobService) -> None:
-    service.create_job("Declined", job_id="declined")
-    assert service.update_status("declined", "cancelled").completed_at is not None
-
-
-def test_a_reopening_clears_the_jobs_error(service: JobService) -> None:
-    service.set_error(JOB, "E", "the far side was down")
-    end(service)
-    reopened = service.reopen_job(JOB)
-    assert (reopened.error_code, reopened.error_message) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -237,28 +177,6 @@ def test_rows_of_unknown_outcome_are_retried_only_if_they_are_named(service: Job
     assert service.retry_row(f"{JOB}:4").status is RowStatus.PENDING
 
 
-def test_rows_that_a_policy_has_failed_are_of_unknown_outcome(service: JobService) -> None:
-    service.start_row(f"{JOB}:5")
-    service.store.release_run(JOB)
-    service.recover_job(JOB, "fail")
-    assert row(service, 5).unknown
-    assert service.retry_failed_rows(JOB) == 1  # row 2 alone
-
-
-def test_of_the_failed_rows_those_of_one_error_code_are_retried(service: JobService) -> None:
-    service.fail_row(f"{JOB}:5", "no address", "m")
-    assert service.retry_failed_rows(JOB, "no address") == 1
-    assert row(service, 2).status is RowStatus.FAILED
-    assert service.retry_failed_rows(JOB, "such a code there is not") == 0
-
-
-def test_where_no_row_is_retried_the_job_is_not_reopened(service: JobService) -> None:
-    end(service)
-    before = content(service)
-    assert service.retry_failed_rows(JOB, "unknown") == 0
-    assert content(service) == before
-
-
 def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: JobService) -> None:
     retried = service.retry_row(f"{JOB}:2")
     assert (retried.attempts, retried.earlier_attempts) == (1, 1)
@@ -271,15 +189,6 @@ def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: Job
         one for one in find_rows(service.store, JOB, RowStatus.PENDING) if one.row_number == 2
     )
     assert (found.attempts, found.is_fresh) == (1, False)
-
-
-def test_an_attempt_that_never_began_is_given_back(service: JobService) -> None:
-    service.start_row(f"{JOB}:5")
-    given_back = give_back(service, f"{JOB}:5")
-    assert (given_back.status, given_back.error_code) == (RowStatus.PENDING, None)
-    assert (given_back.attempts, given_back.earlier_attempts) == (1, 1)
-    with pytest.raises(InvalidStateTransition):
-        give_back(service, f"{JOB}:5")
 
 
 def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before(
@@ -311,31 +220,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
     assert service.get_row_history(row_id).attempts[2].error_code is None, "not its own"
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_only_an_attempt_in_progress_is_given_back(service: JobService, number: int) -> None:
-    with pytest.raises(InvalidStateTransition, match="only an attempt in progress"):
-        give_back(service, f"{JOB}:{number}")
-
-
 # --- redoing
-
-
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_a_row_that_has_ended_is_redone(service: JobService, number: int) -> None:
-    attempts = row(service, number).attempts
-    redone = service.redo_row(f"{JOB}:{number}", "a wrong label")
-    assert redone == row(service, number)
-    assert (redone.status, redone.reason) == (RowStatus.PENDING, "a wrong label")
-    assert (redone.attempts, redone.earlier_attempts) == (attempts, attempts)
-    assert redone.tracking_number is None
-
-
-def test_what_a_redone_row_has_cost_stays_spent(service: JobService) -> None:
-    service.redo_row(f"{JOB}:1")
-    assert job(service).total_cost_cents == 5
-    service.start_row(f"{JOB}:1")
-    service.complete_row(f"{JOB}:1", cost_cents=7)
-    assert job(service).total_cost_cents == 12
 
 
 def test_what_is_pending_or_in_flight_is_not_redone(service: JobService) -> None:
@@ -382,18 +267,6 @@ def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobSe
         service.reopen_job(JOB)
 
 
-def test_only_redo_leads_out_of_completed(service: JobService) -> None:
-    for call in (
-        service.start_row,
-        service.retry_row,
-        partial(give_back, service),
-        service.skip_row,
-    ):
-        with pytest.raises(InvalidStateTransition, match="redo_row"):
-            call(f"{JOB}:1")
-    assert row(service, 1).status is RowStatus.COMPLETED
-
-
 def test_a_redo_is_one_commit_with_its_new_key(service: JobService) -> None:
     end(service)
     made = commits_of(service, lambda: service.redo_row(f"{JOB}:1", new_key=True))
@@ -414,12 +287,6 @@ def test_a_row_that_is_not_done_takes_other_data_and_keeps_all_else(
     assert changed == msgspec.structs.replace(before, data={"order": "B-1", "n": [1, None]})
 
 
-def test_a_row_in_review_takes_other_data(service: JobService) -> None:
-    service.start_row(f"{JOB}:5")
-    service.review_row(f"{JOB}:5", "E", "m")
-    assert service.update_row_data(f"{JOB}:5", {}).status is RowStatus.NEEDS_REVIEW
-
-
 def test_the_data_of_a_row_that_is_done_or_in_flight_stays(service: JobService) -> None:
     service.start_row(f"{JOB}:5")
     before = content(service)
@@ -433,19 +300,6 @@ def test_the_data_of_a_row_that_is_done_or_in_flight_stays(service: JobService) 
         with pytest.raises(InvalidValueError):
             service.update_row_data(f"{JOB}:2", data)
     assert content(service) == before
-
-
-def test_data_given_by_hand_leaves_an_ended_job_ended(service: JobService) -> None:
-    end(service)
-    service.update_row_data(f"{JOB}:2", {"order": "B-2"})
-    assert (job(service).status, job(service).passes) == (JobStatus.FAILED, 1)
-
-
-def test_the_earlier_data_of_a_row_stays_in_its_history(service: JobService) -> None:
-    service.update_row_data(f"{JOB}:2", {"order": "B-2"})
-    said = [entry.record.data for entry in records(service) if getattr(entry.record, "row", 0) == 2
-            and hasattr(entry.record, "data")]  # fmt: skip
-    assert said == [{"order": "A-2"}, {"order": "B-2"}]
 
 
 # --- batches around all of that
@@ -600,15 +454,6 @@ def test_an_outcome_has_the_version_of_the_run_that_it_was_reached_in(service: J
     assert service.complete_row(f"{JOB}:5").version is None
 
 
-def test_a_start_that_was_discarded_leaves_no_version(service: JobService) -> None:
-    service.update_status(JOB, "paused")
-    with suppress(KeyError), service.batch(JOB):
-        service.start_job(JOB, version="prompt-3")
-        raise KeyError
-    service.start_row(f"{JOB}:5")
-    assert service.complete_row(f"{JOB}:5").version is None
-
-
 # --- the whole story
 
 
@@ -619,30 +464,3 @@ def test_a_row_goes_through_pickle_and_msgspec_with_all_that_it_is(service: JobS
     assert pickle.loads(pickle.dumps(one)) == one
     assert msgspec.json.decode(msgspec.json.encode(one), type=JobRow) == one
     assert pickle.loads(pickle.dumps(job(service))) == job(service)
-
-
-def test_a_job_is_made_run_failed_queried_retried_completed_and_summed_up(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        made = service.create_job("Orders", job_id="orders", key="order")
-        service.create_rows(made.id, ({"data": {"order": f"A-{n}"}} for n in range(1, 5)))
-        service.start_job(made.id)
-        for one in service.get_pending_rows(made.id):
-            service.start_row(one.id)
-            if one.row_number == 3:
-                service.fail_row(one.id, "timeout", "no answer")
-            else:
-                service.complete_row(one.id, cost_cents=10)
-        service.update_status(made.id, "failed")
-        (failed,) = service.get_failed_rows(made.id)
-        assert (failed.id, failed.error_code) == ("orders:3", "timeout")
-        assert service.retry_failed_rows(made.id) == 1
-        service.start_job(made.id)
-        (again,) = service.get_pending_rows(made.id)
-        assert again.idempotency_key == failed.idempotency_key == "orders:order=A-3"
-        service.start_row(again.id)
-        service.complete_row(again.id, cost_cents=10)
-        service.update_status(made.id, "completed")
-        summary = service.get_job_summary(made.id)
-    assert summary["status"] == "completed"
-    assert (summary["successful_rows"], summary["failed_rows"]) == (4, 0)
-    assert summary["total_cost_cents"] == 40

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -102,15 +100,6 @@ def test_no_run_starts_while_a_pause_holds_and_the_error_says_who_when_and_what_
         job.run(calls.append, retry_failed=True)
     assert calls == []
     assert journal_path(root, "j").read_bytes() == before
-
-
-def test_arun_starts_nothing_either(root: Path) -> None:
-    make(root)
-    pause(root)
-    with journal.open_job(root / "j") as job:
-        with pytest.raises(JobPausedError):
-            asyncio.run(job.arun(lambda _row: None))
-        assert job.job.started_at is None
 
 
 @pytest.mark.parametrize("status", ["completed", "failed"])
@@ -278,15 +267,6 @@ def test_a_cancelled_job_is_not_resumed_while_its_run_waits_for_rows_in_flight(r
 
 
 # --- what keeps it
-
-
-def test_a_pause_in_a_batch_that_is_discarded_holds_no_more(root: Path) -> None:
-    make(root)
-    with JobService(root) as service:
-        with suppress(KeyError), service.batch("j"):
-            service.pause_job("j")
-            raise KeyError
-        assert service.start_job("j").pause is None
 
 
 def test_a_pull_that_appends_copies_the_pause_and_a_merge_keeps_the_state_here(

@@ -217,15 +217,6 @@ def test_a_job_id_that_exists_is_refused_and_its_job_untouched(
     assert journal_bytes(service, job.id) == before
 
 
-def test_a_job_outlives_its_service(service: JobService, job: Job) -> None:
-    service.set_error(job.id, "E1", "trouble")
-    service.update_status(job.id, "running")
-    latest = service.get_job(job.id)
-    service.close()
-    with reopened(service) as again:
-        assert again.get_job(job.id) == latest
-
-
 def test_a_root_is_made_by_the_first_job_only(root: Path) -> None:
     with JobService(root) as service:
         assert service.list_jobs() == []
@@ -272,12 +263,6 @@ def test_a_job_moves_as_the_table_says(service: JobService, current: JobStatus) 
         assert error.allowed_transitions == [status.value for status in allowed]
         assert job_id in str(error)
         assert (service.get_job(job_id), journal_bytes(service, job_id)) == before
-
-
-def test_can_transition_takes_statuses_and_their_text(service: JobService) -> None:
-    assert service.can_transition("pending", "running")
-    assert service.can_transition(JobStatus.RUNNING, "paused")
-    assert not service.can_transition("completed", JobStatus.RUNNING)
 
 
 def test_started_at_is_that_of_the_first_start(service: JobService, job: Job) -> None:
@@ -379,12 +364,6 @@ def test_list_jobs_takes_limit_and_offset_after_the_filter(
     assert listed(service, limit=0) == []
     running = many[::2][::-1]
     assert listed(service, "running", limit=1, offset=1) == running[1:2]
-
-
-def test_list_jobs_stops_at_50_by_default(service: JobService) -> None:
-    for _ in range(51):
-        service.create_job("x")
-    assert len(service.list_jobs()) == 50
 
 
 def test_list_jobs_takes_a_pattern_for_the_whole_name(service: JobService) -> None:
@@ -765,22 +744,6 @@ def test_rows_of_several_statuses_are_one_sequence_by_number_which_stays_as_it_w
         assert len(service.get_rows("j", list(RowStatus))) == len(ordered)
 
 
-def test_a_sequence_is_iterated_both_ways_and_more_than_once(service: JobService, job: Job) -> None:
-    rows = service.get_rows(job.id)
-    assert [row.row_number for row in rows] == [1, 2, 3, 4]
-    assert [row.row_number for row in reversed(rows)] == [4, 3, 2, 1]
-    assert list(rows) == list(rows)
-    assert rows[2] in rows
-    assert rows.index(rows[2]) == 2
-    assert rows.count(rows[2]) == 1
-
-
-def test_an_empty_sequence_is_false(service: JobService, job: Job) -> None:
-    assert not service.get_failed_rows(job.id)
-    assert list(service.get_failed_rows(job.id)) == []
-    assert service.get_pending_rows(job.id)
-
-
 def test_a_half_read_iterator_goes_on_in_the_past(service: JobService, job: Job) -> None:
     seen = []
     for row in service.get_pending_rows(job.id):
@@ -905,12 +868,6 @@ def test_rows_refused_inside_a_large_batch_keep_what_was_before_them(
         assert len(row_of(each, "ship:3004").data["x"]) == 1000
 
 
-def test_an_outer_batch_discards_the_nested_one_too(service: JobService, job: Job) -> None:
-    with discarded(service, job.id), service.batch(job.id):
-        service.complete_row("ship:1")
-    assert job_of(service, job.id).successful_rows == 0
-
-
 def test_a_nested_batch_that_raises_takes_only_its_own_changes_with_it(
     service: JobService, job: Job
 ) -> None:
@@ -937,15 +894,6 @@ def test_a_sequence_taken_in_a_discarded_batch_raises(service: JobService, job: 
             sequence[0]
         with pytest.raises(ServiceClosedError, match="discarded"):
             list(sequence)
-
-
-def test_batches_of_two_jobs_may_be_open_at_once(service: JobService) -> None:
-    for job_id in ("a", "b"):
-        service.create_job("x", job_id=job_id)
-    with service.batch("a"), discarded(service, "b"):
-        service.create_rows("a", [{}])
-        service.create_rows("b", [{}])
-    assert (len(service.get_rows("a")), len(service.get_rows("b"))) == (1, 0)
 
 
 def test_another_writer_gives_up_on_an_open_batch_in_time(
@@ -1263,12 +1211,6 @@ def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
         find_rows(service.store, "other", RowStatus.FAILED)
 
 
-def test_recover_job_reviews_by_default(service: JobService, job: Job) -> None:
-    service.start_row("ship:1")
-    service.recover_job(job.id)
-    assert row_of(service, "ship:1").status is RowStatus.NEEDS_REVIEW
-
-
 # --- time
 
 
@@ -1410,21 +1352,6 @@ def test_of_threads_that_complete_one_row_exactly_one_succeeds(
     assert service.get_job_summary(job.id)["total_cost_cents"] == 7
 
 
-def test_of_threads_that_start_one_job_exactly_one_succeeds(service: JobService, job: Job) -> None:
-    barrier = threading.Barrier(8)
-
-    def start(_: int) -> bool:
-        barrier.wait()
-        try:
-            service.start_job(job.id)
-        except JobBusyError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(8) as pool:
-        assert sum(pool.map(start, range(8))) == 1
-
-
 def test_of_threads_that_create_one_job_id_exactly_one_succeeds(service: JobService) -> None:
     barrier = threading.Barrier(8)
 
@@ -1441,11 +1368,6 @@ def test_of_threads_that_create_one_job_id_exactly_one_succeeds(service: JobServ
 
 
 # --- open and closed
-
-
-def test_close_may_be_called_twice(service: JobService) -> None:
-    service.close()
-    service.close()
 
 
 @pytest.mark.usefixtures("job")

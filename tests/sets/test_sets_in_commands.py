@@ -15,7 +15,7 @@ from support.children import FaultyOs, works
 from support.commands import journal as command
 
 import journal
-from journal import Fail, JobService, Wait
+from journal import Fail, JobService
 from journal.cli.find import FoundSet
 from journal.cli.sets import ranges_of_shards
 from journal.format.records import UNSET_TIME, HoldRecord, now
@@ -93,15 +93,6 @@ def test_a_set_is_one_line_of_the_list_and_one_job_to_look_at(ship: str) -> None
     assert row["row"]["error_code"] == "Bad"
 
 
-def test_the_errors_of_a_set_say_if_only_some_rows_were_read(
-    ship: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert json.loads(command("show", ship, "--json").stdout)["errors_partial"] is False
-    monkeypatch.setattr("journal.cli.sets._MAX_READ", 0)
-    assert json.loads(command("show", ship, "--json").stdout)["errors_partial"] is True
-    assert "errors      `journal errors ship` has all\n" in command("show", ship).stdout
-
-
 def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> None:
     rows = json.loads(command("rows", ship, "--json").stdout)
     numbers = [row["row_number"] for row in rows]
@@ -113,19 +104,6 @@ def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> 
     every = command("rows", ship, "--row", "1-999999999999", "--csv")
     assert (every.returncode, every.stdout.count("\n")) == (4, 21)
     assert command("rows", ship, "--error-code", "X").stderr.count("no row has code 'X'") == 1
-
-
-def test_rows_that_wait_are_summed_over_the_shards() -> None:
-    for index in range(2):
-        with journal.open_job("jobs/ship", ORDERS, key="id", shard=(index, COUNT)) as job:
-            job.run(lambda _row: Wait(3600), no_wait=True, progress=False)
-            assert job.job.waiting_count == job.job.total_rows
-    (listed,) = json.loads(command("list", "--json").stdout)
-    count = listed["waiting_count"]
-    assert 0 < count == listed["pending_count"]
-    assert f"\nwaiting     {count} rows for somebody else\n" in command("show", "ship").stdout
-    due = json.loads(command("rows", "ship", "--columns", "due", "--json").stdout)
-    assert sum(row["due"] is not None for row in due) == count
 
 
 def test_the_log_of_a_set_is_in_the_order_of_time(ship: str) -> None:
@@ -240,13 +218,6 @@ def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(
     assert why.endswith("; leave out --here only if no absent shard was started elsewhere")
 
 
-def test_a_command_names_shards_to_start_again_only_if_there_are_any(ship: str) -> None:
-    skipped = command("skip", ship, "--row", str(number_of(5)))
-    assert skipped.stderr.endswith("ship: 1 row changed in 1 shard\n")
-    redone = command("redo", ship, "--row", str(number_of(6)), "--yes")
-    assert redone.stderr.endswith("ship: the shards to start again: journal shards ship --open\n")
-
-
 def test_many_rows_are_found_in_their_shards_without_a_list_of_their_numbers() -> None:
     for index in range(COUNT):
         run(index, key=None)
@@ -262,24 +233,6 @@ def test_many_rows_are_found_in_their_shards_without_a_list_of_their_numbers() -
     listed = command("rows", "ship", "--row", "6-99")
     assert (listed.stdout.count("\n"), listed.returncode) == (16, 4)
     assert "job ship/001-of-004 has no row 22 (and 19 others): " in listed.stderr
-
-
-def test_a_review_in_a_set_is_resolved(ship: str) -> None:
-    with JobService("jobs") as service:
-        service.redo_row(row_id := f"ship:{number_of(7)}")
-        service.start_row(row_id)
-        service.review_row(row_id, "Doubt", "?")
-    row = ("--row", str(number_of(7)))
-    listed, completed, again = json.loads(command("show", ship, "--json").stdout)["next"][-3:]
-    assert listed["why"] == "1 row needs a review: look, then settle it"
-    assert completed["command"] == "journal resolve ship --row ROWS --completed"
-    assert again["command"] == "journal resolve ship --row ROWS --retry"
-    done = command("resolve", ship, *row, "--completed", "--tracking-number", "T")
-    assert (done.returncode, done.stdout) == (0, "1\n")
-    with JobService("jobs") as service:
-        settled = service.get_row(row_id)
-    assert settled is not None
-    assert (settled.status, settled.tracking_number) == ("completed", "T")
 
 
 def test_a_set_is_exported_in_the_order_of_its_input(ship: str) -> None:
@@ -351,14 +304,6 @@ def test_what_lacks_a_shard_that_cannot_be_read_says_so(ship: str, words: tuple[
     assert "001-of-004/journal.jsonl is damaged" in done.stdout + done.stderr
 
 
-def test_what_starts_the_open_shards_again_names_those_that_cannot_be_read(ship: str) -> None:
-    shutil.rmtree(Path("jobs", ship, "003-of-004"))
-    damage(1)
-    found = command("shards", ship, "--open")
-    assert (found.stdout, found.returncode) == ("3\n", 6)
-    assert "001-of-004/journal.jsonl is damaged" in found.stderr
-
-
 def run_rows_that_fail(index: int, **given: Any) -> None:
     def fail(_: journal.JobRow) -> None:
         raise Fail("Bad", "no")
@@ -416,15 +361,6 @@ def test_a_command_says_what_it_has_changed_before_a_shard_was_refused() -> None
     assert f"ship: {count} rows changed in 1 shard\n" in done.stderr
     assert states() == ["pending", "failed", "failed", "failed"]
     assert command("retry", "ship").stdout == ""
-
-
-def test_show_names_what_rows_of_a_shard_have_returned_too_late(ship: str) -> None:
-    path = Path("jobs/ship/001-of-004/claims/000001.late")
-    path.parent.mkdir()
-    path.write_text("{}\n")
-    assert f"\nlate        {path.absolute()} has what rows returned" in command("show", ship).stdout
-    (late,) = json.loads(command("show", ship, "--json").stdout)["late"]
-    assert str(path) in late
 
 
 @pytest.mark.parametrize("name", ["pause", "resume", "cancel", "pack", "delete", "repair"])
@@ -539,19 +475,6 @@ def test_wait_ends_if_the_other_shards_need_a_person_and_names_them(ship: str) -
     assert waited.returncode == 124
     stuck = "ship: 1 paused until resume (2); 1 unreadable (1); still waiting\n"
     assert waited.stderr.startswith(stuck)
-
-
-def test_a_shard_has_a_short_name_in_commands(ship: str) -> None:
-    rows = json.loads(command("rows", "ship/2", "--json").stdout)
-    assert {(row["row_number"] - 1) % COUNT for row in rows} == {2}
-    assert "ship has no shard 4: they are 0 to 3" in command("show", "ship/4").stderr
-    assert command("delete", "ship/0", "--yes").returncode == 0
-    absent = Path("jobs", ship, "002-of-004")
-    shutil.rmtree(absent)
-    assert "`journal shards ship` lists" in command("show", "ship/2").stderr
-    Path(ship).mkdir()
-    shutil.copytree("jobs/ship/001-of-004", "ship/001-of-004")
-    assert "ship/001-of-004" in command("show", "ship/1").stdout
 
 
 def test_the_shards_of_a_set_are_listed_with_reviews_and_rows_that_are_left(ship: str) -> None:

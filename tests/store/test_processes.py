@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import threading
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +21,6 @@ from journal import (
     RowStatus,
 )
 from journal.fs import files
-from journal.fs.system import host_name
 
 JOB = "shared"
 OTHER_INODE = "replaced by a rename"
@@ -223,71 +220,6 @@ def test_a_reader_beside_a_writer_sees_whole_batches_and_never_an_error(
 
 # --- the run lock ----------------------------------------------------------------------------
 
-RUNNER = """
-service = JobService(root, sync="none")
-service.start_job(job_id)
-service.start_row(f"{job_id}:1")
-service.start_row(f"{job_id}:2")
-service.complete_row(f"{job_id}:2", "T-2")
-tell("running")
-hear()
-"""
-
-
-def test_a_second_run_is_refused_with_host_pid_and_start_of_the_first(tmp_path: Path) -> None:
-    make_job(tmp_path, 3)
-    before = datetime.now(UTC)
-    with Child(RUNNER, tmp_path, JOB) as runner, JobService(tmp_path) as service:
-        assert runner.hear() == "running"
-        with pytest.raises(JobBusyError) as refused:
-            service.start_job(JOB)
-        assert refused.value.job_id == JOB
-        assert refused.value.host == host_name()
-        assert refused.value.pid == runner.pid
-        assert before <= datetime.fromisoformat(refused.value.started_at) <= datetime.now(UTC)
-        assert str(runner.pid) in str(refused.value)
-        with pytest.raises(JobBusyError):
-            service.recover_job(JOB)
-        with pytest.raises(JobBusyError):
-            service.delete_job(JOB)
-
-
-def test_the_run_of_a_killed_process_is_taken_over_and_its_open_rows_need_review(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 3)
-    with Child(RUNNER, tmp_path, JOB) as runner, JobService(tmp_path) as service:
-        assert runner.hear() == "running"
-        runner.kill()
-        assert service.run_holder(JOB) is None
-        assert [job.id for job in service.list_jobs("running")] == [JOB]
-        assert service.start_job(JOB).status == "running"
-        statuses = [row.status for row in service.get_rows(JOB)]
-        assert statuses == [RowStatus.NEEDS_REVIEW, RowStatus.COMPLETED, RowStatus.PENDING]
-        holder = service.run_holder(JOB)
-        assert holder is not None
-        assert holder.pid == os.getpid()
-
-
-def test_a_run_lock_is_free_for_others_once_its_holder_pauses_the_job(tmp_path: Path) -> None:
-    script = """
-    service = JobService(root, sync="none")
-    service.start_job(job_id)
-    tell("running")
-    hear()
-    service.update_status(job_id, "paused")
-    tell("paused")
-    hear()
-    """
-    make_job(tmp_path, 1)
-    with Child(script, tmp_path, JOB) as runner, JobService(tmp_path) as service:
-        assert runner.hear() == "running"
-        with pytest.raises(JobBusyError):
-            service.start_job(JOB)
-        runner.tell("pause")
-        assert runner.hear() == "paused"
-        assert service.start_job(JOB).status == "running"
-
 
 def test_another_process_resumes_a_run_that_waits_without_taking_its_lock(
     tmp_path: Path,
@@ -356,33 +288,6 @@ def test_a_journal_file_deleted_under_an_open_service_is_a_job_not_found(
         journal_path(tmp_path, JOB).unlink()
         assert_gone(service)
         assert not journal_path(tmp_path, JOB).exists()
-
-
-def test_a_job_made_again_after_its_deletion_is_the_new_one_to_an_open_service(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with JobService(tmp_path) as service:
-        service.complete_row(f"{JOB}:2")
-        with JobService(tmp_path) as other:
-            other.delete_job(JOB)
-        make_job(tmp_path, 3)
-        assert service.get_job_summary(JOB)["pending_count"] == 3
-        service.complete_row(f"{JOB}:3")
-        assert read_all(tmp_path, JOB)[1][2].status == RowStatus.COMPLETED
-
-
-def test_a_job_directory_renamed_away_is_not_found_and_there_again_when_it_is_back(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with JobService(tmp_path) as service:
-        service.complete_row(f"{JOB}:2")
-        (tmp_path / JOB).rename(tmp_path / "elsewhere")
-        assert_gone(service)
-        (tmp_path / "elsewhere").rename(tmp_path / JOB)
-        service.complete_row(f"{JOB}:1")
-        assert service.get_job_summary(JOB)["successful_rows"] == 2
 
 
 def put_back(copy: Path, path: Path, how: str) -> None:
@@ -509,30 +414,6 @@ def test_a_batch_whose_process_is_killed_leaves_nothing_and_frees_the_lock(
         batcher.kill()
         service.complete_row(f"{JOB}:2", "T-2")
         assert [row.tracking_number for row in service.get_rows(JOB)] == [None, "T-2"]
-
-
-def test_a_batch_held_open_by_another_thread_makes_a_change_fail_in_time(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    inside, end = threading.Event(), threading.Event()
-    with JobService(tmp_path, lock_timeout_s=0.05) as service:
-
-        def hold() -> None:
-            with service.batch(JOB):
-                service.complete_row(f"{JOB}:1", "T-1")
-                inside.set()
-                end.wait()
-
-        holder = threading.Thread(target=hold)
-        holder.start()
-        inside.wait()
-        with pytest.raises(JobLockedError):
-            service.complete_row(f"{JOB}:2", "T-2")
-        end.set()
-        holder.join()
-        service.complete_row(f"{JOB}:2", "T-2")
-        assert [row.tracking_number for row in service.get_rows(JOB)] == ["T-1", "T-2"]
 
 
 # --- fork ------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from journal import (
     InvalidStateTransition,
     InvalidValueError,
     JobService,
-    RowNotFoundError,
     RowStatus,
     RowStep,
     StepInDoubtError,
@@ -99,14 +98,6 @@ def test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_rep
     assert states(service) == {"charge": "started"}
 
 
-def test_a_failed_step_may_begin_again(service: JobService) -> None:
-    service.begin_step(ROW, 1, "charge")
-    service.end_step(ROW, 1, "charge", error=("Declined", "no money"))
-    (step,) = service.get_steps(ROW)
-    assert (step.state, step.error_code, step.error_message) == ("failed", "Declined", "no money")
-    assert service.begin_step(ROW, 1, "charge") is None
-
-
 @pytest.mark.parametrize("settle", ["retry", "complete", "review", "again"])
 def test_a_step_begins_only_in_the_attempt_that_is_in_progress(
     service: JobService, settle: str
@@ -139,15 +130,6 @@ def test_a_result_that_comes_late_is_recorded_and_an_error_that_comes_late_is_no
     assert states(service) == {"charge": "done", "mail": "started"}
 
 
-def test_the_first_result_of_a_step_stays(service: JobService) -> None:
-    service.record_step(ROW, "charge", 1)
-    service.end_step(ROW, 1, "charge", 2)
-    service.end_step(ROW, 1, "charge", error=("E", "e"))
-    assert service.record_step(ROW, "charge", 1).result == 1
-    with pytest.raises(InvalidValueError, match="done already, with the result 1"):
-        service.record_step(ROW, "charge", 3)
-
-
 def test_no_step_begins_in_a_batch_which_would_record_it_too_late(service: JobService) -> None:
     with service.batch(JOB), pytest.raises(InvalidValueError, match="end it before a step begins"):
         service.begin_step(ROW, 1, "charge")
@@ -175,19 +157,6 @@ def test_a_result_that_json_cant_hold_is_refused_and_the_step_stays_in_doubt(
     with pytest.raises(InvalidValueError):
         service.end_step(ROW, 1, "charge", value)
     assert states(service) == {"charge": "started"}
-
-
-@pytest.mark.parametrize("name", ["", 5, "\ud800"])
-def test_a_step_needs_a_name(service: JobService, name: str) -> None:
-    with pytest.raises(InvalidValueError, match="name"):
-        service.record_step(ROW, name)
-
-
-def test_a_step_of_a_row_that_does_not_exist_is_refused(service: JobService) -> None:
-    with pytest.raises(RowNotFoundError):
-        service.record_step(f"{JOB}:9", "charge")
-    with pytest.raises(RowNotFoundError):
-        service.get_steps(f"{JOB}:9")
 
 
 def test_a_redo_forgets_the_steps_of_a_row_and_a_retry_keeps_them(service: JobService) -> None:
@@ -312,13 +281,6 @@ def test_resume_does_not_believe_a_run_that_had_another_policy(
         assert after(service, "resume", ROW)[0][0] is RowStatus.NEEDS_REVIEW
 
 
-def test_review_names_the_step_in_doubt(service: JobService) -> None:
-    service.begin_step(ROW, 1, "charge")
-    ((status, message),) = after(service, "review", ROW)
-    assert status is RowStatus.NEEDS_REVIEW
-    assert "step 'charge' of row steps:1 began" in str(message)
-
-
 # --- from a hint
 
 
@@ -418,19 +380,3 @@ def test_a_failure_is_recorded_unless_it_would_hide_a_doubt_of_an_earlier_attemp
     service.start_row(ROW)
     service.end_step(ROW, 4, "charge", error=("E", "e"))
     assert states(service)["charge"] == "started"
-
-
-@pytest.mark.parametrize("attempt", [-1, 2**32, True, "1"])
-def test_a_step_of_an_attempt_that_can_not_be_is_refused(service: JobService, attempt: int) -> None:
-    with pytest.raises(InvalidValueError, match="attempt: must be an int"):
-        service.begin_step(ROW, attempt, "charge")
-    with pytest.raises(InvalidValueError, match="attempt: must be an int"):
-        service.end_step(ROW, attempt, "charge", 1)
-
-
-@pytest.mark.parametrize("error", [("a",), 5, "E", ("a", 5)])
-def test_an_error_of_a_step_is_a_code_and_a_message(service: JobService, error: object) -> None:
-    service.begin_step(ROW, 1, "charge")
-    with pytest.raises(InvalidValueError, match="error: must be a tuple"):
-        service.end_step(ROW, 1, "charge", error=error)  # type: ignore[arg-type]
-    assert states(service) == {"charge": "started"}

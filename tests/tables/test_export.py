@@ -12,7 +12,6 @@ import sqlite3
 import stat
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -30,12 +29,11 @@ from journal.errors import (
     MissingExtraError,
 )
 from journal.format.records import UNSET_TIME, RowSpentRecord
-from journal.history.reading import look, read_history
+from journal.history.reading import look
 from journal.store.transitions import put_record
-from journal.tables.attempts import AttemptColumns
 from journal.tables.collected import MAX_COLUMNS
 from journal.tables.columns import ATTEMPT_COLUMNS, IF_USED, JOURNAL_COLUMNS, STEP_COLUMNS
-from journal.tables.export import FORMATS, export_rows, format_of
+from journal.tables.export import FORMATS, export_rows
 from journal.transfer import pack_to_file
 
 pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
@@ -134,21 +132,6 @@ def test_a_csv_for_spreadsheets_has_no_formulas(
     assert {tuple(rest) for _, *rest in cells} == {("2,5" if delimiter == ";" else "2.5", "")}
 
 
-def test_a_number_for_spreadsheets_has_a_decimal_comma_whatever_else_its_column_has(
-    store: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out.csv"
-    rows = [
-        {"text": 1.5, "bool": 1.5, "wide": 1.5, "small": -1e-7},
-        {"text": "1.5", "bool": True, "wide": 2**60 + 1, "small": "=x"},
-    ]
-    with JobService(store, sync="none") as service:
-        service.create_job("J", job_id="j", row_data=[{"data": row} for row in rows])
-        export_rows(service, "j", out, data_only=True, excel=";")
-    _, *lines = out.read_text("utf-8-sig").splitlines()
-    assert lines == ["1,5;1,5;1,5;-1e-7", f"1.5;true;{2**60 + 1};'=x"]
-
-
 def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
     with JobService(store) as service:
         for file_format in FORMATS:
@@ -172,23 +155,6 @@ def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
             else:
                 assert parquet[name] == row[name]
         assert set(row) == set(parquet) >= set(line)
-
-
-def test_statuses_can_be_chosen(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", "--status", "failed") == 0
-    assert [json.loads(line)["row_number"] for line in capsys.readouterr().out.splitlines()] == [2]
-    both = ("--status", "needs_review", "--status", "failed")
-    assert run(store, "export", "ship-ca", "-", "--format", "jsonl", *both) == 0
-    captured = capsys.readouterr()
-    assert [json.loads(line)["row_number"] for line in captured.out.splitlines()] == [2, 4]
-    assert captured.err == ""
-
-
-def test_columns_are_those_of_the_rows_that_are_exported(store: Path) -> None:
-    header = exported(store, "csv", statuses=["failed"]).decode().splitlines()[0]
-    assert header == ",".join(
-        ["order", "zip", "qty", "tags", *CORE]
-    )  # none has a status of its own
 
 
 def test_a_row_is_exported_with_its_key_its_version_and_the_attempts_before_it_was_retried(
@@ -247,20 +213,6 @@ def test_data_only_is_what_a_job_was_made_of(store: Path, tmp_path: Path, suffix
         assert [row.data for row in service.get_rows("again")] == source
 
 
-def test_a_job_without_rows_gives_a_table_without_rows(store: Path, tmp_path: Path) -> None:
-    with JobService(store, sync="none") as service:
-        service.create_job("Empty", job_id="empty")
-        for file_format in FORMATS:
-            assert export_rows(service, "empty", tmp_path / f"e.{file_format}", file_format) == 0
-        assert export_rows(service, "empty", tmp_path / "none.csv", data_only=True) == 0
-        with pytest.raises(InvalidValueError, match="format: needs a column"):
-            export_rows(service, "empty", tmp_path / "none.db", data_only=True)
-    assert (tmp_path / "e.csv").read_text() == ",".join(CORE) + "\n"
-    assert (tmp_path / "e.json").read_text() == "[]\n"
-    assert pq.read_table(tmp_path / "e.parquet").column_names == CORE
-    assert not (tmp_path / "none.db").exists()
-
-
 @needs_links
 @pytest.mark.parametrize("command", ["export", "report"])
 @pytest.mark.parametrize(
@@ -290,13 +242,6 @@ def test_what_is_kept_of_a_journal_that_is_gone_is_replaced_by_no_output(store: 
     with pytest.raises(InvalidValueError, match="is one of the files of job"):
         pack_to_file(store / "ship-ca", kept)
     assert kept.read_bytes() == before
-
-
-def test_an_export_may_go_to_where_a_jobs_artifacts_are(store: Path) -> None:
-    artifacts = store / "ship-ca" / "artifacts"
-    artifacts.mkdir()
-    assert run(store, "export", "ship-ca", artifacts / "journal.jsonl") == 0
-    assert len((artifacts / "journal.jsonl").read_text().splitlines()) == 5
 
 
 def test_a_file_that_is_there_stays_without_force(
@@ -376,36 +321,6 @@ def test_a_file_that_replaces_another_has_its_permissions(
     assert stat.S_IMODE(new.stat().st_mode) == 0o640
 
 
-def test_any_name_that_a_file_may_have_will_do(store: Path, tmp_path: Path) -> None:
-    out = tmp_path / f"{'漢' * 80}.csv"  # 244 bytes of the 255 that a name may have
-    assert run(store, "export", "ship-ca", out) == 0
-    assert len(csv_rows(out)) == 5
-
-
-def test_a_pipe_is_refused_by_the_name_that_was_given(store: Path, tmp_path: Path) -> None:
-    arguments = ["--root", str(store), "export", "ship-ca", "/dev/stdout", "--format", "csv"]
-    done = subprocess.run(
-        [sys.executable, "-m", "journal", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "'/dev/stdout'" in done.stderr
-    assert "or - for standard output" in done.stderr
-    assert "/proc" not in done.stderr
-
-
-@needs_links
-def test_a_link_stays_a_link(store: Path, tmp_path: Path) -> None:
-    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
-    target.touch()
-    link.symlink_to(target)
-    assert run(store, "export", "ship-ca", link, "--force") == 0
-    assert link.is_symlink()
-    assert len(csv_rows(target)) == 5
-
-
 @contextmanager
 def live(root: Path, then: Callable[[JobService, str], object]) -> Iterator[JobService]:
     """A service. ``then`` is called between an export's look at a job and the reading of its rows."""
@@ -425,18 +340,6 @@ def damage(service: JobService, job_id: str) -> None:
     if job_id == "ship-ca":
         path = service.root / job_id / "journal.jsonl"
         path.write_bytes(path.read_bytes().replace(b'"row":5,"checksum"', b'"row":7,"checksum"'))
-
-
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_an_export_that_fails_leaves_the_old_file_and_no_other(
-    store: Path, tmp_path: Path, file_format: str
-) -> None:
-    out = tmp_path / "out"
-    out.write_text("old")
-    with live(store, damage) as service, pytest.raises(JournalDamagedError, match="crc"):
-        export_rows(service, "ship-ca", out, file_format, force=True)
-    assert out.read_text() == "old"
-    assert sorted(os.listdir(tmp_path)) == ["out", "store"]
 
 
 MANY = 100_000
@@ -503,19 +406,6 @@ def test_what_can_not_be_is_one_line_on_stderr(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
-
-
-def test_columns_that_differ_by_case_alone_are_two_in_sqlite(tmp_path: Path) -> None:
-    with JobService(tmp_path / "store", sync="none") as service:
-        data = {"zip": "1", "Zip": "2", "ZIP_2": 'x"y', 'a"b': True, "STATUS": 0}
-        job = service.create_job("Case", row_data=[{"data": data}])
-        export_rows(service, job.id, tmp_path / "case.db")
-    database = sqlite3.connect(tmp_path / "case.db")
-    database.row_factory = sqlite3.Row
-    (row,) = map(dict, database.execute("SELECT * FROM rows"))
-    database.close()
-    assert [row["zip"], row["Zip_2"], row["ZIP_2_2"], row['a"b']] == ["1", "2", 'x"y', 1]
-    assert (row["STATUS"], row["journal_status"]) == (0, "pending")
 
 
 def test_numbers_are_never_rounded(tmp_path: Path) -> None:
@@ -606,23 +496,6 @@ def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["k.db", "store"]
 
 
-def test_times_take_17_bytes_of_memory_a_row(tmp_path: Path) -> None:
-    def peak_bytes(rows: int) -> int:
-        with JobService(tmp_path) as service:  # synced, so that all systems trust the hint
-            service.create_job("J", job_id=f"j{rows}", row_data=[{"data": {}}] * rows)
-            found, history = service.get_rows(f"j{rows}"), read_history(service.store, f"j{rows}")
-            assert found[rows - 1]  # the index reads its columns
-            tracemalloc.start()
-            try:
-                AttemptColumns(found, history)
-                return tracemalloc.get_traced_memory()[1]
-            finally:
-                tracemalloc.stop()
-
-    # Both journals are larger than the pieces in which they are read.
-    assert peak_bytes(70_000) - peak_bytes(20_000) < 22 * 50_000
-
-
 @needs_rlimits
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     def peak_kib(rows: int) -> int:
@@ -658,13 +531,6 @@ def test_the_extra_is_named_when_it_is_missing(store: Path, tmp_path: Path) -> N
     assert done.stderr.count("\n") == 1
     error = pickle.loads(pickle.dumps(MissingExtraError("a", "b", "c")))
     assert (error.purpose, error.library, error.extra) == ("a", "b", "c")
-
-
-def test_a_format_is_known_by_its_extension_in_any_case() -> None:
-    assert format_of("a/B.CSV") == "csv"
-    assert format_of(Path("x.sqlite3")) == "sqlite"
-    with pytest.raises(InvalidValueError, match="says no format"):
-        format_of("noextension")
 
 
 # --- steps
@@ -728,16 +594,6 @@ def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) 
     assert found == [("j", 1, "mail")]
 
 
-@pytest.mark.parametrize(("table", "count"), [("steps", 3), ("attempts", 1)])
-def test_steps_and_attempts_are_chosen_as_rows_are(
-    stepped: Path, capsys: pytest.CaptureFixture[str], table: str, count: int
-) -> None:
-    words = ("export", "j", "-", f"--{table}", "--format", "jsonl")
-    assert run(stepped, *words, "--status", "processing") == 0
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["row_number"] for line in lines] == [1] * count
-
-
 def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) -> None:
     def go_on(service: JobService, job_id: str) -> None:
         service.record_step(f"{job_id}:3", "late", 1)
@@ -748,13 +604,6 @@ def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) ->
         service.redo_row("j:2")
         assert export_rows(service, "j", io.BytesIO(), "jsonl", table="steps") == 4  # and "late"
     assert b"late" not in out.getvalue()
-
-
-def test_a_job_without_steps_exports_no_records(store: Path) -> None:
-    with JobService(store) as service:
-        out = io.BytesIO()
-        assert export_rows(service, "ship-ca", out, "csv", table="steps") == 0
-    assert out.getvalue().decode().strip() == ",".join(STEP_COLUMNS)
 
 
 @pytest.mark.parametrize("option", [("--data-only",), ("--columns", "step")])
@@ -878,23 +727,3 @@ def test_an_export_as_parquet_is_the_arrow_table_of_the_rows(store: Path, tmp_pa
     with JobService(store) as service:
         export_rows(service, "ship-ca", tmp_path / "o.parquet")
         assert pq.read_table(tmp_path / "o.parquet").equals(service.get_rows("ship-ca").to_arrow())
-
-
-def test_an_unknown_column_is_named_and_nothing_is_written(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(store, "export", "ship-ca", tmp_path / "o.csv", "--columns", "odrer") == 2
-    said = capsys.readouterr().err
-    assert "did you mean 'order'?" in said
-    assert os.listdir(tmp_path) == ["store"]
-
-
-@pytest.mark.parametrize("name", ["row_number", "journal_status", "result.eta"])
-def test_an_export_of_only_the_data_refuses_columns_of_the_journal(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    words = ("export", "ship-ca", tmp_path / "o.csv", "--data-only", "--columns")
-    assert run(store, *words, f"order,{name}") == 2
-    assert f"which an export of only the data leaves out (got '{name}')" in capsys.readouterr().err
-    assert run(store, *words, "order,status") == 0  # the data has this one
-    assert csv_rows(tmp_path / "o.csv")[2] == {"order": "A-3", "status": "gold"}

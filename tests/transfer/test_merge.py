@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from support.attempts import give_back, try_again, wait
+from support.attempts import try_again, wait
 from support.children import FaultyOs, append_commit, fails, journal_path, split_commits, works
 from support.copies import (
     JOB,
@@ -24,10 +23,7 @@ from support.copies import (
     go_on,
     is_well,
     journal_line,
-    make_job,
-    packed,
     put_artifact,
-    source,
     states_of,
 )
 
@@ -192,25 +188,6 @@ def test_what_both_did_alike_without_an_attempt_is_done_once(here: Path) -> None
     assert 3 in merged(here, there).applied
 
 
-def test_the_same_tracking_number_of_two_attempts_is_named_and_both_are_paid(
-    here: Path, there: Path
-) -> None:
-    """A script that derives the number from the order gives one number to two shipments."""
-    for root in (here, there):
-        go_on(root, 3, 4)
-    before = total_cost(here)
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert "rows 3-4: completed in one copy, and also worked on by the other" in done.stderr
-    assert re.search(
-        r'on another copy of this job, at \S+: {"status":"completed"', told_of(here, 3)
-    )
-    assert "T-3" in told_of(here, 3)
-    assert total_cost(here) == before + 3 + 4
-    assert merged(there, here).twice == [3, 4]
-    assert total_cost(there) == total_cost(here)
-
-
 def test_what_a_merge_found_is_said_in_words_with_the_rows_and_what_to_do(
     here: Path, there: Path
 ) -> None:
@@ -282,24 +259,6 @@ def test_a_merge_is_one_commit_or_nothing(
             assert verify_job(here / JOB).findings == []
             assert states_of(here)[3] == "completed"
     count("refused calls of a merge", sum(called.values()))
-
-
-def test_a_pack_can_be_merged_and_its_files_are_gone_after_it(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    go_on(here, 3)
-    go_on(there, 4)
-    pack = packed(there, tmp_path / "pack")
-    found = pull_job(here, source(pack), merge=True).merged
-    assert found is not None
-    assert found.applied == [4]
-    is_well(here)
-    assert sorted(os.listdir(here / JOB)) == [
-        "journal.jsonl",
-        found.other,
-        "run.lock",
-        "sync.mark",
-    ]
 
 
 # --- three copies, and what policies and people made of rows ------------------------------------
@@ -375,16 +334,6 @@ def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_pat
     assert merged(here, there).twice == [3]
 
 
-def test_a_row_that_the_other_copy_only_put_back_stays_what_it_is(here: Path) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    settle(there, "retry")
-    go_on(there, 4)
-    skip(here, 5)
-    assert merged(here, there).applied == [4]
-    assert states_of(here)[2] == "processing"
-
-
 def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
     skip(here, 4)
     go_on(there, 3)
@@ -393,18 +342,6 @@ def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Pat
     assert ours.processed_at == theirs.processed_at
     assert ours.updated_at > theirs.updated_at
     assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
-
-
-def test_rows_left_open_in_a_job_that_has_ended_are_told(here: Path, there: Path) -> None:
-    for root in (here, there):
-        for number in range(3, ROWS + 1):
-            skip(root, number)
-    change(here, lambda service: service.update_status(JOB, "completed"))
-    change(there, lambda service: service.create_rows(JOB, [{"data": {}}]))
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert "1 row is open, and the job has ended here (completed)" in done.stderr
-    assert re.search(rf"see what to do: journal .*show {JOB}\n", done.stderr)
 
 
 def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
@@ -455,50 +392,6 @@ def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, t
     assert journal_line(here, *pull_again).returncode == 0
 
 
-def test_that_the_job_was_ended_by_the_other_copy_is_told(here: Path, there: Path) -> None:
-    skip(here, 3)
-    go_on(there, 4)
-    change(there, lambda service: service.update_status(JOB, "cancelled"))
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert "the job is cancelled there, and running here" in done.stderr
-
-
-def test_every_row_in_review_is_listed_once(here: Path, there: Path) -> None:
-    for root in (here, there):
-        go_on(root, 3)
-        with JobService(root, sync="none") as service:
-            for number in (4, 5):
-                service.start_row(f"{JOB}:{number}")
-                service.fail_row(f"{JOB}:{number}", "no", "")
-    for number in range(6, ROWS + 1):
-        go_on(here, number)
-    change(there, lambda service: service.create_rows(JOB, [{"data": {"n": 0}}] * 2))
-    change(there, lambda service: service.start_row(f"{JOB}:{ROWS + 1}"))
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert ": 0 outcomes applied, 2 rows added, 4 rows need a review;" in done.stdout
-    assert "row 3: completed in one copy" in done.stderr
-    assert (
-        f"rows 4-5, {ROWS + 1}: in flight or in review there, or worked on by both" in done.stderr
-    )
-
-
-def test_every_row_done_twice_is_named_and_a_long_list_says_that_it_is_cut(tmp_path: Path) -> None:
-    make_job(tmp_path / "here", 400)
-    here = tmp_path / "here"
-    there = copied(here, "there")
-    numbers = range(3, 400, 2)
-    for root in (here, there):
-        with JobService(root, sync="none") as service, service.batch(JOB):
-            for number in numbers:
-                complete(service, number, f"{root.name}-{number}")
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert "rows 3, 5, 7, " in done.stderr
-    assert ", 79, 81, ...: " in done.stderr
-    for number in (3, 399):
-        assert row_of(here, number).error_code == "maybe_done_twice"
-        assert f"there-{number}" in str(told_changes(here, number))
-
-
 def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
     here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,16 +437,6 @@ def test_a_result_too_deep_for_a_log_record_is_left_out_of_it_and_named(
 # --- done twice, and told to both ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("code", ["interrupted", "mine"])
-def test_a_doubt_may_have_any_code(here: Path, code: str) -> None:
-    start(here, 3)
-    there = copied(here, "there")
-    change(there, lambda service: service.review_row(f"{JOB}:3", code, "card charged twice?"))
-    settle(here, "retry")
-    merged(here, there)
-    assert row_of(here, 3).status == "needs_review"
-
-
 def test_a_history_without_outcomes_of_its_own_is_kept_too_and_once(
     here: Path, there: Path
 ) -> None:
@@ -585,17 +468,6 @@ def redo(root: Path, number: int, *, new_key: bool = False) -> None:
 def budget(root: Path, number: int) -> tuple[str, int, int]:
     row = row_of(root, number)
     return row.status, row.attempts, row.earlier_attempts
-
-
-def test_an_attempt_that_the_other_gave_back_is_taken_over_as_one(here: Path, there: Path) -> None:
-    change(there, lambda service: service.start_row(f"{JOB}:3"))
-    change(there, lambda service: try_again(service, f"{JOB}:3", "E", "m"))
-    change(there, lambda service: service.start_row(f"{JOB}:3"))
-    change(there, lambda service: give_back(service, f"{JOB}:3", "down"))
-    skip(here, 4)
-    merged(here, there)
-    assert budget(here, 3) == budget(there, 3) == ("pending", 2, 1)
-    assert row_of(here, 3).error_code == "E"
 
 
 def wait_an_hour(service: JobService) -> None:
@@ -632,21 +504,6 @@ def test_an_attempt_that_has_waited_there_and_was_put_back_here_needs_a_review(h
     assert merged(here, there).twice == [3]
 
 
-def test_rows_that_come_pending_into_a_job_that_has_ended_are_told(here: Path) -> None:
-    change(here, lambda service: service.update_status(JOB, "completed"))
-    there = copied(here, "there")
-    redo(there, 2)
-    change(here, lambda service: service.log(JOB, "gone on"))
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert "the job is pending there, and completed here" in done.stderr
-    assert f"show {JOB}" in done.stderr
-    with JobService(here) as service:
-        job = service.get_job(JOB)
-    assert job is not None
-    assert (job.status, job.passes) == ("completed", 1)
-
-
 def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here(
     here: Path,
 ) -> None:
@@ -674,31 +531,6 @@ def test_what_was_done_in_another_pass_there_is_taken_into_a_job_that_ended_here
 
 def set_data(root: Path, number: int, **data: Any) -> None:
     change(root, lambda service: service.update_row_data(f"{JOB}:{number}", data))
-
-
-def test_data_that_only_the_other_changed_is_taken_over_with_what_came_of_it(
-    here: Path, there: Path
-) -> None:
-    for number in (3, 4):
-        set_data(there, number, n=number, x="new")
-    go_on(there, 4)
-    redo(there, 2, new_key=True)
-    skip(here, 5)
-    found = merged(here, there)
-    assert (found.applied, found.review) == ([2, 3, 4], [])
-    for number in (2, 3, 4):
-        ours, theirs = row_of(here, number), row_of(there, number)
-        assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
-    assert row_of(here, 2).idempotency_key == f"{JOB}:2#2"
-    assert pull(here, there, merge=True).action == "ahead"
-    assert merged(there, here).applied == [5]
-    set_data(here, 3, n=3, x="newer")
-    assert merged(there, here).applied == [3]
-    assert row_of(there, 3).data == {"n": 3, "x": "newer"}
-
-
-def complete_row(root: Path, number: int) -> None:
-    go_on(root, number)
 
 
 def told_changes(root: Path, number: int) -> list[dict[str, Any]]:
@@ -913,17 +745,3 @@ def test_files_that_differ_are_kept_once_however_often_they_go_back_and_forth(
         files = [path for path in (root / JOB / "artifacts").iterdir() if path.name != "3.pdf"]
         assert (root / JOB / "artifacts/3.pdf").read_bytes() == mine
         assert [path.read_bytes() for path in files] == [others]
-
-
-def test_of_many_files_that_differ_some_are_named_and_the_rest_counted(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3, tracking="HERE")
-    go_on(there, 4)
-    for root in (here, there):
-        for number in range(30):
-            put_artifact(root, f"{number:02}.pdf", root.name.encode())
-    done = journal_line(here, "pull", str(there / JOB), "--merge-outcomes")
-    assert done.returncode == 3
-    assert done.stderr.count(" differs: the file here was kept") == 10
-    assert "... and 20 more; --json lists all" in done.stderr

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.children import journal_path, seal_commits, split_commits
+from support.children import journal_path, seal_commits
 from support.copies import (
     JOB,
-    complete,
     content_of,
     go_on,
     journal_line,
@@ -85,18 +84,6 @@ def test_what_is_unpacked_is_what_was_packed_to_the_byte(
     assert staging_of(there) == []
     for path in [there / JOB, *(there / JOB).rglob("*")] if not IS_WINDOWS else []:
         assert path.stat().st_mode & 0o077 == 0
-
-
-def test_a_pack_goes_through_a_pipe_from_one_store_to_another(here: Path, there: Path) -> None:
-    command = [sys.executable, "-W", "error", "-m", "journal", "--root"]
-    with subprocess.Popen(
-        [*command, str(here), "pack", JOB, "-o", "-"], stdout=subprocess.PIPE
-    ) as sender:
-        received = journal_line(there, "unpack", "-", stdin=sender.stdout)
-    assert (received.returncode, received.stdout) == (0, f"{JOB}\n"), received.stderr
-    assert received.stderr == f"{JOB}: unpacked, 6 rows, 4 other files\n"
-    assert sender.returncode == 0
-    assert content_of(there) == content_of(here)
 
 
 def test_a_pack_that_is_cut_off_in_its_pipe_leaves_nothing(here: Path, there: Path) -> None:
@@ -329,18 +316,6 @@ def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_fo
         assert more < 6 << 20
 
 
-@needs_links
-def test_a_pack_goes_where_a_link_leads_and_may_lie_among_the_artifacts(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "link.tgz").symlink_to("target.tgz")
-    packed(here, tmp_path / "link.tgz")
-    assert (tmp_path / "link.tgz").is_symlink()
-    assert unpack_job(there, tmp_path / "target.tgz").job_id == JOB
-    names = pack_to_file(here / JOB, here / JOB / "artifacts/p").files
-    assert not any(name.endswith(".part") or name == "artifacts/p" for name in names)
-
-
 @needs_modes
 def test_a_pack_is_private_for_its_journal_is(here: Path, tmp_path: Path) -> None:
     for _ in range(2):  # also in the place of one that isn't
@@ -366,30 +341,6 @@ def test_a_pack_that_can_not_be_where_it_is_to_be_is_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert sorted(os.listdir(tmp_path)) == ["file", "here"]
-
-
-@needs_deep_paths
-def test_a_pack_whose_name_is_too_long_is_a_storage_error(here: Path, tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="File name too long"):
-        packed(here, tmp_path / ("x" * 300))
-
-
-def test_a_pack_has_no_name_of_another_format(here: Path, tmp_path: Path) -> None:
-    for name in ("x.tar", "x.tar.bz2", "x.zip", "x.tar.zst"):
-        done = journal_line(here, "pack", JOB, "-o", str(tmp_path / name))
-        assert (done.returncode, list(tmp_path.glob("x.*"))) == (2, [])
-        assert ".tar.gz or .tgz" in done.stderr
-    assert journal_line(here, "pack", JOB, "-o", str(tmp_path / "x.tgz")).returncode == 0
-
-
-def test_the_functions_take_paths_as_text(here: Path, there: Path, tmp_path: Path) -> None:
-    pieces: list[bytes] = []
-    pack_job(f"{here}/{JOB}", pieces.append)
-    pack_to_file(f"{here}/{JOB}", f"{tmp_path}/pack")
-    assert unpack_job(f"{there}", f"{tmp_path}/pack").job_id == JOB
-    assert pull_job(f"{there}", f"{here}/{JOB}").action == "identical"
-    assert pull_job(f"{there}", f"{tmp_path}/pack").action == "identical"
-    assert preview_pull(f"{there}", f"{tmp_path}/pack").action == "identical"
 
 
 # --- a job that is here already --------------------------------------------------------------
@@ -758,15 +709,3 @@ def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(
     unpack_job(there, source(tmp_path / "pack"))
     assert staging_of(there) == []
     assert content_of(there) == content_of(here)
-
-
-def test_a_job_of_several_commits_keeps_each_of_them(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    with JobService(here) as service:
-        for number in (3, 4, 5):
-            complete(service, number)
-    unpack_job(there, source(packed(here, tmp_path / "pack")))
-    commits = split_commits(journal_path(there, JOB).read_bytes())
-    assert commits == split_commits(journal_path(here, JOB).read_bytes())
-    assert len(commits) > 10

@@ -147,13 +147,6 @@ def test_a_completed_job_with_rows_to_do_or_to_review_after_a_merge_is_left(
         shutil.rmtree(root)
 
 
-def test_a_status_chooses_among_the_jobs_that_have_ended(root: Path) -> None:
-    for job_id, status in (("a", "completed"), ("b", "failed"), ("c", "paused")):
-        make(root, job_id, status)
-    assert list(prune(root, statuses=["failed"])) == ["b"]
-    assert jobs(root) == ["a", "c"]
-
-
 def test_a_dry_run_changes_nothing(root: Path, archive: Path) -> None:
     make(root, "a")
     before = names(root / "a")
@@ -587,14 +580,6 @@ def test_the_command_asks_unless_each_job_is_packed(
     assert names(archive) == ["a.tar.gz"]
 
 
-def test_minutes_are_refused_since_they_may_be_meant_as_months(root: Path, capsys: Capture) -> None:
-    make(root, "a")
-    for age in ("3m", "3 months"):
-        assert main(["--root", str(root), "prune", "--older-than", age, "--yes"]) == 2
-        assert "minutes, or months? Give days or seconds, as in 90d" in capsys.readouterr().err
-    assert jobs(root) == ["a"]
-
-
 def test_a_pack_that_is_named_as_a_job_leads_to_the_commands_for_packs(
     root: Path, archive: Path, capsys: Capture
 ) -> None:
@@ -602,14 +587,6 @@ def test_a_pack_that_is_named_as_a_job_leads_to_the_commands_for_packs(
     prune(root, to=archive)
     assert main(["--root", str(root), "verify", str(archive / "a.tar.gz")]) == 4
     assert "it is a file; if it is a pack, `journal unpack` checks it" in capsys.readouterr().err
-
-
-def test_the_exit_code_says_that_a_job_can_not_be_read(root: Path, capsys: Capture) -> None:
-    make(root, "a")
-    journal_path(root, "a").write_bytes(b"not a journal\n")
-    assert run(root, "--yes") == 6
-    assert "left: " in capsys.readouterr().out
-    assert jobs(root) == ["a"]
 
 
 def test_one_command_unpacks_many_packs_and_names_those_that_it_can_not_unpack(

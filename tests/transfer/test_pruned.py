@@ -90,12 +90,6 @@ def test_a_pruned_job_is_not_made_and_the_error_says_where_its_pack_is(
     assert not (root / JOB).exists()
 
 
-def test_a_pack_that_is_not_there_any_more_is_said_to_be_missing(root: Path, pack: Path) -> None:
-    pack.rename(pack.with_name("elsewhere"))
-    with pytest.raises(JobPrunedError, match="which is not there any more"):
-        create(root)
-
-
 def test_a_job_that_was_pruned_without_a_pack_is_not_made_anew_either(tmp_path: Path) -> None:
     make_ended_job(tmp_path)
     assert prune(tmp_path) == ["deleted"]
@@ -116,12 +110,6 @@ def test_journal_run_makes_a_pruned_job_only_with_anew(
     assert f"its pack is {pack}" in capsys.readouterr().err
     assert main([*words, "--anew", "--", "true", "{line}"]) == 0
     assert b'"--anew"' not in journal_path(root, JOB).read_bytes()  # in what is typed to resume it
-
-
-def test_a_job_that_was_made_anew_no_longer_counts_as_pruned(root: Path) -> None:
-    create(root, anew=True)
-    shutil.rmtree(root / JOB)  # by hand: whoever does that says nothing about the job
-    assert not is_refused(root)
 
 
 def test_a_job_whose_creation_failed_still_counts_as_pruned(root: Path) -> None:
@@ -190,31 +178,12 @@ def test_a_copy_that_lacks_commits_of_the_pruned_job_does_not_take_its_place(
     assert (root / JOB).exists()
 
 
-def test_a_copy_with_all_commits_of_the_pruned_job_takes_its_place(
-    root: Path, tmp_path: Path
-) -> None:
-    with JobService(tmp_path / "copy") as service:
-        service.reopen_job(JOB)
-    assert pull_job(root, tmp_path / "copy" / JOB).action == "made"
-
-
 def test_lines_that_can_not_be_read_are_skipped_and_named(root: Path) -> None:
     lines = root / LINES
     lines.write_bytes(b"{\n\xff\n" + lines.read_bytes() + b"[" * 200_000 + b"\n")
     with pytest.warns(UserWarning, match=r"unreadable lines were skipped, .*: 1, 2, 4") as warned:
         assert is_refused(root)
     assert str(lines) in str(warned[0].message)
-
-
-@pytest.mark.filterwarnings("default")
-def test_the_command_line_names_unreadable_lines_in_one_line(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (root / LINES).write_bytes(b"{\n")
-    (tmp_path / "rows").write_text("1\n")
-    words = ["run", str(tmp_path / "rows"), "--lines", "--job", JOB, "--dry-run", "--", "true"]
-    assert main(["--root", str(root), *words]) == 0
-    assert f"journal: {root / LINES}: 1 unreadable line was skipped" in capsys.readouterr().err
 
 
 def test_a_line_after_one_that_a_dead_process_did_not_end_is_a_line_of_its_own(root: Path) -> None:
@@ -337,12 +306,6 @@ def test_who_may_not_give_the_lines_to_the_owner_of_the_store_gives_them_to_its_
     monkeypatch.setattr(journal.fs.system, "os", faulty)
     prune(tmp_path / "jobs")
     assert (tmp_path / "jobs" / LINES).stat().st_gid == (tmp_path / "jobs").stat().st_gid
-
-
-def test_a_file_of_lines_that_is_too_large_keeps_a_job_from_being_made(root: Path) -> None:
-    os.truncate(root / LINES, (64 << 20) + 1)  # sparse, and as good as endless to read
-    with pytest.raises(StorageError, match=r"it has more than 64 MiB"):
-        create(root, anew=False)
 
 
 def test_lines_that_may_not_be_read_keep_a_job_from_being_made(

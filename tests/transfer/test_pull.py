@@ -53,7 +53,6 @@ from journal import (
 )
 from journal.fs.handles import JournalFile
 from journal.store.run_lock import RunLock
-from journal.store.store import Store
 from journal.transfer import Pulled, pull_job
 from journal.transfer.artifacts import Artifacts
 from journal.transfer.source import Source
@@ -218,26 +217,6 @@ def test_where_the_other_s_commits_win_so_do_its_artifacts_and_ours_are_kept_bes
     is_well(here)
     again = pull(here, there)
     assert (again.action, again.differing) == ("identical", [])
-
-
-def test_long_names_that_begin_alike_get_a_backup_each(here: Path, there: Path) -> None:
-    """The name of a backup holds only the beginning of a long name."""
-    names, long = ("n" * 240 + "1", "n" * 240 + "2"), "n" * 235
-    for name in names:
-        put_artifact(here, name, f"ours {name[-1]}".encode())
-        put_artifact(there, name, f"theirs {name[-1]}".encode())
-    go_on(there, 3)
-    pull(here, there)
-    replaced = {name: f"theirs {name[-1]}".encode() for name in names}
-    kept = {f"{long}.before-1": b"ours 1", f"{long}.before-2": b"ours 2"}
-    assert artifacts_of(here) == {**replaced, **kept}
-    for name in names:
-        put_artifact(there, name, f"newer {name[-1]}".encode())
-    go_on(here, 4)
-    go_on(there, 5)
-    pull(here, there, merge=True)
-    beside = {f"{long}.other-1": b"newer 1", f"{long}.other-2": b"newer 2"}
-    assert artifacts_of(here) == {**replaced, **kept, **beside}
 
 
 def test_a_file_that_was_copied_half_is_made_whole_when_its_row_comes(
@@ -463,19 +442,6 @@ def test_what_a_pull_that_died_left_is_removed_by_the_next_whatever_that_finds(
             go_on(forward, 3 if forward is here else 4)
 
 
-def test_torn_tails_on_either_side_do_no_harm(here: Path, there: Path) -> None:
-    tail = b'{"type":"row_status","row":3,"sta'
-    go_on(there, 3)
-    whole = journal_path(there, JOB).read_bytes()
-    for root in (here, there):
-        with journal_path(root, JOB).open("ab") as file:
-            file.write(tail)
-    assert pull(here, there).commits == 2
-    assert journal_path(here, JOB).read_bytes() == whole
-    (saved,) = (here / JOB).glob("journal.torn-*")
-    assert saved.read_bytes() == tail
-
-
 def test_copies_that_diverged_are_refused_with_the_line_and_nothing_changes(
     here: Path, there: Path
 ) -> None:
@@ -513,18 +479,6 @@ def test_after_a_full_merge_a_pull_and_its_dry_run_say_that_all_is_here(
     assert journal_path(here, JOB).read_bytes() == merged
     go_on(there, 5)
     assert journal_line(here, "pull", str(there / JOB)).returncode == 3
-
-
-def test_a_run_that_holds_the_job_here_is_not_disturbed(here: Path, there: Path) -> None:
-    go_on(there, 3)
-    before = content_of(here)
-    with JobService(here, sync="none") as service:
-        service.start_job(JOB)
-        before = content_of(here)
-        with pytest.raises(JobBusyError):
-            pull(here, there)
-        assert journal_line(here, "pull", str(there / JOB)).returncode == 5
-    assert content_of(here) == before
 
 
 def test_another_job_is_refused(here: Path, there: Path, tmp_path: Path) -> None:
@@ -598,13 +552,6 @@ def test_a_copy_whose_header_names_another_place_makes_nothing_there(
     with pytest.raises(JournalDamagedError, match="a job's id"):
         pull_job(root, Source(tmp_path / "usb" / "job"))
     assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_store_has_no_directory_for_what_is_not_below_it(tmp_path: Path) -> None:
-    store = Store(tmp_path / "jobs", sync=False, lock_timeout_s=0)
-    for job_id in ("../x", "/x", "x/y", "..", ".", ".staging", ""):
-        with pytest.raises(InvalidValueError, match="job_id"):
-            store.directory(job_id)
 
 
 def test_a_copy_whose_seals_fit_and_whose_records_make_no_sense_is_not_taken_over(
