@@ -21,7 +21,6 @@ from crash.disk_errors import (
     Scenario,
     at_random,
     restart,
-    same_process,
 )
 from crash.fault_disk import KINDS, why_no_fault_disk
 from crash.power import (
