@@ -27,6 +27,7 @@ from journal.fs import system
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.progress.show import Progress
 from journal.repair import repair_job
+from journal.store.run_lock import run_holder
 
 
 @pytest.fixture
@@ -530,14 +531,13 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
 ) -> None:
     with JobService(root) as service:
         service.start_job("j")
-    holder = JobService.run_holder
 
-    def moves_before(service: JobService, job_id: str) -> Any:
-        if (root / "j").exists():
-            (root / "j").rename(root.parent / "elsewhere")
-        return holder(service, job_id)
+    def moves_before(directory: Path) -> Any:
+        if directory.exists():
+            directory.rename(root.parent / "elsewhere")
+        return run_holder(directory)
 
-    monkeypatch.setattr(JobService, "run_holder", moves_before)
+    monkeypatch.setattr("journal.store.listing.run_holder", moves_before)
     with pytest.raises(RefusedError, match="no longer there: it was deleted or moved"):
         list(follow_job(JobService(root), "j"))
 
@@ -618,14 +618,13 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
 ) -> None:
     with JobService(root) as service:
         service.start_job("j")
-        holder = JobService.run_holder
 
-        def ends_before(other: JobService, job_id: str) -> Any:
-            monkeypatch.setattr(JobService, "run_holder", holder)
-            service.update_status(job_id, "failed")
-            return holder(other, job_id)
+        def ends_before(directory: Path) -> Any:
+            monkeypatch.setattr("journal.store.listing.run_holder", run_holder)
+            service.update_status("j", "failed")
+            return run_holder(directory)
 
-        monkeypatch.setattr(JobService, "run_holder", ends_before)
+        monkeypatch.setattr("journal.store.listing.run_holder", ends_before)
         seen = [each.ended for each in follow_job(JobService(root), "j")]
     assert seen[-1]
     assert capsys.readouterr().err == ""

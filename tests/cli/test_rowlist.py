@@ -73,41 +73,6 @@ def test_rows_are_chosen_by_the_version_of_their_last_outcome(root: Path, capsys
     assert capsys.readouterr().out.split() == ["version", "idempotency_key", "v2", "ship:2"]
 
 
-def test_errors_of_attempts_count_those_that_were_repeated_and_of_rows_that_are_done(
-    root: Path, capsys: Capture
-) -> None:
-    def groups(*options: str) -> list[tuple[str, str, int, str]]:
-        assert run(root, "errors", "ship", "--json", *options) == 0
-        found = json.loads(capsys.readouterr().out)
-        return [(each["code"], each["status"], each["count"], each["rows"]) for each in found]
-
-    with JobService(root, sync="none") as service:
-        service.update_status("ship", "paused")
-        service.start_job("ship", version="v2")
-        for number in (5, 5, 6):
-            service.start_row(f"ship:{number}")
-            try_again(service, f"ship:{number}", "E1", "carrier is down")
-        service.start_row("ship:5")
-        service.complete_row("ship:5")
-        service.start_row("ship:6")
-        service.review_row("ship:6", "E3", "who knows")
-        service.fail_row("ship:6", "E4", "it did not, says somebody")  # no attempt
-    assert groups() == [
-        ("E1", "failed", 1, "2"),
-        ("E2", "failed", 1, "3"),
-        ("E4", "failed", 1, "6"),
-    ]
-    assert groups("--attempts") == [
-        ("E1", "repeated", 4, "5-6"),
-        ("E3", "needs_review", 1, "6"),
-    ]
-    assert groups("--attempts", "--version", "v2") == [
-        ("E1", "repeated", 3, "5-6"),
-        ("E3", "needs_review", 1, "6"),
-    ]
-    assert groups("--version", "v2") == []  # E4 is a person's word
-
-
 @pytest.mark.parametrize(
     ("command", "count"),
     [
