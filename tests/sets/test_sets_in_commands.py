@@ -674,15 +674,3 @@ def test_a_set_that_another_user_swaps_for_a_link_while_a_shard_is_deleted_hides
         service.delete_job("ship/000-of-004")
     assert len(list(Path("jobs/ship").iterdir())) == COUNT
     assert len(list(put_aside.iterdir())) == COUNT
-
-
-def test_the_report_of_a_set_counts_the_rows_of_all_shards(ship: str) -> None:
-    pytest.importorskip("jinja2")
-    page = command("report", ship, "-o", "-").stdout
-    assert "no such order" in page
-    assert page.count("ship") > 0
-    assert command("report", "ship/000-of-004").stderr == "wrote ship-000-of-004.html\n"
-    assert command("report", ship, "--every", "1s").returncode == 3  # all shards have ended
-    page = Path("ship.html").read_text(encoding="utf-8")
-    assert "Runs <span" in page
-    assert ">4 times, " in page
