@@ -41,6 +41,7 @@ from journal.store.calls import Call as StoredCall
 from journal.text import counted
 
 _MAX_RESULTS = 2048  # in one commit
+_STOPPED_S = 10.0  # between two polls: meanwhile the process was stopped, or the machine slept
 
 
 class Run:
@@ -290,16 +291,18 @@ class Run:
         self._held.report_pause(job, len(self._in_flight))
         self._check_limits(job)
         self._report_stops()
-        if monotonic() - self._polled_s >= POLL_S:
-            self._polled_s = monotonic()
+        now_s = monotonic()
+        if (since_s := now_s - self._polled_s) >= POLL_S:
+            self._polled_s = now_s
             self._seen = job
             waits = "" if self._in_flight else self._queue.waits_text(job)
             if waits and self._waits_text is None:
                 self._held.report(f"{job.id}: {waits}")
             self._waits_text = waits or (self._waits_text and "")
             self._held.post(self._tick)
-            works = job.status is JobStatus.RUNNING and not (self._holds.count or self._stops.count)
-            self._stalls.look(may_end=works and bool(self._in_flight))
+            is_held = self._holds.count or self._stops.count or since_s >= _STOPPED_S
+            works = job.status is JobStatus.RUNNING and bool(self._in_flight)
+            self._stalls.look(may_end=works and not is_held)
         return job
 
     def pace(self) -> str:

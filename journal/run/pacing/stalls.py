@@ -70,12 +70,12 @@ class Stalls:
         parts = [self._call_text(call, now_s) for call in calls[:_MAX_CALLS]]
         if len(calls) > _MAX_CALLS:
             parts.append(counted(len(calls) - _MAX_CALLS, "other call|calls"))
-        how_to = self._job.settings.how_to
+        timeout = "--timeout" if self._job.settings.how_to.command else "timeout_s"
         number = str(calls[0].rows[0].row_number)
         return (
             f"no row has ended for {quiet}, and the median attempt took {usual}; in flight: "
             f"{'; '.join(parts)}; look at one with: {self._job.line('show', '--row', number)}; "
-            f"{how_to.argument('timeout_s')} of the next start ends attempts that hang"
+            f"`{timeout}` of the next start ends attempts that hang"
         )
 
     def _call_text(self, call: Call, now_s: float) -> str:

@@ -115,15 +115,22 @@ PATCHES = [
     Patch(
         "a run doesn't stall while it holds",
         "run/driver",
-        "(self._holds.count or self._stops.count)",
-        "self._stops.count",
+        "is_held = self._holds.count or ",
+        "is_held = ",
         f"{STALLS}::test_a_run_has_not_stalled_if_",
     ),
     Patch(
         "a run doesn't stall while it is paused",
         "run/driver",
-        "works = job.status is JobStatus.RUNNING and not",
-        "works = not",
+        "works = job.status is JobStatus.RUNNING and ",
+        "works = ",
+        f"{STALLS}::test_a_run_has_not_stalled_if_",
+    ),
+    Patch(
+        "a process that was stopped has not stalled",
+        "run/driver",
+        " or since_s >= _STOPPED_S\n",
+        "\n",
         f"{STALLS}::test_a_run_has_not_stalled_if_",
     ),
     Patch(
