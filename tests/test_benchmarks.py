@@ -2,13 +2,15 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from support.effort import IS_LONG
-from support.platforms import needs_rlimits
+from support.platforms import needs_rlimits, needs_terminals
 
 TOP = Path(__file__).resolve().parent.parent
 QUICK = ("--scale", "0.0001", "--rounds", "1", "--standard")
@@ -98,3 +100,15 @@ def test_each_other_measurement_ends_and_leaves_nothing(words: str, tmp_path: Pa
     where = ("--dir", str(tmp_path)) if name in ("asyncio_heartbeat", "shards") else ()
     assert run(f"benchmarks.{name}", *more, *where).startswith(OTHERS[words])
     assert list(tmp_path.iterdir()) == []
+
+
+@needs_terminals
+def test_the_picture_of_a_killed_run_names_the_rows_in_flight_and_shows_colours() -> None:
+    from benchmarks.picture import drawing, show_of_a_killed_run  # noqa: PLC0415  (not on Windows)
+
+    told = show_of_a_killed_run(20)
+    assert "status      \x1b[35minterrupted\x1b[0m\n" in told
+    assert re.search("in flight   rows? .*20", told)
+    picture = ET.fromstring(drawing(told))
+    lines = ["".join(line.itertext()) for line in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert lines == ["$ journal show labels", *re.sub("\x1b.*?m", "", told).split("\n")]
