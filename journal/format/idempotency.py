@@ -1,6 +1,23 @@
 """Makes idempotency keys: the first key of a row, and a new key for a row that is done again.
 
-A row's record has the complete key. So only writers use this module.
+A row's record has the complete key. So only writers use this module. The key of a new row is the
+first of these that exists:
+
+1. the key that the caller gave with the row;
+2. the value of the data's member that the job's ``idempotency_key`` names, unless it is null or "":
+   text unchanged, other values as JSON;
+3. ``JOB:COLUMN=VALUE``: the job's id, its ``key``, and the value of that member, unless it is null
+   or "". VALUE is JSON if it isn't text, is text that is itself valid JSON (such as ``1``), or ends
+   with ``#`` and digits. Other text is unchanged;
+4. in a shard whose key has several columns, or is a function: ``SET:COLUMNS=KEY``, the columns with
+   commas between them (none for a function), and the key as JSON text;
+5. ``JOB:ROW.DIGITS``, with 8 random hex digits, if the job's first commit is already written;
+6. ``JOB:ROW``, the row's id.
+
+JSON in keys has no white space and no unnecessary escapes. If the first key of a row is ``KEY``,
+its new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``) if
+``KEY`` doesn't begin with ``JOB:``, or the job has an ``idempotency_key`` or was repaired with
+losses.
 """
 
 from __future__ import annotations

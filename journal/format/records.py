@@ -1,6 +1,19 @@
 """Format 1 of ``journal.jsonl``: the types of records, and their encoding.
 
 The meaning of all fields is specified in ``docs/records.md``.
+
+To add a type of record:
+
+1. Describe it in ``docs/records.md``. A new member of a type needs a default, since older journals
+   lack it.
+2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``. Mark the members that the
+   index needs with ``INDEXED``: opening a job decodes only these.
+3. Write its effect in ``index/index.py`` (rows) or ``index/state.py``. New columns go into
+   ``index/columns.py``. ``store/transitions.py`` has the function that appends it.
+4. Say in ``history/events.py`` what event it is. Decide what a merge (``transfer/three_way.py``,
+   ``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) do.
+5. Add cases to ``tests/corpus/cases.py``, run ``python tests/corpus/make.py``, and test that
+   older journals can be read.
 """
 
 # No ``from __future__ import annotations`` here: with it, msgspec would compile the text of each
