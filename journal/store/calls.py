@@ -78,7 +78,7 @@ from journal.text import counted
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call as it is now.
 
-    - ``id``: 16 random hex digits, which the call keeps.
+    - ``id``: a random number, which the call keeps. Records have it as 16 hex digits.
     - ``rows``: the numbers of all rows that it began with, in order.
     - ``open``: those that are still in it and pending or in processing, in the same order.
     - ``turn``: see the module. A call that waits has that of its last turn.
@@ -86,7 +86,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
       is None if the call may be resumed at once, as after a crash.
     """
 
-    id: str
+    id: int
     rows: tuple[int, ...]
     open: tuple[int, ...]
     turn: int
@@ -118,19 +118,19 @@ def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
             numbers.append(number)
     if not numbers:
         refuse(journal, position_of(journal, first), _IS_OVER)
-    id_ = system.nonce()
-    ranges = ranges_of(numbers, state_of(journal).header.numbers[1])
-    put_record(journal, CallRecord(id=id_, rows=ranges, state="started", at=UNSET_TIME))
+    record = _record(id_ := int(system.nonce(), 16), "started")
+    record.rows = ranges_of(numbers, state_of(journal).header.numbers[1])
+    put_record(journal, record)
     return get_call(journal, id_)
 
 
-def get_call(journal: Journal, id_: str) -> Call:
+def get_call(journal: Journal, id_: int) -> Call:
     """Return a call that hasn't ended. Raises InvalidValueError if there is none."""
     return _call_of(journal, id_, _known(journal, id_))
 
 
-def _known(journal: Journal, id_: str) -> OpenCall:
-    found = journal.index.calls.get(int(id_, 16))
+def _known(journal: Journal, id_: int) -> OpenCall:
+    found = journal.index.calls.get(id_)
     if found is None:
         raise InvalidValueError("call", id_, "is not an open call of this job")
     return found
@@ -139,7 +139,7 @@ def _known(journal: Journal, id_: str) -> OpenCall:
 def call_of_row(journal: Journal, number: int) -> Call | None:
     """Return the call that a row is in, or None. Raises RowNotFoundError."""
     call = journal.index.columns.call(position_of(journal, number))
-    return get_call(journal, f"{call:016x}") if call in journal.index.calls else None
+    return get_call(journal, call) if call in journal.index.calls else None
 
 
 def open_calls(journal: Journal) -> list[Call]:
@@ -148,7 +148,7 @@ def open_calls(journal: Journal) -> list[Call]:
     statuses, calls = index.columns.statuses, index.calls
     is_open = bytes(code in _OPEN for code in range(256))
     return [
-        _call_of(journal, f"{id_:016x}", each)
+        _call_of(journal, id_, each)
         for id_, each in calls.items()
         if any(
             1 in statuses[rows.start : rows.stop].translate(is_open)
@@ -157,13 +157,13 @@ def open_calls(journal: Journal) -> list[Call]:
     ]
 
 
-def _call_of(journal: Journal, id_: str, found: OpenCall) -> Call:
+def _call_of(journal: Journal, id_: int, found: OpenCall) -> Call:
     index, columns = journal.index, journal.index.columns
     began = read_call(journal.file, journal.read_line, found.first)
-    rows, still_open, number = list[int](), list[int](), int(id_, 16)
+    rows, still_open = list[int](), list[int]()
     for position in index.rows_in(began.rows) or ():
         rows.append(columns.number(position))
-        if columns.call(position) == number and columns.statuses[position] in _OPEN:
+        if columns.call(position) == id_ and columns.statuses[position] in _OPEN:
             still_open.append(rows[-1])
     wait = began
     if found.waits:
@@ -185,7 +185,7 @@ LEFT_BEHIND = "LeftBehind"  # error code of a row that can't come back to its ca
 
 
 def wait_call(
-    journal: Journal, id_: str, after_s: float | None, reason: str | None = None, by: By = A_RUN
+    journal: Journal, id_: int, after_s: float | None, reason: str | None = None, by: By = A_RUN
 ) -> None:
     """Let a call wait for ``after_s`` seconds. None: it may be resumed at once.
 
@@ -203,7 +203,7 @@ def wait_call(
     journal.append(record)
 
 
-def resume_call(journal: Journal, id_: str, by: By = A_RUN) -> tuple[Call, list[JobRow]]:
+def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[JobRow]]:
     """Start a call again; return it, with its new turn, and its open rows, in their order.
 
     Rows that were waiting continue their attempts. Rows that are pending for another reason begin
@@ -244,7 +244,7 @@ def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
         return
     done = dict[int, list[str]]()
     calls = journal.index.calls
-    for position in chain.from_iterable(calls.rows(int(call.id, 16), columns)):
+    for position in chain.from_iterable(calls.rows(call.id, columns)):
         records = latest.of(position).values()
         done[position] = [one.step for one in records if one.state == "done" and one.rows]
     names = dict.fromkeys(chain.from_iterable(done.values()))
@@ -272,15 +272,15 @@ def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
             change_row(journal, by.sign(record))
 
 
-def end_call(journal: Journal, id_: str) -> bool:
+def end_call(journal: Journal, id_: int) -> bool:
     """End a call if each of its rows is completed; return whether it has ended.
 
     Other rows may be retried, and need the call with its steps then. Call this in the commit that
     records the outcomes of a call. It looks at each row of the call.
     """
-    number, statuses = int(id_, 16), journal.index.columns.statuses
-    if number in journal.index.calls:
-        spans = journal.index.calls.rows(number, journal.index.columns)
+    statuses = journal.index.columns.statuses
+    if id_ in journal.index.calls:
+        spans = journal.index.calls.rows(id_, journal.index.columns)
         if any(statuses[at] != COMPLETED for at in chain.from_iterable(spans)):
             return False
         journal.append(_record(id_, "ended", journal))
@@ -288,9 +288,11 @@ def end_call(journal: Journal, id_: str) -> bool:
 
 
 def _record(
-    id_: str, state: Literal["started", "waiting", "ended"], journal: Journal | None = None
+    id_: int, state: Literal["started", "waiting", "ended"], journal: Journal | None = None
 ) -> CallRecord:
-    return CallRecord(id=id_, state=state, at=UNSET_TIME if journal is None else journal.now())
+    return CallRecord(
+        id=f"{id_:016x}", state=state, at=UNSET_TIME if journal is None else journal.now()
+    )
 
 
 # --- steps of a call -------------------------------------------------------------------------
@@ -298,7 +300,7 @@ def _record(
 
 def begin_step(
     journal: Journal,
-    id_: str,
+    id_: int,
     turn: int,
     name: str,
     *,
@@ -332,7 +334,7 @@ def begin_step(
 
 def end_step(
     journal: Journal,
-    id_: str,
+    id_: int,
     turn: int,
     rows: Sequence[int],
     name: str,
@@ -349,13 +351,13 @@ def end_step(
     step that is already recorded is returned. An error is recorded only by the present turn.
     """
     put_logs(journal, rows[0], logs)
-    call, latest = journal.index.calls.get(int(id_, 16)), LatestRecords(journal)
+    call, latest = journal.index.calls.get(id_), LatestRecords(journal)
     is_present = call is not None and call.turn == turn and not call.waits
     left, done = list[int](), None
     for number in rows:
         position = position_of(journal, number)
         known, is_in = latest.of(position).get(name), journal.index.columns.call(position)
-        if is_in not in (0, int(id_, 16)):
+        if is_in not in (0, id_):
             continue  # a redo has forgotten the step: the row is in a later call
         if known is not None and known.state == "done":
             done = known

@@ -105,7 +105,7 @@ def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
         _settle_row(journal, position, policy, run, calls)
         moved += 1
     for call in calls:
-        wait_call(journal, f"{call:016x}", None, _RUN_ENDED, A_POLICY)
+        wait_call(journal, call, None, _RUN_ENDED, A_POLICY)
     return moved
 
 

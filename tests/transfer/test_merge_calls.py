@@ -159,7 +159,7 @@ class Ledger:
 MOVES = ["begin", "begin", "submit", "submit", "done", "done", "wait", "resume", "end", "crash"]
 
 
-def move(random: Random, copy: Work, half: int, ledger: Ledger, turns: dict[str, Call]) -> None:
+def move(random: Random, copy: Work, half: int, ledger: Ledger, turns: dict[int, Call]) -> None:
     """A move of a run, or a crash of it. Most runs begin with the rows of a half of their own."""
     service = copy.service
     match random.choice(MOVES):
@@ -229,7 +229,7 @@ def test_whatever_two_copies_do_no_row_of_a_call_is_submitted_again_by_one_that_
         Work(one).make(40)
         with JobService(copied(one.root, "b"), sync="none") as two:
             copies = [Work(one), Work(two)]
-            turns: list[dict[str, Call]] = [{}, {}]
+            turns: list[dict[int, Call]] = [{}, {}]
             for copy in copies:
                 ledger.known[copy] = set()
                 copy.crash()

@@ -89,7 +89,7 @@ class DryRun:
             self._service.store.check_uncut(job.id)  # the start would be refused
             matched, planned = self._of_job(job, rows)
         batch: list[Planned] = []
-        calls, resumed = self._rows_of_calls(job), dict[str, list[Planned]]()
+        calls, resumed = self._rows_of_calls(job), dict[int, list[Planned]]()
         for one in planned:
             plan.take(one)
             if call := calls.get(one.row.row_number):
@@ -127,7 +127,7 @@ class DryRun:
         )
         return matched, planned
 
-    def _rows_of_calls(self, job: Job | None) -> dict[int, str]:
+    def _rows_of_calls(self, job: Job | None) -> dict[int, int]:
         """The open rows of recorded calls, with the call of each: they come back together."""
         if job is None:
             return {}

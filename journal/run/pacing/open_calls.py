@@ -39,12 +39,12 @@ class OpenCalls:
 
     def __init__(self, service: JobService, job_id: str, *, is_batch: bool) -> None:
         self._service, self._job_id, self._is_batch = service, job_id, is_batch
-        self._waiting = Due[str]()  # ids of calls
-        self._in_flight: set[str] = set()
+        self._waiting = Due[int]()  # ids of calls
+        self._in_flight: set[int] = set()
         # Of the last call that was asked for: the offset of its wait, and since when it waits.
         self._waited: tuple[int, datetime | None] = 0, None
         self._kept: dict[int, Outcome] = {}  # by row: what :meth:`end` records for calls
-        self._again_s: dict[str, float] = {}  # when the last row is due that is attempted again
+        self._again_s: dict[int, float] = {}  # when the last row is due that is attempted again
 
     def __bool__(self) -> bool:
         """Whether calls wait, or are due."""
@@ -90,10 +90,10 @@ class OpenCalls:
                 call = index.columns.call(row.position)
                 if call not in index.calls:
                     found.append(row)
-                elif self._is_batch and (call_id := f"{call:016x}") not in self._in_flight:
-                    due_s, now_s = self._waiting.get(call_id), monotonic()
+                elif self._is_batch and call not in self._in_flight:
+                    due_s, now_s = self._waiting.get(call), monotonic()
                     if due_s is None or (due_s > now_s and not row.attempts):
-                        self._waiting.put(call_id, now_s)
+                        self._waiting.put(call, now_s)
         return found
 
     def pending(self) -> int:
@@ -110,8 +110,7 @@ class OpenCalls:
             return []
         with self._service.store.reading(self._job_id) as journal:
             calls, columns = journal.index.calls, journal.index.columns
-            found = (int(call_id, 16) for call_id in self._waiting)
-            spans = [calls.rows(call, columns) for call in found if call in calls]
+            spans = [calls.rows(call, columns) for call in self._waiting if call in calls]
             return [b"".join(columns.statuses[a.start : a.stop] for a in each) for each in spans]
 
     def resume(self, count: int) -> list[Resumed]:
@@ -119,7 +118,7 @@ class OpenCalls:
         resumed: list[Resumed] = []
         while len(resumed) < count and (call_id := self._waiting.pop_due(monotonic())):
             # Another process may have settled its rows, or ended the job.
-            if int(call_id, 16) in self._journal.index.calls:
+            if call_id in self._journal.index.calls:
                 with suppress(InvalidStateTransition):
                     call, rows = self._journal.change(calls.resume_call, call_id, A_RUN)
                     if rows:
@@ -127,7 +126,7 @@ class OpenCalls:
                         self._in_flight.add(call_id)
         return resumed
 
-    def put_back(self, call_id: str) -> None:
+    def put_back(self, call_id: int) -> None:
         """Let a call that was resumed, and that no worker has begun, wait again."""
         self._journal.change(calls.wait_call, call_id, None)
         self._in_flight.discard(call_id)
@@ -166,7 +165,7 @@ class OpenCalls:
         """Return whether a row that is attempted again comes back with its call. ``due_s``: when."""
         if row.row_number in self._kept:
             return True
-        call_id = _recorded(self._journal, row) if self._is_batch else ""
+        call_id = _recorded(self._journal, row) if self._is_batch else 0
         if call_id:
             self._again_s[call_id] = max(due_s, self._again_s.get(call_id, 0.0))
         return bool(call_id)
@@ -180,7 +179,7 @@ class OpenCalls:
 
     def _end(self, rows: list[JobRow]) -> None:
         journal, due_s = self._journal, None
-        call_id = next(filter(None, (_recorded(journal, row) for row in rows)), "")
+        call_id = next(filter(None, (_recorded(journal, row) for row in rows)), 0)
         waiting = [row for row in rows if row.row_number in self._kept]
         if waiting:
             if not call_id:
@@ -201,12 +200,12 @@ class OpenCalls:
                 journal.change(calls.end_call, call_id)
 
 
-def _recorded(journal: Journal, row: JobRow) -> str:
-    """Return the id of the recorded call that a row is in; "" if there is none."""
+def _recorded(journal: Journal, row: JobRow) -> int:
+    """Return the id of the recorded call that a row is in; 0 if there is none."""
     if not journal.index.calls:
-        return ""
+        return 0
     call = journal.index.columns.call(position_of(journal, row.row_number))
-    return f"{call:016x}" if call in journal.index.calls else ""
+    return call if call in journal.index.calls else 0
 
 
 def _has_retried(journal: Journal, numbers: Iterable[int]) -> bool:

@@ -25,7 +25,7 @@ from journal.store.rows import position_of
 class Turn(NamedTuple):
     """A turn of a call that is recorded: see ``store/calls.py``."""
 
-    id: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{16}$")]
+    id: Annotated[int, msgspec.Meta(ge=0)]
     number: int
 
 
@@ -82,7 +82,7 @@ class CallSteps:
     def key(self, service: JobService, name: str) -> str:
         """The idempotency key of a step. Records the call."""
         turn, id_of_rows = self._change(service, lambda journal, _turn: journal.id_of_rows)
-        return step_key(f"{id_of_rows}:call-{turn.id}", name)
+        return step_key(f"{id_of_rows}:call-{turn.id:016x}", name)
 
     def begin_step(
         self, service: JobService, name: str, *, idempotent: bool, logs: Sequence[LogEntry] = ()
@@ -147,7 +147,7 @@ class CallSteps:
         """
         known = calls.call_of_row(journal, self.attempts[0][0])
         if known is not None:
-            columns, found = journal.index.columns, journal.index.calls[int(known.id, 16)]
+            columns, found = journal.index.columns, journal.index.calls[known.id]
             present = ((row, columns.attempts[position_of(journal, row)]) for row in known.open)
             if found.turn == found.first and set(present) <= set(self.attempts):
                 return Turn(known.id, known.turn)

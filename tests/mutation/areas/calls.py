@@ -66,7 +66,7 @@ PATCHES = [
     Patch(
         "what a turn has done is not done in a later call of its rows",
         "store/calls",
-        "        if is_in not in (0, int(id_, 16)):\n",
+        "        if is_in not in (0, id_):\n",
         "        if False:\n",
         f"{CALLS}test_what_a_turn_has_done_is_recorded_after_its_call_was_given_up",
     ),
