@@ -49,20 +49,14 @@ def option(
     return click.option(*names, help=sentence, **more)
 
 
-class Cents(click.types.FloatParamType):
-    """The click type of an option whose value is CENTS: a decimal number from 0."""
-
-    name = "cents"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        try:
-            return check_cost(Decimal(value)) or 0
-        except InvalidOperation:
-            self.fail(f"{value!r} is not a number of cents: give 1250, or 0.06", param, ctx)
-        except InvalidValueError as error:
-            self.fail(f"{value} {error.reason}", param, ctx)
+def parse_cents(value: str) -> float:
+    """Parse CENTS: a decimal number from 0."""
+    try:
+        return check_cost(Decimal(value)) or 0
+    except InvalidOperation:
+        raise ValueError(f"{value!r} is not a number of cents: give 1250, or 0.06") from None
+    except InvalidValueError as error:
+        raise ValueError(f"{value} {error.reason}") from None
 
 
 def json_or_text(text: str) -> Any:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
-
-import click
 
 from journal.cli.shared_options import Option, option
 
@@ -24,24 +21,19 @@ def parse_moment(text: str) -> datetime:
     return moment(text, datetime.now(UTC))
 
 
-class Seconds(click.types.FloatParamType):
-    """The click type of an option whose value is DURATION: ``90``, ``0.5s`` or ``5m``."""
+def parse_seconds(value: str) -> float:
+    """Parse DURATION: ``90``, ``0.5s`` or ``5m``."""
+    match = re.fullmatch(_DURATION, value.strip(), re.ASCII)
+    if match is None:
+        raise ValueError(f"{value!r} is not a duration: give 90, 0.5s, 5m or 2h")
+    return float(match[1]) * _SECONDS[match[2] or "s"]
 
-    name = "duration"
 
-    def __init__(self, *, above_0: bool = False) -> None:
-        self._above_0 = above_0
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        match = re.fullmatch(_DURATION, str(value).strip(), re.ASCII)
-        if match is None:
-            self.fail(f"{value!r} is not a duration: give 90, 0.5s, 5m or 2h", param, ctx)
-        seconds = float(match[1]) * _SECONDS[match[2] or "s"]
-        if self._above_0 and not seconds:
-            self.fail(f"{value!r} must be above 0", param, ctx)
-        return seconds
+def parse_limit_s(value: str) -> float:
+    """Parse DURATION, which must be above 0."""
+    if not (seconds := parse_seconds(value)):
+        raise ValueError(f"{value!r} must be above 0")
+    return seconds
 
 
 def since_option(what: str) -> Option:

@@ -20,7 +20,7 @@ import journal.history.events
 from journal import JobService, JobStatus, RowStatus
 from journal.cli.follow import follow_job
 from journal.cli.main import main
-from journal.cli.times import Seconds
+from journal.cli.times import parse_seconds
 from journal.errors import RefusedError
 from journal.format.commits import START
 from journal.fs import system
@@ -787,7 +787,7 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     ],
 )
 def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: float) -> None:
-    assert Seconds().convert(text, None, None) == seconds
+    assert parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("columns", [80, 200])

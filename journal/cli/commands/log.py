@@ -33,7 +33,7 @@ from journal.cli.output import as_json, echo_err, local_text
 from journal.cli.selection import rows_option
 from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option
-from journal.cli.times import Seconds, since_option
+from journal.cli.times import parse_seconds, since_option
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
@@ -183,7 +183,7 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `watch` and `wait` to a command."""
     timeout = "Give up after this time, with exit code 124. Default: no limit."
     wait = "If there is no such job yet, wait for it. JOB must be its whole id, or its path."
-    command = option("--timeout DURATION timeout_s", timeout, type=Seconds())(command)
+    command = option("--timeout DURATION timeout_s", timeout, parse_seconds)(command)
     return job_argument(option("--wait is_awaited", wait)(command))
 
 

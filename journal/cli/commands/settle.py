@@ -19,10 +19,10 @@ from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import ranges_of_shards, report_changed
 from journal.cli.shared_options import (
-    Cents,
     confirm,
     json_or_text,
     option,
+    parse_cents,
     reason_option,
     yes_option,
 )
@@ -369,7 +369,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @option(
     "--cost-cents CENTS",
     "With --completed: the cost of each of the rows, added to what its attempts have cost.",
-    type=Cents(),
+    parse_cents,
 )
 @option("--label-path PATH", "With --completed: the label path that each of the rows gets.")
 @option("--result JSON", "With --completed or --step: the result. What isn't JSON is text.")

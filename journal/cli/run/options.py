@@ -15,8 +15,8 @@ from journal.cli.find import complete_job, meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
 from journal.cli.run.outcomes import error_codes
 from journal.cli.selection import rows_option
-from journal.cli.shared_options import Cents, Option, option
-from journal.cli.times import Seconds
+from journal.cli.shared_options import Option, option, parse_cents
+from journal.cli.times import parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
 from journal.inputs.formats import FORMATS
 from journal.run.held_job import Settings
@@ -81,19 +81,21 @@ def _option(words: str, sentence: str, **more: Any) -> Option:
     if field is not None and field.type is not bool:
         if isinstance(field.default, (int, float, str)):
             more.setdefault("default", field.default)
-        more.setdefault("type", _type_of(field.type, field.default))
+        more = _form_of(field.type, field.default) | more
     return option(words, sentence, **more)
 
 
-def _type_of(declared: Any, default: Any) -> click.ParamType[Any] | None:
+def _form_of(declared: Any, default: Any) -> dict[str, Any]:
+    """The type of an option of click, or the function that parses the value."""
     kinds = {declared, *get_args(declared)}
     if get_origin(declared) is Literal:
-        return click.Choice(get_args(declared))
+        return {"type": click.Choice(get_args(declared))}
     if Decimal in kinds:
-        return Cents()
+        return {"parse": parse_cents}
     if float in kinds:  # a time that has no default limits something
-        return Seconds(above_0=default is None)
-    return click.IntRange(min=1) if int in kinds and str not in kinds else None
+        return {"parse": parse_limit_s if default is None else parse_seconds}
+    is_count = int in kinds and str not in kinds
+    return {"type": click.IntRange(min=1) if is_count else None}
 
 
 def _statuses_option(word: str, sentence: str) -> Option:
