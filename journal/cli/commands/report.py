@@ -13,7 +13,7 @@ from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
 from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err
 from journal.cli.shared_options import force_option, option
-from journal.cli.times import Seconds
+from journal.cli.times import parse_limit_s
 from journal.model import Job, job_exit_code
 from journal.report import report_page, write_report
 from journal.report.page import MIN_PAUSES
@@ -31,7 +31,7 @@ from journal.sets.whole import look_at_set
 @option(
     "--every DURATION every_s",
     "Write the page anew every 10s, 5m or so, until the job ends. A browser reloads it.",
-    type=Seconds(above_0=True),
+    parse_limit_s,
 )
 @force_option
 def report_command(job: FoundJob, out: str | None, every_s: float | None, force: bool) -> int:
