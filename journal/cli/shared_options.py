@@ -44,8 +44,8 @@ def option(
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
 
-    if parse is not None:
-        more["callback"] = parsed
+    if parse is not None:  # of text, whatever the default is
+        more |= {"type": str, "callback": parsed}
     return click.option(*names, help=sentence, **more)
 
 
