@@ -93,7 +93,7 @@ class Progress:
         if self._view is None:
             return
         now_s = time.monotonic()
-        if self._state in (JobStatus.PAUSED, "interrupted"):
+        if self._state in (JobStatus.PAUSED, "interrupted") or job.hold is not None:
             self._recent.pause()
             self._rate = None
         else:

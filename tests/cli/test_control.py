@@ -964,6 +964,10 @@ def test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died(cli: 
         assert re.search(
             r"^status +holding since .*, one row is tried$", cli("show", "j")[1], re.MULTILINE
         )
+        ended = HoldRecord(reason="answered", at=UNSET_TIME)
+        service.store.journal("j").change(put_record, ended)
+        assert re.search("hold ended +answered$", cli("log", "j")[1])
+        service.store.journal("j").change(put_record, hold)
     assert "holding" not in cli("show", "j")[1]
     assert json.loads(cli("show", "j", "--json")[1])["hold"] is None
     assert json.loads(cli("list", "--json")[1])[0]["hold"] is None

@@ -312,6 +312,21 @@ def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: 
     assert "holding" not in terminal.screen.splitlines()[-1]
 
 
+def test_the_time_of_a_hold_counts_for_no_rate(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, at = time.monotonic(), datetime.now(UTC)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    hold = HoldState(reason="Down: 503", until=at, since=at)
+    with on(terminal), Progress(job_of(total_rows=20)) as progress:
+        for done, took_s, held in ((4, 1, None), (4, 600, hold), (4, 1, None), (12, 4, None)):
+            now_s += took_s
+            counts = {RowStatus.COMPLETED: done, RowStatus.PENDING: 20 - done}
+            job = job_of(total_rows=20, counts=counts, status=JobStatus.RUNNING, hold=held)
+            progress.show(job)
+        assert "2.0/s, 0:00:04 left" in terminal.screen
+
+
 @pytest.mark.parametrize(
     ("took_s", "least_s"),
     [

@@ -85,6 +85,13 @@ PATCHES = [
         f"{HOLDS}::test_a_hold_is_seen_from_outside_with_its_latest_end_until_the_run_ends",
     ),
     Patch(
+        "the time of a hold counts for no rate",
+        "progress/show",
+        " or job.hold is not None:\n            self._recent",
+        ":\n            self._recent",
+        "tests/progress/test_progress.py::test_the_time_of_a_hold_counts_for_no_rate",
+    ),
+    Patch(
         "the end of a run ends its hold",
         "run/held_job",
         "            if job.hold is not None:\n",
