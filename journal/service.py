@@ -265,17 +265,14 @@ class JobService:
         limit: int | None = 50,
         offset: int = 0,
         *,
-        name: str | None = None,
         since: datetime | None = None,
-        until: datetime | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> list[Job]:
         """Jobs, newest first by time of creation. Shards aren't listed: see `journal help clusters`.
 
         - ``status``: only jobs with this status.
         - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
-        - ``name``: a shell pattern that the whole name must match.
-        - ``since``, ``until``: only jobs with ``since`` <= created < ``until``.
+        - ``since``: only jobs created at this time or later.
         - ``on_error``: called with the error of each job that can't be read; such a job is left
           out. Without ``on_error``, the first such error is raised. ``on_error`` is also called for
           each directory that holds files of a job but no journal. Other directories that aren't
@@ -285,10 +282,8 @@ class JobService:
         if limit is not None:
             check_int(limit, "limit")
         check_int(offset, "offset")
-        check_optional_text(name, "name")
         check_moment(since, "since")
-        check_moment(until, "until")
-        job_ids = newest_ids(self.store, name, since, until, wanted, on_error)
+        job_ids = newest_ids(self.store, since, wanted, on_error)
         return jobs_of(self.store, job_ids, wanted, limit, offset, on_error)
 
     def delete_job(self, job_id: str) -> bool:

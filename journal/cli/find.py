@@ -52,7 +52,6 @@ _OTHER_OPTIONS = (
     ("--failed", "run", "Write --retry-failed"),
     ("--all", "retry", "Without options, the command retries all failed rows"),
     ("--after --from", "list log", "Write --since WHEN"),
-    ("--before --to", "list", "Write --until WHEN"),
     ("--before --age --days", "prune", "Write --older-than WHEN, such as 90d"),
     ("--force -f", "delete prune redo", "Write --yes"),
     ("--jsonl --ndjson", "list rows errors log", "Write --nl"),

@@ -1,6 +1,6 @@
 """Lists the jobs of a store, newest first. Opens only as many jobs as needed.
 
-A listing reads the **head** of each job (its id, name, creation time, and status) from the first
+A listing reads the **head** of each job (its id, creation time, and status) from the first
 line and the end of its journal. Only jobs that may be a part of the listing are opened.
 
 If a job can't be read, the job is left out, and ``on_error`` gets the error. Without ``on_error``,
@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from fnmatch import fnmatchcase
 from operator import itemgetter
 
 from journal.errors import JobNotFoundError, JournalError, StorageError
@@ -35,7 +34,7 @@ from journal.store.run_lock import run_holder
 from journal.store.store import Store
 
 OnError = Callable[[JournalError], object]
-Head = tuple[datetime, str, str, str]  # creation time, id, name, and status ("": not known)
+Head = tuple[datetime, str, str]  # creation time, id, and status ("": not known)
 
 _END_BYTES = 1 << 12  # at both ends: enough for most job records
 _RECORD = (
@@ -46,9 +45,7 @@ _OF_JOB = b'{"type":"job'
 
 def newest_ids(
     store: Store,
-    name: str | None,
     since: datetime | None,
-    until: datetime | None,
     status: JobStatus | None,
     on_error: OnError | None,
     sets: list[str] | None = None,
@@ -56,8 +53,7 @@ def newest_ids(
     """Return the ids of jobs, newest first.
 
     - ``status``: leave out jobs that are known to have a different status.
-    - ``name``: return only jobs whose name matches this shell pattern.
-    - ``since``, ``until``: return only jobs created at ``since`` or later, and before ``until``.
+    - ``since``: return only jobs created at this time or later.
     - ``on_error``: gets all errors, also one for each directory that has files of a job but no
       journal.
     - ``sets``: gets the ids of the sets of shards.
@@ -71,21 +67,17 @@ def newest_ids(
         if head is None and (on_error is not None or is_job_id(job_id)):
             job = _open(store, job_id, on_error)
             if job is not None:
-                head = job.created_at, job_id, job.name, job.status.value
+                head = job.created_at, job_id, job.status.value
             elif sets is not None:
                 with suppress(StorageError):  # on_error has it
                     if store.is_set(job_id):
                         sets.append(job_id)
-        if (
-            head is not None
-            and (status is None or head[3] in wanted)
-            and (name is None or fnmatchcase(head[2], name))
-            and (since is None or since <= head[0])
-            and (until is None or head[0] < until)
-        ):
+        if head is None or (since is not None and head[0] < since):
+            continue
+        if status is None or head[2] in wanted:
             heads.append(head)
     heads.sort(key=itemgetter(0, 1), reverse=True)
-    return [job_id for _, job_id, _, _ in heads]
+    return [job_id for _, job_id, _ in heads]
 
 
 def _read_head(store: Store, job_id: str, *, with_status: bool) -> Head | None:
@@ -102,7 +94,7 @@ def _read_head(store: Store, job_id: str, *, with_status: bool) -> Head | None:
     if header is None or header.job_id != job_id:
         return None
     status = _status_in(last, size) if with_status else ""
-    return header.at, header.job_id, header.name, status
+    return header.at, header.job_id, status
 
 
 def _status_in(data: bytes, size: int) -> str:

@@ -82,14 +82,13 @@ def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> Non
     assert job is not None
     at = job.created_at
     assert ids(root, capsys, "--since", at.isoformat()) == ["done", "rests"]
-    assert ids(root, capsys, "--until", at.isoformat()) == ["died", "waits"]
     assert ids(root, capsys, "--since", f"{at.astimezone():%Y-%m-%d %H:%M:%S.%f}") == [
         "done",
         "rests",
     ]
     assert len(ids(root, capsys, "--since", "3d")) == 4
     assert len(ids(root, capsys, "--since", "2h ago")) == 4
-    assert ids(root, capsys, "--until", "1w") == []
+    assert ids(root, capsys, "--since", "3000-01-01") == []
 
 
 @needs_time_zones

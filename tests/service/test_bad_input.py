@@ -580,9 +580,8 @@ class Nowhere(tzinfo):
         pytest.param(1_767_225_600, id="timestamp"),
     ],
 )
-@pytest.mark.parametrize("name", ["since", "until"])
-def test_a_moment_must_be_an_aware_datetime(service: JobService, bad: Any, name: str) -> None:
-    refused(service, lambda: service.list_jobs(**{name: bad}), f"{name}: ")
+def test_a_moment_must_be_an_aware_datetime(service: JobService, bad: Any) -> None:
+    refused(service, lambda: service.list_jobs(since=bad), "since: ")
 
 
 # --- the store

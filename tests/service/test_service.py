@@ -366,19 +366,9 @@ def test_list_jobs_takes_limit_and_offset_after_the_filter(
     assert listed(service, "running", limit=1, offset=1) == running[1:2]
 
 
-def test_list_jobs_takes_a_pattern_for_the_whole_name(service: JobService) -> None:
-    ids = [service.create_job(name).id for name in ("ship CA", "ship NY", "Ship CA", "reship CA")]
-    assert listed(service, name="ship*") == [ids[1], ids[0]]
-    assert listed(service, name="ship CA") == [ids[0]]
-
-
-def test_list_jobs_takes_since_inclusive_and_until_exclusive(
-    service: JobService, many: list[str]
-) -> None:
+def test_list_jobs_takes_since_inclusive(service: JobService, many: list[str]) -> None:
     times = [job_of(service, job_id).created_at for job_id in many]
     assert listed(service, since=times[2]) == many[2:][::-1]
-    assert listed(service, until=times[2]) == many[:2][::-1]
-    assert listed(service, since=times[1], until=times[3]) == many[1:3][::-1]
     tokyo = dt.timezone(timedelta(hours=9))
     assert listed(service, since=times[2].astimezone(tokyo)) == many[2:][::-1]
 

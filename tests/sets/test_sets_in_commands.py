@@ -79,7 +79,7 @@ def test_a_set_is_one_line_of_the_list_and_one_job_to_look_at(ship: str) -> None
     span = whole.completed_at - whole.started_at
     assert listed[1]["duration_s"] == pytest.approx(span.total_seconds(), abs=1e-5)
     assert command("list", "--status", "failed", "--csv").stdout.count("\n") == 2
-    assert command("list", "--name", "Oth*", "--csv").stdout.count("\n") == 2
+    assert command("list", "--since", "3000-01-01", "--csv").stdout.count("\n") == 1
     shown = command("show", ship).stdout
     index = (number_of(5) - 1) % COUNT
     assert f"shards      3 of 4 completed; 1 failed ({index})\n" in shown

@@ -142,7 +142,6 @@ def test_a_job_of_a_clock_that_was_far_off_is_worked_on_listed_and_shown_as_any_
         assert service.redo_row(f"{JOB}:2").updated_at >= made_at
         service.fail_row(f"{JOB}:2", "E", "m")
         assert JOB in {job.id for job in service.list_jobs(since=made_at)}
-        assert JOB not in {job.id for job in service.list_jobs(until=made_at)}
         assert service.get_job_summary(JOB)["failed_rows"] == 1
         assert all(row.updated_at >= made_at for row in service.get_rows(JOB))
     assert_never_back(tmp_path, JOB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen(
 def test_a_changed_job_record_is_damage_to_a_list_that_reads_nothing_else(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"Guarded", b"Garbled", 1))
     with JobService(path.parents[1]) as service, pytest.raises(JournalDamagedError):
-        service.list_jobs(name="nothing of this name")
+        service.list_jobs(since=datetime(3000, 1, 1, tzinfo=UTC))
 
 
 def test_two_commits_that_became_one_line_are_not_mended_if_that_is_not_all(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from journal.cli.find import (
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, local_text
 from journal.cli.shared_options import option
-from journal.cli.times import parse_moment, since_option
+from journal.cli.times import since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus
 from journal.sets.whole import ABSENT, Part, look_at_set
@@ -95,14 +94,17 @@ _FIELDS = (*_COLUMNS, _HOLD, *(_of_job(name) for name in JOB_MEMBERS if name not
     "Only jobs of this status. A job whose run died is interrupted, not running.",
     type=click.Choice([*(status.value for status in JobStatus), _INTERRUPTED]),
 )
-@option("--name PATTERN", "Only jobs with a matching name, such as 'Ship *'.")
 @since_option("Only jobs created at this time or later")
-@option("--until WHEN", "Only jobs created before this time.", parse_moment)
 @limit_option("Only the newest N jobs.", default="50")
 @listing_options
 @click.pass_context
 def list_command(
-    ctx: click.Context, /, status: str | None, limit: int | None, output: str, **query: Any
+    ctx: click.Context,
+    /,
+    status: str | None,
+    since: datetime | None,
+    limit: int | None,
+    output: str,
 ) -> int:
     """List the jobs, newest first. A set of shards is one line, with the sums of its shards.
 
@@ -121,10 +123,9 @@ def list_command(
     service = ReadingService(ctx.obj)
     errors: list[JournalError | str] = []
     sets: list[str] = []
-    given = query["name"], query["since"], query["until"]
     of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
     wanted = JobStatus.RUNNING if of_run else None if status is None else JobStatus(status)
-    job_ids = newest_ids(service.store, *given, wanted, errors.append, sets)
+    job_ids = newest_ids(service.store, since, wanted, errors.append, sets)
     # One more, to know whether more jobs exist.
     most = None if of_run or limit is None else limit + 1
     jobs = jobs_of(service.store, job_ids, wanted, most, 0, errors.append)
@@ -137,7 +138,8 @@ def list_command(
             errors.append(refused)
             continue
         errors += whole.errors
-        if _is_meant(whole.job, *given) and (of_run or status in (None, whole.state)):
+        is_meant = since is None or since <= whole.job.created_at
+        if is_meant and (of_run or status in (None, whole.state)):
             states.append((whole.job, whole.state))
     if sets:
         states.sort(key=lambda one: (one[0].created_at, one[0].id), reverse=True)
@@ -150,7 +152,7 @@ def list_command(
     none = f"0 jobs in {service.root}"
     if not service.root.exists():
         none += ", which does not exist"
-    elif status or any(given):
+    elif status or since:
         none += " meet these conditions"
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output == "table":
@@ -158,12 +160,6 @@ def list_command(
     for error in errors:
         echo_err(f"journal: {error}")
     return EXIT_DAMAGED if errors else EXIT_OK
-
-
-def _is_meant(job: Job, name: str | None, since: datetime | None, until: datetime | None) -> bool:
-    is_named = name is None or fnmatchcase(job.name, name)
-    is_after = since is None or since <= job.created_at
-    return is_named and is_after and (until is None or job.created_at < until)
 
 
 def _of_part(name: str, title: str, **column: Any) -> Field:
