@@ -86,7 +86,8 @@ class Bar:
     def draw(self, job: Job, details: Sequence[str]) -> None:
         """Draw the bar in one line. Text over several lines could not be overwritten."""
         with self._lock:
-            self._line = bar_line(job, all_details(job, details), _columns(self._terminal))
+            shown = [*map(escaped, all_details(job, details))]
+            self._line = bar_line(job, shown, _columns(self._terminal))
             self.draw_again()
 
     def draw_again(self) -> None:

@@ -299,10 +299,10 @@ def test_a_redraw_is_limited_in_rate(terminal: Terminal, monkeypatch: pytest.Mon
 
 def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: Terminal) -> None:
     until = datetime.now(UTC) + timedelta(hours=1)
-    hold = HoldState(reason="Down: " + "503 " * 20, until=until, since=until)
+    hold = HoldState(reason="Down:\n503", until=until, since=until)
     job = job_of(total_rows=8, status=JobStatus.RUNNING, hold=hold)
     for state, details in (
-        ("", f"  0/8  0 failed, {hold_text(hold)}"),
+        ("", f"  0/8  0 failed, {hold_text(hold)}, Down:\\n503"),
         ("interrupted", "  0/8  0 failed"),
     ):
         with on(terminal), Progress(job) as progress:
