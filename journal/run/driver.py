@@ -98,7 +98,6 @@ class Run:
         self._why_lost = ""  # if another job or run is at the path of this job: the message
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
-        self.report: RunReport | None = None  # of a run that has ended, also by an error
         self._polled_s = 0.0
         self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
 
@@ -143,24 +142,22 @@ class Run:
             self._held.warn(problem)
         if self._why_lost:
             self._held.report_loss()
-        reason = None if self._end is None else self._end.message
-        self.report = RunReport(
+        met, self._error = self._error, None
+        try:
+            if met is not None:
+                raise met
+        finally:
+            del met  # a traceback would keep this frame, and so the job's files
+        return RunReport(
             job=job,
             **self._counts,
             **self._held.changes,
-            reason=reason if self._error is None else str(self._error),
+            reason=None if self._end is None else self._end.message,
             signal=self._stops.signal,
             is_lost=bool(self._why_lost),
             problems=tuple(self._problems),
             elapsed_s=monotonic() - begin_s,
         )
-        met, self._error = self._error, None
-        try:
-            if met is not None:
-                raise met
-            return self.report
-        finally:
-            del met  # a traceback would keep this frame, and so the job's files
 
     def _leave(self) -> Job:
         # Another process has the job, or its commit lock. If nobody sets the status, it stays

@@ -243,9 +243,6 @@ class JobRun:
     - ``service``: the :class:`JobService`, for explicit calls.
     - ``id``: the job's id.
     - ``matched``: how many rows are new, changed or gone in the input: see :class:`Matched`.
-    - ``report``: the report of the last run. If a commit has failed, so that the run has raised an
-      error, the report's ``reason`` is this error. None if nothing was to do, or if the run has
-      ended by another exception.
     """
 
     def __init__(
@@ -254,7 +251,6 @@ class JobRun:
         self.service = service
         self.id = job_id
         self.matched = matched
-        self.report: RunReport | None = None
         self._settings = settings
         self._matched = matched
         self._pace: Callable[[], str] = str
@@ -599,7 +595,6 @@ class JobRun:
 
     def _drive(self, run: Run | None, held: HeldJob, shown: Progress) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
-        self.report = None
         held.changes = self._matched.changes
         for text in about_rows_left(self.id, self._matched, self._settings.how_to):
             held.report(text)
@@ -617,9 +612,8 @@ class JobRun:
                 error = raised
                 raise
             finally:
-                self.report = run.report
-                if run.report is not None:
-                    self._matched = Matched()  # a later run has another start
+                if "retried" in held.changes:  # the run has started: a later one has another start
+                    self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
                 del error  # a traceback would keep this frame, and so the job's files
         self._report_end(held, report, run.bounds)

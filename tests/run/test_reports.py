@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
-from support.children import FaultyOs, fails
 
 import journal
 import journal.fs.system
 from journal import (
     JournalDamagedError,
-    StorageError,
 )
 from journal.history.events import event_of
 from journal.run.open_job import JobRun
@@ -27,27 +24,7 @@ def quiet(_: str) -> None:
     pass
 
 
-def test_a_run_that_a_failed_commit_ends_leaves_a_report_with_the_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    faulty = FaultyOs()
-
-    def handle(row: journal.AttemptedRow) -> None:
-        if row.row_number == 2:
-            faulty.plan("write", fails(errno.ENOSPC))
-
-    with open_job(tmp_path) as job:
-        monkeypatch.setattr(journal.fs.system, "os", faulty)
-        with pytest.raises(StorageError) as raised:
-            job.run(handle, tell=quiet)
-        assert job.report is not None
-        assert (job.report.reason, job.report.job.status) == (str(raised.value), "paused")
-        assert job.run(lambda _row: None, tell=quiet) == job.report
-        job.run(lambda _row: None, tell=quiet)  # nothing is left to do
-        assert job.report is None
-
-
-def test_a_run_that_finds_damage_leaves_a_report(tmp_path: Path) -> None:
+def test_a_run_that_finds_damage_raises_its_error(tmp_path: Path) -> None:
     def damage(row: journal.AttemptedRow) -> None:
         if row.row_number == 1:
             with (tmp_path / "j" / "journal.jsonl").open("r+b") as file:
@@ -57,11 +34,9 @@ def test_a_run_that_finds_damage_leaves_a_report(tmp_path: Path) -> None:
     rows = [{"n": n, "text": "x" * 50} for n in range(1, 301)]
     with (
         journal.open_job(tmp_path / "j", rows, "n", sync="none", argv=[]) as job,
-        pytest.raises(JournalDamagedError) as raised,
+        pytest.raises(JournalDamagedError),
     ):
         job.run(damage, tell=quiet)
-    assert job.report is not None
-    assert job.report.reason == str(raised.value)
 
 
 def test_what_a_start_did_is_in_the_history_and_in_the_report_of_its_run(tmp_path: Path) -> None:
