@@ -292,10 +292,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     All times are aware datetimes in UTC.
 
     Counts: ``counts`` is a dict from each status to the number of rows with this status.
-    ``successful_rows`` (completed rows), ``failed_rows`` and each ``STATUS_count`` are numbers from
-    this dict. ``done_rows`` is the number of completed and skipped rows, ``open_rows`` the number
-    of pending and processing rows. ``processed_rows`` is the number of completed and failed rows.
-    ``waiting_count`` is the number of pending rows that wait for their time: see :class:`Wait`.
+    ``successful_rows`` (completed rows), ``failed_rows``, ``pending_count``, ``processing_count``,
+    ``skipped_count`` and ``needs_review_count`` are numbers from this dict. ``done_rows`` is the
+    number of completed and skipped rows, ``open_rows`` the number of pending and processing rows.
+    ``processed_rows`` is the number of completed and failed rows. ``waiting_count`` is the
+    number of pending rows that wait for their time: see :class:`Wait`.
 
     Spending: ``total_cost_cents`` is the exact sum of the costs of all attempts, including failed
     and repeated ones. It is an int if it is whole, else a float. ``usage`` has the sum of all

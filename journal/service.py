@@ -298,7 +298,10 @@ class JobService:
         return self.store.delete(job_id)
 
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
-        """Return whether ``update_status`` may move a job from ``current`` to ``target``."""
+        """Return whether ``update_status`` may move a job from ``current`` to ``target``.
+
+        :data:`VALID_TRANSITIONS` has all of these moves, and :data:`VALID_ROW_TRANSITIONS` those of rows.
+        """
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
     def update_status(self, job_id: str, new_status: JobStatus | str) -> Job:
