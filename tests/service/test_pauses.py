@@ -13,13 +13,14 @@ from support.copies import JOB, change, go_on, make_job
 
 import journal
 from journal import Job, JobBusyError, JobPausedError, JobRow, JobService, JobStatus
-from journal.format.records import UNSET_TIME, JobPauseRecord
+from journal.format.records import UNSET_TIME, HoldRecord, JobPauseRecord
 from journal.repair import repair_job
 from journal.store.transitions import put_record
 from journal.transfer import pack_to_file, prune_jobs, pull_job, unpack_job
 from journal.verify import verify_job
 
 ALICE = "alice@host"
+LATER = datetime(2099, 1, 1, microsecond=1, tzinfo=UTC)
 
 
 @pytest.fixture(name="root")
@@ -269,22 +270,32 @@ def test_a_cancelled_job_is_not_resumed_while_its_run_waits_for_rows_in_flight(r
 # --- what keeps it
 
 
-def test_a_pull_that_appends_copies_the_pause_and_a_merge_keeps_the_state_here(
+def hold(service: JobService, until: datetime | None = LATER) -> None:
+    record = HoldRecord(until=until, reason="Down: 503", at=UNSET_TIME)
+    service.store.journal(JOB).change(put_record, record)
+
+
+def test_a_pull_that_appends_copies_the_pause_and_the_hold_and_a_merge_keeps_the_state_here(
     tmp_path: Path,
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     make_job(here)
     pull_job(there, here / JOB)
     pause(there, JOB)
+    change(there, hold)
     assert pull_job(here, there / JOB).action == "forwarded"
     assert is_paused_by_alice(job_in(here, JOB))
+    assert job_in(here, JOB).hold == job_in(there, JOB).hold is not None
     change(there, lambda service: service.resume_job(JOB))
+    change(here, lambda service: hold(service, until=None))
     go_on(there, 3)
     go_on(here, 4)
     assert pull_job(here, there / JOB, merge=True).action == "merged"
     assert is_paused_by_alice(job_in(here, JOB)), "resumed there only"
+    assert job_in(here, JOB).hold is None, "ended here only"
     assert pull_job(there, here / JOB, merge=True).action == "merged"
     assert job_in(there, JOB).pause is None, "paused there only"
+    assert job_in(there, JOB).hold is not None, "ended there only"
 
 
 def test_a_pack_keeps_the_pause(root: Path, tmp_path: Path) -> None:
