@@ -35,18 +35,6 @@ def claim_of(row: JobRow | AttemptedRow) -> int:
     return row._store.claim() if isinstance(row, AttemptedRow) else 0  # noqa: SLF001
 
 
-# What a handler returns or raises, by the method of a row that one may look for.
-_OUTCOMES = {
-    "complete": "journal.RowResult(...)",
-    "fail": "return or raise journal.Fail(code, message)",
-    "retry": "return or raise journal.Retry(code, message)",
-    "hold": "return or raise journal.Hold(code, message)",
-    "wait": "return or raise journal.Wait(seconds)",
-    "skip": "return or raise journal.Skip(reason)",
-    "review": "return or raise journal.NeedsReview(code, message)",
-}
-
-
 class AttemptedRow(HasSteps):
     """The row of an attempt, as a handler gets it.
 
@@ -90,7 +78,6 @@ class AttemptedRow(HasSteps):
             return getattr(self.row, name)
         except AttributeError:
             where = f": write row.data[{name!r}]" if name in self.row.data else ""
-            where = f": return a value, or {_OUTCOMES[name]}" if name in _OUTCOMES else where
             text = f"'AttemptedRow' object has no attribute {name!r}{where}"
             raise AttributeError(text, name=name, obj=self) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -233,36 +232,11 @@ class Skip(RowOutcome):
 class NeedsReview(RowOutcome):
     """The row needs a review: a person must find out whether it took effect.
 
-    ``code``: use one code for all rows with the same question. ``message``: what to find out. The
-    constructor raises TypeError if the message is missing, or if code and message seem to be in the
-    wrong order.
+    ``code``: use one code for all rows with the same question. ``message``: what to find out.
     """
 
     code = "NeedsReview"
     result: str | None = None  # the repr of a step's result, if that could not be recorded
-
-    @names_unknown_keywords
-    def __init__(
-        self,
-        code: str,
-        message: str | None = None,
-        *,
-        cost_cents: Cost | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        if message is None or (_is_sentence(code) and message and not _is_sentence(message)):
-            called = (message or "Unclear", code) if _is_sentence(code) else (code, "is it sent?")
-            example = ", ".join(json.dumps(text_of(text), ensure_ascii=False) for text in called)
-            raise WrongReviewError(f"NeedsReview(code, message): write NeedsReview({example})")
-        super().__init__(code, message, cost_cents=cost_cents, usage=usage)
-
-
-class WrongReviewError(TypeError):
-    """NeedsReview was called with wrong arguments. The row needs a review nevertheless."""
-
-
-def _is_sentence(text: object) -> bool:
-    return isinstance(text, str) and len(text.split(maxsplit=1)) > 1
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -505,8 +479,6 @@ def _outcome_of(error: RowOutcome) -> Outcome:
 
 def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     name = type(error).__name__
-    if isinstance(error, WrongReviewError):
-        return Outcome(kind="review", error_code=name, error_message=text_of(error))
     message = text_of(error) or name
     limit = attempts_for(type(error), retry_on)
     return Outcome(

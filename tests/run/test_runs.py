@@ -310,23 +310,13 @@ def test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_it
         (Retry, (30,), "Retry(after_s=30)"),
         (Retry, (1.5, "E"), "Retry(after_s=1.5)"),
         (Retry, (None,), "Retry()"),
-        (NeedsReview, ("found no label",), 'NeedsReview("Unclear", "found no label")'),
-        (NeedsReview, ("NoLabel",), 'NeedsReview("NoLabel", "is it sent?")'),
-        (NeedsReview, ("found no label", "NoLabel"), 'NeedsReview("NoLabel", "found no label")'),
-        (NeedsReview, (404,), 'NeedsReview("404", "is it sent?")'),
     ],
 )
-def test_arguments_in_the_order_of_old_are_refused_with_what_to_write(
+def test_seconds_in_place_of_a_code_are_refused_with_what_to_write(
     call: Any, arguments: tuple[Any, ...], to_write: str
 ) -> None:
     with pytest.raises(TypeError, match=re.escape(f"write {to_write}") + "$"):
         call(*arguments)
-
-
-@pytest.mark.parametrize("arguments", [("E 7", "no label"), ("E 7", ""), ("E7", "gone")])
-def test_a_review_takes_any_code_whose_message_follows(arguments: tuple[str, str]) -> None:
-    error = NeedsReview(*arguments)
-    assert (error.code, error.message) == arguments
 
 
 def test_outcomes_come_back_from_a_pickle_whole() -> None:

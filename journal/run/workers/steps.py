@@ -22,7 +22,7 @@ from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.fs import system
 from journal.model import LogEntry
-from journal.run.outcome import NeedsReview, WrongReviewError, code_and_message, text_of
+from journal.run.outcome import NeedsReview, code_and_message, text_of
 from journal.run.signals import OwnProcess
 from journal.run.workers.step_records import CallSteps, RowSteps
 from journal.run.workers.step_threads import in_thread, wait_for_lock
@@ -240,7 +240,7 @@ class HasSteps:
 
     def _fail(self, service: JobService, name: str, error: BaseException) -> None:
         self._begun.discard(name)
-        if isinstance(error, Exception) and not isinstance(error, NeedsReview | WrongReviewError):
+        if isinstance(error, Exception) and not isinstance(error, NeedsReview):
             with OwnProcess():
                 failure = code_and_message(error)
             self._record_end(service, name, error=failure)
