@@ -1,4 +1,4 @@
-"""``read_rows`` reads the rows of a file as dicts, whatever its format, in bounded memory."""
+"""``read_rows`` reads the rows of a file as dicts, whatever its format."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def read_rows(
     unless you change the row. The attribute ``columns`` has the names of the columns in the order
     of the file. For JSON, ``columns`` is None, since each row may have its own names.
 
-    The header is read in this call. The rows are read while you iterate, in bounded memory. Each
-    iteration reads the file from its beginning. Standard input can be iterated one time.
+    The header is read in this call. The rows are read while you iterate, in bounded memory, but for
+    an array of JSON and the texts of a workbook, which are in memory as a whole. Each iteration reads the file from its beginning. Standard input can be iterated one time.
 
     Raises InvalidValueError if an argument is invalid or the input can't be read, in this call or
     while you iterate. An error in the input names the file, the place (line, row or cell) and the
