@@ -115,7 +115,7 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
         ("SEAL", "format"),
         ("5", "exceptions"),
         ("delimiter", "inputs"),
-        ("pattern", "list"),
+        ("confirmation", "prune"),
         ("values", "inputs"),
         ("notebooks", "asyncio"),
         ("Providers", "batches"),
