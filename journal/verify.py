@@ -24,7 +24,6 @@ from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
 from journal.ids import id_of_directory
-from journal.index.columns import StatusColumns
 from journal.index.hint import find_cut, is_ahead
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
@@ -137,7 +136,7 @@ class _Check:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
-        self._index = Index(StatusColumns())  # one byte for each row
+        self._index = Index()
         self._findings: list[Finding] = []
         self._commits = self._records = self._rows = 0
         self._end = 0  # of the last good commit

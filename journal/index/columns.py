@@ -15,7 +15,6 @@ import threading
 from array import array
 from collections.abc import Collection, Iterable
 from operator import attrgetter
-from typing import cast
 
 from journal.model import RowStatus
 
@@ -224,50 +223,6 @@ class Columns:
             offsets.append(self.step_offsets[entry - 1])
             entry = self.step_previous[entry - 1]
         return offsets[::-1]
-
-
-class StatusColumns(Columns):
-    """Columns that store only the statuses, for an index that only counts rows.
-
-    A row takes one byte.
-    """
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.row_offsets = self.status_offsets = self.attempts = cast("array[int]", _NoColumn())
-
-    def reset_attempts(self, position: int) -> None:
-        pass
-
-    def give_back_attempt(self, position: int) -> None:
-        pass
-
-    def wait(self, position: int, due_us: int) -> None:
-        pass
-
-    def add_step(self, position: int, offset: int) -> None:
-        pass
-
-    def add_step_of_rows(self, positions: Iterable[int], offset: int) -> None:
-        pass
-
-
-class _NoColumn:
-    """Takes the place of a column, and stores nothing."""
-
-    def append(self, value: int) -> None:
-        pass
-
-    def extend(self, values: Iterable[int]) -> None:
-        pass
-
-    def __getitem__(self, position: int) -> int:
-        return 0
-
-    def __setitem__(self, position: int, value: int) -> None:
-        pass
 
 
 class Lease:

@@ -50,8 +50,9 @@ def pack_job(
     """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
     The pack contains the job up to its last commit. Other processes may work on the job at the same
-    time. The pack has no backups of recoveries, repairs and merges. If this function raises, the pack is incomplete, and can't be unpacked. The function needs memory
-    for one byte for each row, and for the names of the files.
+    time. The pack has no backups of recoveries, repairs and merges. If this function raises, the pack
+    is incomplete, and can't be unpacked. The function needs memory for the index of the job, and for
+    the names of the files.
 
     Raises InvalidValueError if there are more artifacts than a pack can name. Raises StorageError,
     for example if an artifact was truncated while it was packed. (If bytes were appended, see

@@ -26,7 +26,6 @@ from journal.fs.beneath import Below, parents_of
 from journal.fs.claims import late_files
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
 from journal.fs.names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
-from journal.index.columns import StatusColumns
 from journal.index.index import Index
 from journal.index.replay import replay
 from journal.transfer.copies import Copy, open_copy
@@ -86,11 +85,10 @@ class Snapshot:
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
         """Read the whole journal; :meth:`contents` reads it again. With ``backups``, include them.
 
-        This needs memory for the names of the files, and for one byte for each row, since the rows
-        are counted. Raises JournalDamagedError, FormatVersionError, StorageError, and
+        This needs memory for the names of the files, and for the index of the job. Raises JournalDamagedError, FormatVersionError, StorageError, and
         InvalidValueError if there are more files than a copy can have.
         """
-        index = replay(Index(StatusColumns()), copy.file, START, copy.end)
+        index = replay(Index(), copy.file, START, copy.end)
         self.rows = sum(index.status_counts)
         self.left_out: list[str] = []
         self.grown: list[str] = []
@@ -210,7 +208,7 @@ def place(
             raise PackError(name, reason) from error
     try:
         copy = open_copy(directory, name)
-        index = replay(Index(StatusColumns()), copy.file, START, copy.end)
+        index = replay(Index(), copy.file, START, copy.end)
     except JournalDamagedError as error:  # the path in the error will soon be gone
         where = f"line {error.line} (byte {error.offset})"
         what = f"expected {error.expected}, found {error.found}"

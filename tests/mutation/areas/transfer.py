@@ -239,8 +239,8 @@ PATCHES = [
     Patch(
         "the records of a pack make sense",
         "transfer/pack_contents",
-        "        copy = open_copy(directory, name)\n        index = replay(Index(StatusColumns()), copy.file, START, copy.end)\n",
-        "        copy = open_copy(directory, name)\n        index = Index(StatusColumns())\n",
+        "        copy = open_copy(directory, name)\n        index = replay(Index(), copy.file, START, copy.end)\n",
+        "        copy = open_copy(directory, name)\n        index = Index()\n",
         "tests/transfer/test_pack.py::test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing",
     ),
     Patch(
