@@ -7,15 +7,16 @@ from collections import Counter
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import click
 import pytest
 from support import examples, fake_provider
 from support.paths import TOP
 from support.platforms import needs_shell, skip_without
 from support.rooms import FLOORS
 
-from journal import JobService
+from journal import JobRun, JobService
 from journal.cli.commands.help import TOPICS
-from journal.cli.main import _COMMANDS
+from journal.cli.main import _COMMANDS, cli
 
 # Typed by .ci/run, and partly by test_readme. The example of curl has a test of its own. Those of
 # clusters are run in tests/clusters.
@@ -145,6 +146,26 @@ def test_each_page_that_a_text_of_the_package_names_is_a_topic_or_a_command() ->
     texts = (path.read_text(encoding="utf-8") for path in (TOP / "journal").rglob("*.[pm][yd]"))
     named = {name for text in texts for name in re.findall(r"`journal help ([a-z][\w-]*)", text)}
     assert named - {*TOPICS, *_COMMANDS} == set()
+
+
+@pytest.mark.parametrize("page", examples.PAGES)
+def test_what_a_page_names_exists(page: str) -> None:
+    """Options in inline code, and methods in all of a page."""
+    text = (TOP / page).read_text(encoding="utf-8")
+    prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    code = re.findall(r"`((?:--|journal )[^`]+)`", prose)
+    assert set(re.findall(r"(?<!\S)--[a-z-]+", " ".join(code))) - options() == set()
+    for owner, kind in (("service", JobService), ("job", JobRun)):
+        names = re.findall(rf"\b{owner}\.([a-z_]+)\(", text)
+        assert [name for name in names if not hasattr(kind, name)] == []
+
+
+def options() -> set[str]:
+    context = click.Context(cli)
+    commands = [cli, *filter(None, (cli.get_command(context, name) for name in _COMMANDS))]
+    return {word for command in commands for each in command.params for word in each.opts} | {
+        "--help"
+    }
 
 
 def test_the_architecture_names_files_that_there_are() -> None:
