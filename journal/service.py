@@ -947,8 +947,8 @@ class JobService:
     def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
-        The journal is searched for lines about the row, in a bounded amount of memory. The commits
-        of these lines are verified. Raises RowNotFoundError.
+        The journal is searched for lines about the row, piece by piece. The commits of these lines
+        are verified. Raises RowNotFoundError.
         """
         from journal.history.reading import History  # noqa: PLC0415
         from journal.history.row_history import read_row_history  # noqa: PLC0415

@@ -29,7 +29,6 @@ from journal.text import before_text
 
 # How many attempts, how many messages and how many changes are kept. The newest are kept.
 MAX_KEPT = 1000
-MAX_KEPT_BYTES = 16 << 20
 
 Item = TypeVar("Item")
 
@@ -84,8 +83,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
       settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
       ``journal log``.
     - ``left_out``: how many older attempts, messages and changes were left out. Of each of these
-      three kinds, the newest items are kept: at most 1,000 items, and at most 16 MiB in total. The
-      newest item is kept even if it alone is larger.
+      three kinds, the newest 1,000 items are kept.
     """
 
     row: JobRow
@@ -141,34 +139,15 @@ class AttemptReader:
 
 
 class _Newest(Generic[Item]):
-    """The newest items of one kind about a row, up to MAX_KEPT and MAX_KEPT_BYTES."""
+    """The newest items of one kind about a row, up to MAX_KEPT."""
 
     def __init__(self) -> None:
-        self._items: deque[tuple[Item, int]] = deque()
-        self._bytes = 0
+        self.items: deque[Item] = deque(maxlen=MAX_KEPT)
         self.left_out = 0
 
-    def add(self, item: Item, size_bytes: int) -> None:
-        self._items.append((item, size_bytes))
-        self._count_bytes(size_bytes)
-
-    def grow(self, by_bytes: int) -> None:
-        """Add ``by_bytes`` to the size of the newest item."""
-        item, size_bytes = self._items.pop()
-        self._items.append((item, size_bytes + by_bytes))
-        self._count_bytes(by_bytes)
-
-    def _count_bytes(self, count: int) -> None:
-        self._bytes += count
-        # The newest item is never left out.
-        while len(self._items) > 1 and (
-            len(self._items) > MAX_KEPT or self._bytes > MAX_KEPT_BYTES
-        ):
-            self._bytes -= self._items.popleft()[1]
-            self.left_out += 1
-
-    def all(self) -> tuple[Item, ...]:
-        return tuple(item for item, _ in self._items)
+    def add(self, item: Item) -> None:
+        self.left_out += len(self.items) == MAX_KEPT
+        self.items.append(item)
 
 
 class _Reader:
@@ -183,49 +162,47 @@ class _Reader:
         self.millionths = 0  # of a cent, for all attempts
         self._data: dict[str, Any] = {}
 
-    def read(self, record: Record, size_bytes: int) -> None:
+    def read(self, record: Record) -> None:
         if isinstance(record, RunRecord):
             self._attempts.host = record.host
         elif self._choice.has_record(record):
             read = self._BY_TYPE.get(type(record), _Reader._read_change)
-            read(self, record, size_bytes)
+            read(self, record)
 
-    def _read_change(self, record: Record, size_bytes: int) -> None:
-        self.changes.add(event_of(record), size_bytes)
+    def _read_change(self, record: Record) -> None:
+        self.changes.add(event_of(record))
 
-    def _read_spent(self, record: RowSpentRecord, size_bytes: int) -> None:
+    def _read_spent(self, record: RowSpentRecord) -> None:
         self.millionths += millionths(record.cost_cents or 0)
-        self._read_change(record, size_bytes)
+        self._read_change(record)
 
-    def _read_log(self, record: LogRecord, size_bytes: int) -> None:
-        self.logs.add(log_entry(record), size_bytes)
+    def _read_log(self, record: LogRecord) -> None:
+        self.logs.add(log_entry(record))
 
-    def _read_row(self, record: RowRecord, _size_bytes: int) -> None:
+    def _read_row(self, record: RowRecord) -> None:
         self._data = record.data
 
-    def _read_data(self, record: RowDataRecord, size_bytes: int) -> None:
+    def _read_data(self, record: RowDataRecord) -> None:
         event = event_of(record)
         text = event.text + before_text(self._data, record.data)
-        self.changes.add(msgspec.structs.replace(event, text=text), size_bytes)
+        self.changes.add(msgspec.structs.replace(event, text=text))
         self._data = record.data
 
-    def _read_step(self, record: RowStepRecord, size_bytes: int) -> None:
+    def _read_step(self, record: RowStepRecord) -> None:
         if record.state == "dropped":  # others are shown as they are now
-            self._read_change(record, size_bytes)
+            self._read_change(record)
 
-    def _read_status(self, record: RowStatusRecord, size_bytes: int) -> None:
+    def _read_status(self, record: RowStatusRecord) -> None:
         attempt = self._attempts.read(record)
         if record.status == "processing":
-            self.attempts.add(self._attempts.open[0], size_bytes)
+            self.attempts.add(self._attempts.open[0])
             return
         self.millionths += millionths(record.cost_cents or 0)
         if attempt is None or record.decision is not None:
-            self._read_change(record, size_bytes)
-        else:
-            self.attempts.grow(size_bytes)
+            self._read_change(record)
 
     # How each type of record about a row is read. Another type is a change of the row.
-    _BY_TYPE: ClassVar[dict[type[Record], Callable[[_Reader, Any, int], None]]] = {
+    _BY_TYPE: ClassVar[dict[type[Record], Callable[[_Reader, Any], None]]] = {
         LogRecord: _read_log,
         RowRecord: _read_row,
         RowDataRecord: _read_data,
@@ -236,21 +213,21 @@ class _Reader:
 
 
 def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:
-    """Read the history of a row in a bounded amount of memory.
+    """Read the history of a row: a bounded number of items of each kind.
 
     ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
     errors of :meth:`History.blocks`.
     """
     reader = _Reader(row.row_number)
     for block in history.blocks_about(row.row_number):
-        reader.read(history.record(block, 0), len(block.lines[0]))
+        reader.read(history.record(block, 0))
     kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=row,
-        attempts=reader.attempts.all(),
+        attempts=tuple(reader.attempts.items),
         steps=steps,
-        logs=reader.logs.all(),
-        changes=reader.changes.all(),
+        logs=tuple(reader.logs.items),
+        changes=tuple(reader.changes.items),
         left_out=sum(kind.left_out for kind in kinds),
         total_cost_cents=cents_of(reader.millionths),
     )
