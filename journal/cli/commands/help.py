@@ -70,7 +70,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         if found := _names_with(topic, texts):
             click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
             heading = re.compile(
-                rf"^##+ .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
+                rf"^#+ .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
             )
             pages = [texts[name] for name in found if heading.search(texts[name])]
             if len(pages) == 1:
