@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import IO
 
 from journal.fs import system
 from journal.fs.directories import DIRECTORY_MODE, open_directory
 from journal.fs.files import write_file
-from journal.fs.handles import DerivedFile, close_fd, how_to_own, open_in
+from journal.fs.handles import DerivedFile, close_fd, how_to_own
 
 _MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path
 
@@ -52,17 +51,6 @@ class Below:
         """
         with self._parent(name, make=True) as directory:
             write_file(self.top / name, pieces, sync=sync, directory=directory)
-
-    def replaced(self, name: str) -> IO[bytes]:
-        """Make a private file, and return it open for writing and reading.
-
-        An existing file with the same name is replaced. Missing directories on the path are made.
-        """
-        with self._parent(name, make=True) as directory:
-            with suppress(FileNotFoundError):
-                system.os.unlink(_last(name), dir_fd=directory)
-            flags = system.os.O_RDWR | system.os.O_CREAT | system.os.O_EXCL
-            return open(open_in(directory, self.top / name, flags), "rb+", buffering=0)
 
     def exists(self, name: str) -> bool:
         """Return whether anything has this name, even a broken link."""
