@@ -305,7 +305,7 @@ def test_errors_are_grouped_and_their_rows_go_into_other_commands(
 
 
 @needs_rlimits
-@pytest.mark.parametrize("form", ["", "--nl", "--json", "--csv"])
+@pytest.mark.parametrize("form", ["", "--json"])
 def test_rows_need_no_more_memory_for_more_rows(tmp_path: Path, form: str) -> None:
     text = "x" * 200
     with JobService(tmp_path, sync="none") as service:

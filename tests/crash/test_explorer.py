@@ -45,7 +45,7 @@ from support.platforms import needs_directory_syncs
 pytestmark = needs_directory_syncs
 
 SEED = 2024  # of the tests that find what is missing; the others draw with another in each run
-DRAWS, SHARE, MIN_STATES, RECOVERIES = (2000, 1, 20_000, 100) if IS_LONG else (20, 0.12, 360, 2)
+DRAWS, SHARE, MIN_STATES, RECOVERIES = (2000, 1, 20_000, 100) if IS_LONG else (20, 0.08, 240, 2)
 
 
 @pytest.fixture(name="base", scope="module")

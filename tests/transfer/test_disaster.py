@@ -32,8 +32,8 @@ from journal.transfer.source import Source
 from journal.verify import verify_job
 
 ROWS = 16
-ROUNDS = 25
-HARD_ROUNDS = 3
+ROUNDS = 12
+HARD_ROUNDS = 2
 
 # Forking a warm process is far quicker than starting Python for each run.
 SERVER = """

@@ -6,6 +6,7 @@ tests/transfer/test_live_copies.py``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import re
@@ -18,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.activation import check_share
 from support.children import Child, journal_path
 from support.copies import JOB, make_job, relation_of
 from support.effort import IS_LONG
@@ -51,7 +51,7 @@ while True:
 """
 
 # rsync is slow: the journal that it copies grows meanwhile.
-COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 12, "tar": 12, "rsync": 6}
+COPIES = {"cp": 105, "tar": 105, "rsync": 40} if IS_LONG else {"cp": 6, "tar": 6, "rsync": 4}
 TOOLS = {
     "cp": ["bash", "-c", 'cp -r "$1" "$2"'],
     "tar": ["bash", "-c", 'tar cf - -C "$1" . | tar xf - -C "$2"'],
@@ -84,7 +84,11 @@ def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
     hints = grown = 0
     with Child(WRITER, here, JOB) as child:
         assert child.hear() == "begin"
-        for number in range(COPIES[tool]):
+        # Whether a copy meets the writer depends on the machine: more copies until enough have.
+        for number in itertools.count():
+            if number >= COPIES[tool] and min(grown, hints) > COPIES[tool] // 2:
+                break
+            assert number < 20 * COPIES[tool], (grown, hints)
             least = open_copy(here / JOB).end.offset
             there.mkdir()
             if tool in MAKE_NO_DIRECTORY:
@@ -110,8 +114,6 @@ def test_a_copy_taken_at_any_moment_opens_as_a_beginning_of_the_truth(
             shutil.rmtree(there)
         child.kill()
     assert ends == sorted(set(ends))
-    assert hints > COPIES[tool] // 2
-    check_share(f"copies by {tool} during which the journal grew", grown, len(ends), 0.5)
     count(f"copies by {tool} during which the journal grew", grown)
 
 
