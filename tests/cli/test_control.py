@@ -661,36 +661,6 @@ def test_skip_skips_the_rows_that_failed_with_a_code(cli: Cli) -> None:
     ]
 
 
-def test_skip_skips_open_rows_by_their_data_and_none_that_needs_a_review(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_rows("j", [{"data": {"zip": "1"}}] * 3)
-        service.fail_row("j:7", "E", "m")
-        service.start_job("j")
-        service.start_row("j:8")
-        service.review_row("j:8", "E1", "look")
-    assert cli("skip", "j", "--where", "zip=1")[:2] == (0, "2")
-    assert cli.statuses()[5:] == ["skipped", "skipped", "needs_review"]
-    assert cli("skip", "j", "--where", "zip=1", "--row", "1-8")[:2] == (0, "1")
-    code, out, err = cli("skip", "j", "--where", "zap=1", "--row", "8")
-    assert (code, out) == (0, "0")
-    assert "no row of these matches" in err
-
-
-def test_a_column_that_no_row_has_is_said(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_rows("j", [{"data": {"zip": "1"}}])
-    for arguments in (["skip", "j"], ["retry", "j"], ["redo", "j", "--yes"]):
-        if arguments[0] != "skip":
-            with JobService(cli.root) as service:
-                service.fail_row("j:6", "E", "m") if arguments[0] == "retry" else None
-        code, out, err = cli(*arguments, "--where", "zap=1")
-        assert (code, out) == (0, "0")
-        assert (
-            "none of the rows checked has a column 'zap'; the columns are: zip; did you mean 'zip'?"
-            in err
-        )
-
-
 def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> None:
     with JobService(cli.root) as service:
         service.skip_row("j:1")
@@ -824,17 +794,6 @@ def test_the_log_says_who_has_settled_a_row_and_why(review: Cli, how: str) -> No
     by = f"{system.user_name()}@{system.host_name()}"
     assert settled["details"] == {"by": by, "reason": "in the ledger"}
     assert as_json(settled["details"]) in review("show", "j", "--row", "2")[1]
-
-
-def test_resolve_offers_in_a_job_that_has_ended_what_it_offers_in_others(review: Cli) -> None:
-    end_job(review)
-    assert review("resolve", "j", "--row", "1", "--completed")[0] == 0
-    failed = ["--failed", "E", "--error-message", "m"]
-    assert review("resolve", "j", "--row", "2", *failed)[0] == 0
-    assert job(review).passes == 1
-    assert review("resolve", "j", "--row", "3", "--retry")[:2] == (0, "1")
-    assert review.statuses() == ["completed", "failed", "pending", "skipped", "completed"]
-    assert (job(review).status, job(review).passes) == ("pending", 2)
 
 
 @pytest.mark.parametrize(

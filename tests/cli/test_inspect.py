@@ -6,14 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_fifos, needs_time_zones, skip_without
+from support.platforms import needs_fifos, skip_without
 from support.terminal import on_terminal
 
 from journal import JobService
@@ -89,22 +88,6 @@ def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> Non
     assert len(ids(root, capsys, "--since", "3d")) == 4
     assert len(ids(root, capsys, "--since", "2h ago")) == 4
     assert ids(root, capsys, "--since", "3000-01-01") == []
-
-
-@needs_time_zones
-def test_times_are_local_unless_they_have_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "PST8")
-    time.tzset()
-    try:
-        local = moment("2026-11-24 13:35", BEGIN)
-        there = moment("2026-11-24T13:35+02:00", BEGIN)
-        day = moment("2026-11-24", BEGIN)
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-    assert local == datetime(2026, 11, 24, 21, 35, tzinfo=UTC)
-    assert there == datetime(2026, 11, 24, 11, 35, tzinfo=UTC)
-    assert day == datetime(2026, 11, 24, 8, tzinfo=UTC)
 
 
 def test_how_long_ago_is_a_number_and_a_unit() -> None:
@@ -329,20 +312,6 @@ def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) 
     assert shown["next"] == [{"command": "", "why": again}]
 
 
-def test_show_of_a_cancelled_job_names_the_command_that_lets_it_go_on(
-    ended: Path, root: Path, capsys: Capture
-) -> None:
-    assert run(root, "cancel", "rests") == 0
-    first, then = as_json(root, capsys, "show", "rests")["next"]
-    assert first["command"] == f"journal --root {root} resume rests"
-    assert (
-        then["why"]
-        == "3 rows are not done; start again the program that made the job, as job rests"
-    )
-    _paste([first["command"]])
-    assert as_json(root, capsys, "show", "rests")["passes"] == 2
-
-
 def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -> None:
     index = Index()
 
@@ -395,17 +364,6 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
     out = capsys.readouterr().out
     assert "in flight   row 1\n" in out
     assert "--on-interrupted" in out
-
-
-def test_a_job_in_the_default_store_needs_no_root_in_its_commands(
-    ended: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JOURNAL_ROOT", str(ended))
-    assert main(["show", "ca"]) == 0
-    assert "            journal retry ca\n" in capsys.readouterr().out
-    monkeypatch.delenv("JOURNAL_ROOT")
-    assert main(["show", str(ended / "ca")]) == 0
-    assert f"  journal --root {ended} errors ca\n" in capsys.readouterr().out
 
 
 def test_show_ends_with_counts_that_awk_reads(ended: Path) -> None:
@@ -520,20 +478,6 @@ def test_no_command_of_show_settles_a_part_of_the_rows_that_its_text_names(
     )
 
 
-def test_rows_in_review_are_named_by_number_however_they_were_made(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        rows = [{"row_number": number} for number in (7, 3, 2, 9, 1)]
-        service.create_job("Mixed", job_id="mixed", row_data=rows)
-        service.start_job("mixed")
-        for number in (7, 3, 2, 9):
-            service.start_row(f"mixed:{number}")
-            service.review_row(f"mixed:{number}", "unknown", "look")
-        shown = as_json(tmp_path, capsys, "show", "mixed")
-    assert shown["needs_review_rows"] == "2-3,7,9"
-
-
 @pytest.mark.parametrize(
     ("codes", "rows"),
     [
@@ -604,30 +548,6 @@ def test_show_of_an_interrupted_job_names_the_rows_in_flight(
     ]
     assert "--on-interrupted" in found[-2]["why"]
     assert found[-1]["why"].startswith("then start again the program")
-
-
-def test_show_of_a_paused_job_whose_run_has_died_settles_the_rows_in_flight_too(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    _in_doubt(tmp_path, 3, review=False)
-    with JobService(tmp_path, sync="none") as service:
-        service.update_status("doubt", "paused")
-    found = as_json(tmp_path, capsys, "show", "doubt")["next"]
-    assert found[1]["command"].endswith("resolve doubt --row 1-3 --completed")
-    assert found[-1]["why"].startswith("to continue, ")
-
-
-@pytest.mark.parametrize("command", ["show", "wait"])
-def test_a_job_that_failed_only_because_of_reviews_says_so(
-    tmp_path: Path, capsys: Capture, command: str
-) -> None:
-    _in_doubt(tmp_path, 1, review=True)
-    with JobService(tmp_path, sync="none") as service:
-        service.start_job("doubt")
-        service.update_status("doubt", "failed")
-    run(tmp_path, command, "doubt")
-    captured = capsys.readouterr()
-    assert "failed (1 row needs a review)" in captured.out + captured.err
 
 
 @pytest.mark.parametrize("command", ["show", "rows", "errors"])

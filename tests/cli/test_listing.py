@@ -118,26 +118,6 @@ def test_the_table_of_a_pipe_is_whole_and_has_no_colours(root: Path, capsys: Cap
     assert LONG in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("environment", "arguments", "colored"),
-    [
-        pytest.param({}, [], True, id="terminal"),
-        pytest.param({"NO_COLOR": "1"}, [], False, id="NO_COLOR"),
-        pytest.param({"NO_COLOR": ""}, [], True, id="empty NO_COLOR"),
-        pytest.param({"TERM": "dumb"}, [], False, id="dumb"),
-        pytest.param({}, ["--nl"], False, id="JSON"),
-    ],
-)
-def test_statuses_have_colours_where_they_are_wanted(
-    root: Path, environment: dict[str, str], arguments: list[str], colored: bool
-) -> None:
-    _, shown = on_terminal(
-        "--root", str(root), "list", *arguments, columns=120, environment=environment
-    )
-    assert ("\x1b[35minterrupted\x1b[0m" in shown) is colored
-    assert ("\x1b" in shown) is colored
-
-
 @pytest.mark.parametrize("form", ["--csv", "--nl", "--json", ""])
 @pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
 def test_no_format_lets_data_steer_a_terminal(
@@ -222,24 +202,6 @@ def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, enco
     found = written(encoding)
     assert "都市".encode() in found
     assert found == written("utf-8")
-
-
-@pytest.mark.parametrize("command", ["list", "rows job-0", "log job-0"])
-def test_a_limit_is_a_number_from_0_or_all(root: Path, capsys: Capture, command: str) -> None:
-    def count(*limit: str) -> int:
-        assert main(["--root", str(root), *command.split(), *limit, "--nl"]) == 0
-        return capsys.readouterr().out.count("\n")
-
-    there = count()
-    assert there > 3
-    assert [count("--limit", limit) for limit in ("0", "2", "all", "999")] == [0, 2, there, there]
-    assert [count("--limit", "1" + "0" * power) for power in (18, 30, 5000)] == [there] * 3
-    assert count("--limit", "2".zfill(5000)) == 2
-    for no_limit in ("-1", "some", "1.5"):
-        assert main(["--root", str(root), *command.split(), "--limit", no_limit]) == 2
-        assert (
-            f"{no_limit!r} is not a whole number from 0, and not 'all'" in capsys.readouterr().err
-        )
 
 
 @pytest.mark.parametrize("output", ["", "--json", "--nl", "--csv"])

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clock import Clock
 from support.commands import PYTHON
 from support.platforms import IS_WINDOWS, needs_signals
 
@@ -143,29 +142,6 @@ def test_statuses_repeat_skip_and_review_a_row_or_fail_it(work: Path) -> None:
     review = found[4]
     assert (review.error_code, review.error_message, review.result) == ("71", "err 71", "out 71")
     assert (found[5].error_code, found[5].error_message) == ("7", "err 7")
-
-
-def test_a_row_whose_attempts_are_used_up_has_failed_with_its_status(work: Path) -> None:
-    assert (
-        run(["--max-attempts", "2", "--retry-on", "75"], [75, 7], script="sys.exit(int(number))")
-        == 3
-    )
-    assert [(row.status, row.error_code, row.attempts) for row in rows()] == [
-        ("failed", "75", 2),
-        ("failed", "7", 1),
-    ]
-
-
-@pytest.mark.parametrize(("named", "attempts"), [("75", 1), ("75,TimeoutError", 2)])
-def test_a_timeout_is_tried_again_if_it_is_named(
-    work: Path, named: str, attempts: int, clock: Clock
-) -> None:
-    clock.pass_timeouts_after(Path("begun").exists)
-    script = "attempt == 1 and (open('begun', 'w'), time.sleep(100))"
-    options = ["--max-attempts", "2", "--timeout", "1", "--retry-on", named]
-    run(options, [1], script)
-    (row,) = rows()
-    assert (row.attempts, row.error_code) == (attempts, "TimeoutError" if attempts == 1 else None)
 
 
 def test_a_status_of_two_meanings_is_refused_and_makes_no_job(work: Path, capsys: Capture) -> None:

@@ -1,23 +1,16 @@
 """`journal show --row` and `get_row_history`: all about one row. `journal errors`: where it failed."""
 
 import json
-import re
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.attempts import give_back, try_again
-from support.children import place_journal, seal_commits
 
 import journal
 from journal import JobService, RowHistory, RowNotFoundError
 from journal.cli.main import main
-from journal.format.commits import START
 from journal.fs.system import host_name
-from journal.history.events import Choice, read_events
 from journal.history.row_history import MAX_KEPT
 
 Capture = pytest.CaptureFixture[str]
@@ -134,34 +127,6 @@ def test_a_history_has_the_newest_items_and_says_how_many_it_left_out(tmp_path: 
         assert many.attempts[-1].error_message == str(MAX_KEPT - 1)
 
 
-def in_other_order(record: dict[str, Any]) -> bytes:
-    return json.dumps(dict(reversed(record.items()))).encode()
-
-
-def with_a_space(record: dict[str, Any]) -> bytes:
-    return re.sub(rb'("row":[0-9]+),', rb"\1 ,", json.dumps(record, separators=(",", ":")).encode())
-
-
-@pytest.mark.parametrize("write", [in_other_order, with_a_space])
-def test_a_history_reads_what_other_writers_have_written_in_another_way(
-    root: Path, tmp_path: Path, history: RowHistory, write: Callable[[dict[str, Any]], bytes]
-) -> None:
-    lines = (root / "j" / "journal.jsonl").read_bytes().splitlines()
-    records = [json.loads(line) for line in lines]
-    commits = []
-    for record in records:
-        record.pop("crc", None)
-        commits.append([write(record)])
-    place_journal(tmp_path, "j", seal_commits(commits))
-    with JobService(tmp_path) as service:
-        assert service.get_row_history("j:2") == history
-        alone = read_events(service._history("j"), START, choice=Choice(rows=[range(2, 3)]))
-        kinds = [event.kind for event in alone]
-    with JobService(root) as service:
-        alone = read_events(service._history("j"), START, choice=Choice(rows=[range(2, 3)]))
-        assert kinds == [event.kind for event in alone]
-
-
 # --- commands
 
 
@@ -210,26 +175,6 @@ def test_errors_say_where_an_exception_was_raised(
     assert (group["example"], group["where"]) == ("'street'", where)
     assert main(["--root", str(root), "show", "j"]) == 0
     assert f"'street' ({where})" in capsys.readouterr().out
-
-
-def test_the_row_of_a_command_has_no_traceback(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("a\n1\n")
-    command = [
-        sys.executable,
-        "-m",
-        "journal",
-        "run",
-        "rows.csv",
-        "--job",
-        "j",
-        "-q",
-        "--",
-        "false",
-    ]
-    subprocess.run(command, cwd=tmp_path, check=False, capture_output=True)
-    with JobService(tmp_path / "jobs") as service:
-        (row,) = service.get_rows("j")
-    assert (row.status, row.traceback) == ("failed", None)
 
 
 def test_texts_of_several_lines_and_logged_tracebacks_are_shown_line_by_line(

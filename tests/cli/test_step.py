@@ -110,13 +110,6 @@ def test_a_step_prints_the_same_result_when_it_runs_and_when_it_is_done() -> Non
     assert Path("out1").read_text() == Path("out2").read_text() == shown
 
 
-def test_of_an_output_of_more_than_a_mebibyte_the_first_part_is_the_result() -> None:
-    assert run("step s -- head -c 2000000 /dev/zero > out").returncode == 0
-    result = steps()["s"].result
-    assert len(result) < (1 << 20) + 100
-    assert result.endswith("[951424 more bytes of output were not kept]")
-
-
 def test_a_recorded_result_that_is_not_text_is_printed_as_json() -> None:
     assert run("exit 1").returncode == 3
     with JobService("jobs") as service:
@@ -377,12 +370,6 @@ def test_variables_that_cannot_be_are_refused_by_name(
     assert words in done.stderr
 
 
-def test_a_root_is_refused_since_the_job_is_that_of_the_run() -> None:
-    done = journal("--root", "jobs", "step", "charge", "--", "true")
-    assert done.returncode == 2
-    assert "--root can't be given" in done.stderr
-
-
 # --- settling a step
 
 
@@ -566,18 +553,6 @@ def test_completing_a_row_by_hand_names_the_only_steps_that_are_done_and_what_is
     assert "j: only these steps of --row 1 are done: charge" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "option",
-    [["--retry"], ["--completed"], ["--failed", "E", "--error-message", "m"]],
-    ids=["retry", "completed", "failed"],
-)
-def test_who_settles_a_row_with_a_step_in_doubt_hears_of_the_step(option: list[str]) -> None:
-    in_doubt()
-    done = journal("resolve", "j", "--row", "1", *option)
-    assert done.returncode == 0
-    assert "j: step 'charge' of 1 row is in doubt: `journal resolve j --row 1" in done.stderr
-
-
 # --- looking
 
 
@@ -677,11 +652,6 @@ def test_rows_that_are_in_doubt_beyond_their_steps_are_not_simply_continued() ->
     found = advised()
     assert "continues" in found["journal resolve j --row 1 --retry"]
     assert found["journal resolve j --row 2 --completed"] == "if they took effect"
-
-
-def test_show_has_the_steps_in_doubt_as_json() -> None:
-    in_doubt(rows=2)
-    assert json.loads(journal("show", "j", "--json").stdout)["steps_in_doubt"] == {"charge": "1-2"}
 
 
 def test_the_commands_in_a_rows_message_can_be_pasted() -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from support.children import wait_until_it_has_looked
-from support.clock import Clock
 from support.platforms import needs_proc, needs_terminals, skip_without
-from support.terminal import Command, on_terminal
+from support.terminal import Command
 
 from journal import JobService
 
@@ -105,18 +104,6 @@ def test_a_run_shows_a_bar_that_fits_the_terminal(start: Start, work: Path) -> N
                 assert len(visible) <= columns, visible
 
 
-def test_a_quiet_run_shows_nothing_if_all_rows_are_done_else_one_line(
-    start: Start, work: Path
-) -> None:
-    terminal = start("run", "rows", "--lines", "--job", "j", "--quiet", "--", "true")
-    assert (terminal.ends(), terminal.out) == (0, "")
-    terminal = start(
-        "run", "rows", "--lines", "--job", "k", "--quiet", "--", "test", "{}", "!=", "2"
-    )
-    assert terminal.ends() == 3
-    assert re.fullmatch(r"k: failed in .* 5 completed, 1 failed, .*\r\n", terminal.out)
-
-
 def test_how_to_continue_is_the_last_line(start: Start, work: Path) -> None:
     terminal = start("run", "rows", "--lines", "--job", "j", "--limit", "2", "--", "true")
     assert terminal.ends() == 4
@@ -166,34 +153,6 @@ def test_a_third_ctrl_c_kills_what_does_not_end(start: Start, work: Path) -> Non
     assert terminal.ends() == 130
     assert statuses() == {"needs_review": 1, "pending": 5}
     await_ends_of(children(work))
-
-
-def test_a_command_that_takes_too_long_is_ended_with_all_that_it_has_started(
-    work: Path, clock: Clock
-) -> None:
-    clock.pass_timeouts_after(lambda: (work / "children").exists() and children(work) != [])
-    code, _ = on_terminal(
-        *("run", "rows", "--lines", "--job", "j", "--limit", "1", "--timeout", "1", "--"),
-        *("sh", "-c", "sleep 1000 & echo $! >> children; wait"),
-        columns=80,
-    )
-    assert code == 3
-    with JobService("jobs") as service:
-        (row,) = service.get_rows("j", "needs_review")
-    message = "it took longer than 1 s, and may have taken effect"
-    assert (row.error_code, row.error_message) == ("TimeoutError", message)
-    await_ends_of(children(work))
-
-
-def test_a_halt_now_ends_what_is_in_flight(start: Start, work: Path) -> None:
-    script = 'if [ "$1" = 1 ]; then cat begun; exit 7; fi; echo > begun; exec sleep 1000'
-    terminal = start(
-        *("run", "rows", "--lines", "--job", "j", "-j", "2", "--halt", "now,1", "--"),
-        *("sh", "-c", script, "sh", "{line}"),
-    )
-    assert terminal.ends() == 3
-    assert statuses() == {"failed": 1, "needs_review": 1, "pending": 4}
-    assert "the last 1 row has failed: ending the rows in flight" in terminal.out
 
 
 def test_a_terminal_that_is_closed_pauses_its_run(start: Start, work: Path) -> None:

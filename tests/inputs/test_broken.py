@@ -501,16 +501,6 @@ def test_an_input_without_rows_is_empty(
     assert (rows.columns, list(rows)) == (columns, [])
 
 
-def test_a_table_with_a_header_and_no_rows_is_empty(tmp_path: Path, shop: Path) -> None:
-    pa = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    parquet.write_table(pa.table({"order": pa.array([], pa.string())}), tmp_path / "a.parquet")
-    paths = [workbook(tmp_path / "a.xlsx", [["order"], []]), str(tmp_path / "a.parquet")]
-    for path in [*paths, f"sqlite:{shop}?SELECT id AS 'order' FROM orders WHERE 0"]:
-        rows = journal.read_rows(path)
-        assert (rows.columns, list(rows)) == (["order"], [])
-
-
 def test_formulas_have_the_values_that_a_program_computed(tmp_path: Path) -> None:
     plain = workbook(
         tmp_path / "plain.xlsx", [["order", "sum"], ["A-1", 1], ["A-2", 2], ["A-3", 3]], B3="=1+1"

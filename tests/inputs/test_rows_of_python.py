@@ -136,23 +136,3 @@ def test_a_typed_row_of_the_input_is_refused_with_the_call_that_makes_a_dict(
         service.create_job("J", row_data=[{"data": row}])
     assert refused.value.reason == f"must be a dict{way}"
     assert not (tmp_path / "j").exists()
-
-
-def test_an_index_with_a_name_becomes_a_column_and_one_without_is_left_out(tmp_path: Path) -> None:
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame({"order": ["A-1", "A-2"], "zip": [1, 2], "n": [3, 4]})
-    with journal.open_job(tmp_path / "j", frame.set_index("order"), "order") as job:
-        assert [row.data for row in job.rows()] == frame.to_dict("records")
-    levels = frame.set_index(["order", "zip"])
-    with journal.open_job(tmp_path / "k", levels.rename_axis([None, "zip"])) as job:
-        assert [row.data for row in job.rows()] == [{"zip": 1, "n": 3}, {"zip": 2, "n": 4}]
-        job.service.create_rows("k", levels)
-        assert job.rows()[3].data == {"order": "A-2", "zip": 2, "n": 4}
-
-
-def test_an_index_with_the_name_of_a_column_is_refused(tmp_path: Path) -> None:
-    pd = pytest.importorskip("pandas")
-    frame = pd.DataFrame({"order": ["A-1"]}).rename_axis("order")
-    with pytest.raises(InvalidValueError, match=r"'order': give frame\.reset_index\(drop=True\)"):
-        journal.open_job(tmp_path / "j", frame)
-    assert not (tmp_path / "j").exists()

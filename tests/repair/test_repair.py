@@ -13,7 +13,6 @@ from support.attempts import start, wait
 from support.children import (
     Child,
     FaultyOs,
-    Memory,
     append_commit,
     fails,
     journal_path,
@@ -23,7 +22,6 @@ from support.children import (
     works,
 )
 from support.effort import IS_LONG
-from support.lines import split
 from support.platforms import IS_WINDOWS, needs_modes, not_under_wine
 
 import journal.fs.system
@@ -42,7 +40,6 @@ from journal import (
 from journal.cli.main import main
 from journal.cli.output import as_json
 from journal.cli.run.messages import lost_rows
-from journal.format.damage import survey
 from journal.format.records import LOST_CHECKSUM
 from journal.format.seal import SEAL_BYTES
 from journal.repair import Repair, repair_job
@@ -178,17 +175,6 @@ def test_damage_that_takes_nothing_away_is_undone_to_the_last_byte(
     assert repair.actions
 
 
-def test_a_file_of_megabytes_is_converted_back_from_text_mode_to_the_last_byte(
-    path: Path,
-) -> None:
-    with JobService(path.parents[1], sync="none") as service:
-        service.create_rows(JOB, [{"data": {"pad": "x" * (n % 7919)}} for n in range(900)])
-    content = path.read_bytes()
-    break_it(path, content.replace(b"\n", b"\r\n"))
-    mend_it(path)
-    assert path.read_bytes() == content
-
-
 @pytest.fixture(name="small")
 def fixture_small(tmp_path: Path) -> Path:
     """A journal of a few hundred bytes, with commits of one line and of several."""
@@ -200,18 +186,6 @@ def fixture_small(tmp_path: Path) -> Path:
             service.start_row(f"{JOB}:2")
         service.complete_row(f"{JOB}:2")
     return journal_path(tmp_path, JOB)
-
-
-def test_every_single_flipped_bit_is_damage_and_known_to_the_place(small: Path) -> None:
-    content = small.read_bytes()
-    for at in range(len(content)):
-        for bit in range(8):
-            flipped = bytearray(content)
-            flipped[at] ^= 1 << bit
-            stretches = survey(Memory(bytes(flipped)), len(content))
-            (found,) = [one for one in stretches if one.kind != "good"]
-            assert found.kind == "bit_flip"
-            assert found.flip == (at, 1 << bit)
 
 
 @pytest.mark.parametrize("bit", range(8))
@@ -824,17 +798,6 @@ def test_the_command_line_verifies_repairs_and_verifies_again(
     assert run_cli(capsys, *root, "verify", "--all")[0] == 0
     code, out, _ = run_cli(capsys, *root, "repair", JOB)
     assert (code, out) == (0, f"ok       {JOB}: nothing to repair\n")
-
-
-def test_the_error_of_a_damaged_job_has_the_commands_to_type(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
-    monkeypatch.chdir(path.parents[1])
-    err = run_cli(capsys, "--root", ".", "show", JOB)[2]
-    for command in ("verify", "repair"):
-        typed = err.partition(f"`journal {command} ")[2].partition("`")[0]
-        assert run_cli(capsys, command, *split(typed))[1].split()[1] == f"{JOB}:"
 
 
 def test_the_command_line_lists_what_is_lost_and_exits_with_3(

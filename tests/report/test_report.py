@@ -376,36 +376,6 @@ def history_of(*statuses: tuple[float, int, Any]) -> Iterator[Entry]:
         yield Entry(0, RowStatusRecord(row=number, status=status, at=at), Position(0, 0), True)
 
 
-def test_what_somebody_decides_the_day_after_is_no_part_of_the_throughput() -> None:
-    tries = [
-        (n / 100 + late_s, n, status)
-        for n in range(1000)
-        for late_s, status in (
-            (0, "processing"),
-            (0.005, "needs_review" if n == 7 else "completed"),
-        )
-    ]
-    statistics = JobStatistics(history_of((-1, 1001, "skipped"), *tries, (86_400, 7, "completed")))
-    assert statistics.attempts_per_s == pytest.approx(100, rel=0.01)
-    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 1000
-    assert statistics.width_s < 1
-
-
-def test_outcomes_of_before_the_first_one_are_counted_as_those_of_a_merge_are() -> None:
-    seconds = (5000, 5001, 2, 4000, 9000, 1)
-    statistics = JobStatistics(history_of(*((s, n, "completed") for n, s in enumerate(seconds))))
-    assert len(statistics.buckets) <= MAX_BUCKETS
-    assert statistics.buckets[0].begin <= START + timedelta(seconds=1)
-    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 6
-    assert statistics.attempts_per_s == pytest.approx(5 / 8999)
-
-
-def test_a_history_that_never_says_when_rows_were_started_has_a_throughput_too() -> None:
-    statistics = JobStatistics(history_of(*((n, n, "completed") for n in range(1, 12))))
-    assert statistics.attempts_per_s == pytest.approx(1)
-    assert sum(bucket.ended.total() for bucket in statistics.buckets) == 11
-
-
 @pytest.mark.parametrize("step_s", [0.001, 1.7, 3600, 10_000_000])
 def test_a_timeline_is_bounded_however_long_the_job_was(step_s: float) -> None:
     attempts = [

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
-import os
 import signal
 import threading
 from collections import Counter
@@ -15,10 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from support.children import Child
 from support.clock import Clock
 from support.interrupts import failing_if_it_hangs
-from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun
@@ -158,22 +154,6 @@ def test_steps_of_coroutines_are_not_repeated(path: Path) -> None:
         run(job.arun(handler, workers=3, max_attempts=2))
         assert [row.result for row in job.rows()] == ["c1", "c2", "c3"]
     assert sorted(charged) == [1, 2, 3]
-
-
-def test_arun_takes_what_run_takes_but_for_an_executor(path: Path) -> None:
-    of_run, of_arun = (dict(inspect.signature(f).parameters) for f in (JobRun.run, JobRun.arun))
-    del of_run["executor"]
-    assert list(of_run) == list(of_arun)
-    assert [name for name in of_run if of_run[name] != of_arun[name]] == ["handle_signals"]
-    handler = Gate.__call__
-    with open_job(path) as job:
-        with pytest.raises(TypeError, match=r"asyncio.to_thread\(job.run, handler, executor\)"):
-            run(job.arun(handler, executor=None))  # type: ignore[call-arg]
-        with pytest.raises(TypeError, match="no_such"):
-            run(job.arun(handler, no_such=1))  # type: ignore[call-arg]
-        with pytest.raises(journal.InvalidValueError, match="timeout_s"):
-            run(job.arun(handler, timeout_s=-1))
-        assert job.job.status == "pending"
 
 
 def end_of_run(job: JobRun) -> str:
@@ -362,66 +342,6 @@ def test_a_run_whose_task_is_destroyed_waits_for_its_rows_in_flight_and_pauses(p
 
 
 # --- signals
-
-
-SCRIPT = """
-    import asyncio
-    from pathlib import Path
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    async def handler(row):
-        tell("begun", row.row_number)
-        while not os.path.exists(gate):
-            try:
-                await asyncio.sleep(0.005)
-            except asyncio.CancelledError:
-                if not is_stubborn:
-                    raise
-        return row.row_number
-
-    def told(text):
-        tell("told", text)
-
-    async def main():
-        with open_job(Path(root, job_id), [{"n": n} for n in range(1, 6)]) as job:
-            try:
-                await job.arun(handler, workers=2, tell=told)
-            except asyncio.CancelledError:
-                tell("cancelled")
-                raise
-
-    gate, is_stubborn = sys.argv[3], "stubborn" in sys.argv
-    try:
-        asyncio.run(main())
-    except KeyboardInterrupt:
-        tell("interrupted")
-"""
-
-
-def hear_all(child: Child, *wanted: str) -> None:
-    missing = set(wanted)
-    while missing:
-        line = child.hear()
-        missing -= {text for text in missing if text in line}
-
-
-@needs_signals
-def test_a_third_ctrl_c_in_asyncio_run_ends_the_process_and_the_next_run_names_the_rows(
-    tmp_path: Path,
-) -> None:
-    with Child(SCRIPT, tmp_path, "j", tmp_path / "gate", "stubborn") as child:
-        hear_all(child, "begun 1", "begun 2")
-        for said in ("waiting for the rows in flight (2)", "ending the rows in flight (2)"):
-            os.kill(child.pid, signal.SIGINT)
-            hear_all(child, said)
-        os.kill(child.pid, signal.SIGINT)
-        hear_all(child, "interrupted")
-        assert child.wait() == 0
-    with open_job(tmp_path / "j") as job:
-        assert statuses(job)["pending"] == 3  # a row was in flight, or was just given up
-        assert job.run(lambda row: row.row_number).completed == 3
-        assert [row.row_number for row in job.rows("needs_review")] == [1, 2]
 
 
 def test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancelled(

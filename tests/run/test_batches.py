@@ -140,42 +140,12 @@ def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_lo
     assert (entry.level, entry.details) == ("WARNING", {"returned": {"j:9": "sent"}})
 
 
-def test_an_answer_whose_own_code_raises_needs_a_review(job: JobRun) -> None:
-    class Broken(dict[str, str]):
-        def items(self) -> Any:
-            raise LookupError("no keys")
-
-    rows = run(job, lambda _rows: Broken())
-    assert {row.error_code for row in rows} == {"InvalidResult"}
-    assert "can't be read: no keys" in (rows[0].error_message or "")
-
-
 def test_what_a_call_raises_is_raised_by_each_row(job: JobRun) -> None:
     def handle(_rows: Batch) -> None:
         raise Fail("Down", "no answer", cost_cents=7)
 
     assert [row.error_code for row in run(job, handle)] == ["Down"] * 5
     assert job.job.total_cost_cents == 7  # what the call has cost, once
-
-
-def test_rows_of_a_call_that_raises_one_of_retry_on_are_tried_again_beside_new_rows(
-    job: JobRun,
-) -> None:
-    calls: list[list[tuple[int, int]]] = []
-
-    def handle(rows: Batch) -> list[None]:
-        calls.append([(row.row_number, row.attempts) for row in rows])
-        if len(calls) == 1:
-            raise ConnectionError("refused")
-        return [None] * len(rows)
-
-    rows = run(job, handle, 2, max_attempts=2, retry_on=ConnectionError, backoff_s=0.0)
-    assert {row.status for row in rows} == {"completed"}
-    assert calls[0] == [(1, 1), (2, 1)]
-    assert sorted(row for call in calls for row in call) == [
-        *((1, 1), (1, 2), (2, 1), (2, 2), (3, 1), (4, 1), (5, 1))
-    ]
-    assert {len(call) for call in calls} <= {1, 2}
 
 
 def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:

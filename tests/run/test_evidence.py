@@ -345,31 +345,6 @@ def test_a_message_that_could_not_be_recorded_with_a_step_comes_with_the_outcome
     assert messages(path) == ["before", "after"]
 
 
-def test_an_object_that_logs_when_it_is_deleted_may_be_deleted_during_a_log() -> None:
-    log = RowLog(1, 1)
-
-    class Leaving:
-        def __del__(self) -> None:
-            log.add("left", "INFO", {})
-
-    leaving = [Leaving()]
-
-    class Entries(list[LogEntry]):
-        def append(self, entry: LogEntry) -> None:
-            leaving.clear()
-            super().append(entry)
-
-    def add() -> None:
-        log.add("m", "INFO", {})
-
-    log._entries = Entries()
-    thread = threading.Thread(target=add, daemon=True)
-    thread.start()
-    thread.join(60)
-    assert not thread.is_alive()
-    assert sorted(entry.message for entry in log.take()) == ["left", "m"]
-
-
 def test_a_log_is_bounded_and_says_how_much_was_dropped(path: Path) -> None:
     log = RowLog(1, 1)
     for number in range(MAX_LOG_ENTRIES + 7):

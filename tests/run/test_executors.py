@@ -629,13 +629,6 @@ def test_of_the_rows_of_a_pool_that_breaks_the_one_is_named_whose_process_died(
             assert f"the process of row {cause} {how}" in message
 
 
-def test_a_pool_runs_rows_though_no_temporary_file_can_be_made(
-    makers: Callable[[str], Make], work: Work, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(work.path / "absent"))
-    assert work.run(makers("fork")(1), "square", "square").completed == 2
-
-
 def test_the_death_of_another_rows_process_is_no_reason_to_give_up_a_row() -> None:
     now = datetime.now(UTC)
     row = JobRow("j:1", "j", 1, "", {}, now, now, attempts=9)

@@ -36,7 +36,6 @@ from journal import (
     NeedsReview,
     Retry,
     RowResult,
-    RowStatus,
     RunReport,
     Skip,
     StorageError,
@@ -50,7 +49,6 @@ from journal.run.driver import Run
 from journal.run.handler import AttemptedRow
 from journal.run.outcome import held
 from journal.run.pacing.rate import Rate
-from journal.run.row_queue import RowQueue
 from journal.run.settling import Settling
 from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
@@ -570,41 +568,6 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
         assert run.report().reason == "2 rows were started, as many as were asked for"
         assert calls == {1: 2, 2: 2}
         assert statuses(job) == {"completed": 2, "pending": 2}
-
-
-def test_a_run_of_some_rows_ends_though_a_person_has_skipped_and_retried_one_that_waited(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gate, is_due, was_looked_at = Gate(), threading.Event(), threading.Event()
-    start = RowQueue.start
-
-    def noted(queue: RowQueue, *arguments: Any, **options: Any) -> list[JobRow]:
-        after = is_due.is_set()
-        started = start(queue, *arguments, **options)
-        if after:
-            was_looked_at.set()
-        return started
-
-    def handler(row: JobRow) -> None:
-        if row.row_number == 1:
-            raise TimeoutError
-        gate(row)
-
-    monkeypatch.setattr(RowQueue, "start", noted)
-    monkeypatch.setattr("journal.run.row_queue.monotonic", clock)
-    with open_job(path, 3) as job:
-        run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=60)
-        gate.wait_for(1)
-        while job.rows()[0].status is not RowStatus.PENDING or not job.rows()[0].attempts:
-            sleep(0.001)
-        job.skip(1)
-        clock.pass_timeouts()
-        is_due.set()
-        assert was_looked_at.wait(WAIT_S)  # and it wasn't started
-        job.retry(1)
-        gate.let_go()
-        assert run.report().reason == "2 rows were started, as many as were asked for"
-        assert statuses(job) == {"completed": 1, "pending": 2}
 
 
 def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
@@ -1260,14 +1223,6 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
         assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
         assert job.rows()[0].error_code == "stopped"
     assert report.job.status == "paused"
-
-
-def test_limits_that_are_reached_with_the_last_row_keep_no_job_from_its_end(path: Path) -> None:
-    with open_job(path, 3) as job:
-        report = job.run(
-            lambda _row: RowResult(cost_cents=10), max_cost_cents=30, max_rows=3, tell=quiet
-        )
-    assert (report.job.status, report.reason, report.exit_code) == ("completed", None, 0)
 
 
 def test_a_rate_is_kept_by_rows_of_any_number_of_workers(

@@ -1,8 +1,6 @@
 """`JobService.log` and `get_logs`: what is written for people, and what they are shown."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -65,41 +63,6 @@ def test_each_log_is_one_commit_and_changes_nothing_of_the_job(service: JobServi
     assert after.updated_at >= before.updated_at
     assert (after.status, after.pending_count) == (before.status, before.pending_count)
     assert list(service.get_rows("j")) == rows
-
-
-def test_logs_join_a_batch_and_are_discarded_with_it(service: JobService) -> None:
-    seals = journal_of(service).read_bytes().count(b',"crc":"')
-    with service.batch("j"):
-        service.log("j", "one")
-        service.start_row("j:1")
-        service.log("j", "two")
-        assert messages(service) == []  # as of the last commit
-    assert messages(service) == ["one", "two"]
-    assert journal_of(service).read_bytes().count(b',"crc":"') == seals + 1
-    with suppress(KeyError), service.batch("j"):
-        service.log("j", "never")
-        raise KeyError
-    assert messages(service) == ["one", "two"]
-
-
-def test_threads_that_log_at_once_lose_nothing(tmp_path: Path) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("J", job_id="j", row_data=[{}])
-
-        def log(thread: int) -> None:
-            for number in range(20):
-                service.log("j", f"{thread}:{number}")
-
-        threads = [threading.Thread(target=log, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        logged = messages(service)
-    assert len(logged) == 80
-    for number in range(4):  # each in its own order
-        own = [text for text in logged if text.startswith(f"{number}:")]
-        assert own == [f"{number}:{place}" for place in range(20)]
 
 
 REFUSED: dict[str, tuple[Callable[[JobService], object], str]] = {

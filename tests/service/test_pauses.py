@@ -16,7 +16,7 @@ from journal import Job, JobBusyError, JobPausedError, JobRow, JobService, JobSt
 from journal.format.records import UNSET_TIME, HoldRecord, JobPauseRecord
 from journal.repair import repair_job
 from journal.store.transitions import put_record
-from journal.transfer import pack_to_file, prune_jobs, pull_job, unpack_job
+from journal.transfer import prune_jobs, pull_job
 from journal.verify import verify_job
 
 ALICE = "alice@host"
@@ -296,14 +296,6 @@ def test_a_pull_that_appends_copies_the_pause_and_the_hold_and_a_merge_keeps_the
     assert pull_job(there, here / JOB, merge=True).action == "merged"
     assert job_in(there, JOB).pause is None, "paused there only"
     assert job_in(there, JOB).hold is not None, "ended there only"
-
-
-def test_a_pack_keeps_the_pause(root: Path, tmp_path: Path) -> None:
-    make(root)
-    paused = pause(root)
-    pack_to_file(root / "j", tmp_path / "j.tar.gz")
-    unpack_job(tmp_path / "other", tmp_path / "j.tar.gz")
-    assert job_in(tmp_path / "other") == paused
 
 
 def test_a_repair_keeps_the_pause(root: Path) -> None:

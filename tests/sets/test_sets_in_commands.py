@@ -421,14 +421,6 @@ def test_a_pull_refuses_another_count_another_key_and_a_job_of_the_sets_name(shi
     assert states()[1] == "absent"
 
 
-def test_a_shard_is_packed_under_a_name_of_its_own_and_unpacked_into_its_set(ship: str) -> None:
-    assert command("pack", "ship/001-of-004").returncode == 0
-    assert (
-        command("--root", "there", "unpack", "ship-001-of-004.tar.gz").stdout == "ship/001-of-004\n"
-    )
-    assert command("--root", "there", "shards", ship, "--open").stdout == "0,2-3\n"
-
-
 def test_wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set(ship: str) -> None:
     waited = command("wait", ship)
     assert (waited.returncode, waited.stderr) == (3, "ship: failed: 19 completed, 1 failed\n")

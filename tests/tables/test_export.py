@@ -276,32 +276,6 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
     assert run(store, "export", "ship-ca", out, "--force") == 0
 
 
-@pytest.mark.parametrize("command", ["export", "report"])
-@pytest.mark.parametrize(
-    ("place", "message"),
-    [
-        (
-            "no such directory/out.db",
-            "is in a directory that doesn't exist: make the directory first",
-        ),
-        ("a file/out.db", "is below a file, not a directory: name another path"),
-    ],
-)
-def test_an_out_in_a_directory_that_is_not_there_is_bad_usage(
-    store: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
-    place: str,
-    message: str,
-) -> None:
-    (tmp_path / "a file").touch()
-    out = str(tmp_path / place)
-    assert run(store, command, "ship-ca", *(["-o"] if command == "report" else []), out) == 2
-    assert message in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", store.name]
-
-
 @needs_modes
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
 def test_a_file_that_replaces_another_has_its_permissions(
@@ -484,18 +458,6 @@ def test_a_table_of_too_many_columns_is_refused(
     assert not out.exists()
 
 
-def test_a_database_of_too_many_columns_is_refused(tmp_path: Path) -> None:
-    with JobService(tmp_path / "store", sync="none") as service:
-        data = {f"c{n}": n for n in range(2001)}
-        service.create_job("J", job_id="j", row_data=[{"data": data}])
-        with pytest.raises(InvalidValueError, match="2000 columns, not 2001"):
-            export_rows(service, "j", tmp_path / "j.db", data_only=True)
-        del data["c0"]
-        service.create_job("K", job_id="k", row_data=[{"data": data}])
-        assert export_rows(service, "k", tmp_path / "k.db", data_only=True) == 1
-    assert sorted(os.listdir(tmp_path)) == ["k.db", "store"]
-
-
 @needs_rlimits
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     def peak_kib(rows: int) -> int:
@@ -606,17 +568,6 @@ def test_steps_are_those_of_one_moment_and_a_redo_forgets_them(stepped: Path) ->
     assert b"late" not in out.getvalue()
 
 
-@pytest.mark.parametrize("option", [("--data-only",), ("--columns", "step")])
-@pytest.mark.parametrize("table", ["steps", "attempts"])
-def test_steps_and_attempts_have_columns_of_their_own(
-    stepped: Path, capsys: pytest.CaptureFixture[str], table: str, option: tuple[str, ...]
-) -> None:
-    assert run(stepped, "export", "j", "-", f"--{table}", *option) == 2
-    assert f"--{table} and {option[0]} exclude each other" in capsys.readouterr().err
-    with JobService(stepped) as service, pytest.raises(InvalidValueError, match="of its own"):
-        export_rows(service, "j", io.BytesIO(), "csv", table=table, data_only=True)
-
-
 # --- attempts
 
 
@@ -704,23 +655,6 @@ def test_columns_that_no_row_uses_are_left_out_unless_they_are_named(
         "ship-ca": "",
         "ship-or": "",
     }
-
-
-def test_wanted_columns_are_written_in_their_order(store: Path, tmp_path: Path) -> None:
-    wanted = ["row_number", "result.eta", "order", "journal_status", "status", "who.Password"]
-    for file_format in ("csv", "jsonl", "sqlite", "parquet"):
-        out = tmp_path / f"o.{file_format}"
-        assert run(store, "export", "ship-ca", out, "--columns", ",".join(wanted)) == 0
-    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
-    assert {tuple(row) for row in rows} == {tuple(wanted)}
-    assert list(rows[0].values()) == [1, 3, "A-1", "completed", None, None]
-    assert list(rows[2].values()) == [3, None, "A-3", "skipped", "gold", None]
-    assert rows[4]["who.Password"] == "p"
-    assert pq.read_table(tmp_path / "o.parquet").to_pylist() == rows
-    assert [row["order"] for row in csv_rows(tmp_path / "o.csv")] == [row["order"] for row in rows]
-    with closing(sqlite3.connect(tmp_path / "o.sqlite")) as database:
-        found = database.execute('SELECT "result.eta" FROM rows').fetchall()
-    assert found == [(3,), (None,), (None,), (None,), (None,)]
 
 
 def test_an_export_as_parquet_is_the_arrow_table_of_the_rows(store: Path, tmp_path: Path) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 import pytest
 from support.attempts import give_back, try_again
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
-from journal.format.seal import SEALED_LINE_END, sealed_end
-from journal.tables import export_rows
 from journal.tables.columns import IF_USED, JOURNAL_COLUMNS
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
@@ -78,13 +74,6 @@ def test_a_table_has_the_columns_of_the_data_then_those_of_the_journal(service: 
     assert rows.to_arrow().column_names == ["order", "zip", "qty", *CORE]
     assert rows.to_arrow([*JOURNAL_COLUMNS]).column_names == [*JOURNAL_COLUMNS]
     assert list(rows.to_dicts()[0]) == ["order", "zip", "qty", *CORE]
-
-
-def test_a_column_that_one_row_uses_is_in_the_table(service: JobService) -> None:
-    rows = service.get_rows(eventful(service))
-    assert IF_USED - {"version", "place", "due", "waiting_since"} <= set(
-        rows.to_arrow().column_names
-    )
 
 
 def test_the_table_has_the_values_of_the_rows_whatever_has_happened_to_them(
@@ -195,18 +184,6 @@ def test_a_row_with_new_data_and_rows_that_a_merge_has_changed_are_as_in_the_row
         assert [row.data["zip"] for row in rows] == rows.to_arrow()["zip"].to_pylist()
 
 
-def test_the_rows_are_those_of_the_call_whatever_happens_later(service: JobService) -> None:
-    rows = made(service, {"n": 1}, {"n": 2}, results=["one"])
-    job_id = rows[0].job_id
-    service.start_row(f"{job_id}:2")
-    service.redo_row(f"{job_id}:1")
-    service.create_rows(job_id, [{"data": {"later": True}}])
-    table = rows.to_arrow()
-    assert "later" not in table.column_names
-    assert table["status"].to_pylist() == ["completed", "pending"]
-    assert table["result"].to_pylist() == ["one", None]
-
-
 def test_a_column_has_the_type_of_its_values(service: JobService) -> None:
     rows = made(
         service,
@@ -314,30 +291,6 @@ def test_a_column_that_no_row_has_is_named_with_what_may_be_meant(
         assert "did you mean 'order'?" in str(caught.value)
 
 
-def test_a_column_of_results_may_be_asked_for_before_there_are_any(service: JobService) -> None:
-    wanted = ["result.price", "usage.tokens", "tracking_number", "unknown", "earlier_attempts"]
-    empty = [None, None, None, False, 0]
-    rows = made(service, {"order": "A-1"})
-    assert rows.to_arrow(wanted).to_pylist() == [dict(zip(wanted, empty, strict=True))]
-    assert rows.to_dicts(wanted) == rows.to_arrow(wanted).to_pylist()
-
-
-@pytest.mark.parametrize("name", ["result.prize", "result.to.ctiy", "journal_result.prize"])
-def test_a_member_that_no_result_has_is_refused_once_results_are_objects(
-    service: JobService, name: str, tmp_path: Path
-) -> None:
-    results = [{"price": 4, "to": {"city": "x"}}, "text", {"price": None}]
-    rows = made(service, {}, {}, {}, {}, results=results)
-    for convert in (rows.to_arrow, rows.to_dicts, lambda names: exported(service, names, tmp_path)):
-        with pytest.raises(InvalidValueError, match="is a member of no row; did you mean 'result"):
-            convert(["row_number", name])
-        convert(["result.price", "result.to", "result.to.city", "usage.tokens"])
-
-
-def exported(service: JobService, columns: list[str], path: Path) -> None:
-    export_rows(service, service.list_jobs()[0].id, path / "out.csv", columns=columns)
-
-
 def test_arrow_polars_and_duckdb_take_the_rows_themselves(service: JobService) -> None:
     polars = pytest.importorskip("polars")
     duckdb = pytest.importorskip("duckdb")
@@ -401,25 +354,3 @@ def test_reading_rows_imports_no_library_of_frames(service: JobService) -> None:
     arguments = [sys.executable, "-c", code, str(service.root), rows[0].job_id]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def resealed(content: bytes) -> bytes:
-    """A journal whose lines were changed, with the seals that are right for them."""
-    sealed, crc = b"", 0
-    for part in SEALED_LINE_END.split(content)[:-1:2]:
-        crc = crc32(part, crc)
-        sealed += part + sealed_end(crc)
-    return sealed
-
-
-def test_lines_of_other_writers_tell_when_attempts_began(service: JobService) -> None:
-    rows = made(service, {"n": 1}, {"n": 2}, results=["a", {"b": "c" * 2000}])
-    names = ["status", "started_at", "processed_at", "duration_s"]
-    before = rows.to_dicts(names)
-    service.close()
-    path = service.root / rows.job_id / "journal.jsonl"
-    status = re.compile(rb'\{("type":"row_status"),("row":\d+),')
-    path.write_bytes(resealed(status.sub(rb"{\2, \1,", path.read_bytes())))
-    with JobService(service.root) as again:
-        assert again.get_rows(rows.job_id).to_dicts(names) == before
-    assert all(all(row.values()) for row in before)
