@@ -27,9 +27,7 @@ from crash.explore import (
     recoveries,
 )
 from crash.recorder import (
-    BASE,
     Acknowledged,
-    Names,
     Operation,
     Recorder,
     Recording,
@@ -216,28 +214,6 @@ def test_an_unsynced_write_may_be_there_in_any_part_with_zeros_and_garbage(
     assert found >= at_4_kib
 
 
-def test_a_truncation_may_be_lost_under_a_later_write(tmp_path: Path) -> None:
-    def act(disk: Recorder, base: Path) -> None:
-        fd = disk.open(base / "old", disk.O_WRONLY | disk.O_APPEND)
-        disk.ftruncate(fd, 512)
-        disk.write(fd, b"b" * 512)
-        disk.close(fd)
-
-    found = {tree["old"] for tree in states_after(tmp_path, act)}
-    for blocks in (b"aaa", b"a", b"ab", b"aba", b"aa", b"a\0", b"ab\0"):
-        assert b"".join(bytes([block]) * 512 for block in blocks) in found
-    assert not any(content.startswith(b"b") for content in found if content)
-
-
-def test_a_synced_write_is_in_every_state_and_its_name_need_not_be(tmp_path: Path) -> None:
-    def act(disk: Recorder, base: Path) -> None:
-        fd = write(disk, base / "new", b"new", disk.O_WRONLY | disk.O_CREAT)
-        disk.fsync(fd)
-        disk.close(fd)
-
-    assert {tree.get("new") for tree in states_after(tmp_path, act)} == {b"new", None}
-
-
 @pytest.mark.parametrize("cut", [True, False])
 def test_what_a_failed_sync_was_to_write_is_lost_whatever_is_written_and_synced_later_unless_it_is_cut_off(
     tmp_path: Path, *, cut: bool
@@ -301,14 +277,3 @@ def test_changes_of_one_name_are_lost_from_the_last_on(tmp_path: Path) -> None:
     assert found == {(a, False), (a, True), (None, False), (None, True)} | {
         (content, False) for content in fresh
     }
-
-
-def test_the_recorder_refuses_what_it_does_not_know(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match=r"os\.truncate"):
-        Recorder(tmp_path).truncate(tmp_path, 0)
-
-
-def test_directories_that_were_made_past_the_recorder_are_recorded(cases: dict[str, Case]) -> None:
-    operations = cases["create job"].recording.operations
-    made = [operation for operation in operations if isinstance(operation, Names)]
-    assert [made[0].changes[0][:2], made[1].changes[0][1]] == [(BASE, "srv"), "jobs"]

@@ -159,19 +159,6 @@ class FakeProvider:
             self._settle_all()
             return sum(custom_id in batch.answered for batch in self.batches.values())
 
-    def most_tokens_in_a_minute(self) -> int:
-        """The most input tokens of accepted calls that arrived within any ``minute_s``."""
-        with self.lock:
-            accepted = [call for call in self.calls if call.status in (0, 200)]
-        most = total = first = 0
-        for call in accepted:
-            total += call.input_tokens
-            while accepted[first].began <= call.began - self.minute_s:
-                total -= accepted[first].input_tokens
-                first += 1
-            most = max(most, total)
-        return most
-
     # --- requests
 
     def respond(self, method: str, path: str, headers: Any, body: bytes) -> tuple[Any, bool]:
