@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from crash.ledger import PACKS, POLICIES, States, do, run
 
-from journal import JobLockedError, JobService
+from journal import JobLockedError, JobService, StorageError
 from journal.repair import repair_job
 from journal.transfer import prune_jobs, pull_job, unpack_job
 
@@ -103,7 +103,10 @@ class Work:
 
     def rows_of(self, service: JobService, thread: int) -> list[int]:
         first = self.first + thread * ROWS_A_THREAD
-        numbers = {row.row_number for row in service.get_rows(SHARED, "pending")}
+        try:
+            numbers = {row.row_number for row in service.get_rows(SHARED, "pending")}
+        except StorageError:  # the disk has failed before this thread began
+            return []
         return sorted(numbers & set(range(first, first + ROWS_A_THREAD)))
 
     def ids(self, kind: str) -> Iterator[tuple[int, str]]:
