@@ -25,26 +25,18 @@ from journal.service import ExactService, JobService, existing_job
 from journal.text import counted, similar
 
 DEFAULT_ROOT = "jobs"
-# Names of commands in other programs, and our commands for the same purpose.
+# Our commands, and names of commands for the same purpose in other programs.
 _OTHER_NAMES = {
-    "start": "run",
-    "restart": "run",
-    "continue": "resume",
-    "kill": "cancel",
-    "abort": "cancel",
-    "ls": "list",
-    "ps": "list",
-    "stop": "pause",
-    "tail": "log",
-    "history": "log",
-    "progress": "watch",
-    "status": "show",
-    "stat": "show",
-    "summary": "show",
-    "info": "show",
-    "rm": "delete",
-    "remove": "delete",
-    "version": "--version",
+    "run": "start restart",
+    "pause": "stop",
+    "resume": "continue",
+    "cancel": "kill abort",
+    "list": "ls ps",
+    "show": "status stat summary info",
+    "log": "tail history",
+    "watch": "progress",
+    "delete": "rm remove",
+    "--version": "version",
 }
 # Options of other programs, the commands that users try them with, and what to write instead.
 _OTHER_OPTIONS = (
@@ -100,7 +92,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     The list is empty if no known word is similar to ``word``.
     """
     known = list(known)
-    meant = _OTHER_NAMES[word] if _OTHER_NAMES.get(word) in known else similar(word, known)
+    same = (ours for ours, others in _OTHER_NAMES.items() if word in others.split())
+    meant = next((ours for ours in same if ours in known), None) or similar(word, known)
     return [] if meant is None else [f"did you mean {meant!r}?"]
 
 

@@ -21,7 +21,7 @@ from journal.cli.shared_options import json_option, option
 from journal.errors import INTACT_COPY, JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
-from journal.repair.salvage import Action, OpenRows
+from journal.repair.salvage import Action
 from journal.store.listing import lost_shards
 from journal.text import counted, escaped, time_text
 from journal.verify import Finding, Report, verify_job
@@ -123,15 +123,8 @@ def _echo_report(report: Report) -> None:
     "repair", short_help="Repair a damaged job: keep all data that its checksums confirm."
 )
 @found_job
-@option(
-    "--open-rows",
-    "What becomes of rows that are pending, failed or in flight, if lines are lost. review: "
-    "they are put under review. keep: they keep their status.",
-    type=click.Choice(["review", "keep"]),
-    default="review",
-)
 @json_option
-def repair_command(job: FoundJob, open_rows: OpenRows, json_output: bool) -> int:
+def repair_command(job: FoundJob, json_output: bool) -> int:
     """Repair a damaged job: keep all data that its checksums confirm.
 
     The damaged journal is kept beside the new one as journal.damaged-N.
@@ -141,13 +134,14 @@ def repair_command(job: FoundJob, open_rows: OpenRows, json_output: bool) -> int
     commits are removed without loss if they aren't records.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
-    lines are lost, rows that look pending, failed or in flight are put under review.
+    lines are lost, rows that look pending, failed or in flight are put under review. If repeating
+    their work does no harm, `journal resolve JOB --status needs_review --retry` continues them.
 
     The exit code is 0 if nothing is lost, and 3 if lines are lost.
 
     Example: journal repair ship-ca
     """
-    repair = repair_job(job.service.root / job.id, open_rows=open_rows)
+    repair = repair_job(job.service.root / job.id)
     echo_result(repair, _text, is_json=json_output)
     if not repair.lossless:
         echo_err(
