@@ -22,7 +22,6 @@ from support.platforms import needs_shell
 
 from journal import JobService, RowStatus
 
-WHY_NO_SLURM = why_no_slurm()
 pytestmark = needs_shell
 PAGE = f"{examples.DOCS}/clusters.md"
 ORDERS = [f"A-{number}" for number in range(1, 41)]
@@ -98,18 +97,11 @@ class Cluster:
         return sorted((self.directory / "ledger").read_text().split())
 
 
-@pytest.fixture(
-    name="cluster",
-    params=[
-        pytest.param(
-            "Slurm", marks=pytest.mark.skipif(WHY_NO_SLURM is not None, reason=WHY_NO_SLURM or "")
-        ),
-        "variables",
-    ],
-)
-def fixture_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cluster]:
+@pytest.fixture(name="cluster")
+def fixture_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """With a Slurm, where there is one; else tasks get the variables that it sets."""
     with ExitStack() as stack:
-        slurm = stack.enter_context(Slurm()) if request.param == "Slurm" else None
+        slurm = stack.enter_context(Slurm()) if why_no_slurm() is None else None
         yield Cluster(tmp_path, slurm)
 
 

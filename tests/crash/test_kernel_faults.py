@@ -27,21 +27,7 @@ pytestmark = [
 # --- a full output ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "list",
-        "list --json",
-        f"show {JOB}",
-        f"show {JOB} --json",
-        f"rows {JOB}",
-        f"rows {JOB} --json",
-        f"verify {JOB}",
-        "verify --all",
-        "--help",
-        "--version",
-    ],
-)
+@pytest.mark.parametrize("command", ["list", f"show {JOB} --json", f"rows {JOB}", "--help"])
 def test_an_output_that_cannot_be_written_is_one_line_and_an_exit_code(
     tmp_path: Path, command: str
 ) -> None:
@@ -78,8 +64,10 @@ def little_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 
 
-@pytest.mark.parametrize("command", ["list", f"show {JOB}", f"rows {JOB}", f"verify {JOB}"])
-@pytest.mark.parametrize("device", ["/dev/full", "/dev/zero"])
+@pytest.mark.parametrize(
+    ("command", "device"),
+    [("list", "/dev/zero"), (f"rows {JOB}", "/dev/full"), (f"verify {JOB}", "/dev/zero")],
+)
 def test_a_journal_that_is_an_endless_device_is_a_named_error(
     tmp_path: Path, device: str, command: str
 ) -> None:

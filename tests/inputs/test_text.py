@@ -172,9 +172,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> 
     ("kind", "header", "line"),
     [
         ("csv", b"a,b\n", b"%d,x\n"),
-        ("tsv", b"a\tb\n", b"%d\tx\n"),
         ("jsonl", b"", b'{"a":"%d"}\n'),
-        ("lines", b"", b"%d\n"),
         (NULL, b"", b"%d\n\0"),
     ],
 )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -196,8 +196,10 @@ class Answer(Mapping):
 """
 
 
-@pytest.mark.parametrize("workers", HANDLERS)
-@pytest.mark.parametrize("leave", ["raise Refusal", "return Answer()"])
+@pytest.mark.parametrize(
+    ("workers", "leave"),
+    [*zip(HANDLERS, cycle(["raise Refusal", "return Answer()"]), strict=False)],
+)
 def test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker(
     tmp_path: Path, workers: str, leave: str
 ) -> None:
@@ -305,7 +307,7 @@ FORKS_IN_A_LOOP = {
     ("runs", "where"),
     [
         *(("job.run({})", where) for where in FORKS_IN_A_LOOP),
-        *(("asyncio.run(job.arun({}))", where) for where in ("handler", "task")),
+        ("asyncio.run(job.arun({}))", "task"),
     ],
 )
 def test_a_forked_process_runs_no_task_of_its_parents_event_loop(

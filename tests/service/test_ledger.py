@@ -29,7 +29,7 @@ from journal.transfer import pull_job
 from journal.transfer.source import Source
 
 ROWS = 5
-ROUNDS = 25
+ROUNDS = 12
 STEPS = 24
 STEPS_OF_ROWS = ("charge", "mail")
 Calls = defaultdict[str, set[int]]

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.commands import journal as command
+from support.effort import IS_LONG
 from support.nodes import OsOfNode, separate_locks, two_mounts
 from support.platforms import needs_fifos, needs_links
 
@@ -694,8 +695,11 @@ class Died(BaseException):
 def at_each_call(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object], then: Callable[[], object]
 ) -> int:
-    """Call ``act(n)``, with ``then()`` before its system call n, for every other n. Returns the last."""
-    for last in itertools.count(1, 2):
+    """Call ``act(n)``, with ``then()`` before its system call n, for every other n, or in a sample
+    for every fifth. Returns the last.
+    """
+    step = 2 if IS_LONG else 5
+    for last in itertools.count(1, step):
         left = [last]
 
         class Os:
@@ -717,7 +721,7 @@ def at_each_call(
         act(last)
         monkeypatch.setattr(system, "os", os)
         if left[0] > 0:
-            return last - 1
+            return last - step + 1
     raise AssertionError
 
 
