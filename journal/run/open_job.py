@@ -696,8 +696,8 @@ class JobRun:
             held.warn(f"{self.id}: {unused}")
         if how_to.command or report.is_lost:
             return
-        if unretried := bounds.unretried():
-            held.warn(f"{self.id}: {unretried}")
+        if bounds.ignores_retries:
+            held.warn(f"{self.id}: `Retry` has no effect with one attempt: add max_attempts=3")
         has_ended = job.status.is_ended
         if bounds.brake.has_tripped and not has_ended:
             return  # its message has said how to continue

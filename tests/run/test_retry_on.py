@@ -48,12 +48,6 @@ def test_a_failure_is_repeated_if_its_class_or_code_is_named(
 @pytest.mark.parametrize(
     ("error", "options", "said"),
     [
-        (Fail("Malformed"), {"max_attempts": 2}, "only if retry_on names its code: 'Malformed'"),
-        (
-            Fail("Malformed"),
-            {"max_attempts": 2, "retry_on": "Malfromed"},
-            "only if retry_on names its code: 'Malformed'",
-        ),
         (journal.Retry(), {}, "`Retry` has no effect with one attempt: add max_attempts=3"),
         (Fail("Malformed"), {"max_attempts": 2, "retry_on": "Malformed"}, ""),
         (Fail("Malformed"), {}, ""),
@@ -61,7 +55,7 @@ def test_a_failure_is_repeated_if_its_class_or_code_is_named(
         (journal.Retry(), {"max_attempts": 2}, ""),
     ],
 )
-def test_the_end_of_a_run_says_once_what_is_not_tried_again_as_a_handler_may_expect(
+def test_the_end_of_a_run_says_once_that_retries_of_handlers_have_no_effect(
     tmp_path: Path, error: Exception, options: dict[str, Any], said: str
 ) -> None:
     def handler(_row: Any) -> None:
@@ -70,8 +64,7 @@ def test_the_end_of_a_run_says_once_what_is_not_tried_again_as_a_handler_may_exp
     messages: list[str] = []
     with journal.open_job(tmp_path / "j", [{"n": 1}, {"n": 2}], argv=["again"]) as job:
         job.run(handler, backoff_s=0, tell=messages.append, **options)
-    expected = ("retry_on names", "`Retry` has no effect")
-    found = [text for text in messages if any(each in text for each in expected)]
+    found = [text for text in messages if "`Retry` has no effect" in text]
     assert len(found) == bool(said)
     assert said in "".join(found)
 

@@ -7,14 +7,12 @@ from typing import Any
 
 from journal.model import EarlyEnd, Job
 from journal.run.held_job import RunReport
-from journal.run.outcome import WAITED_TOO_LONG, Outcome
+from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import cents_number, cents_text
-
-_MOST_NAMED = 3  # error codes in a message
 
 
 class Bounds:
@@ -25,7 +23,9 @@ class Bounds:
         self._halt = Halt.parse(limits.halt)
         self._limits = limits
         self._how_to = how_to
-        self._unretried: set[str] = set()  # some codes of rows that a handler may want retried
+        self.ignores_retries = (
+            False  # whether a handler has raised Retry, and a row has one attempt
+        )
         self.has_halted = False  # by failures that ``limits.halt`` counts
 
     @property
@@ -47,27 +47,11 @@ class Bounds:
             how = 'with `--stdout json`, COMMAND prints it: {"cost_cents": 12}'
         return f"the job has cost nothing, so {name} has limited nothing: {how}"
 
-    def _hear_failure(self, outcome: Outcome) -> None:
-        """Note a failed row whose handler may expect another attempt: by Retry, or by Fail."""
-        code, limits = outcome.error_code, self._limits
-        is_of_handler = outcome.traceback is None and code not in (TIMED_OUT, WAITED_TOO_LONG)
-        is_expected = outcome.retryable == (limits.most_attempts == 1)
-        if is_of_handler and is_expected and code not in limits.retry_kinds(str):
-            self._unretried.update([code] if len(self._unretried) < _MOST_NAMED else ())
-
-    def unretried(self) -> str:
-        """The message about these rows; "" if there are none."""
-        if not self._unretried:
-            return ""
-        if self._limits.most_attempts == 1:
-            return "`Retry` has no effect with one attempt: add max_attempts=3"
-        codes = ", ".join(sorted(map(repr, self._unretried)))
-        return f"a row that raises `Fail` is tried again only if retry_on names its code: {codes}"
-
     def count(self, ticket: int, *, failed: bool, outcome: Outcome | None = None) -> None:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run."""
-        if outcome is not None and outcome.kind == "failed":
-            self._hear_failure(outcome)
+        if outcome is not None and outcome.kind == "failed" and outcome.retryable:
+            is_of_handler = outcome.traceback is None and outcome.error_code != TIMED_OUT
+            self.ignores_retries |= is_of_handler and self._limits.most_attempts == 1
         if self._halt is not None:
             self._halt.hear(ticket, failed=failed)
 
