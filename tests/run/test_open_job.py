@@ -54,21 +54,6 @@ def test_a_path_that_names_no_job_is_refused_with_one_that_does(tmp_path: Path, 
         journal.open_job(tmp_path / bad, people("a"))
 
 
-def test_reordered_input_without_keys_is_changed_input(path: Path) -> None:
-    journal.open_job(path, people("a", "b")).close()
-    with pytest.raises(RowChangedError) as caught:
-        journal.open_job(path, people("b", "a"))
-    assert caught.value.row_id == "enrich:1"
-    assert "`key='COLUMN'`; otherwise restore" in str(caught.value)
-
-
-def test_rows_anywhere_in_the_input_are_new_by_their_key(path: Path) -> None:
-    journal.open_job(path, people("b", "d"), key="id").close()
-    with journal.open_job(path, people("a", "b", "c", "d"), key="id") as job:
-        assert job.matched.added == 2
-        assert [row.data["id"] for row in job.rows()] == ["b", "d", "a", "c"]
-
-
 def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_was(
     path: Path,
 ) -> None:
@@ -234,17 +219,6 @@ def test_an_empty_input_skips_no_rows_since_it_is_more_likely_a_mistake(
     journal.open_job(path, [], key, on_gone="skip").close()
 
 
-def test_open_rows_that_are_gone_from_the_input_are_named_at_the_start(path: Path) -> None:
-    journal.open_job(path, people("a", "b", "c"), key="id").close()
-    said: list[str] = []
-    with journal.open_job(path, people("a"), key="id") as job:
-        assert job.matched.gone_open == 2
-        assert job.run(done, tell=said.append).completed == 3
-    (text,) = said
-    assert text.startswith("enrich: 2 open rows are no longer in the input, and are run neverthele")
-    assert text.endswith('`on_gone="skip"` skips such rows, `on_gone="keep"` runs them')
-
-
 def _last_commit(path: Path) -> list[bytes]:
     """The lines of the journal's last commit."""
     lines = (path / "journal.jsonl").read_bytes().splitlines()
@@ -366,16 +340,6 @@ def test_a_row_with_a_checksum_of_its_makers_is_changed_only_if_its_data_is(
     for _ in range(2):
         with journal.open_job(path, people("a", "b"), key) as job:
             assert job.matched == journal.run.plan.Matched()
-
-
-@pytest.mark.parametrize("key", ["id", None])
-def test_new_rows_reopen_a_job_that_has_ended(path: Path, key: str | None) -> None:
-    with journal.open_job(path, people("a"), key) as job:
-        job.run(done)
-    with journal.open_job(path, people("a", "b"), key) as job:
-        assert (job.job.status, job.job.passes, job.job.pending_count) == ("pending", 2, 1)
-        assert job.run(done).started == 1
-        assert job.job.status == "completed"
 
 
 @pytest.mark.parametrize("what", ["new", "changed"])
@@ -680,20 +644,6 @@ def test_what_a_rows_idempotency_key_is_made_of_is_fixed_when_its_job_is_made(
             assert [row.idempotency_key for row in job.rows()] == found
 
 
-@pytest.mark.parametrize("later", ["mail", lambda data: data["id"]])
-@pytest.mark.parametrize("made", [None, "id", lambda data: data["mail"]])
-def test_another_idempotency_key_than_the_job_was_made_with_is_refused(
-    path: Path, made: Any, later: Any
-) -> None:
-    if callable(made) and callable(later):
-        return
-    journal.open_job(path, people("a"), idempotency_key=made).close()
-    before = (path / "journal.jsonl").read_bytes()
-    with pytest.raises(InvalidValueError, match="was made with"):
-        journal.open_job(path, people("a", "b"), idempotency_key=later)
-    assert (path / "journal.jsonl").read_bytes() == before
-
-
 @pytest.mark.parametrize("own", ["uuid", lambda data: data["uuid"]])
 @pytest.mark.parametrize("is_there", [True, False])
 def test_an_idempotency_key_that_is_there_twice_is_refused(
@@ -741,22 +691,6 @@ def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Pat
     with journal.open_job(path, [{"a": "B", "b": "1"}, {"a": "A", "b": "1"}]) as job:
         assert job.matched.added == 1
         assert keys_of(job) == [f"{job.id}:a=A", f"{job.id}:a=B"]
-
-
-def test_a_row_is_known_by_its_last_input_whatever_was_changed_by_hand_since(path: Path) -> None:
-    def key(data: dict[str, Any]) -> str:
-        text: str = data["k"].lower()
-        return text
-
-    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "B", "v": 1}], key) as job:
-        job.service.update_row_data(f"{job.id}:1", {"k": "NEW", "v": 1})
-        job.service.update_row_data(f"{job.id}:2", {"v": 5})
-        job.run(lambda _row: 1)
-    rows = [{"k": "B", "v": 1}, {"k": "A", "v": 2}]
-    with journal.open_job(path, rows, key, on_changed="retry") as job:
-        assert (job.matched.added, job.matched.gone, job.matched.done) == (0, 0, [1])
-    with journal.open_job(path, [{"k": "A", "v": 1}, {"k": "C", "v": 1}], key) as job:
-        assert (job.matched.added, job.matched.gone) == (1, 1)
 
 
 def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: Path) -> None:

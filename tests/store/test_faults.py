@@ -198,45 +198,6 @@ def test_a_file_size_limit_makes_a_commit_fail_whole_and_it_works_once_there_is_
 # --- writes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
-@pytest.mark.parametrize("short", [False, True])
-def test_a_write_that_fails_raises_and_nothing_has_changed(
-    service: JobService, path: Path, faulty: FaultyOs, *, number: int, short: bool
-) -> None:
-    before = path.read_bytes()
-    faulty.plan("write", *[writes_half] * short, fails(number))
-    with pytest.raises(StorageError) as refused:
-        service.complete_row(f"{JOB}:1", "T-1")
-    assert not isinstance(refused.value, CommitOutcomeUnknownError)
-    assert (refused.value.errno, refused.value.path) == (number, str(path))
-    assert os.strerror(number) in str(refused.value)
-    assert_unchanged(service, path, before)
-    assert_works_again(service, path, before)
-
-
-def test_a_short_write_is_continued(service: JobService, path: Path, faulty: FaultyOs) -> None:
-    before = path.read_bytes()
-    faulty.plan("write", writes_half, writes_half, writes_half)
-    service.complete_row(f"{JOB}:1", "T-1")
-    assert faulty.count("write") == 4
-    assert read_all(service.root, JOB)[1][0].tracking_number == "T-1"
-    assert_works_again(service, path, before)
-
-
-@pytest.mark.parametrize("call", [1, 2, 3, 4])
-def test_a_write_that_fails_in_a_streamed_create_rows_takes_all_of_it_back(
-    service: JobService, path: Path, faulty: FaultyOs, call: int
-) -> None:
-    before = path.read_bytes()
-    faulty.plan("write", *[works] * (call - 1), fails(errno.ENOSPC))
-    with pytest.raises(StorageError) as refused:
-        service.create_rows(JOB, big_rows(80))
-    assert refused.value.errno == errno.ENOSPC
-    assert faulty.count("write") == call
-    assert_unchanged(service, path, before)
-    assert_works_again(service, path, before)
-
-
 def test_a_batch_whose_write_failed_does_not_commit_even_if_the_block_caught_the_error(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -327,21 +288,6 @@ def test_a_truncation_that_fails_in_a_discarded_batch_does_not_hide_the_blocks_o
         batch()
     assert list(service.get_rows(JOB)) == rows
     assert_works_again(service, path, before)
-
-
-def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(
-    service: JobService, path: Path, faulty: FaultyOs
-) -> None:
-    with path.open("ab") as file:
-        file.write(b"torn")
-    before = path.read_bytes()
-    faulty.plan("write", fails(errno.ENOSPC))
-    with pytest.raises(StorageError):
-        service.complete_row(f"{JOB}:1")
-    assert path.read_bytes() == before
-    service.complete_row(f"{JOB}:1")
-    assert b"torn" in [one.read_bytes() for one in path.parent.glob("journal.torn-*")]
-    assert read_all(service.root, JOB)[1][0].status is RowStatus.COMPLETED
 
 
 # --- syncs -----------------------------------------------------------------------------------
@@ -885,36 +831,6 @@ def test_a_job_whose_first_sync_fails_is_not_there(tmp_path: Path, faulty: Fault
         assert read_all(tmp_path, "new")[1] == []
 
 
-@not_under_wine
-@pytest.mark.parametrize("call", ["mkdir", "write", "rename"])
-def test_a_job_that_cannot_be_made_is_a_storage_error_and_not_there(
-    tmp_path: Path, faulty: FaultyOs, call: str
-) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("First", job_id="first")
-        faulty.plan(call, *[works] * (call == "mkdir"), fails(errno.ENOSPC))
-        with pytest.raises(StorageError) as refused:
-            service.create_job("New", job_id="new")
-        assert refused.value.errno == errno.ENOSPC
-        faulty.heal()
-        assert [job.id for job in service.list_jobs()] == ["first"]
-        assert staging_of(tmp_path) == []
-        service.create_job("New", job_id="new")
-
-
-def test_a_job_that_cannot_be_renamed_away_is_not_deleted(
-    service: JobService, faulty: FaultyOs
-) -> None:
-    rows = list(service.get_rows(JOB))
-    faulty.plan("rename", fails(errno.EIO))
-    with pytest.raises(StorageError) as refused:
-        service.delete_job(JOB)
-    assert refused.value.errno == errno.EIO
-    assert read_all(service.root, JOB)[1] == rows
-    assert service.delete_job(JOB)
-    assert service.get_job(JOB) is None
-
-
 @needs_directory_descriptors
 @pytest.mark.parametrize("call", ["unlink", "rmdir"])
 def test_a_deleted_job_whose_files_cannot_be_removed_is_a_leftover(
@@ -950,63 +866,6 @@ def test_a_change_of_names_whose_sync_fails_has_an_unknown_outcome(
 # --- reads -----------------------------------------------------------------------------------
 
 
-def uses(service: JobService) -> list[Any]:
-    return [
-        lambda: service.get_row(f"{JOB}:1"),
-        lambda: list(service.get_rows(JOB)),
-        lambda: service.get_rows(JOB)[3],
-        lambda: service.complete_row(f"{JOB}:1"),
-        lambda: service.start_row(f"{JOB}:1"),
-    ]
-
-
-@pytest.mark.parametrize("use", range(5))
-def test_a_row_that_cannot_be_read_is_a_storage_error_and_nothing_has_changed(
-    service: JobService, path: Path, faulty: FaultyOs, use: int
-) -> None:
-    before = path.read_bytes()
-    faulty.always("pread", fails(errno.EIO))
-    with pytest.raises(StorageError) as refused:
-        uses(service)[use]()
-    assert (refused.value.errno, refused.value.path) == (errno.EIO, str(path))
-    faulty.heal()
-    assert_unchanged(service, path, before)
-    assert_works_again(service, path, before)
-
-
-@pytest.mark.parametrize("use", range(5))
-@pytest.mark.parametrize("call", ["open", "fstat", "pread"])
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
-def test_a_journal_that_cannot_be_opened_or_read_is_a_storage_error_and_is_there_after_it(
-    path: Path, faulty: FaultyOs, use: int, call: str, number: int
-) -> None:
-    before = path.read_bytes()
-    with JobService(path.parents[1]) as service:
-        faulty.always(call, fails(number))
-        with pytest.raises(StorageError) as refused:
-            uses(service)[use]()
-        assert refused.value.errno == number
-        faulty.heal()
-        assert path.read_bytes() == before
-        assert len(service.get_pending_rows(JOB)) == 9
-        assert_works_again(service, path, before)
-
-
-@pytest.mark.parametrize("use", range(5))
-@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
-def test_a_journal_whose_path_cannot_be_looked_at_is_a_storage_error(
-    service: JobService, path: Path, faulty: FaultyOs, use: int, number: int
-) -> None:
-    before = path.read_bytes()
-    faulty.always("stat", fails(number))
-    with pytest.raises(StorageError) as refused:
-        uses(service)[use]()
-    assert refused.value.errno == number
-    faulty.heal()
-    assert_unchanged(service, path, before)
-    assert_works_again(service, path, before)
-
-
 def test_a_read_cut_short_by_the_system_is_continued(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
@@ -1022,53 +881,3 @@ def test_a_read_cut_short_by_the_system_is_continued(
 
 
 # --- a journal that can only be read ---------------------------------------------------------
-
-
-def read_only(number: int) -> Any:
-    """Opening for writing fails, as it does on a read-only file system or without permission."""
-
-    def opens(real: Any, path: Any, flags: int, *more: Any) -> Any:
-        if flags & (os.O_RDWR | os.O_WRONLY | os.O_CREAT):
-            raise OSError(number, os.strerror(number))
-        return real(path, flags, *more)
-
-    return opens
-
-
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
-@pytest.mark.parametrize("tail", [b"", b'{"type":"log","mess', b"\0" * 70_000])
-def test_a_read_only_journal_is_read_and_refuses_every_change(
-    path: Path, faulty: FaultyOs, number: int, tail: bytes
-) -> None:
-    with path.open("ab") as file:
-        file.write(tail)
-    before = path.read_bytes()
-    faulty.always("open", read_only(number))
-    faulty.always("rename", fails(number))
-    with JobService(path.parents[1]) as service:
-        job = service.get_job(JOB)
-        assert job is not None
-        assert service.list_jobs() == [job]
-        assert service.get_job_summary(JOB)["pending_count"] == 9
-        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
-        assert service.get_row(f"{JOB}:3") is not None
-        assert service.run_holder(JOB) is None
-        for change in (
-            lambda: service.complete_row(f"{JOB}:1"),
-            lambda: service.create_rows(JOB, [{"data": {}}]),
-            lambda: service.set_error(JOB, "E", "m"),
-            lambda: service.update_status(JOB, "running"),
-            lambda: service.start_job(JOB),
-            lambda: service.recover_job(JOB),
-        ):
-            with pytest.raises(StorageError):
-                change()
-        with pytest.raises(StorageError), service.batch(JOB):
-            pytest.fail("the batch began")
-        with pytest.raises(StorageError):
-            service.delete_job(JOB)
-        with pytest.raises(StorageError):
-            service.create_job("New")
-        assert [row.data["n"] for row in service.get_rows(JOB)] == list(range(1, 10))
-    assert path.read_bytes() == before
-    assert not list(path.parent.glob("journal.torn-*"))

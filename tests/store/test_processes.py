@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from support.children import Child, journal_path, read_all
 from support.paths import TESTS
-from support.platforms import IS_WINDOWS, needs_fork, not_under_wine
+from support.platforms import IS_WINDOWS, needs_fork
 
 from journal import (
     JobBusyError,
-    JobLockedError,
-    JobNotFoundError,
     JobService,
     RowStatus,
 )
@@ -251,45 +249,6 @@ def test_another_process_resumes_a_run_that_waits_without_taking_its_lock(
 # --- a journal that others delete, move or replace -------------------------------------------
 
 
-def assert_gone(service: JobService) -> None:
-    with pytest.raises(JobNotFoundError):
-        service.complete_row(f"{JOB}:1")
-    with pytest.raises(JobNotFoundError):
-        service.get_job_summary(JOB)
-    with pytest.raises(JobNotFoundError):
-        service.get_rows(JOB)
-    with pytest.raises(JobNotFoundError):
-        service.update_status(JOB, "running")
-    with pytest.raises(JobNotFoundError):
-        service.start_job(JOB)
-    assert service.get_job(JOB) is None
-    assert service.get_row(f"{JOB}:1") is None
-
-
-def test_a_job_deleted_under_an_open_service_is_not_found_and_not_made_again(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with JobService(tmp_path) as service:
-        service.complete_row(f"{JOB}:2")
-        with JobService(tmp_path) as other:
-            assert other.delete_job(JOB)
-        assert_gone(service)
-        assert not (tmp_path / JOB).exists()
-
-
-@not_under_wine
-def test_a_journal_file_deleted_under_an_open_service_is_a_job_not_found(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with JobService(tmp_path) as service:
-        service.complete_row(f"{JOB}:2")
-        journal_path(tmp_path, JOB).unlink()
-        assert_gone(service)
-        assert not journal_path(tmp_path, JOB).exists()
-
-
 def put_back(copy: Path, path: Path, how: str) -> None:
     if how == OTHER_INODE:
         files.rename(copy, path)  # replaces an open file on Windows, too
@@ -355,29 +314,6 @@ with service.batch(job_id):
 tell("ended")
 hear()
 """
-
-
-def test_a_batch_held_open_elsewhere_makes_a_change_fail_in_time_and_succeed_after_it(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with (
-        Child(BATCHER, tmp_path, JOB) as batcher,
-        JobService(tmp_path, lock_timeout_s=0.05) as service,
-    ):
-        assert batcher.hear() == "in the batch"
-        before = journal_path(tmp_path, JOB).read_bytes()
-        with pytest.raises(JobLockedError) as refused:
-            service.complete_row(f"{JOB}:2", "T-2")
-        assert (refused.value.job_id, refused.value.timeout_s) == (JOB, 0.05)
-        with pytest.raises(JobLockedError), service.batch(JOB):
-            pytest.fail("the batch began")
-        assert journal_path(tmp_path, JOB).read_bytes() == before
-        assert service.get_job_summary(JOB)["pending_count"] == 2
-        batcher.tell("end")
-        assert batcher.hear() == "ended"
-        service.complete_row(f"{JOB}:2", "T-2")
-        assert [row.tracking_number for row in service.get_rows(JOB)] == ["T-1", "T-2"]
 
 
 def test_a_change_waits_for_a_batch_of_another_process_that_ends_in_time(

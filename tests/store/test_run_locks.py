@@ -78,20 +78,6 @@ def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
             assert keeps.count(True) == 1
 
 
-@pytest.mark.parametrize("start", [JobService.start_job, JobService.update_status])
-def test_a_job_that_runs_is_not_started_by_its_own_service_either(
-    tmp_path: Path, service: JobService, start: Callable[..., object]
-) -> None:
-    start(service, "j", *(["running"] if start is JobService.update_status else []))
-    with JobService(tmp_path, lock_timeout_s=0) as other:
-        for who in (service, other):
-            with pytest.raises(JobBusyError):
-                who.start_job("j")
-        assert (service.store.runs.holds("j"), other.store.runs.holds("j")) == (True, False)
-    service.update_status("j", "paused")
-    assert service.start_job("j").status == "running"
-
-
 def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
     tmp_path: Path, service: JobService
 ) -> None:

@@ -334,16 +334,6 @@ def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_pat
     assert merged(here, there).twice == [3]
 
 
-def test_times_are_those_of_the_work_and_not_of_the_merge(here: Path, there: Path) -> None:
-    skip(here, 4)
-    go_on(there, 3)
-    merged(here, there)
-    ours, theirs = row_of(here, 3), row_of(there, 3)
-    assert ours.processed_at == theirs.processed_at
-    assert ours.updated_at > theirs.updated_at
-    assert msgspec.structs.replace(ours, updated_at=theirs.updated_at) == theirs
-
-
 def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
     here: Path, there: Path
 ) -> None:
@@ -390,21 +380,6 @@ def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, t
     assert done.returncode == 0
     assert "one parcel" in journal_line(here, "log", JOB, "--row", "3").stdout
     assert journal_line(here, *pull_again).returncode == 0
-
-
-def test_the_hosts_of_the_other_copy_are_hosts_of_the_job(
-    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for root, host in ((here, "one"), (there, "two")):
-        monkeypatch.setattr("journal.fs.system.host_name", lambda host=host: host)
-        with journal.open_job(root / JOB, on_interrupted="retry") as job:
-            job.run(lambda _row: 1, max_rows=1)
-    merged(here, there)
-    with JobService(here, sync="none") as service:
-        found = service.get_job(JOB)
-    assert found is not None
-    assert {"one", "two"} <= set(found.hosts)
-    assert found.hosts[-1] == "one"  # the last run here
 
 
 def test_a_copy_that_makes_no_sense_is_damage_and_nothing_is_changed(

@@ -580,15 +580,6 @@ def test_the_command_asks_unless_each_job_is_packed(
     assert names(archive) == ["a.tar.gz"]
 
 
-def test_a_pack_that_is_named_as_a_job_leads_to_the_commands_for_packs(
-    root: Path, archive: Path, capsys: Capture
-) -> None:
-    make(root, "a")
-    prune(root, to=archive)
-    assert main(["--root", str(root), "verify", str(archive / "a.tar.gz")]) == 4
-    assert "it is a file; if it is a pack, `journal unpack` checks it" in capsys.readouterr().err
-
-
 def test_one_command_unpacks_many_packs_and_names_those_that_it_can_not_unpack(
     root: Path, archive: Path, capsys: Capture
 ) -> None:

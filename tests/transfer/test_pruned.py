@@ -112,12 +112,6 @@ def test_journal_run_makes_a_pruned_job_only_with_anew(
     assert b'"--anew"' not in journal_path(root, JOB).read_bytes()  # in what is typed to resume it
 
 
-def test_a_job_whose_creation_failed_still_counts_as_pruned(root: Path) -> None:
-    with pytest.raises(ValueError, match="no rows"):
-        create(root, anew=True, row_data=failing())
-    assert is_refused(root)
-
-
 def test_a_job_that_others_make_and_prune_while_it_is_made_counts_as_pruned(
     tmp_path: Path,
 ) -> None:
@@ -131,30 +125,12 @@ def test_a_job_that_others_make_and_prune_while_it_is_made_counts_as_pruned(
     assert not (tmp_path / JOB).exists()
 
 
-def failing() -> Any:
-    yield {"data": {}}
-    raise ValueError("no rows")
-
-
 def test_a_deleted_job_no_longer_counts_as_pruned(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--root", str(root), "delete", JOB, "--yes"]) == 0
     assert "no longer counts as pruned" in capsys.readouterr().err
     assert not is_refused(root)
-
-
-def test_a_job_that_was_brought_back_and_pruned_again_counts_as_pruned(
-    root: Path, pack: Path
-) -> None:
-    unpack_job(root, pack)
-    with JobService(root) as service:
-        assert service.get_job(JOB) is not None  # the line doesn't count while the job is there
-        service.delete_job(JOB)
-    assert not is_refused(root)
-    unpack_job(root, pack)
-    assert prune(root) == ["deleted"]
-    assert is_refused(root)
 
 
 @pytest.mark.parametrize("way", [unpack_job, pull_job])
