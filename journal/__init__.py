@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         RowStep,
         RunHolder,
         Shard,
+        Tuned,
     )
     from journal.run.call import Batch
     from journal.run.evidence import RowLogHandler
@@ -170,6 +171,7 @@ __all__ = [
     "StepRepeatedError",
     "StorageError",
     "SystemFailureError",
+    "Tuned",
     "UnreadableError",
     "Wait",
     "open_job",

@@ -243,8 +243,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
       journal comes from another machine, they do, too.
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
     - ``ended_early``: why the run has ended early. None if it hasn't, or if a signal was the reason.
+    - ``id``: random digits. ``tuned``: the limits to which it was tuned, by name. None: no limit.
     """
 
+    id: str
     host: str
     user: str
     pid: int
@@ -255,6 +257,19 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     on_interrupted: str = "review"
     ended_early: EarlyEnd | None = None
+    tuned: dict[str, Any] = {}
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has changed: see :meth:`JobService.tune_job`.
+
+    - ``changes``: by name, the value before and the value since. None: no limit. ``end_hold``: until
+      when the run would have waited, as text, and None.
+    - ``reason``: why the run didn't change all of it as it was asked. None if it did.
+    """
+
+    changes: dict[str, tuple[Any, Any]] = {}
+    reason: str | None = None
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from journal.errors import (
     InvalidValueError,
     JobNotFoundError,
     JournalError,
+    RefusedError,
     StepRepeatedError,
 )
 from journal.format.arguments import (
@@ -32,6 +34,7 @@ from journal.format.arguments import (
     check_step_error,
     check_step_name,
     check_text,
+    check_tune,
     check_usage,
     check_words,
 )
@@ -49,9 +52,11 @@ from journal.format.records import (
     LogRecord,
     RowStatusRecord,
     RowStatusText,
+    TunedRecord,
+    TuneRecord,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
-from journal.fs import directories, handles
+from journal.fs import directories, handles, system
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id
 from journal.index.summary import job_of, summary_of
@@ -68,6 +73,7 @@ from journal.model import (
     RowStep,
     RunHolder,
     Shard,
+    Tuned,
     Usage,
     is_at_least,
     job_status,
@@ -80,7 +86,11 @@ from journal.store.interrupted_rows import check_policy, settle_rows, start_run
 from journal.store.journal import Journal
 from journal.store.listing import jobs_of, newest_ids
 from journal.store.rows import RowSequence, row_of
-from journal.store.run_lock import has_ended, is_in_flight, run_holder
+from journal.store.run_lock import (
+    has_ended,
+    is_in_flight,
+    run_holder,
+)
 from journal.store.store import Store
 from journal.text import time_text
 
@@ -89,6 +99,8 @@ if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
+
+_LOOK_S = 0.02  # how often to look whether a run has answered
 
 
 class JobService:
@@ -384,6 +396,78 @@ class JobService:
             return job_of(journal.index)
 
         return self._change_reopening(job_id, change)
+
+    @names_unknown_keywords
+    def tune_job(
+        self,
+        job_id: str,
+        *,
+        workers: int | None = None,
+        rate: str | Mapping[str, str] | None = None,
+        limit_per: Mapping[str, int] | Literal["none"] | None = None,
+        max_cost_cents: Cost | Literal["none"] | None = None,
+        end_hold: bool = False,
+        wait_s: float = 10.0,
+    ) -> Tuned | None:
+        """Change the limits of the run that works on the job. Returns what the run has changed.
+
+        Any process or thread may call this, also a handler of the run. Rows in flight end as usual,
+        and rows that wait for a worker start by the new limits. The next start doesn't take them.
+
+        - ``workers``, ``rate``, ``limit_per``, ``max_cost_cents``: as in :meth:`JobRun.run`. "none"
+          removes a limit. A dict of rates leaves the other rates as they are:
+          ``{"rows": "5/s", "input_tokens": "none"}``.
+        - ``end_hold``: if the run waits because a service is down or throttles, it tries a row now.
+        - ``wait_s``: how many seconds to wait for the run, which looks five times a second. If it
+          hasn't answered by then, the result is None, and it may still take the change. In a batch,
+          and with 0, this call doesn't wait. ``where``, ``estimate`` and ``halt`` need 0, since the
+          run waits for them.
+
+        Raises RefusedError if no run works on the job, or if the run changes nothing. Raises
+        InvalidValueError.
+        """
+        if not isinstance(wait_s, (int, float)) or not wait_s >= 0:
+            raise InvalidValueError("wait_s", wait_s, "must be seconds, 0 or more")
+        values = check_tune(
+            workers=workers,
+            rate=rate,
+            limit_per=limit_per,
+            max_cost_cents=max_cost_cents,
+            end_hold=end_hold,
+        )
+        with self._journal(job_id) as journal:
+            run = transitions.state_of(journal).run
+            if run is None or self.run_holder(job_id) is None:
+                text = f"no run works on job {job_id!r}, so there is nothing to tune"
+                raise RefusedError(f"{text}: start the job with these limits")
+            tune = TuneRecord(
+                id=system.nonce(), run=run.id, values=values, person=self._by.person, at=UNSET_TIME
+            )
+            transitions.put_record(journal, tune)
+        if journal.in_own_commit:
+            return None
+        answer = self._wait_for_answer(job_id, tune, wait_s)
+        if answer is not None and answer.reason and not answer.changes:
+            raise RefusedError(f"the run of job {job_id!r} changes nothing: {answer.reason}")
+        return None if answer is None else Tuned(changes=answer.changes, reason=answer.reason)
+
+    def _wait_for_answer(self, job_id: str, tune: TuneRecord, wait_s: float) -> TunedRecord | None:
+        until_s = time.monotonic() + wait_s
+        while True:
+            is_held = self.run_holder(job_id) is not None  # before the look for the answer
+            with self.store.reading(job_id) as journal:
+                state = transitions.state_of(journal)
+            for answer in state.answers:
+                if answer.id == tune.id:
+                    return answer
+            if not is_held or state.run is None or state.run.id != tune.run:
+                raise RefusedError(
+                    f"the run of job {job_id!r} has ended, and the next start doesn't take the "
+                    "change: start the job with these limits"
+                )
+            if time.monotonic() >= until_s:
+                return None
+            time.sleep(_LOOK_S)
 
     def update_counts(
         self,

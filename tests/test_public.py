@@ -25,7 +25,7 @@ PUBLIC = {
         PackError Position Retry RowAttempt RowChangedError RowHistory
         RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
         ServiceClosedError Shard Skip StepInDoubtError StepRepeatedError
-        StorageError Wait open_job read_rows
+        StorageError Tuned Wait open_job read_rows
     """,
     "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
     "journal.repair": "repair_job",

@@ -21,7 +21,7 @@ from journal.fs.names import JOURNAL_NAME
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
 PURPOSES = {
-    "Run rows": ("run", "step", "pause", "resume", "cancel"),
+    "Run rows": ("run", "step", "pause", "resume", "tune", "cancel"),
     "Look": (
         "list",
         "shards",
@@ -46,6 +46,7 @@ _MODULES = {
     "control": ("pause", "resume", "cancel"),
     "list": ("list", "shards"),
     "rows": ("rows", "errors"),
+    "run": ("run", "tune"),
     "settle": ("retry", "redo", "skip", "resolve"),
     "transfer": ("pack", "unpack", "pull"),
     "log": ("log", "watch", "wait"),

@@ -51,6 +51,28 @@ def changes_text(run: Any) -> str:
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 
 
+def limit_text(name: str, value: Any) -> str:
+    """A limit of a run: ``workers 16``, ``rate 5/s``, ``limit_per carrier=2``, ``rate none``."""
+    if value is True:
+        return name
+    if isinstance(value, dict):
+        named = [f"{key}={each}" for key, each in value.items()]
+        value = ", ".join(named).removeprefix("rows=")
+    return f"{name} {'none' if value is None else value}"
+
+
+def tuned_text(tuned: Any) -> str:
+    """What a run has changed, of its record or a ``Tuned``: ``workers 4 -> 16; REASON``."""
+    changes = [
+        f"{limit_text(name, was)} -> {limit_text('', now)[1:]}"
+        for name, (was, now) in tuned.changes.items()
+        if name != "end_hold"
+    ]
+    if "end_hold" in tuned.changes:
+        changes.append(f"the hold until {tuned.changes['end_hold'][0]} is over")
+    return "; ".join(filter(None, (", ".join(changes), tuned.reason)))
+
+
 def row_text(row: Any) -> str:
     """A row in one line: ``ship-ca:7: failed after 2 attempts, {'order': 'A-7'}, E-ZIP: …``."""
     tried = f" after {counted(row.attempts, 'attempt|attempts')}" if row.attempts else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Context, Decimal
@@ -337,3 +338,89 @@ def how_to_dict(value: Any) -> str:
         "count": "dict(zip(columns, row))",
     }
     return next((f": give {way}" for member, way in ways.items() if hasattr(kind, member)), "")
+
+
+# --- limits of runs
+
+ROWS = "rows"  # in a dict of rates: the rate of starts
+NONE = "none"  # in place of a limit: there is no such limit any more
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_rate(text: str, where: str = "rate") -> tuple[float, int]:
+    """The number in a rate, and its unit in seconds. Raises InvalidValueError."""
+    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    number, unit_s = (float(match[1]), _UNIT_S[match[2]]) if match else (0.0, 1)
+    if not 1e-9 < number / unit_s < 1e9:
+        is_number = match is None and _RATE.fullmatch(f"{text}/s") and float(text)
+        such_as = f"{text}/s" if is_number else "50/s"
+        reason = f"must be a number above 0 and /s, /m or /h: {such_as}"
+        raise InvalidValueError(where, text, reason)
+    return number, unit_s
+
+
+def rates_of(given: str | Mapping[str, str] | None, *, or_none: bool = False) -> dict[str, str]:
+    """The rates in an argument ``rate``, by what they limit. Raises InvalidValueError.
+
+    ``or_none``: whether "none" may stand in place of a rate.
+    """
+    if not isinstance(given, Mapping):
+        given = {} if given is None else {ROWS: given}
+    for name, text in given.items():
+        if not isinstance(name, str) or not name:
+            reason = "must be text, or a dict such as {'rows': '50/s', 'input_tokens': '200000/m'}"
+            raise InvalidValueError("rate", given, reason)
+        if not (or_none and text == NONE):
+            parse_rate(text, "rate" if name == ROWS else f"rate[{name!r}]")
+    return {**given}
+
+
+def check_count(value: Any, where: str, lowest: int = 1) -> None:
+    """Raise InvalidValueError unless ``value`` is an int of at least ``lowest``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+        raise InvalidValueError(where, value, f"must be an int from {lowest}")
+
+
+def check_limit_per(value: Any) -> None:
+    """Raise InvalidValueError unless ``value`` is a dict from one column to a number of rows."""
+    if not isinstance(value, Mapping) or [type(column) for column in value] != [str]:
+        reason = "must be a dict from one column to a number of rows, such as {'carrier': 2}"
+        raise InvalidValueError("limit_per", value, reason)
+    for column, limit in value.items():
+        check_count(limit, f"limit_per[{column!r}]")
+
+
+def check_tune(
+    *,
+    workers: Any = None,
+    rate: Any = None,
+    limit_per: Any = None,
+    max_cost_cents: Any = None,
+    end_hold: Any = False,
+) -> dict[str, Any]:
+    """The arguments of ``tune_job`` that were given, as they are recorded.
+
+    Raises InvalidValueError, also if none was given.
+    """
+    found: dict[str, Any] = {}
+    if workers is not None:
+        check_count(workers, "workers")
+        found["workers"] = workers
+    if rate is not None:
+        found["rate"] = rates_of(rate, or_none=True)
+    if limit_per is not None:
+        if limit_per != NONE:
+            check_limit_per(limit_per)
+        found["limit_per"] = limit_per if limit_per == NONE else {**limit_per}
+    if max_cost_cents is not None:
+        is_none = max_cost_cents == NONE
+        found["max_cost_cents"] = NONE if is_none else check_cost(max_cost_cents, "max_cost_cents")
+    if not isinstance(end_hold, bool):
+        raise InvalidValueError("end_hold", end_hold, "must be True or False")
+    if end_hold:
+        found["end_hold"] = True
+    if not found or found.get("rate") == {}:
+        reason = "says nothing to change: give workers, rate, limit_per, max_cost_cents or end_hold"
+        raise InvalidValueError("tune", "", reason)
+    return check_optional_object(found, "tune") or {}

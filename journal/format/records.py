@@ -421,6 +421,33 @@ class HoldRecord(msgspec.Struct, tag_field="type", tag="hold", kw_only=True, omi
     at: Moment
 
 
+class TuneRecord(msgspec.Struct, tag_field="type", tag="tune", kw_only=True, omit_defaults=True):
+    """Somebody asks a run to change its limits while it works: see :meth:`JobService.tune_job`.
+
+    - ``id``: that of the answer. ``run``: the ``id`` of the run. Another run ignores this record.
+    - ``values``: the arguments that were given. ``person``: the name of the person, if it is known.
+    """
+
+    id: RandomId
+    run: RandomId
+    values: dict[str, Any]
+    person: str | None = None
+    at: Moment
+
+
+class TunedRecord(msgspec.Struct, tag_field="type", tag="tuned", kw_only=True, omit_defaults=True):
+    """The answer of a run to the ``tune`` with the same ``id``, from the moment that it counts.
+
+    - ``changes``: what was changed, from what to what. None: no limit.
+    - ``reason``: why the run didn't change all of it as it was asked.
+    """
+
+    id: RandomId
+    changes: dict[str, tuple[Any, Any]] = {}
+    reason: str | None = None
+    at: Moment
+
+
 class JobCountsRecord(
     msgspec.Struct, tag_field="type", tag="job_counts", kw_only=True, omit_defaults=True
 ):
@@ -474,6 +501,8 @@ JobLevelRecord = (
     | JobReopenedRecord
     | JobPauseRecord
     | HoldRecord
+    | TuneRecord
+    | TunedRecord
     | JobCountsRecord
     | JobErrorRecord
     | MergeRecord

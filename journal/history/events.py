@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.display.plain import changes_text
+from journal.display.plain import changes_text, limit_text, tuned_text
 from journal.format.commits import START, Block, Position
 from journal.format.records import (
     CallRecord,
@@ -38,6 +38,8 @@ from journal.format.records import (
     RowStepRecord,
     RunEndedRecord,
     RunRecord,
+    TunedRecord,
+    TuneRecord,
 )
 from journal.format.seal import is_sealed
 from journal.history.reading import History, log_entry
@@ -87,7 +89,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: one of these words.
 
       - About the job: "created", "run" (a run begins), "run_ended" (early), "job" (its status changed), "reopened",
-        "paused" and "resumed" (by a person), "hold" and "hold_ended" (of the run), "counts", "error", "merge", "log".
+        "paused" and "resumed" (by a person), "hold" and "hold_ended" (of the run), "tune" (the run is
+        asked to change its limits), "tuned", "counts", "error", "merge", "log".
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "waiting" (for somebody else), "retried" (by a person),
         "redone" (by a person).
@@ -314,6 +317,15 @@ def _hold_event(record: HoldRecord) -> Event:
     return _event(record, "hold", "WARNING", text)
 
 
+def _tune_event(record: TuneRecord) -> Event:
+    asked = ", ".join(limit_text(name, value) for name, value in record.values.items())
+    return _event(record, "tune", text=f"{asked} by {record.person}" if record.person else asked)
+
+
+def _tuned_event(record: TunedRecord) -> Event:
+    return _event(record, "tuned", "WARNING" if record.reason else "INFO", tuned_text(record))
+
+
 def _row_event(record: RowStatusRecord) -> Event:
     kind, level = _ROW_KINDS[record.status]
     if record.decision is not None:
@@ -408,6 +420,8 @@ _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobReopenedRecord: lambda record: _event(record, "reopened", text=record.reason or ""),
     JobPauseRecord: _pause_event,
     HoldRecord: _hold_event,
+    TuneRecord: _tune_event,
+    TunedRecord: _tuned_event,
     JobCountsRecord: lambda record: _event(record, "counts", text=_counts_text(record)),
     JobErrorRecord: lambda record: _event(
         record, "error", "ERROR", f"{record.code}: {record.message}"

@@ -22,6 +22,7 @@ from journal.format.records import (
     RowStatusRecord,
     RunEndedRecord,
     RunRecord,
+    TunedRecord,
 )
 from journal.history.durations import OutcomeReader, RecordedOutcome, moment_at
 from journal.history.events import Event, event_of
@@ -58,7 +59,7 @@ def quantile_s(took_s: Sequence[float], share: float) -> float | None:
 # The records that tell the story of a job. A run is one of them, so "running" isn't.
 _OF_JOB = (
     *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
-    *(HoldRecord, JobErrorRecord, MergeRecord),
+    *(HoldRecord, JobErrorRecord, MergeRecord, TunedRecord),
 )
 
 

@@ -24,10 +24,13 @@ from journal.format.records import (
     Moment,
     RunEndedRecord,
     RunRecord,
+    TunedRecord,
+    TuneRecord,
 )
 from journal.model import EarlyEnd, HoldState, InputSeen, JobStatus, Pause, Run
 
 _MAX_HOSTS = 20
+_MAX_ANSWERS = 20
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -64,6 +67,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     run: Run | None = None  # the last run
     pause: Pause | None = None  # a person's, which holds
     hold: HoldState | None = None  # of the last run
+    tunes: tuple[TuneRecord, ...] = ()  # of the last run, which it hasn't answered
+    answers: tuple[TunedRecord, ...] = ()  # its latest ones
     input: InputSeen | None = None  # of a shard: the whole input
     reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
     pass_started_at: Moment | None = None  # when the current pass was first set to running
@@ -114,6 +119,25 @@ def _after_hold(state: JobState, record: HoldRecord, _: Counts) -> JobState:
     return msgspec.structs.replace(state, hold=hold)
 
 
+def _after_tune(state: JobState, record: TuneRecord, _: Counts) -> JobState:
+    if state.run is None or record.run != state.run.id:
+        return state
+    return msgspec.structs.replace(state, tunes=(*state.tunes, record))
+
+
+def _after_answer(state: JobState, record: TunedRecord, _: Counts) -> JobState:
+    tunes = tuple(tune for tune in state.tunes if tune.id != record.id)
+    if state.run is None or len(tunes) == len(state.tunes):
+        return state
+    limits = {name: now for name, (_, now) in record.changes.items() if name != "end_hold"}
+    return msgspec.structs.replace(
+        state,
+        tunes=tunes,
+        answers=(*state.answers, record)[-_MAX_ANSWERS:],
+        run=msgspec.structs.replace(state.run, tuned=state.run.tuned | limits),
+    )
+
+
 def _after_counts(state: JobState, record: JobCountsRecord, rows: Counts) -> JobState:
     counts = {
         name: value - getattr(rows, name)
@@ -134,7 +158,10 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
     return msgspec.structs.replace(
         state,
         hosts=(*others, record.host)[-_MAX_HOSTS:],
+        tunes=(),
+        answers=(),
         run=Run(
+            id=record.id,
             host=record.host,
             user=record.user,
             pid=record.pid,
@@ -175,6 +202,8 @@ EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobReopenedRecord: _after_reopening,
     JobPauseRecord: _after_pause,
     HoldRecord: _after_hold,
+    TuneRecord: _after_tune,
+    TunedRecord: _after_answer,
     JobCountsRecord: _after_counts,
     JobErrorRecord: _after_error,
     RunRecord: _after_run,

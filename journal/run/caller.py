@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,10 +21,12 @@ from typing import Any, Concatenate, Never, ParamSpec, TypeVar
 from journal.display.session import is_cell
 from journal.run.held_job import POLL_S, RunReport
 from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
+from journal.service import JobService
 
 Options = ParamSpec("Options")
 Self = TypeVar("Self")
 Handler = TypeVar("Handler")
+Result = TypeVar("Result")
 
 Drive = Callable[[], RunReport]
 
@@ -237,6 +240,21 @@ class CallersLoop:
 def _call(call: Callable[[], object]) -> None:
     with OwnProcess():
         call()
+
+
+def of_its_job(
+    method: Callable[Concatenate[JobService, str, Options], Result],
+) -> Callable[Concatenate[Any, Options], Result]:
+    """A method of JobRun that calls a method of JobService for the job of the JobRun."""
+
+    @functools.wraps(method)
+    def call(run: Any, /, *args: Options.args, **options: Options.kwargs) -> Result:
+        return method(run.service, run.id, *args, **options)
+
+    signature = inspect.signature(method)
+    options = [each for name, each in signature.parameters.items() if name != "job_id"]
+    call.__signature__ = signature.replace(parameters=options)  # type: ignore[attr-defined]
+    return call
 
 
 def with_options_of(

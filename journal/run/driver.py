@@ -29,9 +29,10 @@ from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import report_unknown_column
+from journal.run.pacing.per_key import unknown_column
 from journal.run.pacing.stalls import Stalls
 from journal.run.pacing.starts import Starts
+from journal.run.pacing.tuning import Tuning
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
@@ -65,8 +66,9 @@ class Run:
         self._results = results
         self._limits = limits
         self._on_tick = on_tick
-        self._usage = UsageRates(limits, job) if limits.usage_rates else None
-        self._queue = RowQueue(job, limits, workers.count, self._usage)
+        limits.workers = workers.count
+        usage = UsageRates(limits, job) if limits.usage_rates else None
+        self._queue = RowQueue(job, limits, workers.count, usage)
         self._settling = self._queue.settling
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
@@ -78,16 +80,9 @@ class Run:
         # The calls that the latest commit has started, each with its rows.
         self._to_dispatch: deque[tuple[StoredCall | None, Sequence[JobRow]]] = deque()
         self._stops = stops or Stops()
-        self._starts = Starts(
-            limits,
-            workers,
-            self._in_flight,
-            self._queue,
-            self.bounds,
-            self._holds,
-            self._stops,
-            self._usage,
-        )
+        parts = self._in_flight, self._queue, self._holds
+        self._starts = Starts(limits, workers, *parts, self.bounds, self._stops)
+        self._tuning = Tuning(job, limits, workers, *parts, self._starts, self._stops)
         self._stops.wake = results.wake
         self._reported_locked = False
         self._end: EarlyEnd | None = None
@@ -123,11 +118,12 @@ class Run:
         try:
             try:
                 self._queue.calls.find()
-                report_unknown_column(self._held, self._limits.limit_per)
+                if text := unknown_column(self._held, self._limits.limit_per):
+                    self._held.warn(f"{self._held.id}: {text}")
                 if self._limits.retries_nothing and not self._held.settings.how_to.command:
                     self._held.warn("retry_on has no effect with one attempt: add max_attempts=3")
-                if self._usage is not None:
-                    self._usage.read()
+                if self._queue.usage is not None:
+                    self._queue.usage.read()
                 self._drive()
             except BaseException as error:  # noqa: BLE001  (raised at the end)
                 self._error = error
@@ -286,6 +282,8 @@ class Run:
         self._check_lock()
         job = self._held.job()
         self._held.report_pause(job, len(self._in_flight))
+        if self._held.tunes():
+            self._tuning.take()
         self._check_limits(job)
         self._report_stops()
         now_s = monotonic()
@@ -304,7 +302,8 @@ class Run:
 
     def pace(self) -> str:
         """What the run waits for: see :attr:`JobRun.pace`. Any thread may call this."""
-        rate = "" if self._usage is None else self._usage.pace()
+        usage = self._queue.usage
+        rate = "" if usage is None else usage.pace()
         return self._held.hold_text() or rate or self._waits_text or ""
 
     def _tick(self) -> None:

@@ -9,10 +9,17 @@ from typing import Any
 
 import msgspec
 
-from journal.display.plain import report_text
+from journal.display.plain import limit_text, report_text
 from journal.errors import InvalidValueError, JournalError, RefusedError
-from journal.format.arguments import check_optional_text, check_words
-from journal.format.records import UNSET_TIME, HoldRecord, JobLevelRecord, RunEndedRecord, now
+from journal.format.arguments import check_optional_text, check_words, rates_of
+from journal.format.records import (
+    UNSET_TIME,
+    HoldRecord,
+    JobLevelRecord,
+    RunEndedRecord,
+    TuneRecord,
+    now,
+)
 from journal.fs import shell, system
 from journal.history.error_groups import Numbers
 from journal.model import (
@@ -25,6 +32,7 @@ from journal.model import (
     hold_text,
     job_exit_code,
 )
+from journal.model import Run as LastRun
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
@@ -161,6 +169,11 @@ class HeldJob:
         """Put a record about the job into the journal. Raises the errors of a commit."""
         self.service.store.journal(self.id).change(put_record, record)
 
+    def tunes(self) -> tuple[TuneRecord, ...]:
+        """What this run is asked to change, as the journal was last read."""
+        state = self.service.store.journal(self.id).index.state
+        return () if state is None else state.tunes
+
     def job(self) -> Job:
         """The job after its last commit. Raises JobNotFoundError."""
         self._seen = existing_job(self.service, self.id)
@@ -222,6 +235,20 @@ class HeldJob:
             text = "limits of rate, rows and cost are those of this shard alone"
             self.report(f"{self.id}: {text}, one of {job.shard.count}")
         self._report_interrupted(job, started, in_flight)
+        self._report_tuned(job.last_run, limits)
+
+    def _report_tuned(self, last: LastRun | None, limits: Limits) -> None:
+        """Report to which limits the last run was tuned, if this one has other limits."""
+        here: dict[str, Any] = msgspec.structs.asdict(limits) | {
+            "rate": rates_of(limits.rate) or None
+        }
+        tuned = {} if last is None else last.tuned
+        other = {name: value for name, value in tuned.items() if here.get(name) != value}
+        if other:
+            was = ", ".join(limit_text(name, value) for name, value in other.items())
+            now = ", ".join(limit_text(name, here.get(name)) for name in other)
+            how = self.settings.how_to.limits(other)
+            self.report(f"{self.id}: the last run was tuned to {was}; this start has {now}: {how}")
 
     def _refuse_calls(self, journal: Journal) -> None:
         if rows := sum(len(call.open) for call in open_calls(journal)):

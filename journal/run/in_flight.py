@@ -8,7 +8,7 @@ attempt succeeds later, its row becomes completed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from time import monotonic
 
 import msgspec
@@ -73,6 +73,12 @@ class InFlight:
     def calls(self) -> int:
         """How many calls have no outcomes yet."""
         return len(self._calls) - self._ended
+
+    @property
+    def rows(self) -> Iterator[JobRow]:
+        """The rows of all attempts that haven't ended or aren't recorded, also of those given up."""
+        for call in {*self._calls, *self._given_up}:
+            yield from (row.row for row in call.rows)
 
     @property
     def may_work(self) -> bool:

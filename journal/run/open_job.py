@@ -30,7 +30,7 @@ from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowS
 from journal.progress.messages import Tell
 from journal.progress.show import Progress
 from journal.run.call import Target
-from journal.run.caller import CallersLoop, CallersThread, with_options_of
+from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
 from journal.run.driver import Run
 from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, RunReport, Settings, check_callbacks
@@ -541,7 +541,7 @@ class JobRun:
         an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
         first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
         :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
-        `resume`, `cancel`, `retry` and `skip`.
+        `resume`, `cancel`, `tune`, `retry` and `skip`.
 
         **Reports.**
 
@@ -665,9 +665,8 @@ class JobRun:
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
         run: Any = self.run  # with the loop in place of an executor, it returns a coroutine
-        report: RunReport = await run(
-            handler, CallersLoop(Stops()), handle_signals=handle_signals, **options
-        )
+        options["handle_signals"] = handle_signals
+        report: RunReport = await run(handler, CallersLoop(Stops()), **options)
         return report
 
     def stop(self, *, end_rows: bool = False) -> bool:
@@ -682,6 +681,8 @@ class JobRun:
         again.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
+
+    tune = of_its_job(JobService.tune_job)
 
     def _ask_to_stop(self, reason: str, *, end_rows: bool = False) -> bool:
         runs = list(self._runs)

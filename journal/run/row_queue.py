@@ -11,7 +11,7 @@ import math
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from time import monotonic
@@ -89,16 +89,27 @@ class RowQueue:
         self._again: set[int] = set()  # the numbers of the latter
         self._waits = Waits()
         self.calls = self.settling.calls
-        # The numbers of the rows in flight that have waited, and how many there may be while rows
-        # are left that haven't.
+        # The numbers of the rows in flight that have waited.
         self._polled: set[int] = set()
-        self._workers = workers
-        self._most_polled = max(1, workers // 2) * (limits.batch or 1)
-        self._usage = usage
+        self.workers = workers
+        self.usage = usage
         self._blocked: Offered | None = None  # a row that waits for a rate by usage
         # When rows of the present commit were settled: the same for all, so that rows that failed
         # together are due together.
         self._settled_s: float | None = None
+
+    def limit_per(self, limit_per: Mapping[str, int] | None, in_flight: Iterable[JobRow]) -> None:
+        """Change the limit by the values of a column. ``in_flight``: the rows of all attempts.
+
+        Rows that wait for a slot are found again.
+        """
+        now_s = monotonic()
+        for number in self._per_key.parked(RETRIED):
+            self._waiting.put(number, now_s)
+        for number in self._per_key.parked(WAITED):
+            self._waits.add(now_s, number)
+        self._per_key = PerKey(limit_per, in_flight)
+        self._rewind()
 
     @property
     def next_due_s(self) -> float | None:
@@ -168,7 +179,7 @@ class RowQueue:
         Recorded calls come first, but leave half of the workers to other rows, if there are any.
         """
         size = self._limits.batch or 1
-        half = max(1, self._workers // 2) - self.calls.in_flight
+        half = max(1, self.workers // 2) - self.calls.in_flight
         started: list[tuple[Call | None, list[JobRow]]] = [*self.calls.resume(min(free, half))]
         rows = self.start(room(job, len(started)), job, fresh_first=fresh_first)
         started += [(None, rows[at : at + size]) for at in range(0, len(rows), size)]
@@ -188,8 +199,8 @@ class RowQueue:
         if self._at_end and job.pending_count and monotonic() >= self._look_again_s:
             self._rewind()  # another process may have retried or added rows
         self._looks = _MAX_LOOKS
-        if self._usage is not None:
-            self._usage.begin_turn(min(count, self.most(job)))
+        if self.usage is not None:
+            self.usage.begin_turn(min(count, self.most(job)))
         candidates = self._candidates(self._room(job), fresh_first=fresh_first)
         started: list[JobRow] = []
         # A batch, because the search for candidates reads the same job.
@@ -199,8 +210,8 @@ class RowQueue:
         ):
             started = bulk.start_rows(journal, candidates, count, A_RUN, self._per_key.gate)
         self._per_key.start(started)
-        if self._usage is not None:
-            self._usage.start(started)
+        if self.usage is not None:
+            self.usage.start(started)
         if started:
             self._blocked_s = None
             numbers = {row.row_number for row in started}
@@ -243,14 +254,15 @@ class RowQueue:
 
         ``room``: how many of them may be rows that haven't waited.
         """
-        places, per_key, polls = self._places, self._per_key, self._most_polled - len(self._polled)
+        places, per_key = self._places, self._per_key
+        polls = max(1, self.workers // 2) * (self._limits.batch or 1) - len(self._polled)
         while self._looks and (
             number := self._next(
                 fresh_first=fresh_first, places=places, may_go_out=room > 0, may_poll=polls > 0
             )
         ):
             parked, rank = per_key.count, per_key.rank
-            if self._usage is not None and not self._usage.admits(number):
+            if self.usage is not None and not self.usage.admits(number):
                 self._blocked = per_key.offered
                 return
             yield number
@@ -268,8 +280,8 @@ class RowQueue:
         """
         self.settling.forget()
         self._settled_s = None
-        if self._usage is not None:
-            self._usage.end(results)
+        if self.usage is not None:
+            self.usage.end(results)
         rows: Iterable[JobRow] = (
             result.row for result in results if result.is_late or not result.call.is_given_up
         )

@@ -75,6 +75,17 @@ def hold(until: int | None, more: str = '"reason":"Down: 503",', second: int = 3
     return rec("hold", time + more, second)
 
 
+def tune(
+    number: int, values: str = '{"workers":8}', run_id: str = "0123456789abcdef", more: str = ""
+) -> bytes:
+    members = f'"id":"{number:016x}","run":"{run_id}","values":{values},{more}'
+    return rec("tune", members, 4)
+
+
+def tuned(number: int, changes: str = '{"workers":[4,8]}', more: str = "") -> bytes:
+    return rec("tuned", f'"id":"{number:016x}","changes":{changes},{more}', 5)
+
+
 def ended(status_text: str, second: int = 4) -> bytes:
     return rec("job_status", f'"status":"{status_text}",', second)
 
@@ -270,6 +281,20 @@ GOOD = [
         "hold-of-a-run-that-has-died",
         "the next run ends it, whatever its status",
         *ROWS, [run("", 2), ended("running", 2)], [hold(8)], [run("", 9, "e" * 16)],
+    ),
+    good(
+        "run-that-was-tuned-twice",
+        "the last value of each limit counts, and the end of a hold is no limit",
+        *ROWS, [run()], [tune(1, '{"workers":8,"rate":{"rows":"5/s"},"end_hold":true}', more='"person":"p",')],
+        [tuned(1, '{"workers":[4,8],"rate":[null,{"rows":"5/s"}],"end_hold":["2026-01-02T03:04:05.000000Z",null]}')],
+        [tune(2, '{"rate":{"rows":"none"}}'), tune(3, '{"frobs":1}')],
+        [tuned(2, '{"rate":[{"rows":"5/s"},null]}'), rec("tuned", f'"id":"{3:016x}","reason":"r",', 5)],
+    ),
+    good(
+        "tunes-without-effect",
+        "of no run, of another run, of one that has ended, and answers that nobody has asked for",
+        *ROWS, [tune(1)], [tuned(1)], [run()], [tune(2, run_id="7" * 16)], [tuned(2)], [tune(3)],
+        [run(run_id="8" * 16)], [tuned(3)], [tuned(4)],
     ),
     good(
         "settled-by-hand",
@@ -722,6 +747,11 @@ DAMAGED = [
     bad_record("pause-of-a-numbered-person", "text", pause('"person":5,')),
     bad_record("hold-until-a-number", "a time", rec("hold", '"until":5,')),
     bad_record("hold-for-a-numbered-reason", "text", hold(5, '"reason":5,')),
+    bad_record("tune-of-a-list", "an object", tune(1, '["workers"]')),
+    bad_record("tune-by-a-number", "text", tune(1, more='"person":5,')),
+    bad_record("tune-of-no-run", "16 digits", rec("tune", f'"id":"{1:016x}","values":{{}},')),
+    bad_record("tuned-from-nothing", "a list of two values", tuned(1, '{"workers":[8]}')),
+    bad_record("tuned-for-a-numbered-reason", "text", tuned(1, more='"reason":5,')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),

@@ -344,6 +344,10 @@ def is_object(value: Any) -> bool:
     return isinstance(value, Object) and is_any(value)
 
 
+def is_changes(value: Any) -> bool:
+    return is_object(value) and all(type(pair) is list and len(pair) == 2 for _, pair in value)
+
+
 def is_ranges(value: Any) -> bool:
     return type(value) is list and all(
         type(pair) is list and len(pair) == 2 and all(map(is_row, pair)) for pair in value
@@ -404,7 +408,7 @@ is_row = partial(is_integer, least=1)
 is_positive = partial(is_integer, least=1)
 is_attempt = partial(is_integer, least=0, most=2**32 - 1)
 _TEXTS = ("tracking_number", "label_path", "error_code", "error_message", "traceback", "reason")
-NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive, is_ranges]
+NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive, is_ranges, is_changes]
 RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job": (
         {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
@@ -462,6 +466,8 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job_reopened": ({}, {"reason": is_text}),
     "job_pause": ({}, {"ended": is_true_or_false, "person": is_text}),
     "hold": ({}, {"until": is_time, "reason": is_text}),
+    "tune": ({"id": is_id, "run": is_id, "values": is_object}, {"person": is_text}),
+    "tuned": ({"id": is_id}, {"changes": is_changes, "reason": is_text}),
     "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),
     "job_error": ({"code": is_text, "message": is_text}, {"by": is_text}),
     "merge": (

@@ -98,6 +98,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
 
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
+    run_id, asked = "", set[str]()  # of the last run, and what it was asked to change
     for record in records:
         at = record["at"]
         match record["type"]:
@@ -189,11 +190,22 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["pause"] = {"since": at, "person": record.get("person")}
             case "run":
                 job.pop("hold", None)
+                job.pop("tuned", None)
+                run_id, asked = record["id"], set()
             case "hold":
                 since = job.pop("hold", {"since": at})["since"]
                 if record.get("until") is not None:
                     job["hold"] = {"reason": record.get("reason", ""), "until": record["until"]}
                     job["hold"]["since"] = since
+            case "tune" if record["run"] == run_id:
+                asked.add(record["id"])
+            case "tuned" if record["id"] in asked:
+                asked.remove(record["id"])
+                limits = {
+                    k: now for k, (_, now) in record.get("changes", {}).items() if k != "end_hold"
+                }
+                if tuned := job.get("tuned", {}) | limits:
+                    job["tuned"] = tuned
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
                 is_ours = record.get("by") is not None

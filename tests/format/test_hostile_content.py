@@ -166,6 +166,10 @@ def texts() -> Iterator[bytes]:
     for moment in (FIRST, LAST):
         until = moment[:-1].decode().replace("at", "until", 1)
         yield record("hold", f'{until},"reason":{text}')
+    of_run = '"id":"00000000000000ff","run":"0123456789abcdef"'
+    yield record("tune", f'{of_run},"values":{{{text}:{text}}},"person":{text}')
+    changes = f'{{{text}:[{text},{{{text}:{text}}}],"end_hold":[{text},{text}]}}'
+    yield record("tuned", f'"id":"00000000000000ff","changes":{changes},"reason":{text}')
 
 
 def calls_of_rows() -> Iterator[bytes]:

@@ -152,6 +152,8 @@ def _about_the_job(rng: random.Random, at_us: int, text: str) -> bytes:
             record(at_us, "job_reopened", reason=text),
             record(at_us, "job_pause", ended=rng.random() < 0.5, person=text),
             record(at_us, "hold", reason=text),
+            record(at_us, "tune", id="0" * 16, run="0123456789abcdef", values={text: text}),
+            record(at_us, "tuned", id="0" * 16, changes={text: [text, None]}, reason=text),
             record(at_us, "job_counts", total=rng.randrange(99)),
             record(at_us, "job_error", code="E", message=text),
             record(

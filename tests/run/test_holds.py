@@ -8,7 +8,9 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -137,21 +139,21 @@ def test_a_hold_of_a_run_that_has_died_ends_with_the_next_run(path: Path) -> Non
     assert seen == [None]
 
 
-def test_a_person_ends_a_hold_and_all_rows_go_on(path: Path) -> None:
-    said: list[str] = []
+def test_a_hold_that_a_person_ends_lets_one_row_try_whether_the_service_answers(path: Path) -> None:
     with open_job(path, 1) as job:
-        held_job = HeldJob(job.service, "j", Settings(), said.append)
-        holds = Holds(Limits(), held_job, WORKERS)
-        assert not holds.end("a person has ended the hold")
+        holds = Holds(Limits(), HeldJob(job.service, "j", Settings()), WORKERS)
+        assert holds.until is None
         holds.start(4)
-        holds.hear(1, held("Down", "503", after_s=3600), 100.0)
-        assert holds.allowed(9, 200.0) == 0
-        assert holds.end("a person has ended the hold")
-        holds.report()
-        assert (holds.allowed(9, 200.0), said) == (9, ["j: a person has ended the hold: going on"])
-        assert [record.until for record in holds_in(job.service)] == [None]
-        assert holds.hear(5, held("Down", "503", after_s=10), 200.0)  # the service is still down
-        assert holds.until_s == 210.0
+        holds.hear(1, held("Down", "503", after_s=3600), monotonic())
+        assert holds.allowed(9, monotonic()) == 0
+        holds.end()
+        assert holds.allowed(9, monotonic()) == 1
+        (record,) = holds_in(job.service)
+        assert record.until is not None
+        assert record.until - record.at < timedelta(minutes=1)
+        holds.start()
+        assert holds.hear(5, held("Down", "503", after_s=3600), monotonic())  # it is still down
+        assert holds.allowed(9, monotonic()) == 0
 
 
 def test_a_hold_takes_back_the_rows_that_wait_for_a_worker(path: Path) -> None:

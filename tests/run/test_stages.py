@@ -24,6 +24,7 @@ class Hanging:
     """Two workers whose calls don't end. They note what they are asked for."""
 
     count = 2
+    maximum = None
     queues = True
 
     def __init__(self, *, can_be_asked: bool = True, has_other_place: bool = False) -> None:
@@ -40,6 +41,9 @@ class Hanging:
 
     def flush(self) -> None:
         """No call waits."""
+
+    def resize(self, count: int) -> None:
+        self.count = count
 
     def cancel(self, call: Call, *, force: bool) -> bool:
         self.asked.append((call.rows[0].id, force))

@@ -1,9 +1,10 @@
-"""`journal run`: run a command for each row of an input."""
+"""`journal run`: run a command for each row of an input. `journal tune`: change its limits meanwhile."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import (
+    FoundJob,
     ReadingService,
     complete_path,
     did_you_mean,
+    found_job,
     journal_command,
 )
 from journal.cli.output import echo_err
@@ -21,12 +24,15 @@ from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
 from journal.cli.run.messages import report_end, report_start
-from journal.cli.run.options import RunOptions, run_options
+from journal.cli.run.options import RunOptions, limit_by_column, rates, run_options
 from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
-from journal.errors import InvalidValueError
+from journal.cli.shared_options import option, parse_cents
+from journal.display.plain import tuned_text
+from journal.errors import InvalidValueError, RefusedError
+from journal.format.arguments import NONE, ROWS
 from journal.fs import shell
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import NULL, format_of
@@ -34,7 +40,6 @@ from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.rate import ROWS
 from journal.run.plan import HowTo
 from journal.sets.choice import chosen_shard
 from journal.store.interrupted_rows import TIMED_OUT
@@ -219,18 +224,67 @@ class _RunCommand:
         if self._shard is not None:  # not the variable, which another shell hasn't got
             given["shard"] = f"{self._shard.index}/{self._shard.count}"
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
-        for option in self._ctx.command.params:
-            value = given.get(option.name or "")
-            if not isinstance(option, click.Option) or value is None or value is False:
+        for param in self._ctx.command.params:
+            value = given.get(param.name or "")
+            if not isinstance(param, click.Option) or value is None or value is False:
                 continue
-            if value == option.get_default(self._ctx):
+            if value == param.get_default(self._ctx):
                 continue
             if isinstance(value, dict):  # a repeatable option COLUMN=N
-                words += [f"{option.opts[0]}={name}={each}" for name, each in value.items()]
-            elif option.name == "ranges":
+                words += [f"{param.opts[0]}={name}={each}" for name, each in value.items()]
+            elif param.name == "ranges":
                 words += ["--row", numbers_text(value)]
-            elif option.multiple:
-                words += [word for each in value for word in (option.opts[0], each)]
+            elif param.multiple:
+                words += [word for each in value for word in (param.opts[0], each)]
             else:
-                words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+                words += [param.opts[0]] if param.is_flag else [param.opts[0], str(value)]
         return [*words, "--", *given["command"]]
+
+
+_WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if it can commit
+
+
+@click.command("tune", short_help="Change the limits of a run while it works.")
+@found_job
+@option("-j --jobs N workers", "Run up to N commands at a time.", type=click.IntRange(1, 1000))
+@option(
+    "--rate RATE",
+    "The maximum number of starts: 50/s, 100/m, 9/h, none. Or of a usage: input_tokens=200000/m, "
+    "input_tokens=none. Other rates stay. Repeatable.",
+    multiple=True,
+    callback=partial(rates, or_none=True),
+)
+@option(
+    "--limit-per COLUMN=N",
+    "Run at most N commands at a time for each value of COLUMN. none: no limit.",
+    multiple=True,
+    callback=partial(limit_by_column, or_none=True),
+)
+@option(
+    "--max-cost-cents CENTS",
+    "Pause when the job, over all its runs, has cost this much. none: no limit.",
+    lambda value: value if value == NONE else parse_cents(value),
+)
+@option("--end-hold", "If the run waits since a service is down or throttles, try a row now.")
+def tune_command(job: FoundJob, **asked: Any) -> None:
+    """Change the limits of the run that works on a job, and print what the run has changed.
+
+    The run may have been started by `journal run` or by a program, on any terminal. Its rows in
+    flight end as usual. The options that are left out stay as they are. The next start doesn't take
+    the changes: it has the limits that it is started with.
+
+    If no run works on the job, or if it changes nothing or doesn't answer within 10 seconds, the
+    exit code is 4.
+
+    Example: journal tune ship-orders -j 16 --rate 5/s
+    """
+    if not any(asked.values()) and asked["max_cost_cents"] is None:
+        names = "-j, --rate, --limit-per, --max-cost-cents or --end-hold"
+        raise click.UsageError(f"say what to change: {names}")
+    tuned = job.service.tune_job(job.id, **asked, wait_s=_WAIT_S)
+    if tuned is None:
+        raise RefusedError(
+            f"the run of job {job.id} hasn't answered within {_WAIT_S:.0f} s, and may still take the "
+            f"change: {job.command('log', job.id)}"
+        )
+    job.say(tuned_text(tuned) or "the run has these limits already: nothing was changed")

@@ -18,12 +18,12 @@ from journal.cli.selection import rows_option
 from journal.cli.shared_options import Option, option, parse_cents
 from journal.cli.times import parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
+from journal.format.arguments import NONE, ROWS, rates_of
 from journal.inputs.formats import FORMATS
 from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
 from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.rate import ROWS, rates_of
 
 
 def _halt(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -34,9 +34,10 @@ def _halt(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
-def _rates(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+def rates(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...], *, or_none: bool = False
 ) -> dict[str, str] | None:
+    """The values of ``--rate``. ``or_none``: "none" may stand in place of a rate."""
     found: dict[str, str] = {}
     for value in values:
         name, is_named, text = value.rpartition("=")
@@ -46,18 +47,21 @@ def _rates(
             raise click.BadParameter(f"{limited}: give one", ctx, param)
         found[name] = text
         try:
-            rates_of(found)
+            rates_of(found, or_none=or_none)
         except InvalidValueError as error:
             raise click.BadParameter(f"{value!r}: {error.reason}", ctx, param) from None
     return found or None
 
 
-def _limit_by_column(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-) -> dict[str, int] | None:
+def limit_by_column(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...], *, or_none: bool = False
+) -> dict[str, int] | str | None:
+    """The value of ``--limit-per``. ``or_none``: it may be "none"."""
     if len(values) > 1:
         raise click.BadParameter("limits one column: give it once", ctx, param)
     for value in values:
+        if or_none and value == NONE:
+            return NONE
         match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
         if match is None:
             wanted = "must be a column and a number from 1, such as carrier=2"
@@ -251,13 +255,13 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or how much of a "
             "usage commands may use: input_tokens=200000/m. Repeatable.",
             multiple=True,
-            callback=_rates,
+            callback=rates,
         ),
         _option(
             "--limit-per COLUMN=N",
             "Run at most N commands at a time for each value of COLUMN.",
             multiple=True,
-            callback=_limit_by_column,
+            callback=limit_by_column,
         ),
         _option(
             "--max-waiting N",

@@ -4,4 +4,5 @@
 of starts, and ``usage_rate`` what calls use. ``halt`` counts failures, and ``bounds`` decides when
 a run ends early. ``holds`` makes a run wait while the called service is down. ``per_key`` limits
 the rows in flight by the values of columns. ``condition`` chooses the rows of a run by ``where``.
+``tuning`` changes limits while the run works.
 """

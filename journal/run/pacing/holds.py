@@ -63,7 +63,7 @@ class Holds:
         self._probe = 0  # the ticket of the probe in flight
         self._probe_s = 0.0  # when it began
         self._why = ""
-        self._max_throttled = max(workers, _MIN_THROTTLED)
+        self.workers = workers
         self._throttled: set[int] = set()  # the tickets of throttled calls in a row
         self._answered = 0  # the latest ticket that was not throttled, while there are such calls
 
@@ -87,20 +87,16 @@ class Holds:
             self._record(now_s)
         return self.count > before
 
-    def end(self, why: str) -> bool:
-        """End the present hold, and record why. Returns False if there is none.
+    @property
+    def until(self) -> datetime | None:
+        """Until when the run starts no row. None if it isn't so: it may probe the service."""
+        now_s = monotonic()
+        return self._until(now_s) if self.count and now_s < self.until_s else None
 
-        Call this in a batch. Raises the errors of a commit.
-        """
-        if not self.count:
-            return False
-        self._end(why)
-        self._said.append(f"{why}: going on")
-        self._record(monotonic())
-        return True
-
-    def _end(self, why: str) -> None:
-        self.count, self.until_s, self._held_s, self._probe, self._why = 0, 0.0, 0.0, 0, why
+    def end(self) -> None:
+        """Let the run probe the service now, and record that. Call this in a batch."""
+        self.until_s = monotonic()
+        self._record(self.until_s)
 
     def _record(self, now_s: float) -> None:
         self._recorded_s = self.until_s
@@ -131,7 +127,8 @@ class Holds:
         if outcome.is_answer:
             held_s = timedelta(seconds=round(now_s - self._first_s))
             self._answered = ticket
-            self._end(f"the far side has answered after {held_s} of holding")
+            self.count, self.until_s, self._held_s, self._probe = 0, 0.0, 0.0, 0
+            self._why = f"the far side has answered after {held_s} of holding"
             return f"{self._why}: going on"
         if is_probe:
             self._held_s += self.until_s - self._since_s + now_s - self._probe_s
@@ -155,7 +152,7 @@ class Holds:
             self._throttled = {later for later in self._throttled if later > ticket}
         elif ticket > self._answered:
             self._throttled.add(ticket)
-        return len(self._throttled) >= self._max_throttled
+        return len(self._throttled) >= max(self.workers, _MIN_THROTTLED)
 
     def _wait_s(self, outcome: Outcome) -> float:
         """How long to hold after this outcome."""

@@ -9,11 +9,11 @@ from typing import Any, Self
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.arguments import check_cost
+from journal.format.arguments import ROWS, check_cost, check_count, check_limit_per, rates_of
 from journal.model import Cost, JobRow
 from journal.run.outcome import Repeated, RetryOn
 from journal.run.pacing.halt import Halt, HaltOn
-from journal.run.pacing.rate import ROWS, Rate, rates_of
+from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
 from journal.run.signals import Stops
 from journal.verbs import check_where
@@ -22,8 +22,11 @@ from journal.verbs import check_where
 Estimate = Callable[[JobRow], Mapping[str, float]]
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError."""
+class Limits(msgspec.Struct, kw_only=True):
+    """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError.
+
+    When a run is tuned, it changes its limits.
+    """
 
     max_attempts: int = 1
     retry_on: Any = (Exception,)  # RetryOn; then as _kinds() returns it
@@ -49,8 +52,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**{name: given[name] for name in cls.__struct_fields__ if name in given})
 
     def __post_init__(self) -> None:
-        check_int(self.max_attempts, "max_attempts")
-        msgspec.structs.force_setattr(self, "retry_on", _kinds(self.retry_on))
+        check_count(self.max_attempts, "max_attempts")
+        self.retry_on = _kinds(self.retry_on)
         _check_seconds(self.backoff_s, "backoff_s", above_0=False)
         _check_seconds(self.max_backoff_s, "max_backoff_s", above_0=False)
         for name in ("timeout_s", "max_wait_s"):
@@ -65,18 +68,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Halt.parse(self.halt)
         for name in ("workers", "batch", "max_rows", "max_waiting"):
             if getattr(self, name) is not None:
-                check_int(getattr(self, name), name)
-        cents = check_cost(self.max_cost_cents, "max_cost_cents")  # as totals are: int or float
-        msgspec.structs.force_setattr(self, "max_cost_cents", cents)
+                check_count(getattr(self, name), name)
+        cents: Any = check_cost(self.max_cost_cents, "max_cost_cents")
+        self.max_cost_cents = cents  # as totals are: int or float
         if self.limit_per is not None:
-            _check_limit_per(self.limit_per)
+            check_limit_per(self.limit_per)
         check_where(self.where)
 
     def watch(self, stops: Stops) -> None:
         """Have ``stops`` watch the functions, which may hang: see :meth:`Stops.watched`."""
         for name in ("where", "halt", "estimate"):
             if callable(function := getattr(self, name)):
-                msgspec.structs.force_setattr(self, name, stops.watched(function))
+                setattr(self, name, stops.watched(function))
 
     def row_rate(self) -> Rate | None:
         """Make the rate of starts."""
@@ -130,7 +133,7 @@ def _kinds(retry_on: RetryOn) -> dict[Repeated, int]:
     if not isinstance(retry_on, Mapping):
         return dict.fromkeys(named, 0)
     for kind, most in retry_on.items():
-        check_int(most, f"retry_on[{kind!r}]")
+        check_count(most, f"retry_on[{kind!r}]")
     return {**retry_on}
 
 
@@ -150,20 +153,6 @@ def _check_kind(kind: Any) -> None:
     reason = "must be an exception class, an error code as text, a collection of these, or "
     reason += f"a dict from these to numbers of attempts{instead}"
     raise InvalidValueError("retry_on", kind, reason)
-
-
-def check_int(value: Any, where: str, lowest: int = 1) -> None:
-    """Raise InvalidValueError unless ``value`` is an int of at least ``lowest``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise InvalidValueError(where, value, f"must be an int from {lowest}")
-
-
-def _check_limit_per(value: Any) -> None:
-    if not isinstance(value, Mapping) or [type(column) for column in value] != [str]:
-        reason = "must be a dict from one column to a number of rows, such as {'carrier': 2}"
-        raise InvalidValueError("limit_per", value, reason)
-    for column, limit in value.items():
-        check_int(limit, f"limit_per[{column!r}]")
 
 
 def _check_seconds(value: Any, where: str, *, above_0: bool) -> None:

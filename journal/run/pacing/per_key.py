@@ -10,7 +10,7 @@ not while it waits.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
 from itertools import islice
 from typing import Any
@@ -43,6 +43,9 @@ class _Numbers:
     def __len__(self) -> int:
         return len(self._numbers) - self._first
 
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._numbers[self._first :])
+
     @property
     def first(self) -> int:
         return self._numbers[self._first]
@@ -62,7 +65,10 @@ class _Numbers:
 class PerKey:
     """Counts the rows in flight by their key, and stores the rows that must wait."""
 
-    def __init__(self, limit_per: Mapping[str, int] | None) -> None:
+    def __init__(
+        self, limit_per: Mapping[str, int] | None, in_flight: Iterable[JobRow] = ()
+    ) -> None:
+        """``in_flight``: the rows of attempts that have begun before."""
         self._column, self._limit = next(iter((limit_per or {}).items()), ("", 0))
         self.in_flight: dict[Key, int] = {}  # the slots that are taken
         self.offered: Offered = (0, 0, False)
@@ -76,6 +82,16 @@ class PerKey:
         self.count = 0
         self._fresh = 0  # those of them that were never started
         self.waited = 0  # those of them that have waited for somebody else
+        for row in in_flight if self._limit else ():
+            if (key := self._key_of(row.data)) is not None:
+                self._attempts[row.row_number, row.attempts] = key
+                self.in_flight[key] = self.in_flight.get(key, 0) + 1
+
+    def parked(self, rank: int) -> Iterator[int]:
+        """The numbers of the parked rows of this rank."""
+        for (found, _), numbers in self._parked.items():
+            if found == rank:
+                yield from numbers
 
     @property
     def has_fresh(self) -> bool:
@@ -207,25 +223,24 @@ class PerKey:
         return '"' + value if type(value) is str else canonical_json(value).decode()
 
 
-def report_unknown_column(job: HeldJob, limit_per: Mapping[str, int] | None) -> None:
-    """Report the column of ``limit_per`` if none of the job's first rows has it.
+def unknown_column(job: HeldJob, limit_per: Mapping[str, int] | None) -> str:
+    """The message that none of the job's first rows has the column of ``limit_per``; else "".
 
     Its name may be wrong.
     """
     if not limit_per:
-        return
+        return ""
     (column,) = limit_per
     known: dict[str, None] = {}
     rows = job.service.get_rows(job.id)
     for row in islice(rows, _FIRST_ROWS):
         if column in row.data:
-            return
+            return ""
         known.update(dict.fromkeys(row.data))
-    if known:
-        meant = similar(column, known)
-        which = "no row" if len(rows) <= _FIRST_ROWS else f"none of the first {_FIRST_ROWS:,} rows"
-        job.warn(
-            f"{job.id}: {which} has the column {column!r}, so "
-            f"{job.settings.how_to.argument('limit_per')} limits none of them by it"
-            + (f"; did you mean {meant!r}?" if meant else "")
-        )
+    if not known:
+        return ""
+    meant = similar(column, known)
+    which = "no row" if len(rows) <= _FIRST_ROWS else f"none of the first {_FIRST_ROWS:,} rows"
+    name = job.settings.how_to.argument("limit_per")
+    text = f"{which} has the column {column!r}, so {name} limits none of them by it"
+    return text + (f"; did you mean {meant!r}?" if meant else "")

@@ -2,39 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from journal.format.arguments import parse_rate
 
-from journal.errors import InvalidValueError
-
-ROWS = "rows"  # in a dict of rates: the rate of starts
-_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
-_UNIT_S = {"s": 1, "m": 60, "h": 3600}
 _BURST_S = 0.05  # rows that are due within this time may start together and share a commit
-
-
-def parse_rate(text: str, where: str = "rate") -> tuple[float, int]:
-    """The number in a rate, and its unit in seconds. Raises InvalidValueError."""
-    match = _RATE.fullmatch(text.strip()) if isinstance(text, str) else None
-    number, unit_s = (float(match[1]), _UNIT_S[match[2]]) if match else (0.0, 1)
-    if not 1e-9 < number / unit_s < 1e9:
-        is_number = match is None and _RATE.fullmatch(f"{text}/s") and float(text)
-        such_as = f"{text}/s" if is_number else "50/s"
-        reason = f"must be a number above 0 and /s, /m or /h: {such_as}"
-        raise InvalidValueError(where, text, reason)
-    return number, unit_s
-
-
-def rates_of(given: str | Mapping[str, str] | None) -> dict[str, str]:
-    """The rates in an argument ``rate``, by what they limit. Raises InvalidValueError."""
-    if not isinstance(given, Mapping):
-        given = {} if given is None else {ROWS: given}
-    for name, text in given.items():
-        if not isinstance(name, str) or not name:
-            reason = "must be text, or a dict such as {'rows': '50/s', 'input_tokens': '200000/m'}"
-            raise InvalidValueError("rate", given, reason)
-        parse_rate(text, "rate" if name == ROWS else f"rate[{name!r}]")
-    return {**given}
 
 
 class Rate:

@@ -7,14 +7,45 @@ from time import monotonic
 
 from journal.model import Job, JobStatus
 from journal.run.in_flight import InFlight
-from journal.run.pacing.ahead import Ahead
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.handover import Workers
+
+# Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
+_MAX_AHEAD_EACH = 8
+_MIN_AHEAD = 32
+_MAX_AHEAD = 256
+_WEIGHT = 0.2  # of the latest value in a moving average
+
+
+class Ahead:
+    """How many rows may be queued beyond those being processed: ``rows``, as of the last look."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._commit_s = 0.0  # moving average of a commit's duration
+        self._handler_s = 1.0  # moving average of a handler's duration
+
+    def hear_commit(self, elapsed_s: float) -> None:
+        self._commit_s += (elapsed_s - self._commit_s) * _WEIGHT
+
+    def hear_handler(self, elapsed_s: float) -> None:
+        self._handler_s += (max(elapsed_s, 1e-6) - self._handler_s) * _WEIGHT
+
+    def look(self, slots: int) -> int:
+        """Return how many rows may be queued for so many workers.
+
+        A worker that finishes during a commit takes its next row from the queue. If handlers are
+        slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four
+        times as many rows as end during a commit, since some commits take longer than others, and
+        results that gather in the meantime share a commit.
+        """
+        rows = int(4 * slots * self._commit_s / self._handler_s)
+        self.rows = min(rows, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
+        return self.rows
 
 
 class Starts:
@@ -26,26 +57,31 @@ class Starts:
         workers: Workers,
         in_flight: InFlight,
         queue: RowQueue,
-        bounds: Bounds,
         holds: Holds,
+        bounds: Bounds,
         stops: Stops,
-        usage: UsageRates | None = None,
     ) -> None:
         self._limits = limits
         self._in_flight = in_flight
         self._queue = queue
-        self._brake = bounds.brake
+        self._bounds, self._brake = bounds, bounds.brake
         self._holds = holds
         self._stops = stops
-        self._usage = usage
         self.rate = limits.row_rate()
         self.ahead = Ahead()
+        self._workers = workers
+        self.change()
+
+    def change(self) -> None:
+        """Take the limits as they are now. Call it if they have changed."""
+        limits = self._limits
         # If attempts have a timeout, rows aren't queued, since their time in the queue would count
         # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
         # rows may start after that outcome.
         # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
         is_plain = limits.timeout_s is None and limits.batch is None
-        self._may_queue = workers.queues and is_plain and not bounds.depend_on_outcomes
+        ends_soon = self._bounds.depend_on_outcomes
+        self._may_queue = self._workers.queues and is_plain and not ends_soon
 
     def next_s(self, job: Job, now_s: float) -> float:
         """When a row may start next, by ``monotonic``, if no attempt ends before."""
@@ -55,8 +91,8 @@ class Starts:
         if self.rate is not None:
             allowed_s += max(self.rate.wait_s, 0.001)
             until_s = allowed_s
-        if self._usage is not None and self._usage.wait_s:
-            allowed_s = max(allowed_s, now_s + self._usage.wait_s)
+        if self._queue.usage is not None and self._queue.usage.wait_s:
+            allowed_s = max(allowed_s, now_s + self._queue.usage.wait_s)
             until_s = min(until_s, allowed_s)
         if self._queue.next_due_s is not None:
             until_s = min(until_s, max(self._queue.next_due_s, allowed_s))

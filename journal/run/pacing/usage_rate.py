@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from journal.errors import InvalidValueError
-from journal.format.arguments import check_usage
+from journal.format.arguments import check_usage, parse_rate
 from journal.format.records import BY_OTHERS, RowStatusRecord, now
 from journal.history.reading import read_history
 from journal.ids import row_id_of
@@ -23,7 +23,6 @@ from journal.model import JobRow
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.rate import parse_rate
 from journal.run.workers.handover import Call
 
 _MAX_KNOWN = 1000  # usages that estimates are made of: the latest ones
@@ -43,14 +42,19 @@ class Window:
     """
 
     def __init__(self, name: str, rate: str) -> None:
-        self.name, self.rate = name, rate
-        self.limit, self.unit_s = parse_rate(rate)
+        self.name = name
+        self.change(rate)
         self.in_flight = 0.0
         self.missing = 0
         self._used: deque[tuple[float, float]] = deque()  # when, and how much
         self._total = 0.0
         self._latest: deque[float] = deque()
         self._ordered: list[float] = []  # the same usages in ascending order
+
+    def change(self, rate: str) -> None:
+        """Change the rate. A longer unit begins with what the former one has kept."""
+        self.rate = rate
+        self.limit, self.unit_s = parse_rate(rate)
 
     @property
     def known(self) -> int:
@@ -115,6 +119,16 @@ class UsageRates:
         self._admitted: dict[int, list[float]] = {}
         self._pending = 0
         self.wait_s = 0.0
+
+    def change(self, rates: Mapping[str, str]) -> None:
+        """Change the rates. Rows that are in flight count nothing for a new name."""
+        before = {window.name: window for window in self._windows}
+        self._windows = [before.get(name) or Window(name, rate) for name, rate in rates.items()]
+        for window in self._windows:
+            window.change(rates[window.name])
+        for estimates in self._in_flight.values():
+            known = dict(zip(before, estimates, strict=True))
+            estimates[:] = [known.get(window.name, 0.0) for window in self._windows]
 
     def pace(self) -> str:
         """Return text for people about the rate that rows wait for. "" if they don't wait."""

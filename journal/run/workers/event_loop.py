@@ -37,6 +37,7 @@ class LoopWorkers:
     """
 
     queues = True
+    maximum = None
 
     def __init__(
         self,
@@ -110,15 +111,25 @@ class LoopWorkers:
 
     def dispatch(self, call: Call) -> None:
         self._new.append(call)
+        if error := self._wake_loop():
+            text = f"can't start it in the event loop: {error}"
+            self._put_unstarted(call, "RuntimeError", text)
+
+    def resize(self, count: int) -> None:
+        self.count = count
+        self._wake_loop()
+
+    def _wake_loop(self) -> RuntimeError | None:
+        """Make the loop look into ``_new``. Returns the error of a loop that is closed."""
         if self._will_look:
-            return
+            return None
         self._will_look = True
         try:
             self._loop.call_soon_threadsafe(self._begin_some)
-        except RuntimeError as error:  # the loop is closed
+        except RuntimeError as error:
             self._will_look = False
-            text = f"can't start it in the event loop: {error}"
-            self._put_unstarted(call, "RuntimeError", text)
+            return error
+        return None
 
     def flush(self) -> None:
         """Do nothing: no call waits in the driver."""

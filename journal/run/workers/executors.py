@@ -97,6 +97,13 @@ class ExecutorWorkers:
         maximum = getattr(self._executor, "_max_workers", None)
         return maximum, maximum
 
+    @property
+    def maximum(self) -> int | None:
+        return self._slots()[1]
+
+    def resize(self, count: int) -> None:
+        self.count = count
+
     def dispatch(self, call: Call) -> None:
         self._waiting.append(call)
 

@@ -95,6 +95,13 @@ class Workers(Protocol):
     def count(self) -> int:
         """How many calls can be made at a time."""
 
+    @property
+    def maximum(self) -> int | None:
+        """The largest ``count`` that is possible. None: there is no bound."""
+
+    def resize(self, count: int) -> None:
+        """Make up to ``count`` calls at a time from now on. Calls that have begun end as usual."""
+
     def dispatch(self, call: Call) -> None:
         """Pass the call to a worker, which calls ``call.begin()`` before it calls the handler.
 

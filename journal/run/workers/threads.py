@@ -20,6 +20,7 @@ class ThreadWorkers:
     """
 
     queues = True
+    maximum = None
 
     def __init__(self, target: Target, count: int, results: Results) -> None:
         self.count = count
@@ -28,7 +29,8 @@ class ThreadWorkers:
         self._end = getattr(target.handler, "cancel", None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closed = False
-        self._threads = 0
+        self._threads = 0  # without those that are about to end. Both change it under the lock.
+        self._lock = threading.Lock()
         self._started: list[threading.Thread] = []
         self._abandoned: set[Call] = set()
 
@@ -43,6 +45,24 @@ class ThreadWorkers:
     def flush(self) -> None:
         """Do nothing: no call waits in the driver."""
 
+    def resize(self, count: int) -> None:
+        with self._lock:
+            self.count, threads = count, self._threads
+        self._started = [thread for thread in self._started if thread.is_alive()]
+        for _ in range(min(count - threads, self._calls.qsize())):
+            self._start_thread()
+        nothing = Call((), 0)  # an idle thread takes it, and ends if there are too many
+        nothing.cancel()
+        for _ in range(threads - count):
+            self._calls.put(nothing)
+
+    def _retires(self) -> bool:
+        """Whether the calling thread has to end, since there are more threads than workers."""
+        with self._lock:
+            is_surplus = self._threads > self.count
+            self._threads -= is_surplus
+        return is_surplus
+
     def _start_thread(self) -> bool:
         thread = threading.Thread(target=self._work, name="journal-worker", daemon=True)
         try:
@@ -50,7 +70,8 @@ class ThreadWorkers:
         except RuntimeError:  # "can't start new thread": continue with fewer threads
             self.count = max(self._threads, 1)
             return False
-        self._threads += 1
+        with self._lock:
+            self._threads += 1
         self._started.append(thread)
         return True
 
@@ -58,6 +79,8 @@ class ThreadWorkers:
         target, take, put = self._target, self._calls.get, self._results.put
         while (call := take()) is not None:
             if self._closed or not call.begin():
+                if self._retires():
+                    return
                 continue
             put(call, call_handler(target, call.rows))
             if call in self._abandoned:
@@ -69,7 +92,8 @@ class ThreadWorkers:
 
     def abandon(self, call: Call) -> bool:
         self._abandoned.add(call)
-        self._threads -= 1
+        with self._lock:
+            self._threads -= 1
         return self._start_thread()
 
     def close(self) -> None:

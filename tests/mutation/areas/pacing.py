@@ -51,8 +51,8 @@ PATCHES = [
     Patch(
         "holds of another outage don't count",
         "run/pacing/holds",
-        "self.count, self.until_s, self._held_s, self._probe, self._why = 0, 0.0, 0.0, 0, why",
-        "self.count, self.until_s, self._probe, self._why = 0, 0.0, 0, why",
+        "self.count, self.until_s, self._held_s, self._probe = 0, 0.0, 0.0, 0",
+        "self.count, self.until_s, self._probe = 0, 0.0, 0",
         "tests/run/test_holds.py::test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew",
     ),
     Patch(
@@ -357,7 +357,7 @@ PATCHES = [
     ),
     Patch(
         "the queue before the workers is bounded",
-        "run/pacing/ahead",
+        "run/pacing/starts",
         "self.rows = min(rows, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)",
         "self.rows = rows",
         "tests/run/test_arun.py::test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are",
@@ -463,7 +463,7 @@ PATCHES = [
     Patch(
         "a start reads what was used before it",
         "run/driver",
-        "                    self._usage.read()\n",
+        "                    self._queue.usage.read()\n",
         "                    pass\n",
         "tests/run/test_usage_rate.py::test_a_run_waits_for_what_an_earlier_one_has_used",
     ),

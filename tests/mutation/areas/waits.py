@@ -53,8 +53,8 @@ PATCHES = [
     Patch(
         "rows that are due leave half of the workers to others",
         "run/row_queue",
-        "max(1, workers // 2)",
-        "workers",
+        "max(1, self.workers // 2) * (",
+        "self.workers * (",
         f"{WAITS}test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
     ),
     Patch(

@@ -1,0 +1,152 @@
+"""Changes the limits of a run while it works: see :meth:`JobService.tune_job`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from journal.display.plain import tuned_text
+from journal.errors import InvalidValueError
+from journal.format.arguments import NONE, check_tune, rates_of
+from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
+from journal.run.held_job import HeldJob
+from journal.run.in_flight import InFlight
+from journal.run.pacing.holds import Holds
+from journal.run.pacing.limits import Limits
+from journal.run.pacing.per_key import unknown_column
+from journal.run.pacing.starts import Starts
+from journal.run.pacing.usage_rate import UsageRates
+from journal.run.row_queue import RowQueue
+from journal.run.signals import Stops
+from journal.run.workers.handover import Workers
+from journal.text import counted, time_text
+
+
+class Tuning:
+    """Takes what somebody has asked a run to change. Only the driver uses it."""
+
+    def __init__(
+        self,
+        job: HeldJob,
+        limits: Limits,
+        workers: Workers,
+        in_flight: InFlight,
+        queue: RowQueue,
+        holds: Holds,
+        starts: Starts,
+        stops: Stops,
+    ) -> None:
+        self._job = job
+        self._limits = limits
+        self._workers = workers
+        self._in_flight = in_flight
+        self._queue = queue
+        self._holds = holds
+        self._starts = starts
+        self._stops = stops
+        self._ways: dict[str, Callable[[Any], tuple[Any, Any, str]]] = {
+            "workers": self._tune_workers,
+            "rate": self._tune_rate,
+            "limit_per": self._tune_limit_per,
+            "max_cost_cents": self._tune_max_cost,
+            "end_hold": self._tune_hold,
+        }
+
+    def take(self) -> None:
+        """Take the changes in their order. Each is recorded, and then made.
+
+        Raises the errors of a commit: then the run has not changed.
+        """
+        while self._job.tunes():
+            with self._job.service.batch(self._job.id):
+                if not (tunes := self._job.tunes()):
+                    return  # the commit that had asked was undone
+                answer = self._answer(tunes[0])
+                self._job.put(answer)
+                if "end_hold" in answer.changes:
+                    self._holds.end()
+            self._change(answer.changes)
+            by = f" by {tunes[0].person}" if tunes[0].person else ""
+            what = "tuned" if answer.changes else "asked to change, and unchanged"
+            text = f"{what}{by}: {tuned_text(answer)}".removesuffix(": ")
+            self._job.report(f"{self._job.id}: {text}")
+
+    def _answer(self, tune: TuneRecord) -> TunedRecord:
+        reasons: list[str] = []
+        changes: dict[str, tuple[Any, Any]] = {}
+        try:
+            asked = check_tune(**tune.values)
+            if self._stops.count:
+                asked, reasons = {}, ["the run is ending"]
+            for name, value in asked.items():
+                was, now, reason = self._ways[name](value)
+                reasons += [reason] if reason else []
+                changes |= {} if was == now else {name: (was, now)}
+        except (InvalidValueError, TypeError) as error:  # of another program, or a newer version
+            changes, reasons = {}, [str(error)]
+        why = "; ".join(reasons) or None
+        return TunedRecord(id=tune.id, changes=changes, reason=why, at=UNSET_TIME)
+
+    # Each of these returns the value of a limit before and after the change, and why the change
+    # isn't the one that was asked for.
+
+    def _tune_workers(self, asked: int) -> tuple[int, int, str]:
+        count, most = self._workers.count, self._workers.maximum
+        lost = count - self._in_flight.slots
+        if asked <= lost:
+            hang = counted(lost, "worker|workers hangs|hang")
+            return (
+                count,
+                count,
+                f"{hang} in attempts that were given up: give more workers than that",
+            )
+        if most is None or asked <= most:
+            return count, asked, ""
+        return (
+            count,
+            most,
+            f"the executor has {counted(most, 'worker|workers')}, and no run uses more",
+        )
+
+    def _tune_rate(self, asked: dict[str, str]) -> tuple[Any, Any, str]:
+        was = rates_of(self._limits.rate)
+        now = {name: rate for name, rate in (was | asked).items() if rate != NONE}
+        return was or None, now or None, ""
+
+    def _tune_limit_per(self, asked: Any) -> tuple[Any, Any, str]:
+        was, now = self._limits.limit_per, None if asked == NONE else asked
+        was = None if was is None else {**was}
+        reason = unknown_column(self._job, now)
+        return was, was if reason else now, reason
+
+    def _tune_max_cost(self, asked: Any) -> tuple[Any, Any, str]:
+        return self._limits.max_cost_cents, None if asked == NONE else asked, ""
+
+    def _tune_hold(self, _: bool) -> tuple[str | None, None, str]:
+        until = self._holds.until
+        return (
+            time_text(until) if until else None,
+            None,
+            "" if until else "the run waits for no hold to end",
+        )
+
+    def _change(self, changes: dict[str, tuple[Any, Any]]) -> None:
+        limits = self._limits
+        for name in changes.keys() - {"end_hold"}:
+            setattr(limits, name, changes[name][1])
+        if "workers" in changes:
+            self._workers.resize(changes["workers"][1])
+            self._queue.workers = self._holds.workers = self._workers.count
+        if "rate" in changes:
+            self._starts.rate = limits.row_rate()
+            usage = self._queue.usage if limits.usage_rates else None
+            if usage is not None:
+                usage.change(limits.usage_rates)
+            elif limits.usage_rates:
+                usage = UsageRates(limits, self._job)
+            self._queue.usage = usage
+        if "limit_per" in changes:
+            self._queue.limit_per(limits.limit_per, self._in_flight.rows)
+        if changes.keys() - {"end_hold"}:
+            self._starts.change()
+            self._in_flight.take_back()  # what no worker has begun starts again, by the new limits
