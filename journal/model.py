@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
@@ -122,50 +122,34 @@ _COLORS: dict[RowStatus, tuple[str, int | None]] = {
 }
 SHOWN_STATUSES = tuple(_COLORS)
 
+Status = TypeVar("Status", JobStatus, RowStatus)
+
+
+def _transitions(kind: type[Status], **targets: str) -> Mapping[Status, tuple[Status, ...]]:
+    table = {kind(source): tuple(map(kind, words.split())) for source, words in targets.items()}
+    return MappingProxyType(table)
+
+
 # The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
 # pass. One change isn't in the table: a failed job becomes completed when all its rows are
 # completed or skipped.
-VALID_TRANSITIONS: Mapping[JobStatus, tuple[JobStatus, ...]] = MappingProxyType(
-    {
-        JobStatus.PENDING: (JobStatus.RUNNING, JobStatus.CANCELLED),
-        JobStatus.RUNNING: (
-            JobStatus.COMPLETED,
-            JobStatus.FAILED,
-            JobStatus.CANCELLED,
-            JobStatus.PAUSED,
-        ),
-        JobStatus.PAUSED: (JobStatus.RUNNING, JobStatus.CANCELLED),
-        JobStatus.COMPLETED: (),
-        JobStatus.FAILED: (),
-        JobStatus.CANCELLED: (),
-    }
+VALID_TRANSITIONS = _transitions(
+    JobStatus,
+    pending="running cancelled",
+    running="completed failed cancelled paused",
+    paused="running cancelled",
+    completed="",
+    failed="",
+    cancelled="",
 )
-
-VALID_ROW_TRANSITIONS: Mapping[RowStatus, tuple[RowStatus, ...]] = MappingProxyType(
-    {
-        RowStatus.PENDING: (
-            RowStatus.PROCESSING,
-            RowStatus.COMPLETED,
-            RowStatus.FAILED,
-            RowStatus.SKIPPED,
-        ),
-        RowStatus.PROCESSING: (
-            RowStatus.COMPLETED,
-            RowStatus.FAILED,
-            RowStatus.SKIPPED,
-            RowStatus.PENDING,
-            RowStatus.NEEDS_REVIEW,
-        ),
-        RowStatus.FAILED: (RowStatus.PROCESSING, RowStatus.PENDING, RowStatus.SKIPPED),
-        RowStatus.NEEDS_REVIEW: (
-            RowStatus.PENDING,
-            RowStatus.COMPLETED,
-            RowStatus.FAILED,
-            RowStatus.SKIPPED,
-        ),
-        RowStatus.SKIPPED: (RowStatus.PENDING,),
-        RowStatus.COMPLETED: (),
-    }
+VALID_ROW_TRANSITIONS = _transitions(
+    RowStatus,
+    pending="processing completed failed skipped",
+    processing="completed failed skipped pending needs_review",
+    failed="processing pending skipped",
+    needs_review="pending completed failed skipped",
+    skipped="pending",
+    completed="",
 )
 
 

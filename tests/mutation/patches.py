@@ -668,8 +668,8 @@ WRITES = [
     Patch(
         "a completed row is final",
         "model",
-        "        RowStatus.COMPLETED: (),",
-        "        RowStatus.COMPLETED: (RowStatus.PENDING, RowStatus.PROCESSING),",
+        '    skipped="pending",\n    completed="",\n',
+        '    skipped="pending",\n    completed="pending processing",\n',
         "tests/store/test_guards.py::test_a_completed_row_goes_nowhere",
     ),
     Patch(
