@@ -379,7 +379,7 @@ def test_the_events_of_one_row_are_the_same_when_another_is_chosen_too(
 # --- in a terminal, and in a pipe
 
 
-@pytest.mark.parametrize("columns", [80, 200])
+@pytest.mark.parametrize("columns", [80])
 def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, columns: int) -> None:
     with Command(root, "log", "j", columns=columns) as command:
         assert command.ends() == 0
@@ -420,7 +420,7 @@ def test_ctrl_c_ends_what_waits(root: Path, arguments: list[str]) -> None:
 # --- following
 
 
-@pytest.mark.parametrize("columns", [None, 80, 200], ids=["pipe", "80", "200"])
+@pytest.mark.parametrize("columns", [None, 80], ids=["pipe", "terminal"])
 def test_what_another_process_commits_is_shown_across_a_pause_until_the_job_ends(
     root: Path, columns: int | None
 ) -> None:
@@ -660,13 +660,13 @@ def end_left_open(service: JobService) -> None:
     service.update_status("j", "completed")
 
 
-@pytest.mark.parametrize("command", ["watch", "wait"])
 @pytest.mark.parametrize(
-    ("end", "code", "words"),
+    ("command", "end", "code", "words"),
     [
-        (end_completed, 0, "j: completed: 1 completed, 4 skipped"),
-        (end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
+        ("watch", end_completed, 0, "j: completed: 1 completed, 4 skipped"),
+        ("wait", end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
         (
+            "watch",
             end_undone,
             4,
             (
@@ -678,6 +678,7 @@ def end_left_open(service: JobService) -> None:
             ),
         ),
         (
+            "wait",
             end_left_open,
             4,
             (
@@ -790,8 +791,9 @@ def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: flo
     assert parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("columns", [80, 200])
-@pytest.mark.parametrize("name", ["j", "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed"])
+@pytest.mark.parametrize(
+    ("columns", "name"), [(200, "j"), (80, "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed")]
+)
 def test_progress_is_one_line_of_the_terminal_that_is_written_over(
     root: Path, columns: int, name: str
 ) -> None:
