@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Never
 import pytest
 import support.handlers
 from support.clock import Clock
-from support.handlers import Counting, Telling, Unloadable, act, act_many, calls
+from support.handlers import Counting, Telling, Unloadable, act, act_many, calls, pids
 from support.interrupts import failing_if_it_hangs
 from support.paths import TESTS
 from support.platforms import (
@@ -240,18 +240,36 @@ def fixture_work(tmp_path: Path) -> Iterator[Work]:
 # --- the ordinary course of things
 
 
-def test_a_pool_of_parsl_that_repeats_what_a_dead_worker_had_is_refused(work: Work) -> None:
+def parsl_pool(directory: Path, kind: str, options: Row, retries: int = 0) -> Executor:
+    """A pool of Parsl, whose workers are of a kind of ``parsl.executors``."""
     concurrent = pytest.importorskip("parsl.concurrent", reason="parsl is not installed")
     config = sys.modules["parsl.config"].Config(
-        executors=[sys.modules["parsl.executors"].ThreadPoolExecutor()],
-        retries=1,
+        executors=[getattr(sys.modules["parsl.executors"], kind)(**options)],
+        retries=retries,
         strategy="none",
         usage_tracking=0,
-        run_dir=str(work.path.parent / "parsl"),
+        run_dir=str(directory),
         initialize_logging=False,
     )
+    pool: Executor = concurrent.ParslPoolExecutor(config)
+    return pool
+
+
+@pytest.mark.usefixtures("makers")  # which sets what workers of Parsl find programs and modules by
+def test_rows_are_done_once_by_processes_of_parsl(work: Work) -> None:
+    slots: Row = {"max_workers_per_node": 2, "cores_per_worker": 0.01, "encrypted": False}
+    on_loopback = {"address": "127.0.0.1", "loopback_address": "127.0.0.1"}
+    options = slots | on_loopback
+    with parsl_pool(work.path.parent / "parsl", "HighThroughputExecutor", options) as pool:
+        assert work.run(pool, *["square"] * 12, workers=2).completed == 12
+    assert [row.result for row in work.outcomes()] == [n * n for n in range(1, 13)]
+    assert calls(work.ledger) == dict.fromkeys(range(1, 13), 1)
+    assert os.getpid() not in pids(work.ledger)
+
+
+def test_a_pool_of_parsl_that_repeats_what_a_dead_worker_had_is_refused(work: Work) -> None:
     with (
-        concurrent.ParslPoolExecutor(config) as pool,
+        parsl_pool(work.path.parent / "parsl", "ThreadPoolExecutor", {}, retries=1) as pool,
         pytest.raises(InvalidValueError, match="retries=1: Parsl would repeat rows"),
     ):
         work.run(pool, "square", workers=1)

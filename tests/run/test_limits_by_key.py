@@ -32,11 +32,6 @@ from journal.store import rows
 WAIT_S = 60.0
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 def rows_of(*keys: Any) -> list[dict[str, Any]]:
     """A row for each key, in a column ``key``."""
     return [{"key": key} for key in keys]

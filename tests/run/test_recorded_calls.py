@@ -63,11 +63,6 @@ class Service:
         return {row.id: f"batch {batch_id}" for row in batch}
 
 
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 def test_a_call_that_waits_comes_back_with_its_rows_and_its_step_is_done_once(path: Path) -> None:
     service = Service(polls=3)
     with open_job(path) as job:

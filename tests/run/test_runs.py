@@ -60,11 +60,6 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 WAIT_S = 60.0
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
     return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
 

@@ -19,11 +19,6 @@ from journal.run.plan import HowTo
 TICKS = 4  # looks of the run in which nothing is said
 
 
-@pytest.fixture(name="path")
-def fixture_path(tmp_path: Path) -> Path:
-    return tmp_path / "jobs" / "j"
-
-
 class HangingRun:
     """A run of rows that hang from the number ``first`` on, each until it is let go.
 
