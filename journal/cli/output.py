@@ -137,6 +137,12 @@ def echo_err(text: str) -> None:
         click.echo(escaped(text), err=True)
 
 
+def echo_problems(*problems: object) -> None:
+    """Write a line for each problem to standard error. The command continues."""
+    for problem in problems:
+        echo_err(f"journal: {problem}")
+
+
 class _Shown:
     """A stream that escapes control characters, for standard output on a terminal.
 

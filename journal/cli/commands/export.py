@@ -16,7 +16,7 @@ from journal.cli.find import (
     complete_path,
     find_job_or_set,
 )
-from journal.cli.output import data_stream, echo_err
+from journal.cli.output import data_stream, echo_err, echo_problems
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
 from journal.errors import JobNotFoundError
@@ -122,8 +122,7 @@ def export_command(
             **options,
         )
     found.warn_of_cut()
-    for text in [*missing, *selection.where.unmet()]:
-        echo_err(f"journal: {text}")
+    echo_problems(*missing, *selection.where.unmet())
     if out != "-":
         echo_err(f"{counted(count, f'{table[:-1]}|{table}')} in {out}")
     elif not count:

@@ -19,7 +19,7 @@ from journal.cli.find import (
     status_text,
 )
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
-from journal.cli.output import bar, echo_err, local_text
+from journal.cli.output import bar, echo_err, echo_problems, local_text
 from journal.cli.shared_options import option
 from journal.cli.times import since_option
 from journal.errors import JournalError, RefusedError
@@ -157,8 +157,7 @@ def list_command(
     echo_rows(output, _FIELDS, shown, none=none, look_ahead=None)
     if len(found) > len(shown) and output == "table":
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
-    for error in errors:
-        echo_err(f"journal: {error}")
+    echo_problems(*errors)
     return EXIT_DAMAGED if errors else EXIT_OK
 
 
@@ -250,6 +249,5 @@ def shards_command(
                 echo_err(f"{part.id}: left out: paused until {found.command('resume', part.id)}")
     else:
         echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
-    for text in whole.errors if is_open else ():
-        echo_err(f"journal: {text}")
+    echo_problems(*(whole.errors if is_open else ()))
     return EXIT_DAMAGED if whole.errors else EXIT_OK

@@ -29,7 +29,7 @@ from journal.cli.find import (
 )
 from journal.cli.follow import POLL_S, check_reader, follow_job, follow_set, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
-from journal.cli.output import as_json, echo_err, local_text
+from journal.cli.output import as_json, echo_err, echo_problems, local_text
 from journal.cli.selection import rows_option
 from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option
@@ -130,8 +130,7 @@ def log_command(
     if more and not chosen:
         job.say(f"the last {limit} events; -n all shows all")
     absent = missing_in(job, ranges)
-    for text in absent:
-        echo_err(f"journal: {text}")
+    echo_problems(*absent)
     if follow:
         events = itertools.chain(events, _follow(job, histories[0], limit, choice))
     look_ahead = 0 if follow else LOOK_AHEAD
@@ -279,8 +278,7 @@ def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool)
     has_ended = whole.job.status.is_ended and not whole.errors
     more = "" if has_ended else f"; {shards_text(whole)}"
     found.say(f"{whole.state}: {_counts_text(whole.job)}{more}")
-    for text in whole.errors:
-        echo_err(f"journal: {text}")
+    echo_problems(*whole.errors)
     return EXIT_DAMAGED if whole.errors else job_exit_code(whole.job)
 
 

@@ -11,7 +11,7 @@ import click
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
 from journal.cli.follow import follow_job, follow_set
-from journal.cli.output import echo_err
+from journal.cli.output import echo_err, echo_problems
 from journal.cli.shared_options import force_option, option
 from journal.cli.times import parse_limit_s
 from journal.model import Job, job_exit_code
@@ -94,6 +94,5 @@ def _looks(job: FoundJob) -> Iterator[tuple[Job, bool]]:
 def _say_errors(job: FoundJob) -> list[str]:
     """Write why shards of a set can't be read, and return it."""
     errors = look_at_set(job.service, job.id).errors if isinstance(job, FoundSet) else []
-    for text in errors:
-        echo_err(f"journal: {text}")
+    echo_problems(*errors)
     return errors
