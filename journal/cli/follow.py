@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.output import echo_err
@@ -37,12 +37,15 @@ def follow_job(
     service: JobService,
     job_id: str,
     reported: Collection[str] = (JobStatus.PAUSED, "interrupted"),
+    *,
+    say: Callable[[str], object] = echo_err,
+    wait: Callable[[float], object] = time.sleep,
 ) -> Iterator[Seen]:
     """Yield the job about ten times a second until it ends.
 
     The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
-    job enters one of these states, and when it then runs again, a message is written to standard
-    error. If "paused" is one of these states, the iteration also ends
+    job enters one of these states, and when it then runs again, ``say`` gets a message. ``wait``: called
+    with the time in seconds between two looks. If "paused" is one of these states, the iteration also ends
     when the job is paused and no run waits for it to be resumed. Raises RefusedError if the job is
     deleted or moved, and JournalDamagedError if its journal was cut: no run may continue it.
     """
@@ -60,23 +63,25 @@ def follow_job(
             yield Seen(job, True, state)
             return
         if state != last and state in reported:
-            echo_err(f"{job_id}: {_in_words(state, job)}")
+            say(f"{job_id}: {_in_words(state, job)}")
         elif state == JobStatus.RUNNING and last in reported:
-            echo_err(f"{job_id}: is running again")
+            say(f"{job_id}: is running again")
         last = state
         ended = _has_ended(service, job)
         yield Seen(job, ended, state)
         if ended:
             return
-        time.sleep(POLL_S)
+        wait(POLL_S)
         job = service.get_job(job_id)
     raise gone(job_id)
 
 
-def follow_set(service: JobService, set_id: str) -> Iterator[tuple[Whole, bool]]:
+def follow_set(
+    service: JobService, set_id: str, *, wait: Callable[[float], object] = time.sleep
+) -> Iterator[tuple[Whole, bool]]:
     """Yield a set about every second, and whether each shard has ended or needs a person.
 
-    The iteration ends when this is so.
+    The iteration ends when this is so. ``wait``: as in :func:`follow_job`.
     """
     while True:
         whole = look_at_set(service, set_id)
@@ -84,7 +89,7 @@ def follow_set(service: JobService, set_id: str) -> Iterator[tuple[Whole, bool]]
         yield whole, has_ended
         if has_ended:
             return
-        time.sleep(_SET_POLL_S)
+        wait(_SET_POLL_S)
 
 
 def _is_awaited(service: JobService, part: Part) -> bool:

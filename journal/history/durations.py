@@ -52,6 +52,11 @@ class OutcomeReader:
         self._forget = forget
         self._has_starts = False
 
+    @property
+    def open_count(self) -> int:
+        """How many rows were started and have no outcome yet."""
+        return len(self._started)
+
     def is_attempt(self, outcome: RecordedOutcome) -> bool:
         """Return whether the outcome counts as the outcome of an attempt.
 

@@ -21,6 +21,7 @@ from journal.format.extent import (
     has_seal,
     not_continued,
     record_in,
+    seal_after,
     seal_before,
     time_before,
 )
@@ -168,6 +169,16 @@ class History:
     def position_before(self, offset: int, lowest: Position = START) -> Position:
         """Return the later of ``lowest`` and the last position at or before ``offset`` (bytes)."""
         return seal_before(self._file, min(offset, self.end.offset), lowest.offset) or lowest
+
+    def last_bytes(self, size_bytes: int, lowest: Position | None = None) -> Position:
+        """Return where to begin to read at most ``size_bytes``, and nothing before ``lowest``.
+
+        A commit that begins earlier is left out, since it may be large.
+        """
+        offset, end = self.end.offset - size_bytes, self.end
+        if offset <= (0 if lowest is None else lowest.offset):
+            return lowest or START
+        return seal_after(self._file, offset, end.offset) or end
 
     def position_at(self, moment: datetime) -> Position:
         """Return a position just before the first record since ``moment``.

@@ -89,6 +89,7 @@ class Journal:
         self.log = Log(directory, sync=sync, lock_timeout_s=lock_timeout_s, create=create)
         self.path = self.log.path
         self.exact = False  # True if numbers in rows keep their text: see own_number
+        self.leaves_hints = True
         self._lock_timeout_s = lock_timeout_s
         # Names the hint that was last asked whether the journal was cut; None if none was.
         self._asked: tuple[int, int] | None = None
@@ -247,7 +248,7 @@ class Journal:
         log = self.log
         # A hint must end with a complete commit. With a set mark, the bytes on the disk may differ
         # from those that were read.
-        if log.file.unended_at >= 0 or is_marked(self.directory):
+        if log.file.unended_at >= 0 or not self.leaves_hints or is_marked(self.directory):
             return
         if small or hint.is_worth_writing(log.end.offset, log.hint_end):
             log.hint_end = log.end.offset

@@ -63,6 +63,7 @@ class Store:
         self.sync = sync
         self.exact = exact
         self.lock_timeout_s = lock_timeout_s
+        self.leaves_hints = True  # False: journals that are opened from now on write no hint
         self._mutex = threading.Lock()
         self._journals: OrderedDict[str, Journal] = OrderedDict()
         # Most calls are for the same job as the previous call.
@@ -74,10 +75,8 @@ class Store:
         self._closed = False
         self._root_synced = False  # True if the root's own name survives a power cut
         handles.reset_in_child(self)
-        try:
+        with handles.refusals_of(root, "look at"):
             in_the_way = root.exists() and not root.is_dir()
-        except OSError as error:  # no permission
-            raise handles.storage_error(root, "look at", error) from error
         if os.path.lexists(root / JOURNAL_NAME):
             reason = f"it is a job, and not the directory of the jobs: give {str(root.parent)!r}"
             raise InvalidValueError("root", os.fspath(root), reason)
@@ -173,6 +172,7 @@ class Store:
             self.directory(job_id), sync=self.sync, lock_timeout_s=self.lock_timeout_s
         )
         journal.exact = self.exact
+        journal.leaves_hints = self.leaves_hints
         journal.log.use_claim(self.runs.claim(job_id))
         return journal
 

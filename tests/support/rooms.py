@@ -19,7 +19,7 @@ FLOORS = (
     "run",
     "report",
     "cli",
-    "cli.run",
+    "cli.run cli.watch",
     "cli.commands",
     "__main__",
 )

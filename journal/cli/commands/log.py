@@ -17,7 +17,13 @@ import msgspec
 from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED, EXIT_TIMED_OUT
+from journal.cli.exit_codes import (
+    EXIT_DAMAGED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_TIMED_OUT,
+)
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -34,6 +40,8 @@ from journal.cli.selection import rows_option
 from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option
 from journal.cli.times import parse_seconds, since_option
+from journal.cli.watch.live import LiveView
+from journal.cli.watch.screen import QuitError, can_draw
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
 from journal.history.reading import History, read_history
@@ -242,39 +250,69 @@ def _follow_to_end(
                 echo_err(f"{name}: is not there after {timeout_s:g} s")
                 return EXIT_TIMED_OUT
             sleep(POLL_S)
-    if isinstance(job, FoundSet):
-        return _follow_set(job, is_over, is_shown=is_shown)
+    live = LiveView(job) if is_shown and can_draw() else None
+    try:
+        if isinstance(job, FoundSet):
+            return _follow_set(job, is_over, live, is_shown=is_shown)
+        return _follow_one(job, is_over, live, is_shown=is_shown)
+    except _LateError as error:
+        job.say(f"has not ended after {timeout_s:g} s; it is {error}")
+        return EXIT_TIMED_OUT
+    except (QuitError, KeyboardInterrupt):
+        if live is None:
+            raise
+        job.say("only this view has ended")
+        return EXIT_INTERRUPTED
+
+
+class _LateError(Exception):
+    """The job hasn't ended in time. The text is its state."""
+
+
+def _follow_one(
+    job: FoundJob, is_over: Callable[[], bool], live: LiveView | None, *, is_shown: bool
+) -> int:
     found = job.read()
     if is_shown and not has_terminal() and not found.status.is_ended:
         job.say(f"{state_of_job(job.service.store, found)}: {_counts_text(found)}")
-    with Progress(found, progress=is_shown, in_shell=True) as progress:
-        for seen in follow_job(job.service, job.id):
+    progress = Progress(found, progress=is_shown, in_shell=True)
+    say, wait = (echo_err, sleep) if live is None else (str, live.wait)
+    with live or progress:
+        for seen in follow_job(job.service, job.id, say=say, wait=wait):
             found = seen.job
-            progress.show(found, seen.state)
+            if live is None:
+                progress.show(found, seen.state)
+            else:
+                live.show_job(seen.state, ended=seen.ended)
             if not seen.ended and is_over():
-                job.say(f"has not ended after {timeout_s:g} s; it is {seen.state}")
-                return EXIT_TIMED_OUT
+                raise _LateError(seen.state)
     job.say(f"{status_text(found)}: {_counts_text(found)}")
     if found.open_rows:
         echo_advice(job.service, found, job.command)
     return job_exit_code(found)
 
 
-def _follow_set(found: FoundSet, is_over: Callable[[], bool], *, is_shown: bool) -> int:
+def _follow_set(
+    found: FoundSet, is_over: Callable[[], bool], live: LiveView | None, *, is_shown: bool
+) -> int:
     """Wait until each shard of a set has ended, or needs a person: see :func:`follow_set`."""
     whole, stuck = look_at_set(found.service, found.id), ""
     if is_shown and not has_terminal():
         found.say(f"{whole.state}: {_counts_text(whole.job)}; {shards_text(whole)}")
-    with Progress(whole.job, progress=is_shown, in_shell=True) as progress:
-        for whole, has_ended in follow_set(found.service, found.id):
-            progress.show(whole.job, whole.state)
+    progress = Progress(whole.job, progress=is_shown, in_shell=True)
+    wait = sleep if live is None else live.wait
+    with live or progress:
+        for whole, has_ended in follow_set(found.service, found.id, wait=wait):
+            if live is None:
+                progress.show(whole.job, whole.state)
+            else:
+                live.show_set(whole, ended=has_ended)
             if has_ended:
                 break
-            if stuck != (stuck := states_text(whole, _STUCK)) and stuck:
+            if live is None and stuck != (stuck := states_text(whole, _STUCK)) and stuck:
                 found.say(f"{stuck}; still waiting")
             if is_over():
-                found.say(f"has not ended; it is {whole.state}: {shards_text(whole)}")
-                return EXIT_TIMED_OUT
+                raise _LateError(f"{whole.state}: {shards_text(whole)}")
     has_ended = whole.job.status.is_ended and not whole.errors
     more = "" if has_ended else f"; {shards_text(whole)}"
     found.say(f"{whole.state}: {_counts_text(whole.job)}{more}")

@@ -1,0 +1,58 @@
+"""The live views of a job and of a set: read, draw, and wait for the next time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Self
+
+from journal.cli.find import FoundJob
+from journal.cli.watch.drawing import job_lines, set_lines
+from journal.cli.watch.screen import Line, Screen
+from journal.cli.watch.seen import JobReader, SetReader
+from journal.sets.whole import Whole
+
+_DRAW_EVERY_S = 0.25
+
+
+class LiveView:
+    """A context manager that shows a job or a set on the terminal.
+
+    At its end, also by an error or a signal, what was seen last stays on the normal screen.
+    """
+
+    def __init__(self, found: FoundJob) -> None:
+        found.service.store.leaves_hints = False  # a view writes nothing
+        self._screen = Screen()
+        self._job, self._set = JobReader(found), SetReader(found)
+        self._draw: Callable[[int, int], list[Line]] | None = None
+
+    def __enter__(self) -> Self:
+        self._screen.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._screen.__exit__()
+        if self._draw is not None:
+            columns, lines = self._screen.size
+            self._screen.leave_behind(self._draw(columns, lines - 2))
+
+    def show_job(self, state: str, *, ended: bool = False) -> None:
+        """Show the job as it is now. ``state``: the result of ``JobService.get_state``.
+
+        With ``ended``, it is only shown on the normal screen.
+        """
+        self._show(partial(job_lines, self._job.read(state, advises=not ended)), ended=ended)
+
+    def show_set(self, whole: Whole, *, ended: bool = False) -> None:
+        """Show a set: see :meth:`show_job`."""
+        self._show(partial(set_lines, self._set.read(whole)), ended=ended)
+
+    def _show(self, draw: Callable[[int, int], list[Line]], *, ended: bool) -> None:
+        self._draw = draw
+        if not ended:
+            self._screen.draw(draw(*self._screen.size))
+
+    def wait(self, _: float) -> None:
+        """Wait until the view is due again. Raises QuitError if a person presses q."""
+        self._screen.wait(_DRAW_EVERY_S)

@@ -1,0 +1,120 @@
+"""The terminal of a live view: an alternate screen that is redrawn in place."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from typing import Self
+
+from journal.cli.output import colored, use_color
+from journal.fs import system
+from journal.progress.terminal import has_terminal
+from journal.run.platform.keyboard import Keyboard, is_foreground, suspendable
+from journal.run.signals import ending_signals
+
+# A text, and the status in whose colour it is shown ("" for none).
+Line = tuple[str, str]
+# The alternate screen without a cursor; lines that are too long aren't continued.
+_ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+
+
+class QuitError(Exception):
+    """A person has pressed q."""
+
+
+def can_draw() -> bool:
+    """Return whether standard error is a terminal on which this program may draw."""
+    return has_terminal() and is_foreground(sys.stderr.fileno())
+
+
+class Screen:
+    """A context manager that draws lines on the terminal of standard error, if there are any.
+
+    At its end, also by a signal, the terminal is as it was before. While the program is suspended,
+    or in the background, nothing is drawn.
+    """
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.fileno()
+        self._colors = use_color()
+        self._keyboard = Keyboard()
+        self._is_open = False
+        self._size = 0, 0
+        self._shown: list[Line] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        system.let_control_cursor()
+        with ExitStack() as stack:
+            stack.enter_context(ending_signals())
+            stack.callback(self._leave)
+            stack.enter_context(suspendable(self._leave))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The columns and lines of the terminal."""
+        try:
+            columns, lines = os.get_terminal_size(self._terminal)
+        except OSError:
+            columns = lines = 0
+        return columns or 80, lines or 24
+
+    def draw(self, lines: Sequence[Line]) -> None:
+        """Draw lines that fit the :attr:`size`. Only those that differ from before are written."""
+        if not is_foreground(self._terminal):
+            self._is_open = False  # the terminal is another program's
+            return
+        self._enter()
+        shown, size = self._shown, self.size
+        parts = []
+        if size != self._size:
+            self._size, shown, parts = size, [], ["\x1b[2J"]
+        for number in range(max(len(lines), len(shown))):
+            line = lines[number] if number < len(lines) else ("", "")
+            if number >= len(shown) or line != shown[number]:
+                parts.append(f"\x1b[{number + 1};1H\x1b[K{self._text(line)}")
+        self._shown = list(lines)
+        if parts:
+            self._write("".join(parts))
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the next drawing is due. Raises QuitError if q is pressed."""
+        keys = self._keyboard.read(timeout_s)
+        if keys in ("q", "Q", "\x03"):
+            raise QuitError
+        if keys == "\x0c":  # Ctrl-L
+            self._size = 0, 0
+
+    def leave_behind(self, lines: Sequence[Line]) -> None:
+        """Write lines to the normal screen. Call this after the ``with`` block."""
+        self._write("".join(f"{self._text(line)}\r\n" for line in lines))
+
+    def _text(self, line: Line) -> str:
+        text, status = line
+        return colored(text, status) if self._colors else text
+
+    def _enter(self) -> None:
+        if not self._is_open:
+            self._is_open, self._size = True, (0, 0)
+            self._keyboard.begin()
+            self._write(_ENTER)
+
+    def _leave(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            with suppress(OSError):  # the terminal is gone
+                self._write(_LEAVE)
+        self._keyboard.end()
+
+    def _write(self, text: str) -> None:
+        # Not by sys.stderr, which a handler of a signal can't use while it is in use.
+        data = text.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self._terminal, data) :]

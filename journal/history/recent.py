@@ -1,0 +1,97 @@
+"""What has happened lately in a job: reads the end of the journal, and then only what is new."""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+from statistics import median
+
+from journal.format.commits import Position
+from journal.format.records import (
+    CallRecord,
+    InputRecord,
+    JobRecord,
+    Record,
+    RowLevelRecord,
+    RowRecord,
+    RowStatusRecord,
+    RowStepRecord,
+    RunRecord,
+)
+from journal.history.durations import OutcomeReader
+from journal.history.events import Event, event_of
+from journal.history.reading import History, line_start
+
+FIRST_BYTES = 4 << 20  # how much of the end of the journal is read at first
+NEXT_BYTES = 1 << 18  # how much of what is new is read at a time
+_MAX_ATTEMPTS = 500
+_MAX_EVENTS = 50
+_MAX_STARTS = 10_000
+_UNREAD = (line_start(RowRecord), line_start(RowStepRecord), line_start(CallRecord))
+
+
+class Recent:
+    """The latest attempts, errors and messages of a job. Memory and time are bounded.
+
+    - ``took_s``: how long the last attempts took, in the order of their ends.
+    - ``last_end``: when the last attempt ended, or the last row was settled.
+    - ``ended``: how many rows have ended since the first of them did, at ``since``, in what was read
+      of the last run.
+    - ``errors``: the last attempts that failed or need a review. ``events``: the last messages, and
+      changes of the job as a whole. Both are oldest first.
+    """
+
+    def __init__(self) -> None:
+        self._position: Position | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._outcomes = OutcomeReader()
+        self.took_s = deque[float](maxlen=_MAX_ATTEMPTS)
+        self.last_end: datetime | None = None
+        self.since: datetime | None = None
+        self.ended = 0
+        self.errors = deque[Event](maxlen=_MAX_EVENTS)
+        self.events = deque[Event](maxlen=_MAX_EVENTS)
+
+    @property
+    def median_s(self) -> float | None:
+        """The time that half of the last attempts took at most. None if it isn't known."""
+        return median(self.took_s) if self.took_s else None
+
+    def read(self, history: History) -> None:
+        """Read what is new in a history: at most FIRST_BYTES at first, then NEXT_BYTES.
+
+        If there is more, only the end of it is read. A journal that was replaced is read anew. Raises
+        the errors of :meth:`History.blocks`.
+        """
+        at_most = NEXT_BYTES
+        if self._position is None or not history.continues(self._position):
+            self._forget()
+            at_most, self._position = FIRST_BYTES, None
+        begin, self._position = history.last_bytes(at_most, self._position), history.end
+        for block in history.blocks(begin):
+            for number, line in enumerate(block.lines):
+                if not line.startswith(_UNREAD):
+                    self._read(history.record(block, number))
+        if self._outcomes.open_count > _MAX_STARTS:  # their ends were among what wasn't read
+            self._outcomes = OutcomeReader()
+
+    def _read(self, record: Record) -> None:
+        if isinstance(record, RowStatusRecord):
+            outcome = self._outcomes.read(record)
+            if outcome is None:
+                return
+            self.last_end = outcome.ended_at
+            if outcome.took_s is not None:
+                self.took_s.append(outcome.took_s)
+            if outcome.status in ("failed", "needs_review", "repeated"):
+                self.errors.append(event_of(record))
+            if outcome.status != "repeated":
+                self.since = self.since or outcome.ended_at
+                self.ended += 1
+        elif not isinstance(record, (RowLevelRecord, CallRecord, InputRecord)):
+            if isinstance(record, RunRecord):
+                self.since, self.ended = None, 0
+            if not isinstance(record, JobRecord):
+                self.events.append(event_of(record))

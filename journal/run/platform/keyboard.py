@@ -1,0 +1,111 @@
+"""Reads keys from a terminal while they are pressed, and lets Ctrl-Z suspend a program that draws."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _POLL_S = 0.05
+
+    def is_foreground(_terminal: int) -> bool:
+        """Return True. Windows has no processes in the background of a console."""
+        return True
+
+    @contextmanager
+    def suspendable(_leave: Callable[[], object]) -> Iterator[None]:
+        """Do nothing. Windows can't suspend a program."""
+        yield
+
+    class Keyboard:
+        """The keys of standard input. On Windows, nothing has to be changed to read them."""
+
+        def begin(self) -> None:
+            """Do nothing."""
+
+        def end(self) -> None:
+            """Do nothing."""
+
+        def read(self, timeout_s: float) -> str:
+            """Return the keys that are pressed within ``timeout_s``, or "" after this time."""
+            end_s = time.monotonic() + timeout_s
+            while not (sys.stdin.isatty() and msvcrt.kbhit()):
+                if time.monotonic() >= end_s:
+                    return ""
+                time.sleep(_POLL_S)
+            return msvcrt.getwch()
+else:
+    import termios
+
+    def is_foreground(terminal: int) -> bool:
+        """Return whether this process may draw on a terminal: whether a shell waits for it."""
+        try:
+            return os.tcgetpgrp(terminal) == os.getpgrp()
+        except OSError:  # it isn't the terminal of this session, so there is no shell
+            return True
+
+    @contextmanager
+    def suspendable(leave: Callable[[], object]) -> Iterator[None]:
+        """Call ``leave`` before Ctrl-Z suspends this process during the block."""
+
+        def suspend(_number: int, _frame: object) -> None:
+            leave()
+            # Not SIGSTOP: without a shell that can resume it, a program can't be suspended.
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            signal.signal(signal.SIGTSTP, suspend)
+
+        previous = signal.getsignal(signal.SIGTSTP)
+        if previous is not signal.SIG_DFL:  # the shell has no job control
+            yield
+            return
+        signal.signal(signal.SIGTSTP, suspend)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, previous)
+
+    class Keyboard:
+        """The keys of standard input, if it is a terminal. They aren't shown while they are read."""
+
+        def __init__(self) -> None:
+            self._before: list[Any] | None = None
+            self._is_open = sys.stdin.isatty()
+
+        def begin(self) -> None:
+            """Let each key be read at once. Call this in the foreground: see :func:`is_foreground`."""
+            if self._before is None and self._is_open:
+                with suppress(termios.error):
+                    self._before = termios.tcgetattr(0)
+                    changed = termios.tcgetattr(0)
+                    changed[3] &= ~(termios.ICANON | termios.ECHO)  # signals of keys stay
+                    termios.tcsetattr(0, termios.TCSADRAIN, changed)
+
+        def end(self) -> None:
+            """Restore the terminal."""
+            before, self._before = self._before, None
+            if before is not None:
+                with suppress(termios.error):
+                    termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+        def read(self, timeout_s: float) -> str:
+            """Return the keys that are pressed within ``timeout_s``, or "" after this time."""
+            if self._before is None:
+                time.sleep(timeout_s)
+                return ""
+            if not select.select([0], [], [], timeout_s)[0]:
+                return ""
+            with suppress(OSError):
+                if keys := os.read(0, 64):
+                    return keys.decode(errors="replace")
+            self.end()  # nobody types any more
+            self._is_open = False
+            return ""
