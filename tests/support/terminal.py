@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import BinaryIO, Self
 
 import pytest
@@ -21,7 +23,7 @@ from journal.cli.main import main
 
 LEFT_OUT = ("COLUMNS", "NO_COLOR", "JOURNAL_ROOT")
 ENVIRONMENT = {"TERM": "xterm-256color", "PYTHONUTF8": "1"}
-_HANGS_AFTER_S = 60.0
+_HANGS_AFTER_S = 8.0
 _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
 
 
@@ -100,9 +102,10 @@ class Command:
 
         Fails the test if the command ends or hangs.
         """
-        needle = text.encode()
+        needle, end_s = text.encode(), monotonic() + _HANGS_AFTER_S
         while sum(shown.count(needle) for shown in self._streams.values()) < times:
             assert self._read(), f"ended without {text!r}: {self._streams}"
+            assert monotonic() < end_s, f"doesn't show {text!r}: {self._streams}"  # but draws
 
     def ends(self) -> int:
         """Wait until the command has ended. Read its remaining output, and return its exit code."""
@@ -188,3 +191,29 @@ def _all_of(terminal: BinaryIO) -> bytes:
         while data := terminal.read(1 << 16):
             shown += data
     return shown
+
+
+def as_shown(out: str) -> tuple[list[str], str, set[str]]:
+    """Return the lines of the alternate screen, the normal screen, and the modes that are not reset.
+
+    ``out``: what was written to the terminal, of which a live view uses only a part.
+    """
+    alternate: dict[int, str] = {}
+    normal, modes, line = "", {"?7", "?25"}, 1
+    for match in re.finditer(r"\x1b\[([?0-9;]*)([A-Za-z])|[^\x1b]+", out):
+        numbers, command = match[1], match[2]
+        if command in ("h", "l"):
+            (modes.add if command == "h" else modes.discard)(numbers)
+            alternate = {} if numbers == "?1049" and command == "h" else alternate
+        elif command == "H":
+            line = int(numbers.partition(";")[0])
+        elif command == "K":
+            alternate[line] = ""
+        elif command == "J":
+            alternate = {}
+        elif command is None and "?1049" in modes:
+            alternate[line] += match[0]
+        elif command is None:
+            normal += match[0]
+    lines = [alternate.get(number, "") for number in range(1, max(alternate, default=0) + 1)]
+    return lines, normal.replace("\r\n", "\n"), modes

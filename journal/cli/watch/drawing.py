@@ -34,7 +34,7 @@ _IN_FLIGHT_HEADS = (
     *(
         ("ROW", True),
         ("AGE", True),
-        ("", True),
+        ("MEDIAN", True),
         ("ATTEMPT", True),
         ("STEP", False),
         ("DATA", False),
@@ -96,20 +96,23 @@ def set_lines(seen: SeenSet, width: int, height: int) -> list[Line]:
 
 
 def _fit(parts: Sequence[_Part], width: int, height: int) -> list[Line]:
-    """Choose the lines for which there is room. The first parts are the most valuable."""
+    """Choose the lines for which there is room. The first parts are the most valuable.
+
+    Each part gets its least number of lines first, then a third of the height, then all of its lines.
+    """
     tables = sum(len(part.lines) > 1 for part in parts)
     gap = [("", "")] if height > _MIN_HEIGHT_WITH_GAPS else []
-    room, taken = height - tables * len(gap), []
-    for part in parts:
-        taken.append(min(part.least, len(part.lines), room))
-        room -= taken[-1]
+    room, taken = height - tables * len(gap), [0] * len(parts)
+    for at_most in (0, height // 3, height):
+        for number, part in enumerate(parts):
+            wanted = min(len(part.lines), max(part.least, at_most))
+            more = min(wanted - taken[number], room)
+            taken[number] += more
+            room -= more
     found: list[Line] = []
-    for part, least in zip(parts, taken, strict=True):
-        more = min(len(part.lines) - least, room)
-        room -= more
-        lines = part.lines[: least + more]
-        found += gap if len(lines) > 1 else []
-        found += [(cut(escaped(text).rstrip(), width), color) for text, color in lines]
+    for part, count in zip(parts, taken, strict=True):
+        found += gap if count > 1 else []
+        found += [(cut(escaped(text).rstrip(), width), color) for text, color in part.lines[:count]]
     return found
 
 

@@ -1,0 +1,388 @@
+"""The live view of `journal watch`: what it reads of a job, what it draws, how it uses the terminal."""
+
+import signal
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from support.platforms import needs_signals, needs_terminals
+from support.terminal import Command, as_shown
+
+from journal import JobService, JobStatus, RowStatus
+from journal.cli.find import FoundJob, ReadingService
+from journal.cli.output import width_of
+from journal.cli.watch.drawing import job_lines
+from journal.cli.watch.seen import InFlight, JobReader, SeenJob
+from journal.history.events import Event
+from journal.model import EarlyEnd, Job, Pause, Run
+
+NOW = datetime(2026, 12, 1, 13, 2, 38, tzinfo=UTC)
+
+
+def ago(seconds: float) -> datetime:
+    return NOW - timedelta(seconds=seconds)
+
+
+def seen(**changes: Any) -> SeenJob:
+    """A job at work, with a little of everything."""
+    run = Run(host="node7", user="ann", pid=4711, started_at=ago(60))
+    counts = {RowStatus.COMPLETED: 40, RowStatus.FAILED: 2, RowStatus.PROCESSING: 3}
+    job = Job(
+        id="ship",
+        name="Ship",
+        status=JobStatus.RUNNING,
+        total_rows=100,
+        counts=counts | {RowStatus.PENDING: 55},
+        waiting_count=12,
+        total_cost_cents=30,
+        last_run=run,
+        created_at=ago(60),
+        updated_at=NOW,
+    )
+    job = msgspec.structs.replace(job, **changes.pop("job", {}))
+    return SeenJob(
+        **{
+            "job": job,
+            "state": "running",
+            "now": NOW,
+            "rate": 2.0,
+            "in_flight": (
+                InFlight(row=7, attempt=2, began=ago(30), step="mail", step_state="done"),
+                InFlight(
+                    row=8,
+                    attempt=1,
+                    began=ago(2),
+                    step="charge",
+                    step_state="started",
+                    step_at=ago(1),
+                ),
+                InFlight(row=9, attempt=1, began=ago(0.5), data='{"city":"東京"}'),
+            ),
+            "median_s": 1.5,
+            "timed": 42,
+            "next_due": NOW + timedelta(seconds=142),
+            "budget_cents": "500",
+            "errors": (
+                Event(at=ago(9), kind="failed", level="ERROR", row_number=3, text="503: busy"),
+                Event(
+                    at=ago(4), kind="put_back", level="WARNING", row_number=5, text="503: \x1b[2J"
+                ),
+            ),
+            "events": (Event(at=ago(59), kind="log", level="INFO", text="hello"),),
+            **changes,
+        }
+    )
+
+
+def texts(shown: SeenJob, width: int = 80, height: int = 60) -> list[str]:
+    return [text for text, _ in job_lines(shown, width, height)]
+
+
+def test_a_view_shows_the_most_valuable_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("journal.cli.output.can_show", lambda _: True)
+    assert texts(seen()) == [
+        "████████████████░░░░░░░░░░░░░░░░░░░░░░░░  40%  40/100 rows  2/s  0:00:29 left",
+        "ship: running for 1m00s, process 4711 on node7",
+        "12 rows wait for somebody else, the next is due at 13:05:00 (in 2m22s)",
+        "40 completed, 2 failed, 3 processing, 55 pending",
+        "",
+        "3 rows in flight, oldest first; half of the last 42 attempts took at most 1.5s",
+        "  ROW    AGE  MEDIAN  ATTEMPT  STEP           DATA",
+        "    7  30.0s     20x        2  after mail",
+        "    8   2.0s                1  charge (1.0s)",
+        '    9  500ms                1                 {"city":"東京"}',
+        "",
+        "errors, newest first",
+        r"  13:02:34  put back  row 5: 503: \x1b[2J",
+        "  13:02:29  failed    row 3: 503: busy",
+        "cost 30 cents, about 71 cents expected in all; limit 500 cents",
+        "",
+        "log, newest first",
+        "  13:01:39  INFO      hello",
+    ]
+
+
+@pytest.mark.parametrize("width", [1, 20, 40, 80, 200])
+@pytest.mark.parametrize("height", [1, 2, 5, 10, 24, 60])
+def test_a_view_fits_each_terminal_and_leaves_out_the_least_valuable(
+    width: int, height: int
+) -> None:
+    rows = tuple(InFlight(row=n, attempt=1, began=ago(5), data="東京" * n) for n in range(1, 200))
+    shown = texts(seen(in_flight=rows), width, height)
+    assert height - 3 <= len(shown) <= height
+    assert max(map(width_of, shown)) <= width
+    if width >= 40:
+        assert "40%  40/100 rows  2/s" in shown[0]
+        found = [any(part in line for line in shown) for part in ("in flight", "errors,", "log,")]
+        assert found == sorted(found, reverse=True)
+        assert found[1] or height < 24, "many rows in flight don't hide the errors"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"stalled_s": 720.0}, "STALLED: no attempt has ended for 12m00s"),
+        ({"next_due": ago(1)}, "12 rows wait for somebody else, the next is due now"),
+        ({"job": {"pause": Pause(since=ago(9), person="ann@here")}}, "paused by ann@here since 2026-12-01"),
+        ({"job": {"error_code": "E1", "error_message": "trouble"}}, "E1: trouble"),
+        (
+            {
+                "state": "paused",
+                "job": {
+                    "status": JobStatus.PAUSED,
+                    "last_run": Run(
+                        host="h", user="u", pid=1, started_at=NOW,
+                        ended_early=EarlyEnd("cost", "500 cents are spent"),
+                    ),
+                },
+            },
+            "500 cents are spent",
+        ),
+        ({"state": "interrupted"}, "ship: interrupted: its run died"),
+        ({"next": (("journal run x", "run it again"),)}, "  journal run x"),
+    ],
+)  # fmt: skip
+def test_what_hinders_a_job_and_what_to_do_next_is_shown_before_its_rows(
+    changes: dict[str, Any], line: str
+) -> None:
+    shown = texts(seen(**changes), height=24)
+    place = next(n for n, text in enumerate(shown) if text.startswith(line))
+    assert place < next(n for n, text in enumerate(shown) if "in flight" in text)
+
+
+def reader(root: Path, job_id: str) -> JobReader:
+    return JobReader(FoundJob(ReadingService(root), job_id, lambda *words: " ".join(words)))
+
+
+def test_rows_in_flight_are_read_with_their_attempts_and_steps_oldest_first(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=[{"data": {"n": n}} for n in range(4)])
+        service.start_job("ship")
+        view = reader(tmp_path, "ship")
+        for row in ("ship:2", "ship:1", "ship:3"):
+            service.start_row(row)
+        service.begin_step("ship:1", "mail")
+        service.retry_row(service.fail_row("ship:2", "E", "no").id)
+        service.start_row("ship:2")
+        found = view.read("running")
+        assert [
+            (each.row, each.attempt, each.step, each.step_state) for each in found.in_flight
+        ] == [
+            (1, 1, "mail", "started"),
+            (3, 1, "", ""),
+            (2, 2, "", ""),
+        ]
+        assert [each.data for each in found.in_flight] == ['{"n":0}', '{"n":2}', '{"n":1}']
+        assert [error.text for error in found.errors] == ["E: no"]
+        service.end_step("ship:1", "mail", "sent")
+        service.complete_row("ship:3")
+        again = view.read("running")
+        assert [(each.row, each.step_state) for each in again.in_flight] == [(1, "done"), (2, "")]
+        assert (found.timed, again.timed) == (1, 2)
+
+
+def test_a_stall_is_seen_when_nothing_ends_for_ten_times_the_median_and_a_minute(
+    tmp_path: Path,
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=[{}] * 3)
+        service.start_job("ship")
+        service.start_row("ship:1")
+        service.complete_row("ship:1")
+        service.start_row("ship:2")
+        view = reader(tmp_path, "ship")
+        shown = view.read("running")
+        assert shown.stalled_s is None
+        recent, flying = view._recent, shown.in_flight
+        began = flying[0].began
+        for median_s, after_s, stalls in (
+            (1, 59, False),
+            (1, 61, True),
+            (10, 61, False),
+            (10, 101, True),
+        ):
+            recent.took_s.clear()
+            recent.took_s.append(median_s)
+            found = view._stalled_s("running", flying, began + timedelta(seconds=after_s))
+            assert (found is not None) is stalls
+        late = began + timedelta(days=1)
+        assert view._stalled_s("interrupted", flying, late) is None
+        assert view._stalled_s("running", (), late) is None
+        recent.took_s.clear()
+        assert view._stalled_s("running", flying, late) is None, "nothing is known of attempts"
+
+
+def test_a_view_writes_nothing_and_needs_no_right_to_write(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        rows: list[dict[str, Any]] = [
+            {"data": {"text": "x" * 1000}}
+        ] * 3000  # a hint is worth writing
+        service.create_job("Ship", job_id="ship", row_data=rows)
+        service.start_job("ship")
+        service.start_row("ship:1")
+        service.store.directory("ship").joinpath("index.hint").unlink(missing_ok=True)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+        with Command(tmp_path, "watch", "ship", columns=80) as command:
+            command.awaits("1 row in flight")
+            command.press("q")
+            assert command.ends() == 130
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+# --- in a terminal
+
+
+@pytest.fixture
+def working(tmp_path: Path) -> Iterator[tuple[Path, JobService]]:
+    """A job ``ship`` that this process runs."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=[{"data": {"n": n}} for n in range(4)])
+        service.start_job("ship")
+        service.start_row("ship:1")
+        yield tmp_path, service
+
+
+def test_a_view_is_drawn_in_place_until_the_job_ends_and_its_last_state_stays(
+    working: tuple[Path, JobService],
+) -> None:
+    root, service = working
+    with Command(root, "watch", "ship", columns=60) as command:
+        command.awaits("0/4 rows")
+        command.awaits("1 row in flight")
+        service.complete_row("ship:1")
+        command.awaits("1/4 rows")
+        shown, normal, _ = as_shown(command.out)
+        assert normal == ""
+        assert "25%  1/4 rows" in shown[0]
+        assert max(map(width_of, shown)) <= 60
+        for number in (2, 3, 4):
+            service.fail_row(f"ship:{number}", "E", "no")
+        service.update_status("ship", "failed")
+        assert command.ends() == 3
+        _, normal, modes = as_shown(command.out)
+    lines = normal.splitlines()
+    assert "25%  1/4 rows" in lines[0]
+    assert lines[1] == "ship: failed"
+    assert any(line.endswith("row 4: E: no") for line in lines)
+    assert lines[-1].startswith("ship: failed: 1 completed, 3 failed")
+    assert modes == {"?7", "?25"}
+
+
+@needs_terminals
+@pytest.mark.parametrize("key", ["q", "Q", "\x03"])
+def test_a_key_ends_the_view_and_restores_the_terminal(
+    working: tuple[Path, JobService], key: str
+) -> None:
+    import termios  # noqa: PLC0415  (not on Windows)
+
+    root, _ = working
+    with Command(root, "watch", "ship", columns=80) as command:
+        assert command._terminal is not None
+        before = termios.tcgetattr(command._terminal)
+        command.awaits("1 row in flight")
+        command.press("\x1b[Ax")  # other keys do nothing
+        command.press(key)
+        assert command.ends() == 130
+        assert termios.tcgetattr(command._terminal) == before
+        _, normal, modes = as_shown(command.out)
+    assert modes == {"?7", "?25"}
+    assert normal.endswith("ship: only this view has ended\n")
+    assert "1 row in flight" in normal
+
+
+@needs_signals
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_view_restores_the_terminal(
+    working: tuple[Path, JobService], number: signal.Signals
+) -> None:
+    root, _ = working
+    with Command(root, "watch", "ship", columns=80) as command:
+        command.awaits("1 row in flight")
+        command.process.send_signal(number)
+        assert command.ends() == 128 + number
+        _, normal, modes = as_shown(command.out)
+    assert modes == {"?7", "?25"}
+    assert "1 row in flight" in normal
+
+
+def test_an_error_of_the_view_restores_the_terminal(working: tuple[Path, JobService]) -> None:
+    root, service = working
+    with Command(root, "watch", "ship", columns=80) as command:
+        command.awaits("1 row in flight")
+        path = service.store.directory("ship") / "journal.jsonl"
+        path.write_bytes(path.read_bytes()[:-10].replace(b'"ship"', b'"shop"'))
+        assert command.ends() == 6
+        _, normal, modes = as_shown(command.out)
+    assert modes == {"?7", "?25"}
+    assert "\njournal: " in normal
+    assert "Traceback" not in normal
+
+
+@needs_signals
+def test_a_view_that_is_suspended_gives_the_terminal_back_and_is_drawn_again_when_resumed(
+    working: tuple[Path, JobService],
+) -> None:
+    root, _ = working
+    with Command(root, "watch", "ship", columns=80) as command:
+        command.awaits("1 row in flight")
+        # A process without a shell can't be suspended: it leaves the screen, and goes on.
+        command.process.send_signal(signal.SIGTSTP)
+        command.awaits("\x1b[?1049l")
+        command.awaits("\x1b[?1049h", 2)
+        command.awaits("1 row in flight", 2)
+        command.press("q")
+        assert command.ends() == 130
+
+
+@needs_terminals
+def test_a_view_is_drawn_anew_when_the_terminal_changes_its_size(
+    working: tuple[Path, JobService],
+) -> None:
+    import fcntl  # noqa: PLC0415  (not on Windows)
+    import termios  # noqa: PLC0415
+
+    root, _ = working
+    with Command(root, "watch", "ship", columns=200) as command:
+        command.awaits("1 row in flight")
+        assert command._terminal is not None
+        fcntl.ioctl(command._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 3, 30, 0, 0))
+        command.awaits("\x1b[2J", 3)  # on entering, at the first drawing, and now
+        command.awaits("0/4 rows", 2)
+        command.awaits("1 processing")
+        command.press("\x0c")  # Ctrl-L
+        command.awaits("0/4 rows", 3)
+        shown, _, _ = as_shown(command.out)
+        command.press("q")
+        assert command.ends() == 130
+    assert max(map(width_of, shown)) <= 30
+
+
+@pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {}])
+def test_a_view_has_colours_unless_nobody_wants_them(
+    working: tuple[Path, JobService], more: dict[str, str]
+) -> None:
+    root, _ = working
+    with Command(root, "watch", "ship", columns=80, more=more) as command:
+        command.awaits("ship: running")
+        command.press("q")
+        command.ends()
+        assert ("\x1b[36mship: running" in command.out) is not bool(more)
+
+
+def test_without_keys_or_colours_lines_are_written(working: tuple[Path, JobService]) -> None:
+    root, service = working
+    with (
+        Command(root, "watch", "ship", columns=80, more={"TERM": "dumb"}) as dumb,
+        Command(root, "watch", "ship") as piped,
+    ):
+        for command in (dumb, piped):
+            command.awaits("ship: running: 4 not done")
+        service.update_status("ship", "cancelled")
+        service.close()
+        assert (dumb.ends(), piped.ends()) == (4, 4)
+        assert "\x1b" not in dumb.out
+        assert piped.out == ""

@@ -1,0 +1,113 @@
+"""What is read of the latest attempts, errors and messages of a job."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import journal.history.recent
+from journal import JobService
+from journal.history.reading import History, read_history
+from journal.history.recent import Recent
+
+
+class Counted(Recent):
+    """Counts the records that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records = 0
+
+    def _read(self, record: Any) -> None:
+        self.records += 1
+        super()._read(record)
+
+
+def history(service: JobService) -> History:
+    return read_history(service.store, "j")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Any:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("J", job_id="j", row_data=[{}] * 2000)
+        service.start_job("j")
+        yield service
+
+
+def attempt(service: JobService, *numbers: int) -> None:
+    for number in numbers:
+        service.start_row(f"j:{number}")
+        service.complete_row(f"j:{number}")
+
+
+def test_what_was_read_is_not_read_again(service: JobService) -> None:
+    attempt(service, 1)
+    service.start_row("j:2")
+    recent = Counted()
+    recent.read(history(service))
+    assert (recent.ended, len(recent.took_s)) == (1, 1)
+    before = recent.records
+    recent.read(history(service))
+    assert recent.records == before
+    service.fail_row("j:2", "E", "no")
+    service.log("j", "slow today", "WARNING")
+    recent.read(history(service))
+    assert recent.records == before + 2
+    assert (recent.ended, len(recent.took_s)) == (2, 2), "its start was read before"
+    assert [(event.row_number, event.text) for event in recent.errors] == [(2, "E: no")]
+    assert recent.events[-1].text == "slow today"
+    assert recent.errors[-1].at == recent.last_end
+
+
+def test_of_much_that_is_new_only_the_end_is_read(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recent = Counted()
+    recent.read(history(service))
+    before = recent.records
+    attempt(service, *range(1, 1001))
+    monkeypatch.setattr(journal.history.recent, "NEXT_BYTES", 10_000)
+    recent.read(history(service))
+    assert 20 <= recent.records - before <= 100
+    monkeypatch.setattr(journal.history.recent, "FIRST_BYTES", 10_000)
+    later = Counted()
+    later.read(history(service))
+    assert 20 <= later.records <= 100
+    assert later.took_s == recent.took_s
+
+
+def test_starts_whose_ends_were_not_read_are_forgotten(
+    service: JobService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal.history.recent, "_MAX_STARTS", 10)
+    recent = Recent()
+    for number in range(1, 12):
+        service.start_row(f"j:{number}")
+    recent.read(history(service))
+    assert recent._outcomes.open_count == 0
+
+
+def test_a_journal_that_was_replaced_is_read_anew(service: JobService) -> None:
+    attempt(service, 1, 2, 3)
+    recent = Recent()
+    recent.read(history(service))
+    service.update_status("j", "cancelled")
+    service.delete_job("j")
+    service.create_job("J", job_id="j", row_data=[{}] * 2000)
+    service.start_job("j")
+    attempt(service, 1)
+    recent.read(history(service))
+    assert (recent.ended, len(recent.took_s)) == (1, 1)
+
+
+def test_rows_that_ended_before_the_last_run_do_not_count_for_its_rate(service: JobService) -> None:
+    attempt(service, 1, 2)
+    service.update_status("j", "paused")
+    service.start_job("j")
+    attempt(service, 3)
+    recent = Recent()
+    recent.read(history(service))
+    assert recent.ended == 1
+    assert recent.since == recent.last_end
+    assert len(recent.took_s) == 3
