@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime
-from statistics import median
 
 from journal.format.commits import Position
 from journal.format.records import (
     CallRecord,
+    HoldRecord,
     InputRecord,
+    JobPauseRecord,
     JobRecord,
+    JobStatusRecord,
     Record,
     RowLevelRecord,
     RowRecord,
@@ -21,6 +23,7 @@ from journal.format.records import (
 from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import History, line_start
+from journal.progress.rate import is_stalled, median_s
 
 FIRST_BYTES = 4 << 20  # how much of the end of the journal is read at first
 NEXT_BYTES = 1 << 18  # how much of what is new is read at a time
@@ -34,7 +37,7 @@ class Recent:
     """The latest attempts, errors and messages of a job. Memory and time are bounded.
 
     - ``took_s``: how long the last attempts took, in the order of their ends.
-    - ``last_end``: when the last attempt ended, or the last row was settled.
+    - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
     - ``ended``: how many rows have ended since the first of them did, at ``since``, in what was read
       of the last run.
     - ``errors``: the last attempts that failed or need a review. ``events``: the last messages, and
@@ -48,7 +51,7 @@ class Recent:
     def _forget(self) -> None:
         self._outcomes = OutcomeReader()
         self.took_s = deque[float](maxlen=_MAX_ATTEMPTS)
-        self.last_end: datetime | None = None
+        self.quiet_since: datetime | None = None
         self.since: datetime | None = None
         self.ended = 0
         self.errors = deque[Event](maxlen=_MAX_EVENTS)
@@ -57,7 +60,15 @@ class Recent:
     @property
     def median_s(self) -> float | None:
         """The time that half of the last attempts took at most. None if it isn't known."""
-        return median(self.took_s) if self.took_s else None
+        return median_s(sorted(self.took_s)) if self.took_s else None
+
+    def stalled_s(self, oldest: datetime, now: datetime) -> float | None:
+        """For how long no attempt has ended, if that is far too long: see :func:`is_stalled`.
+
+        ``oldest``: when the oldest attempt in flight began.
+        """
+        quiet_s = (now - max(oldest, self.quiet_since or oldest)).total_seconds()
+        return quiet_s if is_stalled(self.took_s, quiet_s) else None
 
     def read(self, history: History) -> None:
         """Read what is new in a history: at most FIRST_BYTES at first, then NEXT_BYTES.
@@ -82,7 +93,7 @@ class Recent:
             outcome = self._outcomes.read(record)
             if outcome is None:
                 return
-            self.last_end = outcome.ended_at
+            self.quiet_since = outcome.ended_at
             if outcome.took_s is not None:
                 self.took_s.append(outcome.took_s)
             if outcome.status in ("failed", "needs_review", "repeated"):
@@ -93,5 +104,7 @@ class Recent:
         elif not isinstance(record, (RowLevelRecord, CallRecord, InputRecord)):
             if isinstance(record, RunRecord):
                 self.since, self.ended = None, 0
+            if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
+                self.quiet_since = record.at
             if not isinstance(record, JobRecord):
                 self.events.append(event_of(record))

@@ -528,7 +528,7 @@ def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: C
     assert " done=4 " in out
     code, shown = on_terminal("--root", str(tmp_path), "watch", "ten", columns=80)
     assert code == 3
-    assert "]  4/10  4 failed, 2 need review" in shown
+    assert "  40%  4/10 rows\n" in shown
     _, shown = on_terminal("--root", str(tmp_path), "delete", "ten", columns=80, answer="n\n")
     assert "4 of 10 rows are done" in shown
 

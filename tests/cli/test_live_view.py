@@ -12,13 +12,19 @@ import pytest
 from support.platforms import needs_signals, needs_terminals
 from support.terminal import Command, as_shown
 
+import journal
 from journal import JobService, JobStatus, RowStatus
 from journal.cli.find import FoundJob, ReadingService
+from journal.cli.main import main
 from journal.cli.output import width_of
-from journal.cli.watch.drawing import job_lines
-from journal.cli.watch.seen import InFlight, JobReader, SeenJob
+from journal.cli.watch.drawing import job_lines, set_lines
+from journal.cli.watch.seen import InFlight, JobReader, SeenJob, SetReader
+from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
-from journal.model import EarlyEnd, Job, Pause, Run
+from journal.history.recent import Recent
+from journal.model import EarlyEnd, HoldState, Job, Pause, Run
+from journal.sets.whole import look_at_set
+from journal.store.transitions import put_record
 
 NOW = datetime(2026, 12, 1, 13, 2, 38, tzinfo=UTC)
 
@@ -125,6 +131,14 @@ def test_a_view_fits_each_terminal_and_leaves_out_the_least_valuable(
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        (
+            {"job": {"hold": HoldState(reason="503: busy", until=ago(-42), since=ago(9))}},
+            "holding until 13:03:20 (in 42.0s): 503: busy",
+        ),
+        (
+            {"job": {"hold": HoldState(reason="503: busy", until=ago(1), since=ago(9))}},
+            "holding since 13:02:29, one row is tried: 503: busy",
+        ),
         ({"stalled_s": 720.0}, "STALLED: no attempt has ended for 12m00s"),
         ({"next_due": ago(1)}, "12 rows wait for somebody else, the next is due now"),
         ({"job": {"pause": Pause(since=ago(9), person="ann@here")}}, "paused by ann@here since 2026-12-01"),
@@ -165,7 +179,7 @@ def test_rows_in_flight_are_read_with_their_attempts_and_steps_oldest_first(tmp_
         view = reader(tmp_path, "ship")
         for row in ("ship:2", "ship:1", "ship:3"):
             service.start_row(row)
-        service.begin_step("ship:1", "mail")
+        service.begin_step("ship:1", 1, "mail")
         service.retry_row(service.fail_row("ship:2", "E", "no").id)
         service.start_row("ship:2")
         found = view.read("running")
@@ -178,42 +192,32 @@ def test_rows_in_flight_are_read_with_their_attempts_and_steps_oldest_first(tmp_
         ]
         assert [each.data for each in found.in_flight] == ['{"n":0}', '{"n":2}', '{"n":1}']
         assert [error.text for error in found.errors] == ["E: no"]
-        service.end_step("ship:1", "mail", "sent")
+        service.end_step("ship:1", 1, "mail", "sent")
         service.complete_row("ship:3")
         again = view.read("running")
         assert [(each.row, each.step_state) for each in again.in_flight] == [(1, "done"), (2, "")]
         assert (found.timed, again.timed) == (1, 2)
 
 
-def test_a_stall_is_seen_when_nothing_ends_for_ten_times_the_median_and_a_minute(
-    tmp_path: Path,
+def test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(Recent, "stalled_s", lambda *_: 720.0)
     with JobService(tmp_path, sync="none") as service:
         service.create_job("Ship", job_id="ship", row_data=[{}] * 3)
         service.start_job("ship")
-        service.start_row("ship:1")
-        service.complete_row("ship:1")
-        service.start_row("ship:2")
         view = reader(tmp_path, "ship")
-        shown = view.read("running")
-        assert shown.stalled_s is None
-        recent, flying = view._recent, shown.in_flight
-        began = flying[0].began
-        for median_s, after_s, stalls in (
-            (1, 59, False),
-            (1, 61, True),
-            (10, 61, False),
-            (10, 101, True),
-        ):
-            recent.took_s.clear()
-            recent.took_s.append(median_s)
-            found = view._stalled_s("running", flying, began + timedelta(seconds=after_s))
-            assert (found is not None) is stalls
-        late = began + timedelta(days=1)
-        assert view._stalled_s("interrupted", flying, late) is None
-        assert view._stalled_s("running", (), late) is None
-        recent.took_s.clear()
-        assert view._stalled_s("running", flying, late) is None, "nothing is known of attempts"
+        assert view.read("running").stalled_s is None, "no row is in flight"
+        service.start_row("ship:1")
+        assert view.read("running").stalled_s == 720
+        assert view.read("interrupted").stalled_s is None
+        assert main(["--root", str(tmp_path), "show", "ship"]) == 0
+        assert "\nstalled     no attempt has ended for 12m00s\n" in capsys.readouterr().out
+        hold = HoldRecord(until=datetime.now(UTC) + timedelta(hours=1), reason="503", at=UNSET_TIME)
+        service.store.journal("ship").change(put_record, hold)
+        assert view.read("running").stalled_s is None
+        assert main(["--root", str(tmp_path), "show", "ship"]) == 0
+        assert "stalled" not in capsys.readouterr().out
 
 
 def test_a_view_writes_nothing_and_needs_no_right_to_write(tmp_path: Path) -> None:
@@ -284,7 +288,8 @@ def test_a_key_ends_the_view_and_restores_the_terminal(
         assert command._terminal is not None
         before = termios.tcgetattr(command._terminal)
         command.awaits("1 row in flight")
-        command.press("\x1b[Ax")  # other keys do nothing
+        command.press("x\x1b[A\x1bOQ\x1b[20~")  # other keys, such as F2, do nothing
+        command.awaits("1 row in flight")
         command.press(key)
         assert command.ends() == 130
         assert termios.tcgetattr(command._terminal) == before
@@ -386,3 +391,54 @@ def test_without_keys_or_colours_lines_are_written(working: tuple[Path, JobServi
         assert (dumb.ends(), piped.ends()) == (4, 4)
         assert "\x1b" not in dumb.out
         assert piped.out == ""
+
+
+# --- of a set
+
+
+def test_the_shards_that_need_a_person_are_shown_first(tmp_path: Path) -> None:
+    for index in range(5):
+        with journal.open_job(tmp_path / "ship", [{}] * 60, shard=(index, 6)):
+            pass
+    with JobService(tmp_path, sync="none") as service:
+        first, dead, paused, failing, _ = sorted(service.store.shards("ship"))
+        with JobService(tmp_path, sync="none") as other:
+            other.start_job(dead)
+            other.start_row("ship:2")
+        for shard_id in (first, failing):
+            service.start_job(shard_id)
+        service.start_row("ship:7")
+        service.fail_row("ship:4", "E", "no")
+        service.pause_job(paused)
+        view = SetReader(FoundJob(ReadingService(tmp_path), "ship", str))
+        shown = view.read(look_at_set(service, "ship"))
+    lines = [text for text, _ in set_lines(shown, 200, 24)]
+    assert lines[0].endswith("  0%  0/60 rows")
+    assert lines[1].startswith("ship: running; 0 of 6 completed; 2 running (0,3); 1 interrupted")
+    assert lines[2] == "1 failed, 2 processing, 47 pending"
+    cells = [line.split() for line in lines[4:]]
+    assert cells[0] == ["SHARD", "STATE", "DONE", "IN", "FLIGHT", "FAILED", "OLDEST"]
+    assert [row[0][:3] for row in cells[1:]] == ["001", "002", "003", "000", "004", "005"]
+    assert cells[1][1:4] == ["interrupted", "0/10", "1"]
+    assert cells[2][1:] == ["pending,", "paused", "until", "resume", "0/10"]
+    assert cells[3][1:] == ["running", "0/10", "1"], "a row failed"
+    assert cells[4][1:4] == ["running", "0/10", "1"]
+    assert cells[6][1:] == ["absent"]
+    assert [text for text, _ in set_lines(shown, 30, 2)] == [
+        lines[0][-30:],
+        "ship: running; 0 of 6 complet…",
+    ]
+
+
+def test_a_set_is_drawn_until_its_shards_have_ended(tmp_path: Path) -> None:
+    with (
+        journal.open_job(tmp_path / "ship", [{}] * 4, shard=(0, 1)) as job,
+        Command(tmp_path, "watch", "ship", columns=80) as command,
+    ):
+        command.awaits("0/4 rows")
+        job.run(lambda _: "done", progress=False)
+        assert command.ends() == 0
+        _, normal, modes = as_shown(command.out)
+    assert modes == {"?7", "?25"}
+    assert "000-of-001  completed   4/4" in normal
+    assert normal.endswith("ship: completed: 4 completed\n")

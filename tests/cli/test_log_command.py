@@ -791,47 +791,6 @@ def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: flo
     assert parse_seconds(text) == seconds
 
 
-@pytest.mark.parametrize(
-    ("columns", "name"), [(200, "j"), (80, "a-job-of-a-name-that-is-" + "long-" * 15 + "indeed")]
-)
-def test_progress_is_one_line_of_the_terminal_that_is_written_over(
-    root: Path, columns: int, name: str
-) -> None:
-    with JobService(root) as service:
-        if name != "j":
-            rows: list[dict[str, Any]] = [{}] * 5
-            service.create_job("J", job_id=name, row_data=rows)
-            service.start_job(name)
-            service.complete_row(f"{name}:1")
-            service.skip_row(f"{name}:4")
-        else:
-            service.start_job(name)
-        with Command(root, "watch", name, columns=columns) as command:
-            command.awaits("/5" if name != "j" else "/6")
-            for number in (2, 3, 5):
-                service.fail_row(f"{name}:{number}", "E", "m") if number != 3 else service.skip_row(
-                    f"{name}:{number}"
-                )
-                command.awaits("1 failed" if number < 5 else "2 failed")
-            service.update_status(name, "failed")
-            assert command.ends() == 3
-            *_, bar, outcome = command.out.splitlines()
-    assert outcome.startswith(f"{name}: failed: 1 completed, 2 skipped, 2 failed")
-    assert max(map(len, re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", bar))) < columns
-
-
-def test_the_bar_fits_a_narrow_terminal_from_its_first_drawing_on(root: Path) -> None:
-    with JobService(root) as service:
-        service.start_job("j")
-        service.update_status("j", "failed")
-    with Command(root, "watch", "j", columns=40) as command:
-        assert command.ends() == 3
-        drawn = re.split(r"[\r\n]+|\x1b\[[^A-Za-z]*[A-Za-z]", command.out)
-    bars = [line for line in drawn if line.startswith("j  [")]
-    assert bars
-    assert max(map(len, bars)) < 40
-
-
 def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
     with JobService(root) as service:
         service.start_job("j")

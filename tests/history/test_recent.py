@@ -1,5 +1,6 @@
 """What is read of the latest attempts, errors and messages of a job."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def test_what_was_read_is_not_read_again(service: JobService) -> None:
     assert (recent.ended, len(recent.took_s)) == (2, 2), "its start was read before"
     assert [(event.row_number, event.text) for event in recent.errors] == [(2, "E: no")]
     assert recent.events[-1].text == "slow today"
-    assert recent.errors[-1].at == recent.last_end
+    assert recent.errors[-1].at == recent.quiet_since
 
 
 def test_of_much_that_is_new_only_the_end_is_read(
@@ -109,5 +110,23 @@ def test_rows_that_ended_before_the_last_run_do_not_count_for_its_rate(service: 
     recent = Recent()
     recent.read(history(service))
     assert recent.ended == 1
-    assert recent.since == recent.last_end
+    assert recent.since == recent.quiet_since
     assert len(recent.took_s) == 3
+
+
+def test_a_stall_is_counted_from_the_last_end_or_the_oldest_start(service: JobService) -> None:
+    attempt(service, 1)
+    recent = Recent()
+    recent.read(history(service))
+    end = recent.quiet_since
+    assert end is not None
+    recent.took_s.extend([20.0] * 5)
+    late = end + timedelta(seconds=300)
+    assert recent.stalled_s(end - timedelta(days=1), late) == 300
+    assert recent.stalled_s(end + timedelta(seconds=200), late) is None
+    service.pause_job("j")
+    recent.read(history(service))
+    assert recent.quiet_since is not None
+    assert recent.quiet_since > end, "during a pause nothing ends"
+    recent.took_s.clear()
+    assert recent.stalled_s(end, late) is None, "nobody knows how long attempts take"

@@ -23,7 +23,7 @@ from journal.cli.main import main
 
 LEFT_OUT = ("COLUMNS", "NO_COLOR", "JOURNAL_ROOT")
 ENVIRONMENT = {"TERM": "xterm-256color", "PYTHONUTF8": "1"}
-_HANGS_AFTER_S = 8.0
+_HANGS_AFTER_S = 60.0
 _IN_TERMINAL = "import os, sys; os.login_tty(0); os.execv(sys.executable, sys.argv[1:])"
 
 
@@ -109,8 +109,9 @@ class Command:
 
     def ends(self) -> int:
         """Wait until the command has ended. Read its remaining output, and return its exit code."""
+        end_s = monotonic() + _HANGS_AFTER_S
         while self._read():
-            pass
+            assert monotonic() < end_s, f"doesn't end: {self._streams}"
         return self.process.wait(_HANGS_AFTER_S)
 
     def press(self, keys: str) -> None:

@@ -39,6 +39,7 @@ from journal.cli.output import (
 from journal.cli.selection import parse_row_number
 from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option
+from journal.cli.watch.seen import JobReader
 from journal.fs import shell
 from journal.history.events import Event
 from journal.history.row_history import RowAttempt, RowHistory
@@ -78,6 +79,7 @@ class Shown:
 
     - ``paused``: who has paused the job, or why the last run has ended early; "" if the job isn't
       paused.
+    - ``stalled_s``: for how long no attempt has ended, if that is far too long.
     - ``rate``: rows per second since the run began; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``late``: names files with results that aren't in the job.
@@ -98,6 +100,9 @@ class Shown:
             most = min(self.rows.read_rows, SAMPLE_ROWS)
             began = _began(job, self.holder)
             self.rate = rate_since(began, now, service.get_rows(job.id), most)
+        self.stalled_s: float | None = None
+        if self.state == JobStatus.RUNNING and job.processing_count:
+            self.stalled_s = JobReader(found).read(self.state).stalled_s
         left = time_left(job.open_rows, self.rate)
         self.left_s = None if left is None else left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early
@@ -148,6 +153,7 @@ class Shown:
             "duration_s": self.duration_s,
             "rows_per_s": self.rate,
             "left_s": self.left_s,
+            "stalled_s": self.stalled_s,
             "expected_cost_cents": expected_cost_cents(self.job),
             "errors": [
                 {field.name: field.get()(group) for field in ERROR_FIELDS}
@@ -253,6 +259,9 @@ def _facts(shown: Shown) -> dict[str, str]:
         "status": status_text(job, shown.state),
         "damaged": shown.damaged,
         "paused": shown.paused,
+        "stalled": ""
+        if shown.stalled_s is None
+        else f"no attempt has ended for {duration_text(shown.stalled_s)}",
         "holding": _hold_text(hold_of(job, shown.state)),
         "run by": holder_text(shown.holder) if shown.holder else "",
         "hosts": ", ".join(job.hosts),

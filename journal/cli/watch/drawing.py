@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from journal.cli.find import counts_text, pause_text, row_counts, status_text
+from journal.cli.find import counts_text, hold_of, pause_text, row_counts, status_text
 from journal.cli.listing import next_lines
 from journal.cli.output import bar, cut, local_text, pad, width_of
 from journal.cli.sets import shards_text
@@ -15,8 +15,8 @@ from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
 from journal.history.events import Event
 from journal.model import Job, JobStatus, expected_cost_cents
 from journal.progress.rate import time_left
-from journal.sets.whole import INTERRUPTED, ON_HOLD, UNREADABLE
-from journal.text import counted, duration_text, escaped, shorten, spent_text
+from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE
+from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
 
 _MAX_TEXT = 1000  # characters of an error: no terminal is wider
 _SLOW = 10  # an attempt that takes so many times the median is marked
@@ -24,21 +24,15 @@ _MAX_BAR = 40
 _MIN_HEIGHT_WITH_GAPS = 18  # from here on, empty lines stand before tables
 _MIN_TABLE = 4  # lines of a table that come before the lines of less valuable parts
 # The shards that need a person come first.
-_ATTENTION = (UNREADABLE, INTERRUPTED, "unknown", ON_HOLD, "paused", "failed", "cancelled")
+_ATTENTION = (UNREADABLE, INTERRUPTED, "unknown", PAUSED, "paused", "failed", "cancelled")
 # The heads of tables, and whether their columns are numbers.
 _SHARD_HEADS = (
     *(("SHARD", False), ("STATE", False), ("DONE", True), ("RATE", True), ("IN FLIGHT", True)),
     *(("FAILED", True), ("OLDEST", True), ("", False)),
 )
 _IN_FLIGHT_HEADS = (
-    *(
-        ("ROW", True),
-        ("AGE", True),
-        ("MEDIAN", True),
-        ("ATTEMPT", True),
-        ("STEP", False),
-        ("DATA", False),
-    ),
+    *(("ROW", True), ("AGE", True), ("MEDIAN", True), ("ATTEMPT", True)),
+    *(("STEP", False), ("DATA", False)),
 )
 
 
@@ -130,10 +124,10 @@ def _bar_line(job: Job, rate: float | None, state: str, width: int) -> Line:
 
 def _state_text(seen: SeenJob) -> str:
     run = seen.job.last_run
-    text = status_text(seen.job, seen.state)
     if seen.state == JobStatus.RUNNING and run is not None:
         took = duration_text((seen.now - run.started_at).total_seconds())
-        return f"{text} for {took}, process {run.pid} on {run.host}"
+        return f"{seen.state} for {took}, process {run.pid} on {run.host}"
+    text = status_text(seen.job, seen.state)
     return f"{text}: its run died" if seen.state == INTERRUPTED else text
 
 
@@ -146,24 +140,25 @@ def _notices(seen: SeenJob) -> Iterable[Line]:
     early = None if job.last_run is None else job.last_run.ended_early
     if early is not None and job.status is JobStatus.PAUSED:
         yield early.message, "paused"
+    if (hold := hold_of(job, seen.state)) is not None:
+        if hold.until > seen.now:
+            text = f"holding until {_at(hold.until, seen.now)}"
+        else:
+            text = f"holding since {clock_text(hold.since, seen.now)}, one row is tried"
+        yield f"{text}: {hold.reason}", "paused"
     if seen.stalled_s is not None:
         yield f"STALLED: no attempt has ended for {duration_text(seen.stalled_s)}", "failed"
     if job.waiting_count:
         rows = counted(job.waiting_count, "row|rows waits|wait")
-        yield f"{rows} for somebody else, {_next_due(seen)}", ""
-
-
-def _next_due(seen: SeenJob) -> str:
-    if seen.next_due is None or seen.next_due <= seen.now:
-        return "the next is due now"
-    return f"the next is due at {_at(seen.next_due, seen.now)}"
+        due = "now"
+        if seen.next_due is not None and seen.next_due > seen.now:
+            due = f"at {_at(seen.next_due, seen.now)}"
+        yield f"{rows} for somebody else, the next is due {due}", ""
 
 
 def _at(at: datetime, now: datetime) -> str:
     """A time that will come, and how long that takes."""
-    left_s = (at - now).total_seconds()
-    form = "%H:%M:%S" if left_s < 86400 else "%Y-%m-%d %H:%M:%S"
-    return f"{local_text(at, form)} (in {duration_text(left_s)})"
+    return f"{clock_text(at, now)} (in {duration_text((at - now).total_seconds())})"
 
 
 def _in_flight_lines(seen: SeenJob) -> list[Line]:
@@ -217,7 +212,7 @@ def _attention(shard: SeenShard, now: datetime) -> tuple[int, float, int]:
 
 
 def _color(shard: SeenShard) -> str:
-    return "paused" if shard.part.is_on_hold else shard.part.state
+    return "paused" if shard.part.is_paused else shard.part.state
 
 
 def _shard_cells(shard: SeenShard, now: datetime) -> tuple[str, ...]:

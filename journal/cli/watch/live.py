@@ -53,6 +53,6 @@ class LiveView:
         if not ended:
             self._screen.draw(draw(*self._screen.size))
 
-    def wait(self, _: float) -> None:
+    def wait(self, least_s: float) -> None:
         """Wait until the view is due again. Raises QuitError if a person presses q."""
-        self._screen.wait(_DRAW_EVERY_S)
+        self._screen.wait(max(least_s, _DRAW_EVERY_S))

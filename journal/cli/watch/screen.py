@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -86,15 +87,16 @@ class Screen:
 
     def wait(self, timeout_s: float) -> None:
         """Wait until the next drawing is due. Raises QuitError if q is pressed."""
-        keys = self._keyboard.read(timeout_s)
-        if keys in ("q", "Q", "\x03"):
+        # Keys such as F2 send sequences of characters.
+        keys = re.sub(r"\x1b(\[[0-9;]*.|O.)?", "", self._keyboard.read(timeout_s))
+        if not {"q", "Q", "\x03"}.isdisjoint(keys):
             raise QuitError
-        if keys == "\x0c":  # Ctrl-L
+        if "\x0c" in keys:  # Ctrl-L
             self._size = 0, 0
 
     def leave_behind(self, lines: Sequence[Line]) -> None:
         """Write lines to the normal screen. Call this after the ``with`` block."""
-        self._write("".join(f"{self._text(line)}\r\n" for line in lines))
+        self._write("".join(f"{self._text(line)}\n" for line in lines))
 
     def _text(self, line: Line) -> str:
         text, status = line

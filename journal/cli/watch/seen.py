@@ -31,8 +31,6 @@ from journal.text import shorten
 
 _MAX_IN_FLIGHT = 200
 _MAX_CHARACTERS = 300  # of a row's data
-_MIN_STALL_S = 60.0
-_STALL_MEDIANS = 10
 _DUE_EVERY_S = 1.0  # to find when the next row is due takes 20 ms for 100,000 rows
 
 
@@ -122,6 +120,7 @@ class JobReader:
             next_due = self._next_due(journal) if job.waiting_count else None
         recent, now = self._recent, datetime.now(UTC)
         recent.read(history)
+        may_end = in_flight and state == JobStatus.RUNNING and not (job.hold or job.pause)
         return SeenJob(
             job=job,
             state=state,
@@ -130,7 +129,7 @@ class JobReader:
             in_flight=in_flight,
             median_s=recent.median_s,
             timed=len(recent.took_s),
-            stalled_s=self._stalled_s(state, in_flight, now),
+            stalled_s=recent.stalled_s(in_flight[0].began, now) if may_end else None,
             next_due=next_due,
             budget_cents=_budget(job),
             errors=tuple(recent.errors),
@@ -179,16 +178,6 @@ class JobReader:
                 since_s = now_s - (now - recent.since).total_seconds()
                 self._rate.look(since_s, max(0, done - recent.ended))
         return self._rate.look(now_s, done)
-
-    def _stalled_s(
-        self, state: str, in_flight: tuple[InFlight, ...], now: datetime
-    ) -> float | None:
-        median_s = self._recent.median_s
-        if state != JobStatus.RUNNING or not in_flight or median_s is None:
-            return None
-        since = max(filter(None, (self._recent.last_end, in_flight[0].began)))
-        quiet_s = (now - since).total_seconds()
-        return quiet_s if quiet_s >= max(_MIN_STALL_S, _STALL_MEDIANS * median_s) else None
 
     def _next(self, job: Job, state: str, end: object) -> tuple[tuple[str, str], ...]:
         if state in (JobStatus.RUNNING, JobStatus.PENDING, "unknown"):
