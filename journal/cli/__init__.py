@@ -8,7 +8,8 @@
 - ``advice``: suggests the commands to type next.
 - ``exit_codes``: defines all exit codes.
 
-The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.
+The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``, and
+those of the live view in ``cli/watch``.
 
-May import: all packages of ``journal``, except ``cli/commands`` and ``cli/run``.
+May import: all packages of ``journal``, except ``cli/commands``, ``cli/run`` and ``cli/watch``.
 """

@@ -4,6 +4,7 @@
   events that people can read.
 - ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
   computes throughput and latency. ``spans``: finds runs, holds, waits and pauses.
+  ``recent``: the latest attempts and errors, for who watches a job.
 - ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
   one row.
 

@@ -198,8 +198,15 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
 @_until_end
 @click.pass_context
 def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
-    """Show the progress of a job until it ends: a bar on a terminal; elsewhere a line at once, and
-    then every 10 seconds.
+    """Show a job live until it ends: its progress, rate and forecast, rows in flight with the step
+    that each is in, holds, waits, the last errors and messages, the cost, and what to do next.
+
+    The view is drawn in place, and fits the terminal. The age of a row stands beside the median of
+    recent attempts. q or Ctrl-C ends the view, with exit code 130, and nothing else; what was seen
+    last stays. Without a terminal, or with TERM=dumb, the progress is a line every 10 seconds. The
+    command only reads the journal, so it also shows a copy, or a job on another host.
+
+    A set of shards has a line for each shard. Those that need a person come first.
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
