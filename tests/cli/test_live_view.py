@@ -35,7 +35,7 @@ def ago(seconds: float) -> datetime:
 
 def seen(**changes: Any) -> SeenJob:
     """A job at work, with a little of everything."""
-    run = Run(host="node7", user="ann", pid=4711, started_at=ago(60))
+    run = Run(id="00000000deadbeef", host="node7", user="ann", pid=4711, started_at=ago(60))
     counts = {RowStatus.COMPLETED: 40, RowStatus.FAILED: 2, RowStatus.PROCESSING: 3}
     job = Job(
         id="ship",
@@ -149,7 +149,7 @@ def test_a_view_fits_each_terminal_and_leaves_out_the_least_valuable(
                 "job": {
                     "status": JobStatus.PAUSED,
                     "last_run": Run(
-                        host="h", user="u", pid=1, started_at=NOW,
+                        id="0000000000000000", host="h", user="u", pid=1, started_at=NOW,
                         ended_early=EarlyEnd("cost", "500 cents are spent"),
                     ),
                 },

@@ -27,7 +27,7 @@ from journal.run.pacing.condition import before_command
 from journal.sets.whole import INTERRUPTED, Part, Whole
 from journal.store.journal import Journal
 from journal.store.rows import row_of
-from journal.text import shorten
+from journal.text import as_text, shorten
 
 _MAX_IN_FLIGHT = 200
 _MAX_CHARACTERS = 300  # of a row's data
@@ -62,7 +62,7 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
       last ``timed`` attempts took at most.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long; else None.
     - ``next_due``: when the first of the rows that wait is due.
-    - ``budget_cents``: the limit of the cost that the last `journal run` was given.
+    - ``budget_cents``: the limit of the cost, or "" if it isn't known.
     - ``errors``, ``events``: see :class:`Recent`.
     - ``next``: commands to paste, and the reason for each, unless a run works on the job.
     """
@@ -207,11 +207,13 @@ def _in_flight(journal: Journal, position: int) -> InFlight:
 
 
 def _budget(job: Job) -> str:
-    """The limit of the cost in the recorded command of the last run, or ""."""
+    """The limit of the cost that the last run has: what it was tuned to, or its command says. Or ""."""
     run = job.last_run
-    if run is None or not run.command:
+    if run is None:
         return ""
-    options = run.argv[: before_command(run.argv)]
+    if "max_cost_cents" in run.tuned:
+        return as_text(run.tuned["max_cost_cents"])
+    options = run.argv[: before_command(run.argv)] if run.command else ()
     found = [after for each, after in pairwise(options) if each == "--max-cost-cents"]
     return found[-1] if found else ""
 
