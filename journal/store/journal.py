@@ -248,9 +248,10 @@ class Journal:
         log = self.log
         # A hint must end with a complete commit. With a set mark, the bytes on the disk may differ
         # from those that were read.
-        if log.file.unended_at >= 0 or not self.leaves_hints or is_marked(self.directory):
+        if log.file.unended_at >= 0 or is_marked(self.directory):
             return
-        if small or hint.is_worth_writing(log.end.offset, log.hint_end):
+        is_due = small or hint.is_worth_writing(log.end.offset, log.hint_end)
+        if self.leaves_hints and is_due:
             log.hint_end = log.end.offset
             hint.write_hint(
                 self.directory,
