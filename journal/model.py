@@ -222,7 +222,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it was recorded at its start.
 
     - ``host``, ``user``, ``pid``: the host, user and process id of the run.
-    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``command``
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``is_command``
       is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
       journal comes from another machine, they do, too.
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
@@ -237,7 +237,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     argv: tuple[str, ...] = ()
     directory: str = ""
-    command: bool = False
+    is_command: bool = False
     version: str | None = None
     on_interrupted: str = "review"
     ended_early: EarlyEnd | None = None

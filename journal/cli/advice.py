@@ -252,7 +252,7 @@ def what_may_run(job: Job) -> str:
 
     Returns "" if the last run wasn't a `journal run`.
     """
-    if job.last_run is None or not job.last_run.command:
+    if job.last_run is None or not job.last_run.is_command:
         return ""
     return "commands of the run that died may still be running: look first, for example with `ps`"
 
@@ -278,7 +278,7 @@ def next_start(job: Job, root: Path) -> NextStart:
     argument = "" if shard is None else f", shard=({shard.index}, {shard.count})"
     run = f"journal --root {shell.quote(str(root))} run ... --job {name}{option}"
     last = job.last_run
-    if last is not None and last.command:
+    if last is not None and last.is_command:
         words = words_for_rest(last)
         options = words[: before_command(words)]
         if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):

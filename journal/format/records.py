@@ -103,7 +103,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
 
     - ``id``: because of its random digits, copies of a job always differ after they were run.
     - ``host``, ``user``, ``pid``: the run's process. ``package``: the version of this package.
-    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``command``
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``is_command``
       is true, they are a `journal run`.
     - ``version``: the version of the run's attempts.
     - ``on_interrupted``: the run's policy. "resume" states that each side effect of the run's
@@ -119,7 +119,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     package: str
     argv: tuple[str, ...] = ()
     directory: str = ""
-    command: bool = False
+    is_command: bool = False
     version: str | None = None
     on_interrupted: str = "review"
     added: Integer = 0
@@ -195,7 +195,7 @@ class RowDataRecord(
 ):
     """New data for a row. This record supersedes the earlier record that has the row's data.
 
-    ``key`` is the complete idempotency key. ``keys`` counts the keys that the row has had so far,
+    ``key`` is the complete idempotency key. ``key_count`` counts the keys that the row has had so far,
     including ``key``.
     """
 
@@ -203,7 +203,7 @@ class RowDataRecord(
     checksum: str
     data: dict[str, Any]
     key: str
-    keys: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+    key_count: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     place: RowNumber | None = None
     created_at: Annotated[Moment, INDEXED]
     origin: Origin | None = None

@@ -285,7 +285,7 @@ def _input_text(record: InputRecord) -> str:
 
 
 def _data_text(record: RowDataRecord) -> str:
-    key = f"; idempotency key {record.key}" if record.keys > 1 else ""
+    key = f"; idempotency key {record.key}" if record.key_count > 1 else ""
     return f"its data{key}" + _origin_text(record)
 
 

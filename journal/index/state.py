@@ -168,7 +168,7 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
             started_at=record.at,
             argv=record.argv,
             directory=record.directory,
-            command=record.command,
+            is_command=record.is_command,
             version=record.version,
             on_interrupted=record.on_interrupted,
         ),

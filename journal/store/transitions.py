@@ -130,7 +130,7 @@ def put_run(
         package=VERSION,
         argv=tuple(argv),
         directory=system.current_directory() if argv else "",
-        command=is_command,
+        is_command=is_command,
         version=version,
         on_interrupted=policy,
         **changes,
@@ -409,7 +409,7 @@ def put_row_data(
     number = row.row_number
     position = position_of(journal, number)
     made = _made(journal, position)
-    key, keys = row.idempotency_key, made.keys if isinstance(made, RowDataRecord) else 1
+    key, keys = row.idempotency_key, made.key_count if isinstance(made, RowDataRecord) else 1
     if made.checksum == LOST_CHECKSUM and data is not None:
         key = made.key or row_key(state_of(journal).header, number, data, None) or row.id
     if new_key:
@@ -422,7 +422,7 @@ def put_row_data(
         checksum=checksum,
         data=made.data if data is None else data,
         key=key,
-        keys=keys,
+        key_count=keys,
         place=made.place,
         created_at=writable(row.created_at),
         at=journal.now(),

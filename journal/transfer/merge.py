@@ -388,13 +388,13 @@ class MergeWriter:
     def _put_data(self, number: int, row: AnyRow, origin: Origin) -> None:
         keys, created_at = 1, row.at
         if isinstance(row, RowDataRecord):
-            keys, created_at = row.keys, row.created_at
+            keys, created_at = row.key_count, row.created_at
         record = RowDataRecord(
             row=number,
             checksum=row.checksum,
             data=row.data,
             key=self._there.key_of(row),
-            keys=keys,
+            key_count=keys,
             place=self._here.row(number).place,  # where the row was first seen here
             created_at=writable(created_at),
             origin=origin,

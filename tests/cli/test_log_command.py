@@ -124,7 +124,7 @@ def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run)
         ("changed", 1, "its data; idempotency key j:1#2"),
         ("changed", 2, "its data"),
     ]
-    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2", "keys": 1}
+    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2", "key_count": 1}
     assert {event.level for event in events} == {"INFO"}
     assert "lost: no answer, whether it took effect is unknown" in run("log", "j", "--row", "5")[1]
     assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]

@@ -347,7 +347,7 @@ GOOD = [
     good(
         "runs",
         "what a run says of itself has no effect on the job; unknown policies and kinds of ends are text; log details mean nothing",
-        *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","command":true,"on_interrupted":"resume","added":2,"gone":1,'),
+        *ROWS, [run('"argv":["journal","run","a b"],"directory":"/d","is_command":true,"on_interrupted":"resume","added":2,"gone":1,'),
                 ended("running", 3)],
         [status(1, "processing", '"by":"run",'), rec("run_ended", '"kind":"moon","message":"m",', 3)], [run('"on_interrupted":"later","new":1,', 4, "f" * 16)],
         [log('"details":{"run":{"host":"h","nonce":"0123456789abcdef"},"merge":{"hosts":["h"]},'
@@ -392,7 +392,7 @@ GOOD = [
         "row-data",
         "it says what the row's record did, and leaves its status; the last one counts",
         *ROWS, [status(1, "failed")], [row_data(1, '{"n":3}', '"key":"corpus:1",')],
-        [row_data(1, '{"n":4}', '"key":"corpus:1#2","keys":2,', 4)],
+        [row_data(1, '{"n":4}', '"key":"corpus:1#2","key_count":2,', 4)],
         [row(3), row_data(3, '{"n":5}', '"key":"k",'),
          status(3, "skipped", second=4)],
         [row_data(2, '{"n":2}', '"key":"corpus:2","origin":{"id":"0123456789abcdef",'
@@ -456,7 +456,7 @@ GOOD = [
         "what a row's record says, else its id; the job's columns and what isn't known decide nothing",
         [job('"key":"n","idempotency_key":"k",'), row(1, '{"n":"A-7","k":"K-1"}'), row(2, "{}", '"key":"K-2",')],
         [row(3, "{}", '"key":"corpus:3.0123abcd",'), row(4, "{}", '"key":"corpus:n=A-7","nonce":"0123abcd",')],
-        [row_data(2, "{}", '"key":"K-2#2.0123abcd","keys":2,'), row(5, "{}", '"key":null,')],
+        [row_data(2, "{}", '"key":"K-2#2.0123abcd","key_count":2,'), row(5, "{}", '"key":null,')],
     ),
     good(
         "transitions-are-not-judged",
@@ -708,7 +708,7 @@ DAMAGED = [
     bad_record("data-of-row-0", "from 1", row_data(0, "{}", '"key":"k",')),
     bad_record("row-data-without-a-key", "it has the whole key", row_data(1)),
     bad_record("row-data-of-a-list", "any object", row_data(1, "[]", '"key":"k",')),
-    bad_record("row-data-with-0-keys", "from 1", row_data(1, "{}", '"key":"k","keys":0,')),
+    bad_record("row-data-with-a-key-count-of-0", "from 1", row_data(1, "{}", '"key":"k","key_count":0,')),
     bad_record("row-data-created-not-in-utc", "each time in a record is", row_data(1, "{}", '"key":"k",')
                .replace(b'01.000001Z"', b'01.000001+01:00"')),
     bad_record("row-data-from-elsewhere-not-in-utc", "each time in a record is", row_data(1, "{}", '"key":"k",'

@@ -422,7 +422,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     ),
     "row_data": (
         {"row": is_row, "checksum": is_text, "data": is_object, "key": is_text, "created_at": is_time},
-        {"keys": is_positive, "place": is_row, "origin": is_origin},
+        {"key_count": is_positive, "place": is_row, "origin": is_origin},
     ),
     "row_status": (
         {"row": is_row, "status": is_one_of("pending processing completed failed skipped needs_review")},
@@ -455,7 +455,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
             "id": is_id, "host": is_text, "user": is_text, "package": is_text, "pid": is_integer,
         },
         {
-            "argv": is_list_of_text, "directory": is_text, "command": is_true_or_false,
+            "argv": is_list_of_text, "directory": is_text, "is_command": is_true_or_false,
             "version": is_text, "on_interrupted": is_text,
             **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
         },

@@ -118,7 +118,7 @@ def runs() -> Iterator[bytes]:
     pids = (b"0", b"-9223372036854775808", b"9223372036854775807")
     words = (b"[]", b'[""]', b'["--"]', b'["--where"]', b'["--root","x","run","\\u001b[2J","--"]')
     for pid, argv in itertools.product(pids, words):
-        for more in (b'"command":true', b'"directory":"\\u0000\\n","on_interrupted":"\\u202e"'):
+        for more in (b'"is_command":true', b'"directory":"\\u0000\\n","on_interrupted":"\\u202e"'):
             texts = b'"host":"\\u001b]0;x\\u0007","user":"","package":"\\ud83d\\ude00"'
             yield record(
                 "run",

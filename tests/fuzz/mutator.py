@@ -128,7 +128,7 @@ def _of_a_call(rng: random.Random, at_us: int, rows: int, calls: set[str]) -> by
 def _other_data(rng: random.Random, at_us: int, row: int, text: str) -> bytes:
     made = json.loads(record(1, "row"))["at"]
     from_elsewhere = {"origin": {"id": "0123456789abcdef", "at": made}}
-    more = rng.choice(({}, {"keys": rng.randint(1, 3)}, from_elsewhere))
+    more = rng.choice(({}, {"key_count": rng.randint(1, 3)}, from_elsewhere))
     data = {"J*": text}
     return record(
         at_us, "row_data", row=row, checksum="d", data=data, key=text, created_at=made, **more

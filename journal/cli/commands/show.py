@@ -284,7 +284,9 @@ def _facts(shown: Shown) -> dict[str, str]:
 def _command_text(job: Job) -> str:
     """The COMMAND of the last `journal run`, or the command that made the job."""
     last = job.last_run
-    words = last.argv[before_command(last.argv) + 1 :] if last is not None and last.command else ()
+    words = (
+        last.argv[before_command(last.argv) + 1 :] if last is not None and last.is_command else ()
+    )
     return shell.join(words) or job.original_command
 
 

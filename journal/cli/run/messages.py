@@ -78,7 +78,7 @@ def about_input(
 
 def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
     """A list with a message if the last run of the job was of another command. Otherwise it is empty."""
-    if job.last_run is None or not job.last_run.command:
+    if job.last_run is None or not job.last_run.is_command:
         return []
     words = job.last_run.argv
     last = list(words[before_command(words) + 1 :])

@@ -213,7 +213,7 @@ def _budget(job: Job) -> str:
         return ""
     if "max_cost_cents" in run.tuned:
         return as_text(run.tuned["max_cost_cents"])
-    options = run.argv[: before_command(run.argv)] if run.command else ()
+    options = run.argv[: before_command(run.argv)] if run.is_command else ()
     found = [after for each, after in pairwise(options) if each == "--max-cost-cents"]
     return found[-1] if found else ""
 

@@ -73,7 +73,7 @@ def words_for_rest(run: Run) -> list[str]:
     run`. With the condition, it would start no row.
     """
     words = list(run.argv)
-    if run.command and run.ended_early is not None and run.ended_early.kind == "where":
+    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":
         for option in CHOOSING:
             while option in words[: before_command(words)]:
                 place = words.index(option)

@@ -15,8 +15,8 @@ PATCHES = [
     Patch(
         "a condition stays while rows that meet it are left",
         "run/pacing/condition",
-        '    if run.command and run.ended_early is not None and run.ended_early.kind == "where":\n',
-        "    if run.command:\n",
+        '    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":\n',
+        "    if run.is_command:\n",
         "tests/cli/test_run_where.py::test_the_condition_stays_while_rows_that_meet_it_are_left",
     ),
     Patch(
