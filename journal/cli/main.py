@@ -20,39 +20,25 @@ from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
+# The commands by purpose. Each has a module of cli/commands, which may be that of another command:
+# `log.watch` is the command `watch` in the module `log`.
+_BY_PURPOSE = {
+    "Run rows": "run step control.pause control.resume run.tune control.cancel",
+    "Look": "list list.shards show rows rows.errors log log.watch log.wait export report",
+    "Settle rows": "settle.retry settle.redo settle.skip settle.resolve",
+    "Move jobs": "transfer.pack transfer.unpack transfer.pull",
+    "Mend damage": "damage.verify damage.repair",
+    "Remove jobs": "delete delete.prune",
+}
+_COMMANDS = {  # the module of each command
+    word.rpartition(".")[2]: word.partition(".")[0]
+    for words in (*_BY_PURPOSE.values(), "help")
+    for word in words.split()
+}
 PURPOSES = {
-    "Run rows": ("run", "step", "pause", "resume", "tune", "cancel"),
-    "Look": (
-        "list",
-        "shards",
-        "show",
-        "rows",
-        "errors",
-        "log",
-        "watch",
-        "wait",
-        "export",
-        "report",
-    ),
-    "Settle rows": ("retry", "redo", "skip", "resolve"),
-    "Move jobs": ("pack", "unpack", "pull"),
-    "Mend damage": ("verify", "repair"),
-    "Remove jobs": ("delete", "prune"),
+    purpose: [word.rpartition(".")[2] for word in words.split()]
+    for purpose, words in _BY_PURPOSE.items()
 }
-# Modules of cli/commands that have several commands. Every other command has a module of its own.
-_MODULES = {
-    "damage": ("verify", "repair"),
-    "delete": ("delete", "prune"),
-    "control": ("pause", "resume", "cancel"),
-    "list": ("list", "shards"),
-    "rows": ("rows", "errors"),
-    "run": ("run", "tune"),
-    "settle": ("retry", "redo", "skip", "resolve"),
-    "transfer": ("pack", "unpack", "pull"),
-    "log": ("log", "watch", "wait"),
-}
-_COMMANDS = {name: name for names in (*PURPOSES.values(), ("help",)) for name in names}
-_COMMANDS |= {name: module for module, names in _MODULES.items() for name in names}
 
 
 class _Commands(click.Group):
