@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 
 import click
 import pytest
-from support import examples, fake_provider
+from support import examples, fakes
 from support.paths import TOP
 from support.platforms import needs_shell, skip_without
 from support.rooms import FLOORS
@@ -56,7 +56,7 @@ exit "${order%:*}"
 
 @pytest.mark.parametrize("page", examples.PAGES)
 def test_the_examples_of_a_page_run_as_they_stand(page: str, tmp_path: Path) -> None:
-    with fake_provider.for_trial(batch_s=0.5, latency_s=(0, 0.01)) as provider:
+    with fakes.provider(batch_s=0.5, latency_s=(0, 0.01)) as provider:
         run_examples(page, tmp_path, provider.environment)
 
 

@@ -4,45 +4,30 @@ It has the files, batches and chat completions of OpenAI's API, which other prov
 servers offer too. It refuses what they refuse, and keeps a ledger: which request was in which
 batch, what was answered and what it cost. Like the real ones, it knows no idempotency keys: who
 creates a batch twice has two batches.
-
-So that a person can try the examples, this serves until Ctrl-C:
-
-  python tests/support/fake_provider.py
 """
 
 from __future__ import annotations
 
-import argparse
 import email.parser
 import email.policy
 import hashlib
 import itertools
 import json
 import random
-import socket
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
+
+from support.fake_server import FakeServer, Refusal
 
 CHAT = "/v1/chat/completions"
 INPUT_CENTS, OUTPUT_CENTS = Decimal("0.00025"), Decimal("0.001")  # a token; in a batch, half
 MODELS = {"small", "large"}
 _CHAT_ARGUMENTS = {"model", "messages", "max_tokens", "temperature", "response_format", "metadata"}
 _ENDS = {"completed", "expired", "cancelled", "failed"}
-
-
-class _Refusal(Exception):
-    def __init__(self, status: int, message: str, code: str | None = None, **headers: str) -> None:
-        self.status, self.headers = status, {k.replace("_", "-"): v for k, v in headers.items()}
-        kind = "server_error" if status >= 500 else "invalid_request_error"
-        self.body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 @dataclass
@@ -76,10 +61,8 @@ class SubmittedBatch:
 
 
 @dataclass
-class FakeProvider:
-    """A context manager that serves from threads of its own at ``url``.
-
-    The members are switches, which may be set at any time. Batches are numbered from 1 in the order
+class FakeProvider(FakeServer):
+    """The members are switches, which may be set at any time. Batches are numbered from 1 in the order
     in which they were created, and so are calls of the chat.
     """
 
@@ -87,7 +70,7 @@ class FakeProvider:
     clock: Callable[[], float] = time.time
     # Prompt -> answer. By default a small JSON object. A prompt with "forbidden" is refused (400).
     answer: Callable[[str], str] = lambda prompt: json.dumps(
-        {"label": "negative" if _digest(prompt) % 2 else "positive"}
+        {"label": "negative" if digest(prompt) % 2 else "positive"}
     )
     # (prompt, how often it was answered before) -> whether this answer is cut off.
     is_malformed: Callable[[str, int], bool] = lambda _prompt, _before: False
@@ -108,36 +91,21 @@ class FakeProvider:
     tokens_per_minute: float | None = None
     minute_s: float = 60.0
 
-    # Called as ("before" or "after", "POST /v1/batches"): before a request is handled, and after it
-    # took effect but before it is answered.
-    on_request: Callable[[str, str], None] = lambda _when, _request: None
-
     def __post_init__(self) -> None:
-        self.lock = threading.RLock()
+        super().__post_init__()
         self.calls: list[Call] = []
         self.batches: dict[str, SubmittedBatch] = {}
         self.files: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.faults: list[BaseException] = []
         self._asked: dict[str, int] = {}
         self._ids = itertools.count(1)
         self._random = random.Random(1)
 
     def __enter__(self) -> Self:
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        super().__enter__()
+        self.url += "/v1"
         self.environment = {"OPENAI_BASE_URL": self.url, "OPENAI_API_KEY": self.key}
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.end_connections()
-        self._server.server_close()
-        self._thread.join()
-        if self.faults:
-            raise self.faults[0]
 
     # --- the ledger
 
@@ -162,9 +130,8 @@ class FakeProvider:
     # --- requests
 
     def respond(self, method: str, path: str, headers: Any, body: bytes) -> tuple[Any, bool]:
-        """Return the answer, and whether it is JSON. Raise _Refusal."""
         if headers.get("Authorization") != f"Bearer {self.key}":
-            raise _Refusal(401, "Incorrect API key provided", "invalid_api_key")
+            raise Refusal(401, "Incorrect API key provided", "invalid_api_key")
         url = urlsplit(path)
         request = f"{method} {url.path}"
         if request == f"POST {CHAT}":
@@ -184,7 +151,7 @@ class FakeProvider:
                     return self._shown(self._batch(batch_id)), True
                 case ["batches", batch_id, "cancel"] if method == "POST":
                     return self._cancel(batch_id), True
-        raise _Refusal(404, f"Invalid URL ({request})")
+        raise Refusal(404, f"Invalid URL ({request})")
 
     def _new_id(self, kind: str) -> str:
         return f"{kind}{hashlib.sha256(str(next(self._ids)).encode()).hexdigest()[:16]}"
@@ -231,13 +198,13 @@ class FakeProvider:
                 call.status, after = refused
                 code = "rate_limit_exceeded" if call.status == 429 else None
                 more = {} if after is None else {"Retry_After": after}
-                raise _Refusal(call.status, "Please try again later", code, **more)
+                raise Refusal(call.status, "Please try again later", code, **more)
             seconds = self._random.uniform(*self.latency_s)
         time.sleep(seconds)
         with self.lock:
             if "forbidden" in prompt:
                 call.status = 400
-                raise _Refusal(400, "The prompt violates the policy", "content_filter")
+                raise Refusal(400, "The prompt violates the policy", "content_filter")
             completion, call.cents = self._answered(body, Decimal(1))
             call.status, call.output_tokens = 200, completion["usage"]["completion_tokens"]
         return completion
@@ -257,18 +224,18 @@ class FakeProvider:
     def _upload(self, headers: Any, body: bytes) -> dict[str, Any]:
         kind = headers.get("Content-Type", "")
         if not kind.startswith("multipart/form-data"):
-            raise _Refusal(400, f"Content-Type is {kind!r}, and not multipart/form-data")
+            raise Refusal(400, f"Content-Type is {kind!r}, and not multipart/form-data")
         head = f"Content-Type: {kind}\r\n\r\n".encode()
         form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + body)
         parts = {
             part.get_param("name", header="content-disposition"): part for part in form.iter_parts()
         }
         if "file" not in parts or "purpose" not in parts:
-            raise _Refusal(400, "'file' and 'purpose' are required")
+            raise Refusal(400, "'file' and 'purpose' are required")
         purpose = parts["purpose"].get_payload(decode=True)
         name = parts["file"].get_filename() or ""
         if purpose != b"batch" or not name.endswith(".jsonl"):
-            raise _Refusal(400, f"Invalid file {name!r} for purpose {purpose!r}")
+            raise Refusal(400, f"Invalid file {name!r} for purpose {purpose!r}")
         content = parts["file"].get_payload(decode=True)
         assert isinstance(content, bytes)
         file_id = self._new_id("file-")
@@ -284,24 +251,24 @@ class FakeProvider:
 
     def _file(self, file_id: str) -> bytes:
         if file_id not in self.files:
-            raise _Refusal(404, f"No such File object: {file_id}")
+            raise Refusal(404, f"No such File object: {file_id}")
         return self.files[file_id]
 
     def _create(self, body: dict[str, Any]) -> dict[str, Any]:
         unknown = body.keys() - {"input_file_id", "endpoint", "completion_window", "metadata"}
         if unknown:
-            raise _Refusal(400, f"Unknown parameter: {sorted(unknown)}")
+            raise Refusal(400, f"Unknown parameter: {sorted(unknown)}")
         if body.get("endpoint") != CHAT or body.get("completion_window") != "24h":
-            raise _Refusal(400, "Invalid 'endpoint' or 'completion_window'")
+            raise Refusal(400, "Invalid 'endpoint' or 'completion_window'")
         metadata = body.get("metadata") or {}
         if len(metadata) > 16 or not all(
             isinstance(value, str) and len(name) <= 64 and len(value) <= 512
             for name, value in metadata.items()
         ):
-            raise _Refusal(400, "Invalid 'metadata': at most 16 texts of 512 characters")
+            raise Refusal(400, "Invalid 'metadata': at most 16 texts of 512 characters")
         file_id = body.get("input_file_id")
         if file_id not in self.files:
-            raise _Refusal(400, f"Invalid file ID: {file_id}")
+            raise Refusal(400, f"Invalid file ID: {file_id}")
         requests, errors = _requests_in(self.files[file_id], self.max_requests)
         batch = SubmittedBatch(
             self._new_id("batch_"), file_id, metadata, self.clock(), requests, errors
@@ -311,20 +278,20 @@ class FakeProvider:
 
     def _batch(self, batch_id: str) -> SubmittedBatch:
         if batch_id not in self.batches:
-            raise _Refusal(404, f"No batch found with id '{batch_id}'")
+            raise Refusal(404, f"No batch found with id '{batch_id}'")
         return self.batches[batch_id]
 
     def _cancel(self, batch_id: str) -> dict[str, Any]:
         batch = self._batch(batch_id)
         if self._status(batch) in _ENDS:
-            raise _Refusal(409, f"Cannot cancel a batch with status '{self._status(batch)}'")
+            raise Refusal(409, f"Cannot cancel a batch with status '{self._status(batch)}'")
         batch.cancelled = batch.cancelled or self.clock()
         return self._shown(batch)
 
     def _list(self, query: dict[str, str]) -> dict[str, Any]:
         limit = int(query.get("limit", "20"))
         if not 1 <= limit <= 100:
-            raise _Refusal(400, "Invalid 'limit': 1 to 100")
+            raise Refusal(400, "Invalid 'limit': 1 to 100")
         until = self.clock() - self.listing_delay_s
         listed = [batch for batch in reversed(self.batches.values()) if batch.began <= until]
         if "after" in query:
@@ -405,7 +372,7 @@ class FakeProvider:
                 why = {"code": f"batch_{status}", "message": f"The batch has {status}."}
                 errors.append({**line, "response": None, "error": why})
             elif "forbidden" in _prompt_of(body):
-                refusal = _Refusal(400, "The prompt violates the policy", "content_filter")
+                refusal = Refusal(400, "The prompt violates the policy", "content_filter")
                 response = {"status_code": 400, "request_id": "r", "body": refusal.body}
                 errors.append({**line, "response": response, "error": None})
             else:
@@ -427,7 +394,7 @@ class FakeProvider:
         return file_id
 
 
-def _digest(text: str) -> int:
+def digest(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 
 
@@ -442,28 +409,28 @@ def _prompt_of(body: dict[str, Any]) -> str:
 def _json_of(headers: Any, body: bytes) -> dict[str, Any]:
     kind = headers.get("Content-Type", "").partition(";")[0]
     if kind != "application/json":
-        raise _Refusal(400, f"Content-Type is {kind!r}, and not application/json")
+        raise Refusal(400, f"Content-Type is {kind!r}, and not application/json")
     try:
         found = json.loads(body)
     except ValueError as error:
-        raise _Refusal(400, f"The body is no valid JSON: {error}") from None
+        raise Refusal(400, f"The body is no valid JSON: {error}") from None
     if not isinstance(found, dict):
-        raise _Refusal(400, "The body is no JSON object")
+        raise Refusal(400, "The body is no JSON object")
     return found
 
 
 def _check_chat(body: dict[str, Any]) -> None:
     if unknown := body.keys() - _CHAT_ARGUMENTS:
-        raise _Refusal(400, f"Unrecognized request argument supplied: {sorted(unknown)}")
+        raise Refusal(400, f"Unrecognized request argument supplied: {sorted(unknown)}")
     if body.get("model") not in MODELS:
-        raise _Refusal(404, f"The model {body.get('model')!r} does not exist", "model_not_found")
+        raise Refusal(404, f"The model {body.get('model')!r} does not exist", "model_not_found")
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise _Refusal(400, "'messages' is required")
+        raise Refusal(400, "'messages' is required")
     for message in messages:
         is_one = isinstance(message, dict) and message.keys() == {"role", "content"}
         if not is_one or not isinstance(message["content"], str):
-            raise _Refusal(400, f"Invalid message: {message}")
+            raise Refusal(400, f"Invalid message: {message}")
 
 
 def _requests_in(content: bytes, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -500,95 +467,7 @@ def _code_of(line: bytes, requests: dict[str, Any]) -> str | None:
         return "url_mismatch"
     try:
         _check_chat(found["body"])
-    except _Refusal:
+    except Refusal:
         return "invalid_body"
     requests[custom_id] = found["body"]
     return None
-
-
-class _Server(ThreadingHTTPServer):
-    request_queue_size = 1024
-    daemon_threads = False  # they are joined, so that none outlives its test
-
-    def __init__(self, provider: FakeProvider) -> None:
-        self.provider = provider
-        self._connections: set[socket.socket] = set()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def handle_error(self, *_: Any) -> None:
-        error = sys.exception()
-        if not isinstance(error, ConnectionError | None):  # else the client was killed
-            self.provider.faults.append(error)  # raised where the test ends
-
-    def end_connections(self) -> None:
-        for connection in tuple(self._connections):
-            with suppress(OSError):  # it has ended by itself
-                connection.shutdown(socket.SHUT_RDWR)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._serve(b"")
-
-    def do_POST(self) -> None:
-        self._serve(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _serve(self, body: bytes) -> None:
-        provider = self.server.provider
-        request = f"{self.command} {urlsplit(self.path).path}"
-        headers = {"Content-Type": "application/json"}
-        provider.on_request("before", request)
-        try:
-            answer, is_json = provider.respond(self.command, self.path, self.headers, body)
-            status = 200
-        except _Refusal as refusal:
-            answer, is_json, status = refusal.body, True, refusal.status
-            headers |= refusal.headers
-        provider.on_request("after", request)
-        content = json.dumps(answer).encode() if is_json else answer
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def for_trial(batch_s: float = 20, latency_s: tuple[float, float] = (0.1, 0.5)) -> FakeProvider:
-    """A provider for the examples: it throttles a call in five, cuts off a first answer in ten.
-
-    Its second batch expires when it is half done.
-    """
-    return FakeProvider(
-        batch_s=batch_s,
-        expiring={2},
-        latency_s=latency_s,
-        refuse=lambda number: (429, "0.5") if number % 5 == 0 else None,
-        is_malformed=lambda prompt, before: _digest(prompt) % (30 if before else 10) == 0,
-    )
-
-
-if __name__ == "__main__":
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    with for_trial() as provider:
-        for name, value in provider.environment.items():
-            print(f"export {name}={value}", flush=True)
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
-        print(provider.cents, "cents,", len(provider.calls), "calls,", len(provider.batches))

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Compress each log below a directory, four at a time: sh convert.sh DIRECTORY
+#
+# Put your converter in place of gzip. If this is killed, start it again: it converts the files
+# that were in flight, and those that are new. Each attempt writes to a file of its own, which is
+# renamed when it is complete.
+
+find "$1" -name '*.log' -type f -print0 |
+    journal run - -0 --key line --job convert --on-interrupted retry -j 4 \
+        --timeout 10m --retry-on TimeoutError,SIGKILL --max-attempts 2 --halt 20% \
+        -- sh -c 'new=$2.$JOURNAL_ATTEMPT; gzip -c "$1" > "$new" && mv "$new" "$2"' sh {} {.}.gz
+code=$?
+[ $code != 3 ] || journal errors convert
+exit $code
