@@ -96,7 +96,7 @@ def test_a_view_shows_the_most_valuable_first(monkeypatch: pytest.MonkeyPatch) -
         "12 rows wait for somebody else, the next is due at 13:05:00 (in 2m22s)",
         "40 completed, 2 failed, 3 processing, 55 pending",
         "",
-        "3 rows in flight, oldest first; half of the last 42 attempts took at most 1.5s",
+        "3 rows in flight, oldest first; median of the last 42 attempts: 1.5s",
         "  ROW    AGE  MEDIAN  ATTEMPT  STEP           DATA",
         "    7  30.0s     20x        2  after mail",
         "    8   2.0s                1  charge (1.0s)",
@@ -166,6 +166,13 @@ def test_what_hinders_a_job_and_what_to_do_next_is_shown_before_its_rows(
     shown = texts(seen(**changes), height=24)
     place = next(n for n, text in enumerate(shown) if text.startswith(line))
     assert place < next(n for n, text in enumerate(shown) if "in flight" in text)
+
+
+def test_no_end_is_forecast_while_a_run_holds_or_all_rows_wait() -> None:
+    hold = HoldState(reason="503: busy", until=ago(-42), since=ago(9))
+    assert "left" in texts(seen())[0]
+    assert "left" not in texts(seen(job={"hold": hold}))[0]
+    assert "left" not in texts(seen(job={"waiting_count": 58}))[0]
 
 
 def reader(root: Path, job_id: str) -> JobReader:
@@ -272,7 +279,8 @@ def test_a_view_is_drawn_in_place_until_the_job_ends_and_its_last_state_stays(
     assert "25%  1/4 rows" in lines[0]
     assert lines[1] == "ship: failed"
     assert any(line.endswith("row 4: E: no") for line in lines)
-    assert lines[-1].startswith("ship: failed: 1 completed, 3 failed")
+    assert any(line.endswith(f" --root {root} retry ship") for line in lines), "a command to paste"
+    assert "ship: failed: 1 completed, 3 failed" in lines
     assert modes == {"?7", "?25"}
 
 

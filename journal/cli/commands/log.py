@@ -269,6 +269,8 @@ def _follow_to_end(
         if live is None:
             raise
         job.say("only this view has ended")
+        if live.has_advice:
+            echo_advice(job.service, job.read(), job.command)
         return EXIT_INTERRUPTED
 
 
@@ -294,7 +296,7 @@ def _follow_one(
             if not seen.ended and is_over():
                 raise _LateError(seen.state)
     job.say(f"{status_text(found)}: {_counts_text(found)}")
-    if found.open_rows:
+    if found.open_rows if live is None else live.has_advice:
         echo_advice(job.service, found, job.command)
     return job_exit_code(found)
 

@@ -116,7 +116,8 @@ def _bar_line(job: Job, rate: float | None, state: str, width: int) -> Line:
     text = f"{percent}  {done}/{counted(total, 'row|rows')}"
     if rate is not None:
         text += f"  {rate:.0f}/s" if rate >= 100 else f"  {rate:.3g}/s"
-    if state == JobStatus.RUNNING and (left := time_left(job.open_rows, rate)) and job.open_rows:
+    is_slowed = job.hold is not None or job.waiting_count == job.open_rows
+    if state == JobStatus.RUNNING and not is_slowed and (left := time_left(job.open_rows, rate)):
         text += f"  {left} left"
     room = min(width - width_of(text) - 2, _MAX_BAR)
     return (f"{bar(done, total, room)}  {text}" if room >= 5 else text), ""
@@ -162,9 +163,11 @@ def _at(at: datetime, now: datetime) -> str:
 
 
 def _in_flight_lines(seen: SeenJob) -> list[Line]:
+    if not seen.in_flight:
+        return []
     count, half = counted(seen.job.processing_count, "row|rows"), ""
     if seen.median_s is not None:
-        half = f"; half of the last {counted(seen.timed, 'attempt|attempts')} took at most "
+        half = f"; median of the last {counted(seen.timed, 'attempt|attempts')}: "
         half += duration_text(seen.median_s)
     rows = [_in_flight_cells(each, seen) for each in seen.in_flight]
     colors = ["paused" if cells[2] else "" for cells in rows]

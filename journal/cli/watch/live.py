@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Self
 
+import msgspec
+
 from journal.cli.find import FoundJob
 from journal.cli.watch.drawing import job_lines, set_lines
 from journal.cli.watch.screen import Line, Screen
@@ -25,7 +27,8 @@ class LiveView:
         found.service.store.leaves_hints = False  # a view writes nothing
         self._screen = Screen()
         self._job, self._set = JobReader(found), SetReader(found)
-        self._draw: Callable[[int, int], list[Line]] | None = None
+        self._last: Callable[[int, int], list[Line]] | None = None
+        self.has_advice = False  # whether the job that was shown last needs a person
 
     def __enter__(self) -> Self:
         self._screen.__enter__()
@@ -33,25 +36,27 @@ class LiveView:
 
     def __exit__(self, *_: object) -> None:
         self._screen.__exit__()
-        if self._draw is not None:
+        if self._last is not None:
             columns, lines = self._screen.size
-            self._screen.leave_behind(self._draw(columns, lines - 2))
+            self._screen.leave_behind(self._last(columns, lines - 2))
 
     def show_job(self, state: str, *, ended: bool = False) -> None:
-        """Show the job as it is now. ``state``: the result of ``JobService.get_state``.
+        """Show the job as it is now. ``state``: the result of :func:`state_of_job`.
 
-        With ``ended``, it is only shown on the normal screen.
+        With ``ended``, it is only shown on the normal screen. Commands to paste aren't left there: they
+        would be cut at the edge.
         """
-        self._show(partial(job_lines, self._job.read(state, advises=not ended)), ended=ended)
+        seen = self._job.read(state)
+        self.has_advice = bool(seen.next)
+        self._last = partial(job_lines, msgspec.structs.replace(seen, next=()))
+        if not ended:
+            self._screen.draw(job_lines(seen, *self._screen.size))
 
     def show_set(self, whole: Whole, *, ended: bool = False) -> None:
         """Show a set: see :meth:`show_job`."""
-        self._show(partial(set_lines, self._set.read(whole)), ended=ended)
-
-    def _show(self, draw: Callable[[int, int], list[Line]], *, ended: bool) -> None:
-        self._draw = draw
+        self._last = partial(set_lines, self._set.read(whole))
         if not ended:
-            self._screen.draw(draw(*self._screen.size))
+            self._screen.draw(self._last(*self._screen.size))
 
     def wait(self, least_s: float) -> None:
         """Wait until the view is due again. Raises QuitError if a person presses q."""

@@ -111,8 +111,8 @@ class JobReader:
         self._due: tuple[float, datetime | None] = -_DUE_EVERY_S, None
         self._advice: tuple[object, tuple[tuple[str, str], ...]] = None, ()
 
-    def read(self, state: str, *, advises: bool = True) -> SeenJob:
-        """Read the job, whose state is ``state``. ``advises``: whether ``next`` is wanted. Raises JobNotFoundError and the errors of reading."""
+    def read(self, state: str) -> SeenJob:
+        """Read the job, whose state is ``state``. Raises JobNotFoundError and the errors of reading."""
         with self._store.reading(self._found.id) as journal:
             history = History(journal)
             job = job_of(journal.index)
@@ -134,7 +134,7 @@ class JobReader:
             budget_cents=_budget(job),
             errors=tuple(recent.errors),
             events=tuple(recent.events),
-            next=self._next(job, state, history.end) if advises else (),
+            next=self._next(job, state, history.end),
         )
 
     def _in_flight(self, journal: Journal) -> Iterator[InFlight]:
