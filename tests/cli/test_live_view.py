@@ -168,11 +168,12 @@ def test_what_hinders_a_job_and_what_to_do_next_is_shown_before_its_rows(
     assert place < next(n for n, text in enumerate(shown) if "in flight" in text)
 
 
-def test_no_end_is_forecast_while_a_run_holds_or_all_rows_wait() -> None:
+def test_no_end_is_forecast_while_a_run_holds_or_has_stalled_or_all_rows_wait() -> None:
     hold = HoldState(reason="503: busy", until=ago(-42), since=ago(9))
     assert "left" in texts(seen())[0]
     assert "left" not in texts(seen(job={"hold": hold}))[0]
     assert "left" not in texts(seen(job={"waiting_count": 58}))[0]
+    assert "left" not in texts(seen(stalled_s=720.0))[0]
 
 
 def reader(root: Path, job_id: str) -> JobReader:

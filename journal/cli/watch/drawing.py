@@ -54,9 +54,10 @@ def job_lines(seen: SeenJob, width: int, height: int) -> list[Line]:
         [("errors, newest first", ""), *map(_event_line, reversed(seen.errors))],
         [("log, newest first", ""), *map(_event_line, reversed(seen.events))],
     )
+    is_stalled = seen.stalled_s is not None
     following, in_flight, errors, log = (table if len(table) > 1 else [] for table in tables)
     parts = [
-        _Part([_bar_line(job, seen.rate, seen.state, width)], 1),
+        _Part([_bar_line(job, seen.rate, seen.state, width, is_stalled=is_stalled)], 1),
         _Part([(f"{job.id}: {_state_text(seen)}", seen.state)], 1),
         _Part([*_notices(seen)], 9),
         _Part([(counts_text(row_counts(job)), "")], 1),
@@ -104,19 +105,22 @@ def _fit(parts: Sequence[_Part], width: int, height: int) -> list[Line]:
             taken[number] += more
             room -= more
     found: list[Line] = []
-    for part, count in zip(parts, taken, strict=True):
+    for part, room_of in zip(parts, taken, strict=True):
+        count = room_of if room_of > 1 else min(room_of, part.least)  # no title alone
         found += gap if count > 1 else []
         found += [(cut(escaped(text).rstrip(), width), color) for text, color in part.lines[:count]]
     return found
 
 
-def _bar_line(job: Job, rate: float | None, state: str, width: int) -> Line:
+def _bar_line(
+    job: Job, rate: float | None, state: str, width: int, *, is_stalled: bool = False
+) -> Line:
     total, done = job.total_rows, job.done_rows
     percent = f"{100 * done // total}%" if total else "no rows yet"
     text = f"{percent}  {done}/{counted(total, 'row|rows')}"
     if rate is not None:
         text += f"  {rate:.0f}/s" if rate >= 100 else f"  {rate:.3g}/s"
-    is_slowed = job.hold is not None or job.waiting_count == job.open_rows
+    is_slowed = is_stalled or job.hold is not None or job.waiting_count == job.open_rows
     if state == JobStatus.RUNNING and not is_slowed and (left := time_left(job.open_rows, rate)):
         text += f"  {left} left"
     room = min(width - width_of(text) - 2, _MAX_BAR)

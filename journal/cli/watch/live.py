@@ -15,6 +15,7 @@ from journal.cli.watch.seen import JobReader, SetReader
 from journal.sets.whole import Whole
 
 _DRAW_EVERY_S = 0.25
+_LEFT_LINES = 10  # for the outcome and commands to paste, below what was seen last
 
 
 class LiveView:
@@ -38,7 +39,7 @@ class LiveView:
         self._screen.__exit__()
         if self._last is not None:
             columns, lines = self._screen.size
-            self._screen.leave_behind(self._last(columns, lines - 2))
+            self._screen.leave_behind(self._last(columns, max(lines - _LEFT_LINES, _LEFT_LINES)))
 
     def show_job(self, state: str, *, ended: bool = False) -> None:
         """Show the job as it is now. ``state``: the result of :func:`state_of_job`.
