@@ -31,7 +31,7 @@ from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
 _BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
-_SET = rb"a sync is under way or has failed behind byte ([0-9]{1,19}), boot (.*?) *\n"
+_SET = rb'\{"synced_bytes":([0-9]{1,19}),"boot":"(.*?)"\} *\n'
 
 
 class SyncMark(Descriptor):
@@ -135,11 +135,11 @@ def _replace(path: Path, text: bytes) -> tuple[int, os.stat_result]:
 
 
 def _boot() -> bytes:
-    return system.boot_id().encode() or b"of an unknown id"
+    return system.boot_id().encode() or b"unknown"
 
 
 def _text(start: int, boot: bytes) -> bytes:
-    text = b"a sync is under way or has failed behind byte %d, boot %b" % (start, boot)
+    text = b'{"synced_bytes":%d,"boot":"%b"}' % (start, boot)
     return text[: _BYTES - 1].ljust(_BYTES - 1) + b"\n"
 
 

@@ -52,7 +52,9 @@ def place_run(root: Path, host: str, user: str) -> list[str]:
         service.create_job("J", job_id="j", row_data=[{"data": {}}])
     at = b'"at":"2999-11-24T13:35:00.000001Z"}'
     argv, texts = json.dumps(words), f'"host":"{host}","user":"{user}","package":"0"'
-    head = f'{{"type":"run","id":"0123456789abcdef",{texts},"pid":7,"argv":{argv},"is_command":true,'
+    head = (
+        f'{{"type":"run","id":"0123456789abcdef",{texts},"pid":7,"argv":{argv},"is_command":true,'
+    )
     ends = [b'{"type":"job_status","status":"%b",' % status for status in (b"running", b"paused")]
     path = journal_path(root, "j")
     append_commit(path, *(start + at for start in (head.encode(), *ends)))

@@ -49,9 +49,9 @@ def test_a_mark_that_is_set_or_struck_out_is_as_the_specification_says(tmp_path:
     mark = SyncMark(tmp_path, JournalFile(tmp_path / "journal.jsonl"))
     mark.set(4711)
     text = (PAGES / "writers.md").read_text(encoding="utf-8")
-    example = re.search(r"^    (a sync is .*, boot )[0-9a-f-]{36}$", text, re.MULTILINE)
+    example = re.search(r'^    (\{"synced_bytes":.*:")[0-9a-f-]{36}("\})$', text, re.MULTILINE)
     assert example is not None
-    said = example[1] + (boot_id() or "of an unknown id")
+    said = example[1] + (boot_id() or "unknown") + example[2]
     assert (tmp_path / SYNC_MARK_NAME).read_text() == f"{said:159}\n"
     mark.clear()
     assert (tmp_path / SYNC_MARK_NAME).read_text() == " " * 159 + "\n"

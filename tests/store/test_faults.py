@@ -531,7 +531,7 @@ def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
 
 def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
     path.with_name("sync.mark").write_bytes(
-        b"a sync is under way or has failed behind byte 9, boot another".ljust(159) + b"\n"
+        b'{"synced_bytes":9,"boot":"another"}'.ljust(159) + b"\n"
     )
     inode = path.stat().st_ino
     with JobService(path.parents[1]) as service:
