@@ -56,7 +56,7 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
 class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job at one moment.
 
-    - ``state``: the result of ``JobService.get_state``. ``now``: the moment.
+    - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
     - ``rate``: rows that end per second; None if it isn't known.
     - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
       last ``timed`` attempts took at most.
