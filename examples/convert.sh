@@ -3,7 +3,8 @@
 #
 # Put your converter in place of gzip. If this is killed, start it again: it converts the files
 # that were in flight, and those that are new. Each attempt writes to a file of its own, which is
-# renamed when it is complete.
+# renamed when it is complete. To look on or to change the number of workers while it works, type
+# in another terminal: journal watch convert, or journal tune convert -j 8
 
 find "$1" -name '*.log' -type f -print0 |
     journal run - -0 --key line --job convert --on-interrupted retry -j 4 \

@@ -22,12 +22,13 @@ import journal
 
 pytest.importorskip("httpx")
 
-# Kills the run at the file 5.log, the first time. Its parent is the shell of the command.
+# Kills the run at the file 5.log, the first time: it is the parent of the shell of the command.
 GZIP = """\
 #!/bin/sh
 echo "$2" >> calls
 case $2 in
     */5.log) mkdir killed 2>/dev/null && kill -9 $(ps -o ppid= -p $PPID) ;;
+    */20.log) journal tune convert -j 8 >&2 ;;
 esac
 exec {gzip} "$@"
 """
@@ -145,7 +146,7 @@ def test_what_was_done_when_a_script_was_killed_is_not_asked_for_again(
         done = [path.format(**row.data) for row in rows_of(tmp_path, job_id, "completed")]
         said = start(shop, tmp_path, name)
     assert said.endswith("exit code 0"), said
-    assert {shop.answered[each] for each in done} == {1}
+    assert {shop.answered[each] for each in done} <= {1}
     assert set(shop.answered) == {path.format(**order) for order in orders}
     if name == "shards.sh":
         with (tmp_path / "prices.csv").open(newline="") as file:
@@ -203,6 +204,7 @@ def test_files_that_are_converted_are_not_converted_again_after_a_kill(tmp_path:
     assert {calls[line] for line in done} <= {1}
     assert len(calls) == 20
     texts = {path.name: gzip.decompress(path.read_bytes()) for path in logs.glob("*.gz")}
+    assert '"type":"tuned"' in (tmp_path / "jobs" / "convert" / "journal.jsonl").read_text()
     assert texts == {f"{number}.gz": f"log {number}\n".encode() for number in range(1, 21)}
 
 
