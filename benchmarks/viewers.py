@@ -1,6 +1,6 @@
 """What a live view costs the run that it shows: `python -m benchmarks.viewers`.
 
-A run of trivial rows, alone and beside two `journal watch`, in turns. The run's processor time is the
+A run of 10,000 trivial rows a second, alone and beside two `journal watch`, in turns. The run's processor time is the
 measure, since its time depends on how many processors are free.
 """
 
@@ -26,7 +26,7 @@ import journal
 job = journal.open_job(sys.argv[1], [{"n": n} for n in range(int(sys.argv[2]))])
 sys.stdout.write("made\\n"); sys.stdout.flush(); sys.stdin.readline()
 began_s, spent_s = time.perf_counter(), time.process_time()
-job.run(lambda row: row.data["n"], progress=False, workers=4)
+job.run(lambda row: row.data["n"], progress=False, workers=4, rate="10000/s")
 print(time.perf_counter() - began_s, time.process_time() - spent_s)
 """
 
