@@ -36,6 +36,7 @@ _UNREAD = (line_start(RowRecord), line_start(RowStepRecord), line_start(CallReco
 class Recent:
     """The latest attempts, errors and messages of a job. Memory and time are bounded.
 
+    - ``first_bytes``: how much of the end of the journal is read at first. Default: FIRST_BYTES.
     - ``took_s``: how long the last attempts took, in the order of their ends.
     - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
     - ``ended``: how many rows have ended since the first of them did, at ``since``, in what was read
@@ -44,7 +45,8 @@ class Recent:
       changes of the job as a whole. Both are oldest first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_bytes: int | None = None) -> None:
+        self._first_bytes = FIRST_BYTES if first_bytes is None else first_bytes
         self._position: Position | None = None
         self._forget()
 
@@ -71,7 +73,7 @@ class Recent:
         return quiet_s if is_stalled(self.took_s, quiet_s) else None
 
     def read(self, history: History) -> None:
-        """Read what is new in a history: at most FIRST_BYTES at first, then NEXT_BYTES.
+        """Read what is new in a history: at most ``first_bytes`` at first, then NEXT_BYTES.
 
         If there is more, only the end of it is read. A journal that was replaced is read anew. Raises
         the errors of :meth:`History.blocks`.
@@ -79,7 +81,7 @@ class Recent:
         at_most = NEXT_BYTES
         if self._position is None or not history.continues(self._position):
             self._forget()
-            at_most, self._position = FIRST_BYTES, None
+            at_most, self._position = self._first_bytes, None
         begin, self._position = history.last_bytes(at_most, self._position), history.end
         for block in history.blocks(begin):
             for number, line in enumerate(block.lines):

@@ -15,8 +15,8 @@ from journal.history.recent import Recent
 class Counted(Recent):
     """Counts the records that are read."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, first_bytes: int | None = None) -> None:
+        super().__init__(first_bytes)
         self.records = 0
 
     def _read(self, record: Any) -> None:
@@ -71,8 +71,7 @@ def test_of_much_that_is_new_only_the_end_is_read(
     monkeypatch.setattr(journal.history.recent, "NEXT_BYTES", 10_000)
     recent.read(history(service))
     assert 20 <= recent.records - before <= 100
-    monkeypatch.setattr(journal.history.recent, "FIRST_BYTES", 10_000)
-    later = Counted()
+    later = Counted(10_000)
     later.read(history(service))
     assert 20 <= later.records <= 100
     assert later.took_s == recent.took_s

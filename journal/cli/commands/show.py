@@ -42,6 +42,7 @@ from journal.cli.shared_options import json_option, option
 from journal.cli.watch.seen import JobReader
 from journal.fs import shell
 from journal.history.events import Event
+from journal.history.recent import NEXT_BYTES
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.ids import row_id_of
 from journal.model import (
@@ -102,7 +103,7 @@ class Shown:
             self.rate = rate_since(began, now, service.get_rows(job.id), most)
         self.stalled_s: float | None = None
         if self.state == JobStatus.RUNNING and job.processing_count:
-            self.stalled_s = JobReader(found).read(self.state).stalled_s
+            self.stalled_s = JobReader(found, NEXT_BYTES).read(self.state).stalled_s
         left = time_left(job.open_rows, self.rate)
         self.left_s = None if left is None else left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early

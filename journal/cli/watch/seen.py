@@ -102,10 +102,11 @@ class SeenSet(msgspec.Struct, frozen=True):
 class JobReader:
     """Reads what a live view shows of a job. It takes no lock that a writer needs, and writes nothing."""
 
-    def __init__(self, found: FoundJob) -> None:
+    def __init__(self, found: FoundJob, first_bytes: int | None = None) -> None:
+        """``first_bytes``: see :class:`Recent`."""
         self._found = found
         self._store = found.service.store
-        self._recent = Recent()
+        self._recent = Recent(first_bytes)
         self._rate: RecentRate | None = None
         self._known: dict[tuple[int, int], InFlight] = {}
         self._due: tuple[float, datetime | None] = -_DUE_EVERY_S, None
