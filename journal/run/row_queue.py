@@ -86,7 +86,7 @@ class RowQueue:
         # The number of rows that ``max_rows`` still allows to start, without those that this run
         # has started before and will start again.
         self._places: int = limits.max_rows or sys.maxsize
-        self._again: set[int] = set()  # the numbers of the latter
+        self._new: set[int] = set()  # rows of this turn that this run hasn't started before
         self._waits = Waits()
         self.calls = self.settling.calls
         # The numbers of the rows in flight that have waited.
@@ -125,7 +125,8 @@ class RowQueue:
     @property
     def places(self) -> int:
         """How many rows ``max_rows`` allows to start. It doesn't limit rows that have waited."""
-        return self._places + len(self._again) + len(self._waits)
+        others = len(self._waiting) + len(self._waits) + self._per_key.count
+        return self._places + others + (self._blocked is not None)
 
     @property
     def is_past_fresh(self) -> bool:
@@ -215,10 +216,9 @@ class RowQueue:
         if started:
             self._blocked_s = None
             numbers = {row.row_number for row in started}
-            polled = self._that_waited(numbers)
-            self._polled |= polled
-            self._places -= len(numbers - self._again - polled)
-            self._again -= numbers
+            self._polled |= self._that_waited(numbers)
+            self._places -= len(numbers & self._new)
+        self._new.clear()
         return started
 
     def _room(self, job: Job) -> int:
@@ -265,6 +265,8 @@ class RowQueue:
             if self.usage is not None and not self.usage.admits(number):
                 self._blocked = per_key.offered
                 return
+            if rank > RETRIED:
+                self._new.add(number)
             yield number
             is_parked = per_key.count > parked
             self._looks = max(0, self._looks - is_parked)
@@ -483,7 +485,6 @@ class RowQueue:
             self._waits.add(due_s, row.row_number)
             return outcome, True
         self._waiting.put(row.row_number, due_s)
-        self._again.add(row.row_number)
         return outcome, True
 
     def _journal(self) -> Journal:
