@@ -18,6 +18,7 @@ from journal.cli.output import echo_err
 from journal.errors import JournalError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME
+from journal.version import VERSION
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
 # The commands by purpose. Each has a module of cli/commands, which may be that of another command:
@@ -91,7 +92,7 @@ def _discard_output() -> None:
     shell_complete=complete_path,
     help="The directory of the jobs. Environment: JOURNAL_ROOT.",
 )
-@click.version_option(package_name="rowjournal", prog_name="journal")
+@click.version_option(VERSION, prog_name="journal")
 @click.pass_context
 def cli(ctx: click.Context, root: str) -> None:
     """Run a command for each of many rows, and record what happened to each row.

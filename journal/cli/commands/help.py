@@ -34,6 +34,7 @@ TOPICS = {
     "platforms": "Linux, macOS and Windows: what is promised and tested on each",
     "format": "the specification of journal.jsonl: commits, seals, damage",
     "records": "the specification of journal.jsonl: what its records mean",
+    "stability": "what may change in later versions, and what may not",
     "writers": "how programs write a job's files: locks, syncs, marks",
     "architecture": "the source: rooms, the life of a commit, how to change things",
 }
