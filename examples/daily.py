@@ -3,8 +3,9 @@
 0 6 * * *  cd /srv/shop && python daily.py
 
 New orders are done. A refused order that was corrected is tried again. An order that has vanished
-is skipped. The job pauses after 50 dollars a day. If the script was killed, the next start repeats
-the calls that were in flight, under their keys, so that no label is bought twice.
+is skipped. The job pauses when a day has cost 50 dollars. What is printed is what cron mails: orders
+that were refused, and why the job has paused. If the script was killed, the next start repeats the
+calls that were in flight, under their keys, so that no label is bought twice.
 """
 
 import os

@@ -12,17 +12,13 @@ import httpx
 import journal
 
 
-def post(path, body, **headers):
+def post(path, body, headers=None):
     answer = client.post(path, json=body, headers=headers)
     if answer.status_code in (429, 503):  # nothing has happened
         raise journal.Retry("Busy", after_s=answer.headers.get("Retry-After"), counts=False)
     if answer.status_code == 422:
         raise journal.Fail("Refused", answer.json()["error"]["message"])
     return answer.raise_for_status().json()
-
-
-def buy_label(order, key):
-    return post("labels", order, **{"Idempotency-Key": key})
 
 
 def send_mail(address, number):
@@ -35,7 +31,8 @@ def send_mail(address, number):
 
 
 def ship(row):
-    label = row.step("label", buy_label, row.data, row.step_key("label"), idempotent=True)
+    key = {"Idempotency-Key": row.step_key("label")}
+    label = row.step("label", post, "labels", row.data, key, idempotent=True)
     row.step("mail", send_mail, row.data["email"], label["number"])
     return journal.RowResult(tracking_number=label["number"], cost_cents=label["cents"])
 

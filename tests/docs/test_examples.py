@@ -103,6 +103,17 @@ def test_the_table_of_the_examples_has_each_of_them() -> None:
     assert sorted(re.findall(r"^\| \[`(.+?)`\]\(\1\) \|", text, re.MULTILINE)) == sorted(scripts)
 
 
+def test_the_server_for_people_prints_where_it_serves() -> None:
+    command = [sys.executable, str(TOP / "tests" / "support" / "fakes.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(3)]
+        child.kill()
+    names = [re.match(r"export (\w+)=\S+\n", line) for line in lines]
+    expected = ["OPENAI_BASE_URL", "OPENAI_API_KEY", "SHOP_URL"]
+    assert [name and name[1] for name in names] == expected
+
+
 def test_no_label_is_bought_and_no_mail_is_sent_twice_by_a_script_that_is_killed(
     tmp_path: Path,
 ) -> None:
@@ -146,6 +157,7 @@ def test_what_was_done_when_a_script_was_killed_is_not_asked_for_again(
         done = [path.format(**row.data) for row in rows_of(tmp_path, job_id, "completed")]
         said = start(shop, tmp_path, name)
     assert said.endswith("exit code 0"), said
+    assert {row.status for row in rows_of(tmp_path, job_id)} == {"completed"}
     assert {shop.answered[each] for each in done} <= {1}
     assert set(shop.answered) == {path.format(**order) for order in orders}
     if name == "shards.sh":
