@@ -207,6 +207,23 @@ def test_rows_in_flight_are_read_with_their_attempts_and_steps_oldest_first(tmp_
         assert (found.timed, again.timed) == (1, 2)
 
 
+def test_the_rows_of_a_call_are_one_line(tmp_path: Path) -> None:
+    found: list[SeenJob] = []
+    with journal.open_job(tmp_path / "ship", [{"n": n} for n in range(6)]) as job:
+        view = reader(tmp_path, "ship")
+
+        def handler(batch: journal.Batch) -> list[str]:
+            batch.step("submit", str)  # from now on, its rows stay together
+            found.append(view.read("running"))
+            return ["done"] * len(batch)
+
+        job.run(handler, batch=3, workers=1, progress=False)
+    assert [
+        [(each.row, each.others, each.step) for each in shown.in_flight] for shown in found
+    ] == [[(1, 2, "submit")], [(4, 2, "submit")]]
+    assert any(text.startswith("  1 +2  ") for text in texts(found[0]))
+
+
 def test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,6 +323,20 @@ def test_a_key_ends_the_view_and_restores_the_terminal(
     assert modes == {"?7", "?25"}
     assert normal.endswith("ship: only this view has ended\n")
     assert "1 row in flight" in normal
+
+
+def test_commands_to_paste_are_left_whole_when_a_view_of_a_dead_run_ends(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=[{}])
+        service.start_job("ship")
+        service.start_row("ship:1")
+    with Command(tmp_path, "watch", "ship", columns=40) as command:
+        command.awaits("ship: interrupted: its run died")
+        command.awaits("  journal --root ")
+        command.press("q")
+        assert command.ends() == 130
+        _, normal, _ = as_shown(command.out)
+    assert f"journal --root {tmp_path} resolve ship --row 1 --retry\n" in normal
 
 
 @needs_signals
