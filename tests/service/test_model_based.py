@@ -1042,7 +1042,10 @@ class JournalMachine(RuleBasedStateMachine):
     def services_and_models_agree(self) -> None:
         for who, service in enumerate(self.services):
             for job_id, model in self.models.items():
+                service.get_job(job_id)
                 model.look(who)
+        for service in self.services:
+            for job_id, model in self.models.items():
                 check(service, job_id, model)
                 logs = [(entry.level, entry.message) for entry in service.get_logs(job_id)]
                 assert logs == model.logs
