@@ -54,6 +54,7 @@ def start(
     """
     text = (TOP / "examples" / name).read_text(encoding="utf-8")
     sooner = text.replace("Wait(60", "Wait(0.05").replace("batch=1000", "batch=100")
+    sooner = sooner.replace("max_attempts=3", "max_attempts=3, backoff_s=0.05")
     (directory / name).write_text(sooner, encoding="utf-8")
     with subprocess.Popen(
         ["sh" if name.endswith(".sh") else sys.executable, name, *arguments],
