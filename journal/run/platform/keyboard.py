@@ -41,7 +41,11 @@ if sys.platform == "win32":
                 if time.monotonic() >= end_s:
                     return ""
                 time.sleep(_POLL_S)
-            return msvcrt.getwch()
+            key = msvcrt.getwch()
+            if key not in ("\x00", "\xe0"):
+                return key
+            msvcrt.getwch()  # which of the keys that aren't characters, such as an arrow
+            return ""
 else:
     import termios
 
