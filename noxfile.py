@@ -115,6 +115,13 @@ def package(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in build/site. A link that leads nowhere is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-E", "docs", "build/site")
+
+
+@nox.session
 def windows(session: nox.Session) -> None:
     """The suite with Pythons for Windows, under wine: see tests/windows/README.md."""
     for version in ("3.13", "3.11"):
