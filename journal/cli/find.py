@@ -164,7 +164,7 @@ class FoundSet(FoundJob):
         return [FoundJob(self.service, shard_id, self.command) for shard_id in shard_ids]
 
 
-class _JobType(click.ParamType[FoundJob]):
+class _JobType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
     """The click type of an argument JOB. ``takes_sets``: it may be a :class:`FoundSet`."""
 
     name = "job"
