@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import click
 
-from journal.cli.output import bar, echo_err, first_of, local_text
+from journal.cli.output import bar, echo_err, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
 from journal.format.pruned import check_not_pruned
 from journal.fs import system
@@ -92,8 +92,9 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     The list is empty if no known word is similar to ``word``.
     """
     known = list(known)
-    same = (ours for ours, others in _OTHER_NAMES.items() if word in others.split())
-    meant = next((ours for ours in same if ours in known), None) or similar(word, known)
+    same = [ours for ours, others in _OTHER_NAMES.items() if word in others.split()]
+    longer = sorted(each for each in known if word and each.startswith(word))
+    meant = next((each for each in same + longer if each in known), None) or similar(word, known)
     return [] if meant is None else [f"did you mean {meant!r}?"]
 
 
@@ -179,9 +180,6 @@ class _JobType(click.ParamType):  # type: ignore[type-arg]  # not generic before
         return found
 
 
-job_argument = click.argument("job", shell_complete=complete_job)
-
-
 def cut_text(service: JobService, job_id: str) -> str:
     """A text that says that the hint proves that the job's journal was cut, or ""."""
     try:
@@ -191,14 +189,9 @@ def cut_text(service: JobService, job_id: str) -> str:
     return ""
 
 
-def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJob:
-    """Find a job.
-
-    ``name``: an id, a path, or, unless it ``is_whole``, a unique prefix of an id.
-
-    Raises JobNotFoundError, RefusedError for a set, or a click error.
-    """
-    found = find_job_or_set(ctx, name, is_whole=is_whole)
+def find_job(ctx: click.Context, name: str) -> FoundJob:
+    """Find a job by its id or its path. Raises JobNotFoundError, and RefusedError for a set."""
+    found = find_job_or_set(ctx, name)
     if isinstance(found, FoundSet):
         one = found.command(str(ctx.info_name), min(found.service.store.shards(found.id)))
         raise RefusedError(
@@ -208,7 +201,7 @@ def find_job(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJ
     return found
 
 
-def find_job_or_set(ctx: click.Context, name: str, *, is_whole: bool = False) -> FoundJob:
+def find_job_or_set(ctx: click.Context, name: str) -> FoundJob:
     """Find a job or a set: see :func:`find_job`."""
     if os.path.dirname(name) or name in (os.curdir, os.pardir):
         name = _whole_shard_id(ctx, name)
@@ -229,9 +222,9 @@ def find_job_or_set(ctx: click.Context, name: str, *, is_whole: bool = False) ->
                 pass  # never: it raises JobMismatchError
         return FoundJob.of(ctx, service, job_id)
     service = ReadingService(ctx.obj)
-    job_id = _expand_prefix(service, name, is_whole=is_whole)
-    kind = FoundSet if service.store.is_set(job_id) else FoundJob
-    return kind.of(ctx, service, job_id)
+    _check_known(service, name)
+    kind = FoundSet if service.store.is_set(name) else FoundJob
+    return kind.of(ctx, service, name)
 
 
 def _whole_shard_id(ctx: click.Context, name: str) -> str:
@@ -263,35 +256,23 @@ def _not_found(name: str) -> JobNotFoundError:
     return error
 
 
-def _expand_prefix(service: JobService, prefix: str, *, is_whole: bool) -> str:
-    """Return ``prefix`` if it is a job's id, or else the only id in the store that begins with it.
-
-    If ``prefix`` is only the beginning of the id, the id is printed. With ``is_whole``, it must be
-    the id.
-    """
-    if is_job_id(prefix):
-        directory = service.root / prefix
+def _check_known(service: JobService, name: str) -> None:
+    """Raise an error unless the store has a job or a set of this name."""
+    if is_job_id(name):
+        directory = service.root / name
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             with contextlib.suppress(PermissionError):  # reading the job reports the error
                 os.lstat(directory / JOURNAL_NAME)
-            return prefix
-        if service.store.is_set(prefix):
-            return prefix
-        check_not_pruned(service.root, prefix)
-        if directory.is_dir():  # the name is a whole id, so the user doesn't mean longer ids
+            return
+        if service.store.is_set(name):
+            return
+        check_not_pruned(service.root, name)
+        if directory.is_dir():
             raise RefusedError(f"{directory} is not a job: it has no {JOURNAL_NAME}")
-    job_ids = [*service.store.job_ids(), *service.store.set_ids()]
-    matches = sorted(job_id for job_id in job_ids if prefix and job_id.startswith(prefix))
-    if is_whole or not matches:
-        error = _not_found(prefix)
-        for note in did_you_mean(prefix, job_ids):
-            error.add_note(note)
-        raise error
-    if len(matches) > 1:
-        ids = first_of(matches, 5)
-        raise click.UsageError(f"{prefix!r} is the beginning of {len(matches)} job ids: {ids}")
-    echo_err(f"{matches[0]}: the job that begins with {prefix!r}")
-    return matches[0]
+    error = _not_found(name)
+    for note in did_you_mean(name, [*service.store.job_ids(), *service.store.set_ids()]):
+        error.add_note(note)
+    raise error
 
 
 def journal_command() -> list[str]:

@@ -97,7 +97,7 @@ def _discard_output() -> None:
 def cli(ctx: click.Context, root: str) -> None:
     """Run a command for each of many rows, and record what happened to each row.
 
-    JOB is the id of a job, the beginning of an id, or the path of a job's directory.
+    JOB is the id of a job, or the path of a job's directory.
 
     `journal help` lists the commands by purpose, and topics such as moving jobs and exit codes.
     """

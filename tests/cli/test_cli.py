@@ -87,23 +87,14 @@ def test_show_tells_the_counts_and_what_to_do_next(
     assert f"journal --root {root} retry ship-ca" in out
 
 
-def test_a_job_is_found_by_a_unique_prefix_and_by_path(
+def test_a_job_is_found_by_its_id_and_by_its_path(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run(root, "show", "ship-c") == 0
+    assert run(root, "show", "ship-ca") == 0
     assert main(["show", str(root / "ship-ca")]) == 0
     monkeypatch.chdir(root / "ship-ca")
     assert main(["show", "."]) == 0
     assert capsys.readouterr().out.count("job         ship-ca") == 3
-
-
-def test_a_job_that_is_found_by_its_beginning_is_named(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "rows", "ship-c") == 0
-    assert capsys.readouterr().err == "ship-ca: the job that begins with 'ship-c'\n"
-    assert run(root, "rows", "ship-ca") == 0
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("command", ["show", "wait", "delete"])
@@ -125,7 +116,7 @@ def test_who_names_a_directory_that_is_no_job_means_no_other(
         pytest.param("x" * 300, 4, "no job", id="over-long"),
         pytest.param("con", 4, "no job 'con'", id="reserved"),
         pytest.param("\x1b[31m", 4, r"\x1b", id="control characters"),
-        pytest.param("ship", 2, "ship-ca, ship-or", id="ambiguous prefix"),
+        pytest.param("ship", 4, "did you mean 'ship-ca'?", id="the beginning of an id"),
     ],
 )
 @pytest.mark.parametrize("command", ["show", "rows", "verify", "retry"])

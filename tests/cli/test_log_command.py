@@ -730,35 +730,6 @@ def test_a_paused_job_that_no_run_holds_is_not_waited_for(
             assert how in process.err
 
 
-@pytest.mark.parametrize("command", ["watch", "wait"])
-def test_a_job_that_is_not_there_yet_is_waited_for(root: Path, run: Run, command: str) -> None:
-    assert run(command, "later")[0] == 4
-    code, _, err = run(command, "later", "--wait", "--timeout", "0")
-    assert (code, err) == (124, "later: is not there after 0 s\n")
-    with Command(root, command, "later", "--wait") as process, JobService(root) as service:
-        service.create_job("Later", job_id="later", row_data=[{}])
-        if command == "watch":
-            process.awaits("later: pending: 1 not done")
-        service.skip_row("later:1")
-        service.start_job("later")
-        service.update_status("later", "completed")
-        assert process.ends() == 0
-
-
-@pytest.mark.parametrize("command", ["watch", "wait"])
-def test_no_other_job_is_taken_for_one_that_is_not_there_yet(
-    root: Path, run: Run, command: str
-) -> None:
-    with JobService(root) as service:
-        service.create_job("Another night", job_id="night-20")
-        service.start_job("night-20")
-        service.update_status("night-20", "completed")
-    assert run(command, "night-2")[0] == 0, "it may be the beginning of an id"
-    code, _, err = run(command, "night-2", "--wait", "--timeout", "0")
-    assert (code, err) == (124, "night-2: is not there after 0 s\n")
-    assert run(command, "night-20", "--wait")[0] == 0
-
-
 def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     with JobService(root) as service:
         with service.store.hold_run("j"):

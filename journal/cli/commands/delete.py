@@ -28,7 +28,7 @@ from journal.transfer import Pruned, prune_jobs
 
 @click.command("delete", short_help="Delete jobs with all their files.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@yes_option(" Each JOB must then be a whole id or a path.")
+@yes_option()
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
@@ -55,12 +55,6 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
             raise RefusedError(
                 f"nothing was deleted: {name} is a link to {job.service.root / job.id}: remove the link, or "
                 "give this path"
-            )
-        is_beginning = name != job.id and job.id.startswith(name)  # ship/0 is a whole name
-        if yes and is_beginning and not is_shard_id(job.id):
-            raise click.UsageError(
-                f"nothing was deleted: {name!r} is only the beginning of an id, and --yes needs whole "
-                f"ids; did you mean {job.id}?"
             )
         found[job.service.root, job.id] = job
     for job in found.values():

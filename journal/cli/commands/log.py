@@ -28,12 +28,10 @@ from journal.cli.find import (
     FoundJob,
     FoundSet,
     counts_text,
-    find_job_or_set,
     found_job_or_set,
-    job_argument,
     status_text,
 )
-from journal.cli.follow import POLL_S, check_reader, follow_job, follow_set, gone
+from journal.cli.follow import check_reader, follow_job, follow_set, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
 from journal.cli.selection import rows_option
@@ -189,15 +187,13 @@ def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) 
 def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of `watch` and `wait` to a command."""
     timeout = "Give up after this time, with exit code 124. Default: no limit."
-    wait = "If there is no such job yet, wait for it. JOB must be its whole id, or its path."
     command = option("--timeout DURATION timeout_s", timeout, parse_seconds)(command)
-    return job_argument(option("--wait is_awaited", wait)(command))
+    return found_job_or_set(command)
 
 
 @click.command("watch", short_help="Show the progress of a job until it ends.")
 @_until_end
-@click.pass_context
-def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
+def watch_command(job: FoundJob, timeout_s: float | None) -> int:
     """Show a job live until it ends: its progress, rate and forecast, rows in flight with the step
     that each is in, holds, waits, the last errors and messages, the cost, and what to do next.
 
@@ -219,44 +215,29 @@ def watch_command(ctx: click.Context, /, job: str, **given: Any) -> int:
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is 6
     if a shard can't be read, and 124 if the job didn't end within --timeout.
 
-    Example: journal watch hash-stdlib --wait
+    Example: journal watch hash-stdlib
     """
-    return _follow_to_end(ctx, job, **given, is_shown=True)
+    return _follow_to_end(job, timeout_s, is_shown=True)
 
 
 @click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
 @_until_end
-@click.pass_context
-def wait_command(ctx: click.Context, /, job: str, **given: Any) -> int:
+def wait_command(job: FoundJob, timeout_s: float | None) -> int:
     """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
 
     It also says which shards of a set are waited for.
 
     Example: journal wait hash-stdlib --timeout 1h
     """
-    return _follow_to_end(ctx, job, **given, is_shown=False)
+    return _follow_to_end(job, timeout_s, is_shown=False)
 
 
-def _follow_to_end(
-    ctx: click.Context, name: str, timeout_s: float | None, is_awaited: bool, *, is_shown: bool
-) -> int:
+def _follow_to_end(job: FoundJob, timeout_s: float | None, *, is_shown: bool) -> int:
     begin_s = monotonic()
 
     def is_over() -> bool:
         return timeout_s is not None and monotonic() - begin_s >= timeout_s
 
-    while True:
-        try:
-            # The beginning of an id may be that of another job, which is there already.
-            job = find_job_or_set(ctx, name, is_whole=is_awaited)
-            break
-        except JobNotFoundError:
-            if not is_awaited:
-                raise
-            if is_over():
-                echo_err(f"{name}: is not there after {timeout_s:g} s")
-                return EXIT_TIMED_OUT
-            sleep(POLL_S)
     live = LiveView(job) if is_shown and can_draw() else None
     try:
         if isinstance(job, FoundSet):
