@@ -39,8 +39,8 @@ class Recent:
     - ``first_bytes``: how much of the end of the journal is read at first. Default: FIRST_BYTES.
     - ``took_s``: how long the last attempts took, in the order of their ends.
     - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
-    - ``ended``: how many rows have ended since the first of them did, at ``since``, in what was read
-      of the last run.
+    - ``ended``: how many rows have ended since ``since``, in what was read of the last run: since it
+      began, or since the first of them ended.
     - ``errors``: the last attempts that failed or need a review. ``events``: the last messages, and
       changes of the job as a whole. Both are oldest first.
     """
@@ -105,7 +105,7 @@ class Recent:
                 self.ended += 1
         elif not isinstance(record, (RowLevelRecord, CallRecord, InputRecord)):
             if isinstance(record, RunRecord):
-                self.since, self.ended = None, 0
+                self.since, self.ended = record.at, 0
             if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
                 self.quiet_since = record.at
             if not isinstance(record, JobRecord):

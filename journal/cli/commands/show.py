@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,7 +53,6 @@ from journal.model import (
     JobStatus,
     LogEntry,
     RowStep,
-    RunHolder,
     expected_cost_cents,
 )
 from journal.progress.rate import time_left
@@ -70,7 +69,6 @@ from journal.text import (
     usage_text,
 )
 
-SAMPLE_ROWS = 2000  # rows that are read to compute a rate
 _MAX_CODES = 10
 _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 
@@ -81,7 +79,7 @@ class Shown:
     - ``paused``: who has paused the job, or why the last run has ended early; "" if the job isn't
       paused.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long.
-    - ``rate``: rows per second since the run began; None if the job isn't running.
+    - ``rate``: rows that end per second, lately; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``late``: names files with results that aren't in the job.
     - ``next_due``: when the first of the rows that wait for somebody else is due.
@@ -96,14 +94,9 @@ class Shown:
         self.rows = look(service, job)
         self.state, self.holder = self.rows.state, self.rows.holder
         self.duration_s = duration_s(job, self.state, now)
-        self.rate: float | None = None
-        if self.state == JobStatus.RUNNING and job.hold is None:  # no row ends while it holds
-            most = min(self.rows.read_rows, SAMPLE_ROWS)
-            began = _began(job, self.holder)
-            self.rate = rate_since(began, now, service.get_rows(job.id), most)
-        self.stalled_s: float | None = None
-        if self.state == JobStatus.RUNNING and job.processing_count:
-            self.stalled_s = JobReader(found, NEXT_BYTES).read(self.state).stalled_s
+        seen = JobReader(found, NEXT_BYTES).read(self.state)
+        self.rate = None if job.hold is not None else seen.rate  # no row ends while it holds
+        self.stalled_s, self.next_due = seen.stalled_s, seen.next_due
         left = time_left(job.open_rows, self.rate)
         self.left_s = None if left is None else left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early
@@ -112,10 +105,6 @@ class Shown:
         if job.pause is not None:
             self.paused = pause_text(job.pause)
         self.late = late_results(service.store.directory(job.id))
-        self.next_due = None
-        if job.waiting_count:
-            with service.store.reading(job.id) as journal:
-                self.next_due = journal.index.next_due()
         self.damaged = cut_text(service, job.id)
         is_cut = bool(self.damaged)
         self.next = advice(job, self.rows, service.root, self.command, is_cut=is_cut)
@@ -182,8 +171,7 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> in
     """Show the state of a job, its speed and errors, and what to do next.
 
     While the job is running, its rate is the number of rows that have ended (are completed, failed
-    or skipped) per second since the run began. For jobs of more than 2,000 rows, it is estimated
-    from 2,000 rows.
+    or skipped) per second lately: in the last 256 KiB of the journal.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. Of a set of shards, those of the first 2,000 such rows of each shard.
@@ -226,27 +214,6 @@ def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
         elif name in _CUT and width is not None:
             text = cut(text, max(width - 12, 20))
         sys.stdout.write(f"{name:<12}{text}".rstrip() + "\n")
-
-
-def _began(job: Job, holder: RunHolder | None) -> datetime:
-    """Return when the active run started. Rows that ended earlier don't count for the rate."""
-    try:
-        return datetime.fromisoformat(holder.started_at if holder else "").astimezone(UTC)
-    except ValueError:  # the run hasn't recorded its start yet
-        return job.pass_started_at or job.created_at
-
-
-def rate_since(
-    began: datetime, now: datetime, rows: Sequence[JobRow], at_most: int = SAMPLE_ROWS
-) -> float | None:
-    """How many of the rows have ended per second since a run began; None if none has ended.
-
-    At most ``at_most`` rows are read, evenly spread over the job.
-    """
-    step, elapsed_s = max(1.0, len(rows) / at_most), (now - began).total_seconds()
-    sample = rows if step == 1 else (rows[int((n + 0.5) * step)] for n in range(at_most))
-    ended = sum(row.status.is_ended and row.updated_at >= began for row in sample)
-    return ended * step / elapsed_s if ended and elapsed_s > 0 else None
 
 
 def _facts(shown: Shown) -> dict[str, str]:
