@@ -5,8 +5,9 @@ The table is the default, also in a pipe, so that `grep` gets the same text that
 use the names of the fields as keys or header, and are written in UTF-8.
 
 The writing of a table begins before all of its rows are known, so the first rows decide the widths
-of the columns. On a terminal, columns are first cut, and then left out, until a line is short
-enough. Elsewhere, a cell that is wider than its column moves the rest of its line to the right.
+of the columns. On a terminal, columns between the first and the last are cut to a third of it, and
+lines at its edge. Elsewhere, a cell that is wider than its column moves the rest of its line to the
+right.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
+_UNBOUND = 1 << 40  # the width of what isn't a terminal
 MAX_RANGES = 8  # of rows or shards in a line
 
 
@@ -54,12 +56,9 @@ class Field(msgspec.Struct, frozen=True):
     - ``value``: a function from a record to the value. Default: the record's attribute ``name``.
     - ``text``: a function from a record to the table's cell. Default: the value as text.
     - ``right``: whether the column is aligned to the right, as numbers are.
-    - ``least``: the minimum width of the column when it is cut, in cells of the terminal. 0: the
-      column is never cut.
-    - ``wide``: the minimum width of the column when it isn't cut. It leaves room for later rows,
-      whose cells may be wider than those of the first rows.
-    - ``rank``: a narrow terminal leaves out columns with a high rank first. Columns of rank 0 are
-      never left out.
+    - ``wide``: the minimum width of the column. It leaves room for later rows, whose cells may be
+      wider than those of the first rows.
+    - ``whole``: the cell is never cut, for a last column.
     - ``status``: the cell is a status, and gets the status's colour.
     """
 
@@ -68,9 +67,8 @@ class Field(msgspec.Struct, frozen=True):
     value: Callable[[Any], Any] | None = None
     text: Callable[[Any], str] | None = None
     right: bool = False
-    least: int = 0
     wide: int = 0
-    rank: int = 0
+    whole: bool = False
     status: bool = False
 
     def get(self) -> Callable[[Any], Any]:
@@ -90,70 +88,41 @@ def _echo_table(
 
     The first ``look_ahead`` lines (None: all) decide the widths of the columns.
     """
-    bound, in_color = terminal_width(), use_color()
+    bound, in_color = terminal_width() or _UNBOUND, use_color()
     titles = [escaped(field.title) for field in fields]
     rest = (list(map(escaped, line)) for line in lines)
     first = list(itertools.islice(rest, look_ahead))
     if not first and look_ahead != 0:
         return
-    natural = [
-        max([width_of(titles[place]), field.wide, *(width_of(line[place]) for line in first)])
+    last = len(fields) - 1
+    most = [bound if place in (0, last) else bound // 3 for place in range(len(fields))]
+    widths = [
+        min(
+            max([width_of(titles[place]), field.wide, *(width_of(line[place]) for line in first)]),
+            most[place],
+        )
         for place, field in enumerate(fields)
     ]
-    widths = _fit(fields, natural, bound)
-    last = next(reversed(widths))  # the last cell isn't padded, since one line may be very long
 
     def write(cells: Sequence[str], *, color: bool) -> None:
-        parts = []
-        for place, width in widths.items():
-            field, text = fields[place], cells[place]
-            if bound is not None and field.least:
-                text = cut(text, width)
-            padded = pad(text, width, right=field.right) if place != last or field.right else text
+        parts, room = [], bound
+        for place, (field, width, text) in enumerate(zip(fields, widths, cells, strict=True)):
+            if room <= 0 and not field.whole:
+                break
+            if bound != _UNBOUND and not field.whole:
+                text = cut(text, min(room, most[place] if place == last else width))  # noqa: PLW2901
+            # the last cell isn't padded, since one line may be very long
+            is_padded = place != last or field.right
+            padded = pad(text, min(width, room), right=field.right) if is_padded else text
             if color and field.status and text:
                 padded = padded.replace(text, colored(text, text))
             parts.append(padded)
+            room -= width + len(_GAP)
         sys.stdout.write(_GAP.join(parts).rstrip(" ") + "\n")
 
     write(titles, color=False)
     for line in itertools.chain(first, rest):
         write(line, color=in_color)
-
-
-def _fit(fields: Sequence[Field], natural: list[int], bound: int | None) -> dict[int, int]:
-    """Choose the columns to show, and their widths.
-
-    Returns a dict from the position of a shown column to its width, in the order of the columns.
-    """
-    shown = list(range(len(fields)))
-    if bound is None:
-        return {place: natural[place] for place in shown}
-    natural = natural[:]
-    if not fields[-1].least and not fields[-1].rank:
-        # the last column is shown whole, and may be wider than the terminal
-        natural[-1] = len(fields[-1].title)
-
-    def least(place: int) -> int:
-        smallest = fields[place].least
-        return min(smallest, natural[place]) if smallest else natural[place]
-
-    def needed() -> int:
-        return sum(map(least, shown)) + len(_GAP) * (len(shown) - 1)
-
-    while needed() > bound:
-        place = max(shown, key=lambda place: (fields[place].rank, place))
-        if not fields[place].rank:
-            break  # only columns of rank 0 are left, so the terminal wraps the line
-        shown.remove(place)
-    widths = {place: least(place) for place in shown}
-    spare = max(0, bound - needed())
-    # Narrow columns get the width that they need. The other columns share the rest equally.
-    wanting = sorted(shown, key=lambda place: natural[place] - widths[place])
-    for rank, place in enumerate(wanting):
-        more = min(natural[place] - widths[place], spare // (len(wanting) - rank))
-        widths[place] += more
-        spare -= more
-    return widths
 
 
 _FORMATS = {

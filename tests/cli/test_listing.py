@@ -89,24 +89,10 @@ def test_show_cuts_what_is_looked_at_and_keeps_what_is_pasted(root: Path, column
 def test_a_narrow_terminal_shows_the_columns_that_matter_most(root: Path) -> None:
     _, narrow = on_terminal("--root", str(root), "list", columns=80)
     _, wide = on_terminal("--root", str(root), "list", columns=200)
-    titles = [
-        "JOB",
-        "NAME",
-        "STATUS",
-        "PROGRESS",
-        "DONE",
-        "FAILED",
-        "IN FLIGHT",
-        "PENDING",
-        "WAITING",
-        "REVIEW",
-        "CENTS",
-        "STARTED",
-        "DURATION",
-    ]
-    assert re.split("  +", wide.splitlines()[0].rstrip()) == titles
-    most = {"JOB", "STATUS", "PROGRESS", "DONE", "FAILED", "IN FLIGHT"}
-    assert most <= set(re.split("  +", narrow.splitlines()[0]))
+    titles = re.split("  +", wide.splitlines()[0].rstrip())
+    assert titles[:6] == ["JOB", "STATUS", "PROGRESS", "DONE", "FAILED", "IN FLIGHT"]
+    assert titles[-1] == "NAME"
+    assert re.split("  +", narrow.splitlines()[0])[:6] == titles[:6]
 
 
 def test_the_table_of_a_pipe_is_whole_and_has_no_colours(root: Path, capsys: Capture) -> None:

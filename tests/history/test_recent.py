@@ -110,7 +110,8 @@ def test_rows_that_ended_before_the_last_run_do_not_count_for_its_rate(service: 
     recent.read(history(service))
     assert recent.ended == 1
     job = service.get_job("j")
-    assert job is not None and job.last_run is not None
+    assert job is not None
+    assert job.last_run is not None
     assert recent.since == job.last_run.started_at
     assert len(recent.took_s) == 3
 

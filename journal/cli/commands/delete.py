@@ -114,11 +114,11 @@ def _parse_age(value: str) -> datetime:
 
 _FIELDS = (
     Field("job_id", "JOB"),
-    Field("status", "STATUS", status=True, rank=1),
-    Field("updated_at", "LAST COMMIT", text=_local, rank=2),
-    Field("size_bytes", "BYTES", right=True, rank=3),
-    Field(title="ACTION", text=_fate, least=12),
-    Field("pack", "PACK", least=12, rank=4),
+    Field("status", "STATUS", status=True),
+    Field("updated_at", "LAST COMMIT", text=_local),
+    Field("size_bytes", "BYTES", right=True),
+    Field(title="ACTION", text=_fate),
+    Field("pack", "PACK"),
     Field("action"),
     Field("reason"),
 )

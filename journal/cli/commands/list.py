@@ -47,41 +47,36 @@ def _of_job(name: str, title: str = "", **column: Any) -> Field:
 # The columns of the table in their order, followed by all other fields of a job.
 _COLUMNS = (
     _of_job("id", "JOB"),
-    _of_job("name", "NAME", least=8, rank=5),
     Field(
         *("status", "STATUS", attrgetter("state")),
         text=lambda x: status_text(x.job, x.state),
         status=True,
     ),
-    Field(
-        title="PROGRESS", text=lambda x: bar(x.job.done_rows, x.job.total_rows, _BAR_CELLS), rank=1
-    ),
+    Field(title="PROGRESS", text=lambda x: bar(x.job.done_rows, x.job.total_rows, _BAR_CELLS)),
     Field(title="DONE", text=lambda x: f"{x.job.done_rows}/{x.job.total_rows}", right=True),
-    _of_job("failed_rows", "FAILED", right=True, rank=2),
-    Field(title="IN FLIGHT", text=lambda x: str(x.job.processing_count), right=True, rank=2),
-    _of_job("pending_count", "PENDING", right=True, rank=7),
+    _of_job("failed_rows", "FAILED", right=True),
+    Field(title="IN FLIGHT", text=lambda x: str(x.job.processing_count), right=True),
+    _of_job("pending_count", "PENDING", right=True),
     _of_job(
         "waiting_count",
         "WAITING",
         text=lambda x: str(x.job.waiting_count or ""),
         right=True,
-        rank=9,
     ),
-    _of_job("needs_review_count", "REVIEW", right=True, rank=6),
+    _of_job("needs_review_count", "REVIEW", right=True),
     _of_job(
         "total_cost_cents",
         "CENTS",
         text=lambda x: cents_number(cents) if (cents := x.job.total_cost_cents) else "",
         right=True,
-        rank=8,
     ),
     _of_job(
         "started_at",
         "STARTED",
         text=lambda x: local_text(x.job.started_at, "%Y-%m-%d %H:%M"),
-        rank=3,
     ),
-    Field("duration_s", "DURATION", text=lambda x: duration_text(x.duration_s), right=True, rank=4),
+    Field("duration_s", "DURATION", text=lambda x: duration_text(x.duration_s), right=True),
+    _of_job("name", "NAME"),
 )
 _HOLD = Field("hold", value=lambda x: hold_of(x.job, x.state))
 _SHOWN = {field.name for field in (*_COLUMNS, _HOLD)}
@@ -113,7 +108,7 @@ def list_command(
     includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
     PENDING, too. "paused until resume" beside a status is a pause by
     `journal pause`. A running job may be "holding" until a time, since the called service is down:
-    `journal show JOB` says why. A narrow terminal shows fewer columns.
+    `journal show JOB` says why.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
@@ -177,10 +172,10 @@ _SHARD_FIELDS = (
     ),
     _of_part("total_rows", "ROWS"),
     _of_part("done_rows", "DONE"),
-    _of_part("failed_rows", "FAILED", rank=2),
-    _of_part("processing_count", "IN FLIGHT", rank=2),
-    _of_part("pending_count", "PENDING", rank=3),
-    _of_part("needs_review_count", "REVIEW", rank=3),
+    _of_part("failed_rows", "FAILED"),
+    _of_part("processing_count", "IN FLIGHT"),
+    _of_part("pending_count", "PENDING"),
+    _of_part("needs_review_count", "REVIEW"),
     Field(
         "has_other_input",
         "INPUT",
@@ -189,9 +184,8 @@ _SHARD_FIELDS = (
             if part.has_other_input
             else ""
         ),
-        rank=4,
     ),
-    Field("error", "ERROR", text=lambda part: part.error or "", rank=5),
+    Field("error", "ERROR", text=lambda part: part.error or ""),
     Field("index"),
     Field("is_open"),
 )

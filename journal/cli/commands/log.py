@@ -72,7 +72,7 @@ _TABLE = (
     Field(title="TIME", text=lambda event: local_text(event.at), wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
     Field(title="ROW", text=lambda event: as_text(event.row_number), right=True, wide=6),
-    Field(title="TEXT", text=_text),
+    Field(title="TEXT", text=_text, whole=True),
 )
 _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 

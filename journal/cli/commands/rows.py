@@ -48,9 +48,9 @@ def _shortened(text: Callable[[Any], str]) -> Callable[[Any], str]:
 _TABLE = (
     Field(title="ROW", text=lambda row: str(row.row_number), right=True, wide=7),
     Field(title="STATUS", text=lambda row: row.status.value, status=True, wide=12),
-    Field(title="ATTEMPTS", text=lambda row: str(row.attempts), right=True, rank=1),
-    Field(title="OUTCOME", text=_shortened(_outcome), least=12, wide=30),
-    Field(title="DATA", text=_shortened(lambda row: as_json(row.data)), least=12, rank=2),
+    Field(title="ATTEMPTS", text=lambda row: str(row.attempts), right=True),
+    Field(title="OUTCOME", text=_shortened(_outcome), wide=30),
+    Field(title="DATA", text=_shortened(lambda row: as_json(row.data))),
 )
 _MEMBERS = tuple(map(Field, JobRow.__struct_fields__))
 _NUMBERS = frozenset(("row_number", "attempts", "duration_s", "cost_cents", "total_cost_cents"))
@@ -69,7 +69,6 @@ def _named_field(name: str, past: Past) -> Field:
         value=value,
         text=_shortened(lambda row: as_text(value(row))),
         right=name in _NUMBERS,
-        least=0 if name in _NUMBERS or name == "status" else 8,
         wide={"row_number": 7, "status": 12}.get(name, 0),
         status=name == "status",
     )
@@ -138,12 +137,12 @@ def _cost_text(group: ErrorGroup) -> str:
     return cents_number(group.cost_cents) if group.cost_cents else ""
 
 
-_COST = Field("cost_cents", text=_cost_text, right=True, rank=2)
+_COST = Field("cost_cents", text=_cost_text, right=True)
 
 
 ERROR_FIELDS = (
-    Field("code", "CODE", text=_shortened(attrgetter("code")), least=12),
-    Field("status", "STATUS", status=True, rank=1),
+    Field("code", "CODE", text=_shortened(attrgetter("code"))),
+    Field("status", "STATUS", status=True),
     Field("count", "COUNT", right=True),
     _COST,
     Field(
@@ -151,9 +150,8 @@ ERROR_FIELDS = (
         "EXAMPLE",
         attrgetter("message"),
         text=lambda group: example_text(group, _MAX_CELL_CHARACTERS),
-        least=16,
     ),
-    Field("rows", "ROWS", lambda group: group.numbers.text()),
+    Field("rows", "ROWS", lambda group: group.numbers.text(), whole=True),
     Field("where"),
 )
 
