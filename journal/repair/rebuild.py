@@ -12,11 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from journal.errors import (
-    FormatVersionError,
-    InvalidValueError,
-    JournalDamagedError,
-)
+from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.commits import Readable
 from journal.format.damage import Region, lines_of, survey
 from journal.format.extent import has_seal
@@ -33,7 +29,7 @@ from journal.fs.names import (
 )
 from journal.ids import id_of_directory
 from journal.index.hint import find_cut, read_hint
-from journal.repair.salvage import Action, OpenRows, Salvage
+from journal.repair.salvage import Action, Salvage
 from journal.store.journal import Journal
 from journal.store.log import Log
 from journal.store.run_lock import RunLock
@@ -65,22 +61,17 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
     review_count: int = 0
 
 
-def repair_job(
-    directory: Path, *, open_rows: OpenRows = "review", lock_timeout_s: float = LOCK_TIMEOUT_S
-) -> Repair:
+def repair_job(directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repair:
     """Replace the damaged journal in ``directory`` with a new journal made from undamaged parts.
 
-    :class:`~journal.repair.salvage.Salvage` states the rules. For ``open_rows``, see
-    :meth:`~journal.repair.salvage.Salvage.finish`. On return, the new journal and the backup of the
-    damaged journal survive a power cut. If this function raises, the journal is unchanged, except
-    after CommitOutcomeUnknownError.
+    :class:`~journal.repair.salvage.Salvage` states the rules. On return, the new journal and the
+    backup of the damaged journal survive a power cut. If this function raises, the journal is
+    unchanged, except after CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job. Raises FormatVersionError if a newer version
     wrote the journal, and JournalDamagedError if nothing of it is intact. Also raises
     JobNotFoundError, JobLockedError, JobMismatchError, StorageError, and CommitOutcomeUnknownError.
     """
-    if open_rows not in ("review", "keep"):
-        raise InvalidValueError("open_rows", open_rows, "must be 'review' or 'keep'")
     directory = Path(os.path.abspath(directory))
     run = RunLock.take(directory, id_of_directory(directory), lock_timeout_s=lock_timeout_s)
     try:
@@ -95,7 +86,7 @@ def repair_job(
                 if finding.kind == "newer":
                     raise FormatVersionError(file.path, finding.message)
             if report.damaged:
-                return _salvage(directory, file, regions, open_rows, run)
+                return _salvage(directory, file, regions, run)
         actions = [
             Action("torn", f.line, f.lines, [], f.message)
             if f.kind == "torn"
@@ -120,14 +111,12 @@ def repair_job(
         run.release()
 
 
-def _salvage(
-    directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows, run: RunLock
-) -> Repair:
+def _salvage(directory: Path, file: JournalFile, regions: list[Region], run: RunLock) -> Repair:
     """Replace the damaged journal with a new journal. Keep a backup of the damaged journal."""
     staging = directory / REPAIR_STAGING_NAME
     directories.make_directory(staging)
     try:
-        repair = _build(directory, file, regions, open_rows)
+        repair = _build(directory, file, regions)
         copy = files.save_copy(file, 0, file.size_bytes(), directory / DAMAGED_NAME, sync=True)
         directories.sync_directory(directory)
         run.check()
@@ -146,9 +135,7 @@ def _salvage(
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
 
 
-def _build(
-    directory: Path, file: JournalFile, regions: list[Region], open_rows: OpenRows
-) -> Repair:
+def _build(directory: Path, file: JournalFile, regions: list[Region]) -> Repair:
     """Make the new journal in the staging directory. On return, the new journal is synced."""
     staging = directory / REPAIR_STAGING_NAME
     size = file.size_bytes()
@@ -163,14 +150,14 @@ def _build(
     missing = find_cut(directory, file)
     rest = regions.pop() if missing is not None and regions[-1].kind == "torn" else None
     for region in regions:
-        salvage.take(region, last=region is regions[-1])
+        salvage.take(region)
     if journal.index.state is None:
         hint = "here nothing can be: replace it with a copy from before the damage"
         raise JournalDamagedError(file.path, 1, 0, "a commit", "nothing intact", hint)
     if missing is not None and not has_seal(journal.file, missing):
         hinted = read_hint(directory, file, is_cut=True)
         salvage.take_cut(regions[-1], rest, hinted and hinted[0])
-    reviewed = salvage.finish(open_rows)
+    reviewed = salvage.finish()
     new = journal.file
     report = report_on(directory, new, survey(new, new.size_bytes()))
     if report.findings:  # never replace a damaged journal with a damaged journal
@@ -181,11 +168,10 @@ def _build(
     new.sync()
     journal.close()
     actions += salvage.actions
-    lost = salvage.placeholders or any(action.kind in ("lost", "unsealed") for action in actions)
     return Repair(
         job_id=id_of_directory(directory),
         path=str(file.path),
-        lossless=not lost,
+        lossless=salvage.is_lossless,
         records=report.records,
         rows=report.rows,
         actions=actions,

@@ -60,7 +60,6 @@ from journal.store.transitions import put_record
 from journal.text import time_text
 
 _MAX_ROWS_OF_RECORD = 10_000_000  # a writer makes no record of more rows
-OpenRows = Literal["review", "keep"]
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -122,11 +121,10 @@ class Salvage:
         self.actions: list[Action] = []
         self.placeholders: set[int] = set()
 
-    def take(self, region: Region, *, last: bool) -> None:
+    def take(self, region: Region) -> None:
         """Keep those lines of a region that can be kept, and record the actions.
 
-        ``last`` is True for the last region. Raises FormatVersionError, JobMismatchError and
-        StorageError.
+        Raises FormatVersionError, JobMismatchError and StorageError.
         """
         if region.kind == "newer":
             raise FormatVersionError(self._source.path, region.reason)
@@ -144,10 +142,9 @@ class Salvage:
         elif region.kind == "torn" and not self.actions:
             self._add(Action("torn", region.line, region.lines, [], region.reason))
         else:
-            first = region.sealed_end > 0 and region.offset == 0 and not last
             for commit in commits_of(lines):
                 with self._journal:
-                    self._keep_rows(commit, region, first=first)
+                    self._keep_rows(commit, region)
 
     def take_cut(self, last: Region, rest: Region | None, hinted: Index | None) -> None:
         """Note that all after the region ``last`` is missing, but for ``rest`` of a commit.
@@ -158,7 +155,7 @@ class Salvage:
         """
         outcomes_lost = self._outcomes_lost
         if rest is not None:
-            self.take(rest._replace(kind="bad"), last=True)
+            self.take(rest._replace(kind="bad"))
         rows: list[int] = []
         is_known = False
         with suppress(JournalError):  # of a broken block of the hint
@@ -208,18 +205,23 @@ class Salvage:
                 moved += 1
         return moved
 
-    def finish(self, open_rows: OpenRows) -> int:
+    @property
+    def is_lossless(self) -> bool:
+        """Whether, as far as is known, all acknowledged changes were kept."""
+        return not any(action.kind in ("lost", "unsealed") for action in self.actions)
+
+    def finish(self) -> int:
         """Put rows in review if their outcome or steps may be lost. Return the number of these
         rows.
 
         A row is put in review only if it is pending, processing or failed according to the kept
-        records. If no outcomes were lost, or if ``open_rows`` is "keep", the row must also be a
-        placeholder (a row whose data is lost). Rows that the lost lines are known to be about get
-        a different error code than all others.
+        records. If no outcomes were lost, the row must also be a placeholder (a row whose data is
+        lost). Rows that the lost lines are known to be about get a different error code than all
+        others.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
-        if not self.placeholders and not any(action.kind == "lost" for action in self.actions):
+        if self.is_lossless:
             return 0
         message = (
             "lines of the journal were lost, and some were about this row: an outcome or a step of "
@@ -234,7 +236,7 @@ class Salvage:
             error = JobErrorRecord(code=REPAIRED, message=about_job, by=A_REPAIR.by, at=UNSET_TIME)
             put_record(journal, error)
             moved = self._review(sorted(self.placeholders), REPAIRED, message)
-            if open_rows == "review" and (self._outcomes_lost or self._was_cut):
+            if self._outcomes_lost or self._was_cut:
                 about = {
                     row for action in self.actions if action.kind == "lost" for row in action.rows
                 }
@@ -347,30 +349,17 @@ class Salvage:
 
     # --- bytes without a matching seal
 
-    def _keep_rows(self, commit: Iterator[Line], region: Region, *, first: bool) -> None:
+    def _keep_rows(self, commit: Iterator[Line], region: Region) -> None:
         """Keep those rows of a broken commit that can be trusted, and record the losses.
 
-        ``first`` is True if the commit is the first in the file and other commits follow. In this
-        case, no outcomes are lost if two things hold:
-
-        - The job record is kept.
-        - The number of lost lines equals the number of row numbers that are missing between the
-          kept rows.
-
-        In all other cases, whole commits before or after the broken commit may be lost.
+        Lines of any kind, and whole commits before and after it, may be gone without a trace.
         """
         losses = [DroppedLines()]
         begin, lines = 0, 0
         above: int | None = self._journal.index.highest_number
-        expected = 0  # the number of the next row, or 0 if it isn't known
         for line, below in with_next(commit):
             begin, lines = begin or line.number, lines + 1
             if region.kind == "bad" and self._keep_unsealed(line, above, below):
-                if isinstance(line.record, JobRecord):
-                    expected = 1
-                elif line.made is not None:
-                    first &= expected > 0 and losses[-1].lines == line.made - expected
-                    expected = line.made + 1
                 losses.append(DroppedLines())
             else:
                 losses[-1].add(line)
@@ -380,18 +369,12 @@ class Salvage:
             message = "lines that are no records, inserted between two commits"
             self._add(Action("removed", begin, lines, [], message))
             return
+        self._outcomes_lost = True
         for loss in losses:
             self._note_loss(loss, region.reason)
-        only_rows = first and not losses[-1].lines
-        self._outcomes_lost |= not only_rows
-        if any(loss.lines for loss in losses):
-            return
-        if only_rows:
+        if not any(loss.lines for loss in losses):
             message = "rows whose checksums match, in a commit that does not match its seal"
             self._add(Action("unsealed", begin, lines, [], message))
-        else:
-            message = "a commit may be lost before one that does not match its seal"
-            self._add(Action("lost", begin, 0, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
         """Keep a line if it can be trusted; return whether it was kept.

@@ -29,6 +29,7 @@ from journal import (
     RowStatus,
     StorageError,
 )
+from journal.format.records import REPAIRED, REPAIRED_UNKNOWN
 from journal.model import Policy
 from journal.repair import repair_job
 from journal.transfer import unpack_job
@@ -198,7 +199,7 @@ def _losses_of(root: Path, job_id: str, possible: Possible, *, go_on: bool) -> l
         if may <= {"gone", "packed"}:
             return [*lost, f"{job_id} is there, and was deleted"]
         if "hurt" in may and verify_job(directory).damaged:
-            repair_job(directory, open_rows="keep")
+            repair_job(directory)
         if verify_job(directory).damaged:
             return [f"{job_id}: {verify_job(directory).findings}"]
         if kind := may & POLICIES.keys():
@@ -285,6 +286,8 @@ def _lost_rows(job_id: str, rows: list[JobRow], possible: Possible) -> list[str]
     lost = []
     for row in rows:
         may = possible.get(row.id, {PENDING})
+        if row.error_code in (REPAIRED, REPAIRED_UNKNOWN) and may & {PENDING, "processing"}:
+            continue  # a repair has put the open row in review
         if _state(row) not in may:
             lost.append(f"{row.id} is {_state(row)!r}, and not one of {sorted(may)}")
     missing = _of(job_id, possible) - {row.id for row in rows}

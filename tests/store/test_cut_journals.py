@@ -695,13 +695,6 @@ def test_a_row_whose_last_step_was_cut_off_needs_a_review_though_its_status_is_t
     assert statuses(root)[11] == "needs_review"
 
 
-def test_a_repair_keeps_the_statuses_of_open_rows_if_a_person_says_so(root: Path) -> None:
-    cut(root, ends_of_commits(root)[3])
-    rows = statuses(root)
-    repair_job(root / JOB, open_rows="keep")
-    assert statuses(root) == rows
-
-
 def test_rows_that_were_cut_off_with_their_data_get_placeholders(root: Path) -> None:
     with JobService(root) as service:
         service.create_rows(JOB, [{"row_number": 20, "data": {"order": "late"}}])

@@ -34,7 +34,7 @@ from journal import (
 from journal.format import damage
 from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
-from journal.repair.salvage import OpenRows, Salvage
+from journal.repair.salvage import Salvage
 from journal.store.run_lock import RunLock
 
 JOB = "guarded"
@@ -95,9 +95,9 @@ def test_a_repair_that_would_end_with_a_damaged_journal_changes_nothing(
     path.write_bytes(broken)
     real = Salvage.finish
 
-    def goes_wrong(salvage: Salvage, open_rows: OpenRows) -> int:
+    def goes_wrong(salvage: Salvage) -> int:
         salvage._journal.file.append(b"not a record\n")
-        return real(salvage, open_rows)
+        return real(salvage)
 
     monkeypatch.setattr(Salvage, "finish", goes_wrong)
     with pytest.raises(JournalDamagedError):

@@ -610,7 +610,7 @@ def lose_data(root: Path, number: int) -> None:
     (at,) = (at for at, line in enumerate(lines) if line.startswith(begin))
     lines[at] = lines[at].replace(b'"data":{', b'"data":{\x00')
     path.write_bytes(b"".join(lines))
-    repair_job(root / JOB, open_rows="keep")
+    repair_job(root / JOB)
     assert row_of(root, number).row_checksum == "lost"
 
 

@@ -238,7 +238,7 @@ PATCHES = [
     ),
     Patch(
         "a repair that keeps what no seal vouches for isn't lossless",
-        "repair/rebuild",
+        "repair/salvage",
         'action.kind in ("lost", "unsealed")',
         'action.kind == "lost"',
         "tests/repair/test_repair.py::test_rows_that_no_seal_vouches_for_are_kept_and_are_no_lossless_repair",
