@@ -506,8 +506,8 @@ def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(
     path.write_bytes(path.read_bytes().replace(b'"checksum":"44', b'"checksum":"55', 1))
     repair_job(path.parent)
     with JobService(cli.root) as service:
-        for number, code in ((1, "E1"), (2, "E1"), (3, "E2")):
-            service.fail_row(f"j:{number}", code, "m")
+        for number, error_code in ((1, "E1"), (2, "E1"), (3, "E2")):
+            service.fail_row(f"j:{number}", error_code, "m")
     for arguments in (("retry", "j", "--error-code", "E1"), ("retry", "j")):
         code, out, err = cli(*arguments)
         assert (code, out) == (0, "1"), "row 2, and then row 3"

@@ -311,7 +311,7 @@ def test_what_a_repair_says_of_neighbouring_lines_is_put_together_once() -> None
     count = 500
     for line in range(1, count + 1):
         salvage._add(Action("removed", line, 1, [Row(line), Row(line)], "put in"))
-    salvage.finish("keep")
+    salvage.finish()
     (action,) = salvage.actions
     assert action.rows == list(range(1, count + 1))
     assert compared < 20 * count

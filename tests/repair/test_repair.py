@@ -85,10 +85,10 @@ def break_it(path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def mend_it(path: Path, **options: Any) -> Repair:
+def mend_it(path: Path) -> Repair:
     """Repair; the file as it was is kept, verify is clean, and the job goes on."""
     broken = path.read_bytes()
-    repair = repair_job(path.parent, **options)
+    repair = repair_job(path.parent)
     assert repair.damaged_copy is not None
     assert Path(repair.damaged_copy).read_bytes() == broken
     if not IS_WINDOWS:  # it has no mode bits
@@ -97,7 +97,7 @@ def mend_it(path: Path, **options: Any) -> Repair:
     report = verify_job(path.parent)
     assert (report.findings, report.records, report.rows) == ([], repair.records, repair.rows)
     assert not (path.parent / ".repair").exists()
-    assert repair_job(path.parent, **options).actions == []
+    assert repair_job(path.parent).actions == []
     with JobService(path.parents[1]) as service:
         service.skip_row(service.create_rows(JOB, [{"data": {"n": "new"}}])[0].id)
     assert read_all(path.parents[1], JOB)[1][-1].status is RowStatus.SKIPPED
