@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -373,27 +374,25 @@ def test_rows_that_wait_for_a_slot_keep_their_turn_when_the_limit_changes(path: 
 
     def handler(row: AttemptedRow) -> Any:
         seen.append(row.row_number)
-        if row.row_number == 1:
+        if row.row_number == 3:
             crowd.arrive().result(WAIT_S)
-        elif seen.count(row.row_number) == 1 and row.row_number == 2:
-            raise journal.Retry("again", after_s=0)
-        elif seen.count(row.row_number) == 1:
-            return Wait(0)
+        elif row.attempts == 1 and row.row_number == 1:
+            raise journal.Retry("again", after_s=0.2)
+        elif row.attempts == 1:
+            return Wait(0.2)
         return None
 
-    rows = [{"c": "xyz"[n]} for n in range(3)] + [{"c": "x"}]
-    with (
-        journal.open_job(path, rows, sync="none") as job,
-        in_thread(
-            lambda: job.run(handler, workers=4, max_attempts=3, max_rows=3, limit_per={"c": 1})
-        ),
-    ):
+    limits: dict[str, Any] = {"workers": 4, "max_attempts": 3, "max_rows": 3, "limit_per": {"c": 1}}
+    with open_job(path, 9) as job, in_thread(lambda: job.run(handler, **limits)):
         crowd.until(1)
-        until_recorded(job, 2)
-        until_recorded(job, 3)
+        due_s = monotonic() + 0.2
+        while monotonic() < due_s:  # until the run has looked, and they wait for the slot
+            tune_elsewhere(path, workers=4)
         tune_elsewhere(path, limit_per={"c": 2})
+        while len(seen) < 5:
+            assert crowd.at_work
         crowd.open()
-    assert sorted(seen) == [1, 2, 2, 3, 3]
+    assert sorted(seen) == [1, 1, 2, 2, 3]
 
 
 def test_a_limit_of_the_cost_below_what_is_spent_pauses_the_run_and_a_higher_one_lets_it_go_on(

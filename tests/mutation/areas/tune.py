@@ -60,13 +60,6 @@ PATCHES = [
         f"{TUNE}a_limit_by_column_changes_moves_to_another_column_and_ends",
     ),
     Patch(
-        "rows that waited for a slot are found again",
-        "run/row_queue",
-        "        self._per_key = PerKey(limit_per, in_flight)\n        self._rewind()\n",
-        "        self._per_key = PerKey(limit_per, in_flight)\n",
-        f"{TUNE}a_limit_by_column_changes_moves_to_another_column_and_ends",
-    ),
-    Patch(
         "a row to be tried again that waited for a slot keeps its turn",
         "run/row_queue",
         "            self._waiting.put(number, now_s)\n        for",

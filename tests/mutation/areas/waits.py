@@ -74,8 +74,8 @@ PATCHES = [
     Patch(
         "a row that has waited and waits for a slot counts for a rate",
         "run/row_queue",
-        " + self._per_key.waited\n",
-        "\n",
+        "self._waits.due(monotonic()) + self._per_key.waited\n",
+        "self._waits.due(monotonic())\n",
         f"{WAITS}test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
     ),
     Patch(
