@@ -29,8 +29,6 @@ class Packed(msgspec.Struct, frozen=True):
     - ``left_out``: the artifacts that aren't in the pack. Either they were removed while the job
       was packed, or no pack can hold them. A pack holds no links, no pipes, and no files with a
       name that isn't UTF-8, or that has more than 64 parts.
-    - ``grown``: the artifacts to which somebody appended bytes while they were packed. The pack
-      doesn't have these bytes.
     """
 
     job_id: str
@@ -38,7 +36,6 @@ class Packed(msgspec.Struct, frozen=True):
     offset: int
     files: list[str]
     left_out: list[str] = msgspec.field(default_factory=list)
-    grown: list[str] = msgspec.field(default_factory=list)
 
 
 def pack_job(
@@ -55,8 +52,8 @@ def pack_job(
     the names of the files.
 
     Raises InvalidValueError if there are more artifacts than a pack can name. Raises StorageError,
-    for example if an artifact was truncated while it was packed. (If bytes were appended, see
-    :class:`Packed`.) Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and the
+    for example if an artifact was truncated while it was packed. (Bytes that are appended meanwhile
+    are left out.) Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and the
     errors of ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s))
@@ -67,9 +64,7 @@ def _write(snapshot: Snapshot, write: Callable[[bytes], object]) -> Packed:
     copy = snapshot.copy
     write_pack(write, copy.header.job_id, snapshot.contents())
     files = [name for name in snapshot.names[1:] if name not in snapshot.left_out]
-    return Packed(
-        copy.header.job_id, snapshot.rows, copy.end.offset, files, snapshot.left_out, snapshot.grown
-    )
+    return Packed(copy.header.job_id, snapshot.rows, copy.end.offset, files, snapshot.left_out)
 
 
 def pack_to_file(directory: str | os.PathLike[str], target: str | os.PathLike[str]) -> Packed:

@@ -79,7 +79,6 @@ class Snapshot:
     - ``names``: the files that :meth:`contents` reads, the journal first.
     - ``rows``: the number of rows.
     - ``left_out``: files that no copy can have, and files that were removed before they were read.
-    - ``grown``: files that have grown while they were read.
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
@@ -91,7 +90,6 @@ class Snapshot:
         index = replay(Index(), copy.file, START, copy.end)
         self.rows = sum(index.status_counts)
         self.left_out: list[str] = []
-        self.grown: list[str] = []
         self.copy = copy
         self._below = Below(copy.directory, is_to_copy=True)
         self.names = [JOURNAL_NAME, *self._names(backups=backups)]
@@ -129,8 +127,6 @@ class Snapshot:
                     continue
                 size = file.size_bytes()
                 yield PackedFile(name, size, pieces_of(file, size))
-                if file.size_bytes() > size:
-                    self.grown.append(name)
 
 
 def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:

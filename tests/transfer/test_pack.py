@@ -192,7 +192,7 @@ class Changing:
         monkeypatch.setattr(journal.transfer.pack_contents, "pieces_of", pieces_of)
 
 
-def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
+def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was(
     here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = here / JOB / "artifacts" / "out" / "2" / "3.bin"
@@ -203,8 +203,7 @@ def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named(
             file.write(b"more")
 
     Changing(monkeypatch, path, grow)
-    found = pack_to_file(here / JOB, tmp_path / "pack")
-    assert found.grown == ["artifacts/out/2/3.bin"]
+    pack_to_file(here / JOB, tmp_path / "pack")
     unpack_job(there, source(tmp_path / "pack"))
     assert (there / JOB / "artifacts" / "out" / "2" / "3.bin").read_bytes().startswith(before)
 

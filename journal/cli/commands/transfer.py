@@ -91,8 +91,6 @@ def _report_packed(output: str, packed: Packed) -> None:
         f"{packed.job_id}: packed{where} up to byte {packed.offset}, {counted(packed.rows, 'row|rows')}, "
         f"{counted(len(packed.files), 'other file|files')}"
     )
-    for name in packed.grown:
-        echo_err(f"{name} has grown while it was packed: the pack holds its earlier content")
     for line in _left_out(packed.left_out):
         echo_err(line)
 

@@ -209,13 +209,6 @@ PATCHES = [
         "tests/transfer/test_pack.py::test_a_pack_is_private_for_its_journal_is",
     ),
     Patch(
-        "an artifact that grows while it is packed is named",
-        "transfer/pack_contents",
-        "                    self.grown.append(name)\n",
-        "                    pass\n",
-        "tests/transfer/test_pack.py::test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was_and_named",
-    ),
-    Patch(
         "an artifact that is cut while it is packed ends the pack",
         "transfer/pack_contents",
         "            if not piece:\n                reason",
