@@ -14,10 +14,6 @@ from journal.format.records import CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.seal import stated_crc, unsealed
 
 _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
-_SEEMS_ABOUT_ROWS = re.compile(
-    rb'.{0,60}"rows":\[((?:\[[0-9]{1,18},[0-9]{1,18}\],?)+)\]', re.DOTALL
-)
-_SEEMS_OF_CALL = re.compile(rb'.{0,40}"call","id":"([0-9a-f]{16})"', re.DOTALL)
 
 
 class Line(NamedTuple):
@@ -38,27 +34,16 @@ class Line(NamedTuple):
 
     @property
     def about(self) -> list[tuple[int, int]]:
-        """The ranges of the rows that the line is about.
+        """The ranges of the rows that the line names.
 
-        If the line can't be decoded, they are guessed from the text.
+        If the line can't be decoded, a single row is guessed from the text.
         """
         if isinstance(self.record, RowLevelRecord | CallRecord):
             row, rows = getattr(self.record, "row", 0), getattr(self.record, "rows", ())
             return list(rows) or [(row, row)] * (row > 0)
         if self.record is None and (found := _SEEMS_ABOUT.match(self.text)):
             return [(int(found[1]), int(found[1]))]
-        if self.record is None and (found := _SEEMS_ABOUT_ROWS.match(self.text)):
-            numbers = iter(map(int, re.findall(rb"[0-9]+", found[1])))
-            return list(zip(numbers, numbers, strict=True))
         return []
-
-    @property
-    def call(self) -> int | None:
-        """The call that the line is about, as a number, or None."""
-        if isinstance(self.record, CallRecord):
-            return int(self.record.id, 16)
-        found = None if self.record else _SEEMS_OF_CALL.match(self.text)
-        return int(found[1], 16) if found else None
 
     @property
     def made(self) -> int | None:
@@ -71,7 +56,7 @@ class DroppedLines:
 
     - ``line``: the number of the first line. ``lines``: how many lines there are.
     - ``ours``: how many of the lines may come from this journal.
-    - ``rows``: the ranges of the rows that the lines are about. ``calls``: their calls.
+    - ``rows``: the ranges of the rows that the lines name.
     - ``made``: the numbers of the rows that the lines add.
     """
 
@@ -80,7 +65,6 @@ class DroppedLines:
         self.lines = 0
         self.ours = 0
         self.rows: list[tuple[int, int]] = []
-        self.calls: set[int] = set()
         self.made: set[int] = set()
 
     def add(self, line: Line) -> None:
@@ -88,18 +72,8 @@ class DroppedLines:
         self.lines += 1
         self.ours += line.record is not None or line.text.startswith(b'{"type":"')
         self.rows += line.about
-        if line.call is not None:
-            self.calls.add(line.call)
         if line.made is not None:
             self.made.add(line.made)
-
-    def add_commit(self, lines: Iterable[Line]) -> int:
-        """Add the lines of a commit. Returns the crc in its seal."""
-        seal = 0
-        for line in lines:
-            self.add(line)
-            seal = line.stated or 0  # of the last line
-        return seal
 
 
 def read_lines(file: Readable, offset: int, end: int, line: int) -> Iterator[Line]:

@@ -257,7 +257,9 @@ class Salvage:
             first = next(commit)
             if self._is_fork(start, first):
                 self._forked = True
-                start = forked.add_commit(chain([first], commit))
+                for line in chain([first], commit):
+                    forked.add(line)
+                    start = line.stated or 0  # of the last line
             else:
                 start = self._keep_commit(chain([first], commit))
         self._outcomes_lost |= forked.lines > 0
@@ -316,7 +318,9 @@ class Salvage:
             return ""
         if isinstance(record, RowRecord) and not self._is_free(record.row):
             return f"row {record.row}: the number is out of range or already in use"
-        if isinstance(record, CallRecord) and not (record.rows or line.call in index.calls):
+        if isinstance(record, CallRecord) and not (
+            record.rows or int(record.id, 16) in index.calls
+        ):
             return "records of a call whose first record is lost"
         if not isinstance(record, RowRecord):
             ranges, state = line.about, index.state
@@ -440,15 +444,11 @@ class Salvage:
                     self._put_placeholder(row)
 
     def _rows_of(self, loss: DroppedLines) -> list[int]:
-        """Return the rows that lost lines are about. Of a range, only rows that are known."""
+        """Return the rows that lost lines name. Of a range, only rows that are known."""
         index, single = self._journal.index, {a for a, b in loss.rows if a == b}
         ranges = [(a, b) for a, b in loss.rows if a != b]
-        columns, calls = index.columns, loss.calls & index.calls.keys()
-        for position in range(index.row_count) if ranges or calls else ():
-            number = columns.number(position)
-            if columns.call(position) in calls or any(a <= number <= b for a, b in ranges):
-                single.add(number)
-        return sorted(single)
+        known = map(index.columns.number, range(index.row_count if ranges else 0))
+        return sorted(single.union(n for n in known if any(a <= n <= b for a, b in ranges)))
 
     def _put_placeholder(self, row: int) -> None:
         at = self._journal.index.last_at

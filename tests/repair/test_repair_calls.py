@@ -36,17 +36,8 @@ def repaired(path: Path, old: bytes, new: bytes) -> Repair:
     return repair
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        (b'"step":"submit","state":"started"', b'"step":"simmit","state":"started"'),
-        (b'"step":"submit","state":"started"', b'"step":"submit","state":"star"ed"'),
-        (b'"state":"waiting","due"', b'"state":"waiting","dub"'),
-        (b'"state":"waiting","due"', b'"state":"wai"ing","dub"'),
-    ],
-)
-def test_a_lost_record_of_a_call_names_all_of_its_rows(path: Path, old: bytes, new: bytes) -> None:
-    repair = repaired(path, old, new)
+def test_a_lost_step_of_a_call_names_all_of_its_rows(path: Path) -> None:
+    repair = repaired(path, b'"step":"submit","state":"st', b'"step":"simmit","state":"st')
     assert [1, 2, 4] in [action.rows for action in repair.actions if action.kind == "lost"]
     with JobService(path.parents[1]) as service:
         found = {row.row_number: row for row in service.get_rows(JOB)}

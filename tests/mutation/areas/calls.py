@@ -141,18 +141,11 @@ PATCHES = [
         f"{MERGED}test_a_call_that_both_copies_continue_needs_a_review_once",
     ),
     Patch(
-        "a record of a call that is lost is about the rows of the call",
-        "repair/salvage",
-        "columns.call(position) in calls or any(",
-        "any(",
-        "tests/repair/test_repair_calls.py::test_a_lost_record_of_a_call_names_all_of_its_rows",
-    ),
-    Patch(
         "a step of rows that is lost is about each of them",
         "repair/damaged_lines",
         "            return list(rows) or [(row, row)] * (row > 0)\n",
         "            return [(row, row)] * (row > 0)\n",
-        "tests/repair/test_repair_calls.py::test_a_lost_record_of_a_call_names_all_of_its_rows",
+        "tests/repair/test_repair_calls.py::test_a_lost_step_of_a_call_names_all_of_its_rows",
     ),
     Patch(
         "the log of a row has the steps of its call",
