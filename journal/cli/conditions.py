@@ -13,10 +13,7 @@ import msgspec
 from journal.cli.find import did_you_mean
 from journal.cli.output import first_of
 from journal.cli.shared_options import option
-from journal.history.reading import look
 from journal.model import HISTORY_COLUMNS, JobRow
-from journal.service import JobService
-from journal.tables.attempts import AttemptColumns
 from journal.tables.columns import MISSING, member_of_row, own_name
 from journal.text import as_text, shorten
 
@@ -35,41 +32,21 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 }
 _ORDER = ("<", "<=", ">", ">=")
 # The journal's columns of a row. Results and usages are found as their members are.
-_OWN = {*JobRow.__struct_fields__, *HISTORY_COLUMNS}.difference(("result", "usage"))
+_OWN = {*JobRow.__struct_fields__}.difference(("result", "usage"))
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
 
-class Past:
-    """Finds the columns of rows in the history, which is read once a job, at the first use."""
-
-    def __init__(self, service: JobService) -> None:
-        self._service = service
-        self._job_id = ""
-
-    def value(self, row: JobRow, name: str) -> Any:
-        """Return the row's value in a column of :data:`HISTORY_COLUMNS`."""
-        store = self._service.store
-        job_id, _ = store.locate(row.id)
-        if self._job_id != job_id:
-            _, history, (rows,) = look(store, job_id, None)
-            self._columns = AttemptColumns(rows, history)
-            self._job_id = job_id
-        return self._columns.of_row(row)[name]
-
-
-def value_of(row: JobRow, name: str, past: Past | None = None) -> Any:
+def value_of(row: JobRow, name: str) -> Any:
     """Return the value that a name selects in a row, or MISSING.
 
     The value is searched in the row's data, then in its result or usage, then in the journal's
     columns of the row. ``journal_NAME`` is the column ``NAME`` of the journal, whatever the data has.
-    Without ``past``, the columns of the history are MISSING.
+    Columns of the history are MISSING: an export has them.
     """
     found = member_of_row(row, name)
     own = own_name(name, _OWN)
     if found is not MISSING or own is None:
         return found
-    if own in HISTORY_COLUMNS and past is not None:
-        return past.value(row, own)
     return getattr(row, own, MISSING)
 
 
@@ -87,7 +64,7 @@ class Condition:
         # The number of the first row with text that was compared with a number, and this text.
         self._odd: tuple[int, str] | None = None
 
-    def holds(self, row: JobRow, past: Past | None) -> bool:
+    def holds(self, row: JobRow) -> bool:
         """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If each side is a number, or text that is a number, the sides are compared as numbers.
@@ -95,7 +72,7 @@ class Condition:
         and empty text in the row are neither below nor above anything. Other text in the row that
         isn't a number is neither below nor above a number.
         """
-        found = value_of(row, self.column, past)
+        found = value_of(row, self.column)
         if found is MISSING:
             return False
         holds = self._compare(row.row_number, found)
@@ -176,9 +153,8 @@ def _unquoted(text: str) -> str:
 class Columns:
     """Collects the names of requested columns that no row has."""
 
-    def __init__(self, names: Iterable[str], past: Past | None = None) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
         self.absent = set(names)
-        self.past = past
         self._members: dict[str, str] = {}  # by name: where results and usages have it
         self._seen: set[str] = set()
         self._any_row = False
@@ -187,7 +163,7 @@ class Columns:
         if self.absent:
             self._any_row = True
             self.absent.difference_update(row.data)
-            self.absent -= {n for n in self.absent if value_of(row, n, self.past) is not MISSING}
+            self.absent -= {n for n in self.absent if value_of(row, n) is not MISSING}
             if len(self._seen) < MAX_COLUMNS:
                 self._seen.update(row.data)
             for root, value in (("result", row.result), ("usage", row.usage)):
@@ -214,6 +190,8 @@ class Columns:
         if column in self._members:
             root, name = self._members[column].split(".", 1)
             return [f"{name!r} is a member of the {root}: write {root}.{name}"]
+        if own_name(column, HISTORY_COLUMNS):
+            return [f"`journal export` has {column!r}"]
         return did_you_mean(column, self._seen)
 
 
@@ -233,15 +211,9 @@ class Where:
     def __iter__(self) -> Iterator[str]:
         return iter(self._conditions)
 
-    def read_past(self, service: JobService) -> None:
-        """Let the conditions name columns of the history. A run's conditions can't."""
-        if self:
-            self._columns.past = Past(service)
-
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
-        past = self._columns.past
-        met = [each.holds(row, past) for each in self._conditions.values()]  # each is to be asked
+        met = [each.holds(row) for each in self._conditions.values()]  # each is to be asked
         return all(met)
 
     def unmet(self) -> list[str]:

@@ -58,7 +58,6 @@ class Selection(NamedTuple):
         self, service: JobService, job_id: str, among: Sequence[RowStatus] = tuple(RowStatus)
     ) -> Iterator[JobRow]:
         """The chosen rows of a listing. ``among``: the statuses that they may have."""
-        self.where.read_past(service)
         statuses = [status for status in among if status in (self.statuses or among)]
         if self.error_codes:  # no completed row has one
             statuses = [status for status in statuses if status is not RowStatus.COMPLETED]
@@ -67,7 +66,6 @@ class Selection(NamedTuple):
 
     def rows(self, service: JobService, job_id: str, verb: Verb) -> Iterator[JobRow]:
         """The chosen rows whose status allows a change: see :func:`chosen_rows`."""
-        self.where.read_past(service)
         matches = self.matches if self._narrows else None
         return chosen_rows(service, job_id, verb, self.ranges, self.statuses, matches)
 

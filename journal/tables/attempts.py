@@ -25,7 +25,7 @@ from journal.format.values import DECODE_ERRORS
 from journal.history.durations import moment_at
 from journal.history.reading import LINE, History, line_start
 from journal.history.row_history import AttemptReader, RowAttempt
-from journal.model import HISTORY_COLUMNS, JobRow, cents_of, millionths
+from journal.model import HISTORY_COLUMNS, cents_of, millionths
 from journal.store.rows import RowSequence
 from journal.tables.columns import ATTEMPT_COLUMNS
 
@@ -61,7 +61,7 @@ class AttemptColumns:
         # The offset of the record that ended the last attempt.
         self._ended_at = ended_at = array("Q", [0]) * size
         self._spent: dict[int, int] = {}  # in millionths of a cent, before the present status
-        self._position_of = position_of = _position_finder(columns.numbers)
+        position_of = _position_finder(columns.numbers)
         in_progress = bytearray(size)
         for records, offsets in _records(history):
             for record, offset in zip(records, offsets, strict=True):
@@ -110,12 +110,6 @@ class AttemptColumns:
             total = spent[positions[place]] + millionths(costs[place] or 0)
             totals[place] = cents_of(total)
         return dict(zip(HISTORY_COLUMNS, (starts, durations, totals), strict=True))
-
-    def of_row(self, row: JobRow) -> dict[str, Any]:
-        """Return the values of one row, which must be as in the ``rows`` of this object."""
-        position = self._position_of(row.row_number)
-        columns = self.of([position], [row.processed_at or row.updated_at], [row.cost_cents])
-        return {name: value for name, (value,) in columns.items()}
 
 
 def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]]:

@@ -113,12 +113,8 @@ def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: 
 
 
 def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:
-    first = (
-        "id name status failed_rows pending_count waiting_count needs_review_count total_cost_cents"
-    )
-    then = (
-        "started_at duration_s hold original_command description mode metadata key idempotency_key"
-    )
+    first = "id status failed_rows pending_count waiting_count needs_review_count total_cost_cents"
+    then = "started_at duration_s name hold original_command description mode metadata key idempotency_key"
     last = "passes reopened_at total_rows processed_rows successful_rows processing_count"
     end = "skipped_count usage error_code error_message repaired hosts last_run pause shard input created_at pass_started_at worked_s"
     names = f"{first} {then} {last} {end} completed_at updated_at".split()

@@ -108,7 +108,6 @@ def export_command(
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
     if excel and file_format != "csv":
         raise click.UsageError(f"--excel writes CSV, not {file_format}: end OUT with .csv")
-    selection.where.read_past(service)
     with ending_signals():
         count = export_rows(
             service,

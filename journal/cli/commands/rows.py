@@ -10,7 +10,7 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.conditions import Columns, Past, value_of
+from journal.cli.conditions import Columns, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, found_job_or_set
 from journal.cli.listing import Field, echo_rows, example_text, limit_option, listing_options
@@ -56,11 +56,11 @@ _MEMBERS = tuple(map(Field, JobRow.__struct_fields__))
 _NUMBERS = frozenset(("row_number", "attempts", "duration_s", "cost_cents", "total_cost_cents"))
 
 
-def _named_field(name: str, past: Past) -> Field:
+def _named_field(name: str) -> Field:
     """Return the field with the value that ``name`` selects in a row: see :func:`value_of`."""
 
     def value(row: JobRow) -> Any:
-        found = value_of(row, name, past)
+        found = value_of(row, name)
         return None if found is MISSING else found
 
     return Field(
@@ -97,7 +97,8 @@ def rows_command(
     the first row with such text.
 
     --where and --columns name columns of the data, members of objects in it, members of the result
-    (result.price), and columns of the journal: those of exports, traceback and updated_at. If the
+    (result.price), and columns of the journal: traceback, updated_at, and those of exports except
+    started_at, duration_s and total_cost_cents. If the
     data has a column of the same name, add journal_ to the name of the journal's column.
 
     If --row names a row that doesn't exist, its number is reported on standard error, and the exit
@@ -109,9 +110,8 @@ def rows_command(
     rows: Iterable[JobRow] = merged_rows(selection.shown(job.service, shard.id) for shard in shards)
     if limit is not None:
         rows = itertools.islice(rows, limit)
-    past = Past(job.service)
-    wanted = Columns([name for name in columns or () if name not in ("result", "usage")], past)
-    fields = tuple(_named_field(name, past) for name in columns or ()) or (*_TABLE, *_MEMBERS)
+    wanted = Columns([name for name in columns or () if name not in ("result", "usage")])
+    fields = tuple(map(_named_field, columns or ())) or (*_TABLE, *_MEMBERS)
     total = sum(shard.read().total_rows for shard in shards)
     none = f"{job.id}: 0 of {counted(total, 'row|rows')}" if total else f"{job.id}: 0 rows"
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
