@@ -511,11 +511,6 @@ class JobRow(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return f"<JobRow {row_text(self)}>"
 
-    def _repr_html_(self) -> str:
-        from journal.display.html import rows_html  # noqa: PLC0415  (only in notebooks)
-
-        return rows_html((self,), self.id)
-
 
 # The columns that the journal adds to tables of rows, in their order: members of a row, and what the
 # history says about it. True: a table has the column only if a row uses it.

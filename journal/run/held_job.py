@@ -116,11 +116,6 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"<RunReport {report_text(self)}>"
 
-    def _repr_html_(self) -> str:
-        from journal.display.html import report_html  # noqa: PLC0415  (only in notebooks)
-
-        return report_html(self)
-
 
 def check_callbacks(**callbacks: object) -> None:
     """Raise InvalidValueError for a callback that is neither None nor callable."""
@@ -247,8 +242,7 @@ class HeldJob:
         if other:
             was = ", ".join(limit_text(name, value) for name, value in other.items())
             now = ", ".join(limit_text(name, here.get(name)) for name in other)
-            how = self.settings.how_to.limits(other)
-            self.report(f"{self.id}: the last run was tuned to {was}; this start has {now}: {how}")
+            self.report(f"{self.id}: the last run was tuned to {was}; this start has {now}")
 
     def _refuse_calls(self, journal: Journal) -> None:
         if rows := sum(len(call.open) for call in open_calls(journal)):

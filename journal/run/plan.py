@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import RESULT_PLACEHOLDER
-from journal.format.arguments import ROWS
 from journal.format.idempotency import step_key
 from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM, now
@@ -91,19 +90,6 @@ class HowTo(NamedTuple):
         For a command, it is the corresponding option of `journal run`.
         """
         return f"--{name.replace('_', '-')}" if self.command else name
-
-    def limits(self, values: Mapping[str, Any]) -> str:
-        """How to start with these limits. None: no limit."""
-        words, names = list[str](), list[str]()
-        for name, value in values.items():
-            option = "-j" if name == "workers" else self.name(name)
-            each = value if isinstance(value, dict) else {ROWS: value}
-            for key, limit in each.items() if value is not None else ():
-                words += [option, str(limit) if key == ROWS else f"{key}={limit}"]
-            names += [f"{name}={each.get(ROWS, each)!r}"] if value is not None else []
-        gone = " ".join(self.name(name) for name, value in values.items() if value is None)
-        add = shell.join(words) if self.command else ", ".join(names)
-        return ", ".join([f"add {add}"] * bool(add) + [f"leave out {gone}"] * bool(gone))
 
     def argument(self, name: str, value: str = "") -> str:
         """The name that :meth:`name` returns, in backquotes, with a value if there is one."""

@@ -304,15 +304,7 @@ class RowSequence(_Base):
         return self._rows(range(len(self) - 1, -1, -1))
 
     def __repr__(self) -> str:
-        return f"<{self._title()}>"
-
-    def _repr_html_(self) -> str:
-        from journal.display.html import rows_html  # noqa: PLC0415  (only in notebooks)
-
-        return rows_html(self, self._title())
-
-    def _title(self) -> str:
-        return f"{counted(len(self), 'row|rows')} of job {self.job_id!r}"
+        return f"<{counted(len(self), 'row|rows')} of job {self.job_id!r}>"
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # In the file, rows are near other rows, and statuses are near other statuses. So rows are

@@ -853,21 +853,6 @@ class Ticketing:
         return future
 
 
-class Declaring(Ticketing):
-    def submit(self, *call: Any) -> Ticket:
-        return Ticket() if call else super().submit()
-
-
-def test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_without_callbacks(
-    work: Work,
-) -> None:
-    with pytest.raises(
-        TypeError, match=r"submit\(\) returns Ticket, which has no add_done_callback"
-    ):
-        work.run(Declaring(), *["square"] * 2)
-    assert [(row.status, row.attempts) for row in work.outcomes()] == [("pending", 0)] * 2
-
-
 @pytest.mark.parametrize(
     ("futures", "size", "kind"),
     [

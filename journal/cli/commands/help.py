@@ -54,8 +54,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the topics and commands whose help has this word are named. The only page with a heading of it
-    is shown.
+    the topics and commands whose help has this word are named.
 
     Example: journal help moving
     """
@@ -70,12 +69,6 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
             texts[each] = texts.get(each, "") + _help_of(ctx, each)
         if found := _names_with(topic, texts):
             click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
-            heading = re.compile(
-                rf"^#+ .*(?<!\w){re.escape(topic)}(?!\w)", re.IGNORECASE | re.MULTILINE
-            )
-            pages = [texts[name] for name in found if heading.search(texts[name])]
-            if len(pages) == 1:
-                click.echo_via_pager(pages[0])
             return
         close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
         why = [f"there is no topic or command {topic!r}", *(close or ["`journal help` lists them"])]

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import typing
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Executor, Future
@@ -83,7 +82,6 @@ class ExecutorWorkers:
         self._refused: TypeError | None = None  # the executor's futures can't be used
         self._waiting: deque[Call] = deque()
         self._submits = threading.Lock()  # held by the thread that submits
-        _check_futures(executor)
         _check_repetitions(executor)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
@@ -247,17 +245,6 @@ def _unstarted(error: BaseException, what: str) -> Outcome:
     return Outcome(
         kind="unstarted", error_code=type(error).__name__, error_message=f"{what}: {error}"
     )
-
-
-def _check_futures(executor: Executor) -> None:
-    """Raise TypeError if ``submit`` is declared to return futures without callbacks."""
-    try:
-        declared = typing.get_type_hints(executor.submit).get("return")
-    except Exception:  # noqa: BLE001  (an annotation may name what isn't imported)
-        return
-    kind: Any = typing.get_origin(declared) or declared
-    if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):
-        raise _no_callbacks(kind, AttributeError("it has no add_done_callback()"))
 
 
 def _no_callbacks(kind: type, error: BaseException) -> TypeError:

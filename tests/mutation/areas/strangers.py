@@ -47,11 +47,4 @@ PATCHES = [
         "            if False:\n                names = 0\n",
         "tests/transfer/test_pack.py::test_an_artifact_with_a_second_hard_link_is_refused_and_named",
     ),
-    Patch(
-        "an executor that is declared to return futures without callbacks is refused at once",
-        "run/workers/executors",
-        '    if hasattr(kind, "result") and not hasattr(kind, "add_done_callback"):\n',
-        "    if False:\n",
-        "tests/run/test_executors.py::test_an_executor_is_refused_before_the_first_row_if_it_declares_futures_without_callbacks",
-    ),
 ]
