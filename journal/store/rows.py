@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, overload
 
 from msgspec import structs
@@ -30,7 +30,7 @@ from journal.format.records import (
 from journal.format.values import DECODE_ERRORS, is_sane
 from journal.fs.handles import JournalFile
 from journal.index.calls import OpenCall
-from journal.index.columns import CODES, WAITING, View
+from journal.index.columns import CODES, WAITING, Columns, View
 from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 from journal.store.store import Store
@@ -112,24 +112,29 @@ def row_not_found(journal: Journal, number: int) -> RowNotFoundError:
 
 def row_of(journal: Journal, position: int) -> JobRow:
     """Return the row at a position of the journal's index. The caller must hold the mutex."""
-    columns = journal.index.columns
-    number = columns.number(position)
-    offset = columns.row_offsets[position]
-    exact, read = journal.exact, journal.read_line
-    row = read_row(journal.file, journal.row_line(offset), offset, number, exact=exact)
-    status_offset = columns.status_offsets[position]
-    latest = read_status(journal.file, read, status_offset, number, exact=exact)
-    if columns.statuses[position] == WAITING:
-        latest = waiting_status(
-            journal.file, read, latest, journal.index.calls, columns.call(position)
-        )
-    return row_from_records(
-        journal.id_of_rows,
-        row,
-        latest,
-        columns.attempts[position],
-        columns.earlier_attempts(position),
+    index = journal.index
+    return _row_at(
+        journal, index.columns, index.calls, position, journal.row_line, journal.read_line
     )
+
+
+def _row_at(
+    source: Journal | RowSequence,
+    columns: Columns,
+    calls: Mapping[int, OpenCall],
+    position: int,
+    rows: Read,
+    statuses: Read,
+) -> JobRow:
+    """Return the row at a position. ``rows`` and ``statuses`` read the lines of its records."""
+    file, exact, number = source.file, source.exact, columns.number(position)
+    offset = columns.row_offsets[position]
+    row = read_row(file, rows(offset), offset, number, exact=exact)
+    latest = read_status(file, statuses, columns.status_offsets[position], number, exact=exact)
+    if columns.statuses[position] == WAITING:
+        latest = waiting_status(file, statuses, latest, calls, columns.call(position))
+    attempts, before = columns.attempts[position], columns.earlier_attempts(position)
+    return row_from_records(source.id_of_rows, row, latest, attempts, before)
 
 
 class FoundRow(NamedTuple):
@@ -295,7 +300,7 @@ class RowSequence(_Base):
         if not 0 <= number < len(self):
             raise IndexError(f"row {index} of {len(self)}")
         read = self.reader()
-        return self._row(self.view.position(number), read, read)
+        return _row_at(self, self.view.columns, self._calls, self.view.position(number), read, read)
 
     def __iter__(self) -> Iterator[JobRow]:
         return self._rows(range(len(self)))
@@ -316,15 +321,17 @@ class RowSequence(_Base):
         all_count = columns.earlier is None and columns.given_back is None
         exact = self.exact
         decode = decode_sane_exact if exact else decode_sane
-        for position, row_offset, status_offset, attempts in self._places(numbers):
-            # The usual case is inlined for speed. _row handles all other cases, and errors.
+        row_offsets, status_offsets = columns.row_offsets, columns.status_offsets
+        slices = (numbers[at : at + _SLICE_ROWS] for at in range(0, len(numbers), _SLICE_ROWS))
+        for position in chain.from_iterable(map(self.view.positions, slices)):
+            # The usual case is inlined for speed. _row_at handles all other cases.
             number = position + 1 if row_numbers is None else row_numbers[position]
             row, latest = None, None
             try:
-                line = rows(row_offset)
+                line = rows(row_offsets[position])
                 short = len(line) <= SANE_RECORD_BYTES or is_sane(line)
                 row = decode(line) if short else decode_record(line, exact=exact)
-                if status_offset:
+                if status_offset := status_offsets[position]:
                     line = statuses(status_offset)
                     short = len(line) <= SANE_RECORD_BYTES or is_sane(line)
                     latest = decode(line) if short else decode_record(line, exact=exact)
@@ -346,34 +353,9 @@ class RowSequence(_Base):
                 )
             ):
                 before = 0 if all_count else columns.earlier_attempts(position)
-                yield row_from_records(job_id, row, latest, attempts, before)
+                yield row_from_records(job_id, row, latest, columns.attempts[position], before)
             else:
-                yield self._row(position, rows, statuses)
-
-    def _places(self, numbers: range) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the position, the row offset, the status offset and the attempts of each row.
-
-        Slices of the columns are read where possible, which takes less time than single items.
-        """
-        columns = self.view.columns
-        row_offsets, status_offsets, attempts = (
-            columns.row_offsets,
-            columns.status_offsets,
-            columns.attempts,
-        )
-        for start in range(0, len(numbers), _SLICE_ROWS):
-            positions = self.view.positions(numbers[start : start + _SLICE_ROWS])
-            first, end = min(positions), max(positions) + 1
-            if end - first > 16 * len(positions):  # the rows are far apart
-                for at in positions:
-                    yield at, row_offsets[at], status_offsets[at], attempts[at]
-                continue
-            near = row_offsets[first:end], status_offsets[first:end], attempts[first:end]
-            if positions == list(range(first, end)):  # the usual case: no gaps
-                yield from zip(positions, *near, strict=True)
-            else:
-                for at in positions:
-                    yield at, near[0][at - first], near[1][at - first], near[2][at - first]
+                yield _row_at(self, columns, self._calls, position, rows, statuses)
 
     def reader(self) -> Read:
         outcome = self._outcome
@@ -391,24 +373,6 @@ class RowSequence(_Base):
             return window(offset)
 
         return read
-
-    def _row(self, position: int, rows: Read, statuses: Read) -> JobRow:
-        columns = self.view.columns
-        row_number = columns.number(position)
-        offset = columns.row_offsets[position]
-        row = read_row(self.file, rows(offset), offset, row_number, exact=self.exact)
-        offset = columns.status_offsets[position]
-        latest = read_status(self.file, statuses, offset, row_number, exact=self.exact)
-        if columns.statuses[position] == WAITING:
-            call = columns.call(position)
-            latest = waiting_status(self.file, statuses, latest, self._calls, call)
-        return row_from_records(
-            self.id_of_rows,
-            row,
-            latest,
-            columns.attempts[position],
-            columns.earlier_attempts(position),
-        )
 
 
 def window_reader(file: JournalFile) -> Read:
