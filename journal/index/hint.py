@@ -47,7 +47,7 @@ import msgspec
 
 from journal.errors import JournalError
 from journal.format.commits import START, Position
-from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
+from journal.format.decode import decode_header
 from journal.format.extent import has_seal, time_before
 from journal.format.records import MAX_DEPTH, JobRecord, Moment
 from journal.format.seal import (
@@ -186,11 +186,8 @@ def _first_record(header: _Header, file: JournalFile) -> JobRecord:
     line = file.find_line(0) or b""
     if (len(line), crc32(line)) != (header.first_line_bytes, header.first_line_crc):
         raise _NotAHintError
-    try:
-        record = decode_record(line)
-    except (UndecodableError, UnknownRecordError) as error:
-        raise _NotAHintError from error
-    if not isinstance(record, JobRecord):
+    record = decode_header(line + b"\n")
+    if record is None:
         raise _NotAHintError
     return record
 
@@ -442,22 +439,12 @@ def _crc_after(crc: int, column: array[int]) -> int:
 
 
 def is_worth_writing(end: int, hint_end: int) -> bool:
-    """Return whether the journal has grown enough for a new hint (a saved index).
+    """Return whether a hint is worth writing when the job is closed, and after a long replay.
 
     The journal is now ``end`` bytes long. The old hint covers the journal up to byte ``hint_end``.
-    Replaying less than ``MIN_BYTES`` takes no longer than reading a hint. If this function returns
-    True, a new hint is written in these cases:
-
-    - The job is closed.
-    - After a replay, :func:`is_due_after_replay` returns True, too.
-    - While the job stays open, :func:`is_due_while_open` returns True, too.
+    Replaying less than ``MIN_BYTES`` takes no longer than reading a hint.
     """
     return end - hint_end >= max(MIN_BYTES, end >> 6)
-
-
-def is_due_after_replay(replayed_bytes: int) -> bool:
-    """Return whether so many bytes were replayed that a hint should be written at once."""
-    return replayed_bytes >= MIN_BYTES
 
 
 def is_due_while_open(end: int, hint_end: int) -> bool:

@@ -183,7 +183,7 @@ class Journal:
             size, begin = log.size(), log.end.offset
             if size != begin or self._stale or not log.continues(size):
                 self._catch_up(size, locked=locked)
-                if hint.is_due_after_replay(log.end.offset - begin):
+                if log.end.offset - begin >= hint.MIN_BYTES:
                     self._leave_hint()
         return self.index
 
@@ -550,9 +550,7 @@ class Journal:
             self._stale = log.is_foreign
             raise
         self._buffer.clear()
-        end = log.end.offset
-        grown = end - log.hint_end
-        if grown >= hint.GROWTH_BYTES and hint.is_due_while_open(end, log.hint_end):
+        if hint.is_due_while_open(log.end.offset, log.hint_end):
             self._leave_hint()
 
     def _abandon(self) -> None:
