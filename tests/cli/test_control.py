@@ -264,7 +264,7 @@ def test_resume_without_a_run_that_waits_ends_the_pause_and_says_what_to_run(
     before = cli.journal()
     code, _, err = cli("resume", "j")
     assert code == 4
-    assert "job j isn't paused by a person, and no run of it waits: nothing was changed" in err
+    assert "job j is paused, and no run of it waits: nothing was changed" in err
     assert cli.journal() == before
 
 
@@ -292,7 +292,7 @@ def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
         service.update_status("done", "completed")
     code, _, err = cli("resume", "done")
     assert code == 4
-    assert "job done is completed: nothing is left to resume" in err
+    assert "job done is completed, and no run of it waits: nothing was changed" in err
 
 
 # --- cancel
@@ -301,7 +301,7 @@ def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
 def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherRun) -> None:
     code, out, err = cli("cancel", "j")
     assert (code, out) == (0, "")
-    assert "j: cancelled; 2 of 5 rows are done, and 1 in flight, 2 failed" in err
+    assert "j: cancelled; of 5 rows: 1 completed, 2 failed, 1 skipped, 1 processing" in err
     assert f"process {run.process.pid} on " in err
     assert f"journal --root {cli.root} resume j" in err
     assert run.sees().startswith("cancelled processing")
@@ -309,7 +309,10 @@ def test_cancel_reaches_the_run_and_says_what_stays_undone(cli: Cli, run: OtherR
 
 
 def test_a_job_that_was_never_run_is_cancelled_and_one_that_has_ended_is_not(cli: Cli) -> None:
-    assert "j: cancelled; 2 of 5 rows are done, and 1 pending, 2 failed" in cli("cancel", "j")[2]
+    assert (
+        "j: cancelled; of 5 rows: 1 completed, 2 failed, 1 skipped, 1 pending"
+        in cli("cancel", "j")[2]
+    )
     with JobService(cli.root) as service:
         service.create_job("K", job_id="k")
         service.start_job("k")
@@ -452,7 +455,7 @@ def test_a_job_that_has_failed_becomes_pending_only_if_rows_are_pending(
         service.update_status("f", "failed")
         code, _, err = cli("resume", "f")
         assert (code, service.get_job("f").status) == (4, "failed")  # type: ignore[union-attr]
-        assert "no row is pending: `journal retry f` makes failed rows pending" in err
+        assert "job f is failed, and no run of it waits: nothing was changed" in err
         service.pause_job("f")
         assert cli("resume", "f")[0] == 0  # the pause has ended
         assert service.get_job("f").status == "failed"  # type: ignore[union-attr]

@@ -103,7 +103,6 @@ def test_the_rows_and_errors_of_a_set_are_those_of_all_its_shards(ship: str) -> 
     assert command("rows", ship, "--row", "999").returncode == 4
     every = command("rows", ship, "--row", "1-999999999999", "--csv")
     assert (every.returncode, every.stdout.count("\n")) == (4, 21)
-    assert command("rows", ship, "--error-code", "X").stderr.count("no row has code 'X'") == 1
 
 
 def test_the_log_of_a_set_is_in_the_order_of_time(ship: str) -> None:

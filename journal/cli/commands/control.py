@@ -5,16 +5,14 @@ Each command writes one commit. A run that works on the job reads the commit and
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from journal.cli.advice import next_start, what_runs_pending
-from journal.cli.find import FoundJob, counts_text, found_job, holder_text, pause_text
+from journal.cli.find import FoundJob, counts_text, found_job, holder_text, pause_text, row_counts
 from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option
 from journal.errors import RefusedError
-from journal.model import Job, JobStatus
+from journal.model import JobStatus
 from journal.text import counted
 
 
@@ -41,9 +39,6 @@ def pause_command(job: FoundJob) -> None:
         )
         return
     job.say(f"paused; no run starts until: {job.command('resume', job.id)}")
-    if holder is None and found.processing_count:
-        rows = counted(found.processing_count, "row|rows was|were in flight")
-        job.say(f"{rows} when its run died; the next run settles them by --on-interrupted")
 
 
 @click.command("resume", short_help="Resume a paused job, or one that has ended.")
@@ -77,28 +72,13 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
             then = "no row is pending: `journal retry` and `journal redo` make rows pending"
         job.say(f"pending again: pass {found.passes}; {then}")
     elif before.pause is None:
-        raise _nothing_to_resume(found, job.service.root)
+        then = f"to continue, {next_start(found, job.service.root).text}"
+        if found.status.is_ended:
+            then = f"`{job.command('show', job.id)}` says what can be done"
+        why = f"job {job.id} is {found.status}, and no run of it waits: nothing was changed"
+        raise RefusedError(f"{why}; {then}")
     elif not found.status.is_ended:
         job.say(f"to continue, {next_start(found, job.service.root).text}")
-
-
-def _nothing_to_resume(job: Job, root: Path) -> RefusedError:
-    if job.status is JobStatus.COMPLETED:
-        return RefusedError(
-            f"job {job.id} is completed: nothing is left to resume; `journal redo` makes "
-            "completed rows pending again, and new rows are added by the next start"
-        )
-    if job.status is JobStatus.FAILED:
-        return RefusedError(
-            f"job {job.id} has failed, and no row is pending: `journal retry {job.id}` makes failed "
-            f"rows pending, and `journal show {job.id}` says what else to do"
-        )
-    start = next_start(job, root)
-    if job.status is JobStatus.PENDING:
-        return RefusedError(start.text)
-    return RefusedError(
-        f"job {job.id} isn't paused by a person, and no run of it waits: nothing was changed; to continue, {start.text}"
-    )
 
 
 @click.command("cancel", short_help="Cancel a job: end it before all its rows are done.")
@@ -122,17 +102,10 @@ def cancel_command(job: FoundJob) -> None:
         )
     holder = job.service.run_holder(job.id)
     found = job.service.update_status(job.id, JobStatus.CANCELLED)
-    undone = counts_text(
-        {
-            "pending": found.pending_count,
-            "in flight" if holder else "in flight when the run died": found.processing_count,
-            "failed": found.failed_rows,
-            "to be reviewed": found.needs_review_count,
-        }
+    job.say(
+        f"cancelled; of {counted(found.total_rows, 'row|rows')}: {counts_text(row_counts(found))}"
     )
-    total = counted(found.total_rows, "row|rows is|are done")
-    job.say(f"cancelled; {found.done_rows} of {total}{', and ' + undone if undone else ''}")
     if holder is not None:
         job.say(f"{holder_text(holder)} starts no more rows and finishes the rows in flight")
-    if undone:
+    if found.done_rows < found.total_rows:
         echo_err(f"to do the remaining rows: {job.command('resume', job.id)}")

@@ -23,7 +23,7 @@ from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import Action
 from journal.store.listing import lost_shards
-from journal.text import counted, escaped, time_text
+from journal.text import counted, escaped
 from journal.verify import Finding, Report, verify_job
 
 
@@ -100,12 +100,6 @@ def _echo_report(report: Report) -> None:
         f"{word:<8} {escaped(report.job_id)}: {counted(report.records, 'record|records')} in "
         f"{counted(report.commits, 'commit|commits')}, {counted(report.rows, 'row|rows')}"
     )
-    if report.ahead_until is not None:
-        click.echo(
-            f"  clock: the time of the last record, {time_text(report.ahead_until)}, is ahead of "
-            "this machine's clock; until the clock has passed it, new records get the same time; "
-            "this is no damage"
-        )
     if report.in_doubt:
         click.echo(
             "  sync: a sync failed since the system started, or a process died during a sync: the "

@@ -14,7 +14,7 @@ from journal.cli.conditions import Columns, value_of
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import FoundJob, found_job_or_set
 from journal.cli.listing import Field, echo_rows, example_text, limit_option, listing_options
-from journal.cli.output import as_json, echo_err, echo_problems, local_text
+from journal.cli.output import as_json, echo_problems, local_text
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import missing_in
 from journal.cli.shared_options import columns_option
@@ -117,11 +117,6 @@ def rows_command(
     echo_rows(output, fields, _looked_at(rows, wanted), none=none)
     job.warn_of_cut()
     echo_problems(*selection.where.unmet(), *wanted.messages("shown"))
-    with_codes = Selection(error_codes=selection.error_codes)
-    if selection.error_codes and not any(
-        any(with_codes.shown(job.service, shard.id)) for shard in shards
-    ):
-        echo_err(f"journal: no row has {selection.codes_text(job.id)}")
     missing = missing_in(job, selection.ranges)
     echo_problems(*missing)
     return EXIT_REFUSED if missing else EXIT_OK

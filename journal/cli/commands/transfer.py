@@ -22,7 +22,6 @@ from journal.cli.output import echo_err, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
-from journal.fs import shell
 from journal.fs.names import CLAIMS_NAME, JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.ids import is_job_id, is_shard_id
@@ -356,11 +355,6 @@ def _source(ctx: click.Context, name: str) -> Source:
     host, _, path = name.partition(":")
     if os.path.splitdrive(name)[0]:  # a path on Windows
         host = ""
-    if "://" in name and not os.path.exists(name):
-        get = f"curl -sSfL {shell.quote(name)} | journal {ctx.info_name} -"
-        raise click.UsageError(
-            f"{name!r} is not on this machine: download it, for example with {get}"
-        )
     if host and path and not os.path.dirname(host) and not os.path.exists(name):
         far = f"ssh {host} journal --root {os.path.dirname(path) or '.'} pack {os.path.basename(path)}"
         here = f"journal {ctx.info_name} -"
