@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from types import NoneType
@@ -20,6 +21,8 @@ import msgspec
 # Values of these types are JSON values.
 SCALARS = frozenset((str, int, float, bool, NoneType))
 MAX_REPR_BYTES = 1 << 20
+_MAX_LEVELS = 100  # of the parts of a repr
+_MAX_BITS = 10_000  # Python prints no integer of more than 4,300 digits
 
 _METHODS = ("tolist", "to_list", "to_pylist", "as_py", "item", "isoformat")
 _BASES: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
@@ -146,11 +149,15 @@ def repr_text(value: object) -> str:
     If ``repr(value)`` raises an exception, or is the default ``repr`` of ``object``, the result
     shows the parts of the value one by one.
     """
-    try:
-        is_empty = type(value).__repr__ is object.__repr__
-        text = "".join(_parts(value)) if is_empty else repr(value)
-    except BaseException:  # noqa: BLE001  (a __repr__ may raise anything)
-        text = "".join(_parts(value))
+    text = ""
+    with suppress(BaseException):  # a __repr__ may raise anything
+        if type(value).__repr__ is not object.__repr__:
+            text = repr(value)
+    if not text:
+        for part in _parts(value):
+            text += part
+            if len(text) > MAX_REPR_BYTES:
+                break
     data = text.encode(errors="backslashreplace")
     if len(data) <= MAX_REPR_BYTES:
         return data.decode()
@@ -158,71 +165,47 @@ def repr_text(value: object) -> str:
     return f"{cut}\n[{len(data) - len(cut.encode())} more bytes of the repr were not kept]"
 
 
-def _parts(value: object) -> Iterator[str]:
-    """Yield the parts of a repr without recursion, so that a value may nest at any depth."""
-    left: list[object] = [value]  # the parts that are still to come, in reverse order
-    within: set[int] = set()  # ids of the containers around the current part
-    length = 0
-    while left and length <= MAX_REPR_BYTES:
-        item = left.pop()
-        if type(item) is _Text:
-            part = str(item)
-        elif type(item) is _End:
-            within.discard(id(item.value))
-            part = item.text
-        elif id(item) in within:
-            part = "..."
+def _parts(value: Any, within: tuple[int, ...] = ()) -> Iterator[str]:
+    """Yield the parts of a repr. ``within``: the ids of the containers around the value."""
+    kind, inside = type(value), (*within, id(value))
+    try:
+        if id(value) in within or len(within) > _MAX_LEVELS:
+            yield "..."
+        elif issubclass(kind, dict):
+            yield "{"
+            for number, key in enumerate(value):
+                yield ", " * (number > 0)
+                yield from _parts(key, inside)
+                yield ": "
+                yield from _parts(value[key], inside)
+            yield "}"
+        elif issubclass(kind, (list, tuple, set, frozenset)):
+            yield f"{kind.__name__}("
+            for number, item in enumerate(value):
+                yield ", " * (number > 0)
+                yield from _parts(item, inside)
+            yield ")"
+        elif fields := _fields(value):
+            yield f"<{kind.__name__} "
+            yield from _parts(fields, inside)
+            yield ">"
+        elif kind is int:
+            yield hex(value) if value.bit_length() > _MAX_BITS else str(value)
         else:
-            part, parts = _opened(item)
-            if parts is not None:
-                within.add(id(item))
-                left += reversed(parts)
-        length += len(part)
-        yield part
-
-
-class _Text(str):
-    __slots__ = ()
-
-
-class _End(msgspec.Struct):
-    value: object  # this reference keeps the container alive, so that no other value gets its id
-    text: str
-
-
-def _opened(value: Any) -> tuple[str, list[object] | None]:
-    """Return the repr of a value, and None.
-
-    For a container, returns the opening bracket of its repr, and the parts after the bracket.
-    """
-    try:
-        kind = type(value)
-        if issubclass(kind, dict):
-            pairs = [part for key in value for part in (key, _Text(": "), value[key], _Text(", "))]
-            return "{", [*pairs[:-1], _End(value, "}")]
-        if issubclass(kind, (list, tuple, set, frozenset)):
-            items = [part for item in value for part in (item, _Text(", "))]
-            return f"{kind.__name__}(", [*items[:-1], _End(value, ")")]
-        slots = (*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__slots__", ()))
-        fields = getattr(value, "__dict__", None) or {
-            name: getattr(value, name) for name in slots if hasattr(value, name)
-        }
-        if type(fields) is not dict or not fields:
-            return _repr(value), None
-        return f"<{kind.__name__} ", [fields, _End(value, ">")]
-    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
-        return f"<{type(value).__name__}, whose repr raises {type(error).__name__}>", None
-
-
-def _repr(value: Any) -> str:
-    if type(value) is msgspec.Raw:
-        return f"Raw({bytes(value)!r})"
-    try:
-        return repr(value)
-    except ValueError:  # the int has more digits than Python converts
-        if type(value) is int:
-            return hex(value)
+            yield repr(bytes(value) if kind is msgspec.Raw else value)
+    except GeneratorExit:  # the text is long enough
         raise
+    except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
+        yield f"<{kind.__name__}, whose repr raises {type(error).__name__}>"
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    kind = type(value)
+    slots = (*getattr(kind, "__struct_fields__", ()), *getattr(kind, "__slots__", ()))
+    fields = getattr(value, "__dict__", None) or {
+        name: getattr(value, name) for name in slots if hasattr(value, name)
+    }
+    return fields if type(fields) is dict else None
 
 
 def str_or_empty(value: object) -> str:
