@@ -96,7 +96,12 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
     of_index: list[Any] = []
     rows: Iterable[Iterable[Any]]
     if callable(getattr(kind, "itertuples", None)) and hasattr(frame, "columns"):  # pandas
-        of_index, names, rows = _with_index(frame)
+        levels = [place for place, name in enumerate(frame.index.names) if name is not None]
+        of_index = [frame.index.names[place] for place in levels]
+        names = (*of_index, *frame.columns)
+        if levels:
+            frame = frame.reset_index(levels, allow_duplicates=True)
+        rows = frame.itertuples(index=False, name=None)
     elif callable(getattr(kind, "iter_rows", None)) and hasattr(frame, "columns"):  # polars
         names, rows = frame.columns, frame.iter_rows()
     elif callable(getattr(kind, "to_pylist", None)) and hasattr(frame, "schema"):  # pyarrow
@@ -105,7 +110,7 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
         rows = (row for batch in batches for row in _rows_of_batch(batch))
     else:
         return None
-    columns = [str(name) for name in (*of_index, *names)]
+    columns = [str(name) for name in names]
     for number, name in enumerate(columns):
         if name not in columns[:number]:
             continue
@@ -116,24 +121,6 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
             )
         raise ValueError(f"two columns of the data frame have the name {name!r}: rename one")
     return (dict(zip(columns, map(without_nan, row), strict=True)) for row in rows)
-
-
-def _with_index(frame: Any) -> tuple[list[Any], Any, Iterable[Iterable[Any]]]:
-    """Return three things: the names of the index levels, the names of the columns, and the rows.
-
-    Each row has the values of its index levels and of its columns. Levels without a name are left
-    out.
-    """
-    index = frame.index
-    levels = list(getattr(index, "names", None) or [getattr(index, "name", None)])
-    named = [place for place, name in enumerate(levels) if name is not None]
-    if not named:
-        return [], frame.columns, frame.itertuples(index=False, name=None)
-    whole = frame.itertuples(name=None)  # each tuple begins with the index label of the row
-    rows: Iterable[Iterable[Any]] = whole
-    if len(levels) > 1:
-        rows = ((*(label[place] for place in named), *row) for label, *row in whole)
-    return [levels[place] for place in named], frame.columns, rows
 
 
 def _rows_of_batch(batch: Any) -> Iterator[tuple[Any, ...]]:

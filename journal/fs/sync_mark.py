@@ -61,7 +61,7 @@ class SyncMark(Descriptor):
             fd, stat = _replace(path, text)
         super().__init__(path, fd)
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
-        self._inode, self._device = stat.st_ino, stat.st_dev
+        self._stat = (stat.st_ino, stat.st_dev, 1)  # with one hard link
         if not stat.st_size:
             # If root works on a user's job, the mark still belongs to the user.
             with suppress(StorageError):
@@ -70,26 +70,19 @@ class SyncMark(Descriptor):
     def is_at_path(self) -> bool:
         """Return whether the path still names this mark, and the mark has no second hard link."""
         try:
-            stat = system.os.stat(self.path)
+            stat = system.os.stat(self._path_text)
         except FileNotFoundError:
             return False
-        here = (stat.st_ino, stat.st_dev, stat.st_nlink)
-        return bool(here == (self._inode, self._device, 1))
+        return (stat.st_ino, stat.st_dev, stat.st_nlink) == self._stat
 
     def is_clear(self) -> bool:
         """Return whether the mark is at its path, and was cleared after every sync.
 
-        For speed, this call does the work of :meth:`is_at_path` and :meth:`doubtful_from`. If the
-        system refuses a call, this method returns False. The two other methods raise the error.
+        If the system refuses a call, this method returns False. :meth:`is_at_path` and
+        :meth:`doubtful_from` raise the error.
         """
         try:
-            stat = system.os.stat(self._path_text)
-            return (
-                stat.st_ino == self._inode
-                and stat.st_dev == self._device
-                and stat.st_nlink == 1
-                and system.os.pread(self.fd, _BYTES, 0) == _CLEAR
-            )
+            return self.is_at_path() and system.os.pread(self.fd, _BYTES, 0) == _CLEAR
         except OSError:
             return False
 

@@ -176,8 +176,8 @@ PATCHES = [
     Patch(
         "a mark that was replaced isn't taken for the open one",
         "fs/sync_mark",
-        "                stat.st_ino == self._inode\n                and stat.st_dev",
-        "                stat.st_dev",
+        "        return (stat.st_ino, stat.st_dev, stat.st_nlink) == self._stat\n",
+        "        return stat.st_nlink == 1\n",
         "tests/store/test_faults.py::test_a_service_marks_no_file_that_another_has_replaced",
     ),
     Patch(
