@@ -4,48 +4,13 @@ from __future__ import annotations
 
 import pickle
 import re
-from importlib import import_module
 from pathlib import Path
 
 import click
-import pytest
 
 import journal
 from journal.cli.main import cli
 from journal.errors import JobBusyError, JournalError, StepInDoubtError
-
-PUBLIC = {
-    "journal": """
-        LOG_LEVELS VALID_ROW_TRANSITIONS VALID_TRANSITIONS AttemptedRow Batch
-        BusyError InvalidInputError RefusedError SystemFailureError UnreadableError
-        CommitOutcomeUnknownError CopiesDivergedError Entry Event Fail FormatVersionError Hold
-        InvalidStateTransition InvalidValueError Job JobBusyError JobExistsError JobLockedError
-        JobMismatchError JobNotFoundError JobPausedError JobPrunedError JobRow JobRun JobService JobStatus JobSummary
-        InputSeen JournalDamagedError JournalError LogEntry MissingExtraError NeedsReview
-        PackError Position Retry RowAttempt RowChangedError RowHistory
-        RowLogHandler RowNotFoundError RowResult RowStatus RowStep Rows RunHolder RunReport
-        ServiceClosedError Shard Skip StepInDoubtError StepRepeatedError
-        StorageError Tuned Wait open_job read_rows
-    """,
-    "journal.transfer": "pack_job pack_to_file prune_jobs unpack_job preview_pull pull_job",
-    "journal.repair": "repair_job",
-    "journal.verify": "verify_job",
-    "journal.tables": "export_rows",
-    "journal.sets": "Part Whole list_sets look_at_set",
-    "journal.report": "write_report report_page",
-}
-NAMES = [(module, name) for module, names in PUBLIC.items() for name in names.split()]
-
-
-@pytest.mark.parametrize(("module", "name"), NAMES)
-def test_a_public_name_is_where_the_documentation_says(module: str, name: str) -> None:
-    names: dict[str, object] = {}
-    exec(f"from {module} import {name}", names)
-    assert names[name] is getattr(import_module(module), name)
-
-
-def test_the_names_of_the_package_are_these_and_no_others() -> None:
-    assert sorted(PUBLIC["journal"].split()) == sorted(journal.__all__)
 
 
 def test_an_error_pickled_before_it_had_a_room_is_read() -> None:
