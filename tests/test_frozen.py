@@ -107,10 +107,11 @@ def schema_text(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:
-        return " | ".join(map(schema_text, schema["anyOf"]))
+        return " | ".join(sorted(map(schema_text, schema["anyOf"])))
     if "enum" in schema:
         return " | ".join(map(json.dumps, schema["enum"]))
-    rest = {key: value for key, value in schema.items() if key not in ("type", "title")}
+    left_out = {"type", "title", "propertyNames"}  # the last one is of newer versions of msgspec
+    rest = {key: value for key, value in schema.items() if key not in left_out}
     if isinstance(inner := rest.get("items"), dict):
         rest["items"] = schema_text(inner)
     text = f"{schema.get('type', 'any JSON')}{f' {json.dumps(rest)}' if rest else ''}"
@@ -157,7 +158,6 @@ def output_of(words: list[str]) -> str:
     out = TextIOWrapper(BytesIO(), "utf-8")
     with redirect_stdout(out), redirect_stderr(StringIO()):
         main(words)
-        out.flush()
     return out.buffer.getvalue().decode()
 
 
