@@ -32,13 +32,13 @@ from journal.tables.collected import TABLES
 
 FROZEN = Path(__file__).with_name("frozen.txt")
 # Modules with public names, or with what programs get from those. Some have an ``__all__``.
-PUBLIC = {"journal.verify": "verify_job", "journal.run.plan": "Plan Planned", "journal": ""}
+PUBLIC = {"journal.verify": "verify_job", "journal.run.plan": "Plan", "journal": ""}
 PUBLIC |= {f"journal.{room}": "" for room in ("repair", "report", "sets", "tables", "transfer")}
 NOT_MADE_BY_CALLERS = ("AttemptedRow", "Batch", "JobRun", "JournalError", "Rows")
-SHOWN = """
-list|shards j|show p|show p --row 1|rows p|errors p|log p|verify p|repair p
-prune --older-than 0s --dry-run|pull COPY --dry-run|pull COPY
-"""
+# Members for other modules of the package.
+INTERNAL = {"begin", "call", "leave", "numbers", "reader", "take", "take_logs"}
+SHOWN = "list|shards j|show p|show p --row 1|rows p|errors p|log p|verify p|repair p"
+SHOWN += "|prune --older-than 0s --dry-run|pull COPY --dry-run|pull COPY"
 
 
 def python_facts() -> Iterator[str]:
@@ -56,7 +56,7 @@ def facts_of(name: str, value: Any) -> Iterator[str]:
     elif inspect.isfunction(value):
         yield f"{name}() -> {words_of(value.__annotations__.get('return'))}"
         for taken in inspect.signature(value).parameters.values():
-            if taken.name != "self":
+            if taken.name not in ("self", "how_to"):
                 text = re.sub(r"<function .*>|'(?=\w)|(?<=[\w\]])'", "", str(taken))
                 mark = "*, " if taken.kind is taken.KEYWORD_ONLY else ""
                 yield f"{name}({mark}{text})"
@@ -88,7 +88,8 @@ def members_of(name: str, kind: type) -> Iterator[str]:
         yield from facts_of(name, made_by)
     for member, value in members.items():
         is_own = isinstance(value, property | cached_property | classmethod | staticmethod)
-        if not member.startswith("_") and (is_own or inspect.isfunction(value)):
+        is_public = not member.startswith("_") and member not in INTERNAL
+        if is_public and (is_own or inspect.isfunction(value)):
             yield from facts_of(f"{name}.{member}", value)
 
 
@@ -145,7 +146,7 @@ def json_facts() -> Iterator[str]:
         with journal.open_job(f"{directory}/p", [{}]) as job:
             job.run(lambda row: row.data["no"], progress=False, tell=lambda _: None)
         transfer.pack_to_file(f"{directory}/p", copy := f"{directory}/copy.tar")
-        for line in re.split(r"[|\n]", SHOWN.strip()):
+        for line in SHOWN.split("|"):
             words = [copy if word == "COPY" else word for word in line.split()]
             found = json.loads(output_of(["--root", directory, *words, "--json"]))
             names = found[0] if isinstance(found, list) else found
