@@ -150,7 +150,7 @@ def json_facts() -> Iterator[str]:
             words = [copy if word == "COPY" else word for word in line.split()]
             found = json.loads(output_of(["--root", directory, *words, "--json"]))
             names = found[0] if isinstance(found, list) else found
-            yield from (f"journal {line} --json: {name}" for name in names)
+            yield from (f"journal {line} --json: {name}" for name in sorted(names))
         last = output_of(["--root", directory, "show", "p"]).splitlines()[-1]
         yield f"the last line of `journal show`: {re.sub('=[^ ]*', '=', last)}"
 
