@@ -31,7 +31,7 @@ from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
 _BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"
-_SET = rb'\{"synced_bytes":([0-9]{1,19}),"boot":"(.*?)"\} *\n'
+_SET = rb'\{"synced_bytes":([0-9]{1,19}),"boot":"([^"]*)"\} *\n'
 
 
 class SyncMark(Descriptor):
@@ -137,5 +137,9 @@ def _text(start: int, boot: bytes) -> bytes:
 
 
 def _doubtful_from(text: bytes, boot: bytes) -> int | None:
+    if not text.strip(_CLEAR + b"\0"):  # a power cut may leave zeros
+        return None
     found = re.fullmatch(_SET, text[:_BYTES])
-    return int(found[1]) if found and found[2] == boot else None
+    if found is None:  # another version has set it
+        return 0
+    return int(found[1]) if found[2] == boot else None

@@ -539,6 +539,27 @@ def test_a_mark_of_an_earlier_boot_says_nothing(path: Path) -> None:
     assert (path.stat().st_ino, is_marked(path)) == (inode, False)
 
 
+@pytest.mark.parametrize(
+    ("text", "is_in_doubt"),
+    [
+        (b'{"synced_bytes":9,"boot":"%b","by":"2.0"}', True),
+        (b"a sync is under way or has failed", True),
+        (b'{"synced_bytes":9', True),
+        (b"", False),
+        (bytes(100), False),
+    ],
+)
+def test_after_a_mark_of_another_version_the_whole_journal_is_in_doubt(
+    path: Path, text: bytes, *, is_in_doubt: bool
+) -> None:
+    text = text.replace(b"%b", journal.fs.system.boot_id().encode())
+    path.with_name("sync.mark").write_bytes(text.ljust(159) + b"\n")
+    inode = path.stat().st_ino
+    with JobService(path.parents[1]) as service:
+        service.complete_row(f"{JOB}:3", "T-3")
+    assert (path.stat().st_ino != inode, is_marked(path)) == (is_in_doubt, False)
+
+
 @pytest.mark.parametrize("call", ["write", "rename", "fdatasync", "fsync"])
 def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kept(
     service: JobService, path: Path, faulty: FaultyOs, call: str
@@ -555,11 +576,7 @@ def test_what_is_in_doubt_and_cannot_be_written_anew_is_refused_in_words_and_kep
     assert_works_again(service, path, left)
 
 
-def writes_20_bytes(real: Callable[..., int], descriptor: int, data: bytes, offset: int) -> int:
-    return real(descriptor, data[:20], offset)
-
-
-@pytest.mark.parametrize("fault", [fails(errno.ENOSPC), writes_20_bytes], ids=["none", "a part"])
+@pytest.mark.parametrize("fault", [fails(errno.ENOSPC), lambda *_: 0], ids=["fails", "no byte"])
 def test_a_sync_that_cannot_be_announced_is_not_asked_for(
     service: JobService, path: Path, faulty: FaultyOs, fault: Callable[..., Any]
 ) -> None:

@@ -132,7 +132,7 @@ PATCHES = [
         "tests/crash/test_transfer_cuts.py::test_after_a_power_cut_at_any_moment_of_a_prune_the_job_is_there_or_known_to_be_pruned",
     ),
     Patch(
-        "a mark that is written in part announces no sync",
+        "a mark that isn't written announces no sync",
         "fs/sync_mark",
         "        if system.os.pwrite(self.fd, _text(start, self._boot), 0) != _BYTES:\n            raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))",
         "        system.os.pwrite(self.fd, _text(start, self._boot), 0)",
