@@ -207,6 +207,19 @@ def test_rows_in_flight_are_read_with_their_attempts_and_steps_oldest_first(tmp_
         assert (found.timed, again.timed) == (1, 2)
 
 
+def test_a_view_keeps_no_row_of_a_journal_that_was_replaced(tmp_path: Path) -> None:
+    view = reader(tmp_path / "jobs", "ship")
+    for root, name in ((tmp_path / "jobs", "old"), (tmp_path / "other", "new")):
+        with JobService(root, sync="none") as service:
+            service.create_job("Ship", job_id="ship", row_data=[{"data": {"name": name}}])
+            service.start_job("ship")
+            service.start_row("ship:1")
+        if name == "old":
+            assert [each.data for each in view.read("running").in_flight] == ['{"name":"old"}']
+    (tmp_path / "other/ship/journal.jsonl").replace(tmp_path / "jobs/ship/journal.jsonl")
+    assert [each.data for each in view.read("running").in_flight] == ['{"name":"new"}']
+
+
 def test_the_rows_of_a_call_are_one_line(tmp_path: Path) -> None:
     found: list[SeenJob] = []
     with journal.open_job(tmp_path / "ship", [{"n": n} for n in range(6)]) as job:

@@ -108,7 +108,8 @@ class JobReader:
         self._store = found.service.store
         self._recent = Recent(first_bytes)
         self._rate: RecentRate | None = None
-        self._known: dict[tuple[int, int], InFlight] = {}
+        self._known: dict[tuple[int, int], InFlight] = {}  # by offsets in the journal of `_index`
+        self._index: object = None
         self._due: tuple[float, datetime | None] = -_DUE_EVERY_S, None
         self._advice: tuple[object, tuple[tuple[str, str], ...]] = None, ()
 
@@ -148,7 +149,8 @@ class JobReader:
             others.update(filter(None, map(columns.call, found)))
             first = {columns.call(position) or -position - 1: position for position in found[::-1]}
             positions = iter(first.values())
-        known, self._known = self._known, {}
+        known, self._known = self._known if index is self._index else {}, {}
+        self._index = index  # another one if the journal was replaced
         for position in nsmallest(
             _MAX_IN_FLIGHT, positions, key=columns.status_offsets.__getitem__
         ):
