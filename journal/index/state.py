@@ -30,7 +30,7 @@ from journal.format.records import (
 from journal.model import EarlyEnd, HoldState, InputSeen, JobStatus, Pause, Run
 
 _MAX_HOSTS = 20
-_MAX_ANSWERS = 20
+_MAX_TUNES = 100
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -122,7 +122,7 @@ def _after_hold(state: JobState, record: HoldRecord, _: Counts) -> JobState:
 def _after_tune(state: JobState, record: TuneRecord, _: Counts) -> JobState:
     if state.run is None or record.run != state.run.id:
         return state
-    return msgspec.structs.replace(state, tunes=(*state.tunes, record))
+    return msgspec.structs.replace(state, tunes=(*state.tunes, record)[-_MAX_TUNES:])
 
 
 def _after_answer(state: JobState, record: TunedRecord, _: Counts) -> JobState:
@@ -133,7 +133,7 @@ def _after_answer(state: JobState, record: TunedRecord, _: Counts) -> JobState:
     return msgspec.structs.replace(
         state,
         tunes=tunes,
-        answers=(*state.answers, record)[-_MAX_ANSWERS:],
+        answers=(*state.answers, record)[-_MAX_TUNES:],
         run=msgspec.structs.replace(state.run, tuned=state.run.tuned | limits),
     )
 

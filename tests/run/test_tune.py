@@ -25,6 +25,7 @@ from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
 from journal.history.events import event_of
 from journal.history.reading import read_history
 from journal.model import Tuned
+from journal.run.held_job import HeldJob
 from journal.run.pacing.starts import Ahead
 from journal.store.transitions import put_record, state_of
 
@@ -564,6 +565,39 @@ def test_what_another_program_has_asked_and_this_one_does_not_know_is_answered(
     assert len(answers) == 2, "another run's has no effect"
 
 
+def test_of_many_changes_that_wait_for_a_run_the_last_ones_count(path: Path) -> None:
+    crowd = Crowd()
+    with open_job(path, 2) as job, in_thread(lambda: in_threads(job, crowd)):
+        crowd.until(1)
+        with job.service.batch("j"):
+            for workers in range(2, 152):
+                job.tune(workers=workers)
+        assert tune_elsewhere(path, workers=1).changes == {"workers": (151, 1)}
+        crowd.open()
+    assert len(records(path, TuneRecord)) == 151
+    assert 100 <= len(records(path, TunedRecord)) <= 101
+
+
+def test_a_run_that_is_tuned_all_the_time_goes_on_with_its_rows(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = HeldJob.report
+    asked: list[str] = []
+
+    def tune_again(held: HeldJob, text: str, *rest: Any) -> None:
+        report(held, text, *rest)
+        if ": tuned: " in text:
+            asked.append(text)
+            assert len(asked) < 1000, "the run does nothing else"
+            held.service.tune_job("j", workers=2 + len(asked) % 2, wait_s=0)
+
+    monkeypatch.setattr(HeldJob, "report", tune_again)
+    with open_job(path) as job:
+        job.run(lambda row: row.row_number > 1 or job.tune(workers=9, wait_s=0), workers=2)
+        assert_nothing_is_lost(job)
+    assert asked
+
+
 def test_without_a_run_there_is_nothing_to_tune(path: Path) -> None:
     with open_job(path, 1) as job:
         for _ in range(2):
@@ -575,12 +609,27 @@ def test_without_a_run_there_is_nothing_to_tune(path: Path) -> None:
     assert records(path, TuneRecord) == []
 
 
-def test_in_a_batch_nobody_waits_and_what_the_batch_undoes_is_not_taken(path: Path) -> None:
-    crowd = Crowd()
+def test_in_a_batch_nobody_waits_and_what_the_batch_undoes_is_not_taken(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, tunes = Crowd(), HeldJob.tunes
+    looks, asked, seen = threading.Event(), threading.Event(), threading.Event()
+
+    def look(held: HeldJob) -> tuple[TuneRecord, ...]:
+        looks.set()
+        asked.wait(WAIT_S)
+        found = tunes(held)
+        if found:
+            seen.set()
+        return found
+
+    monkeypatch.setattr(HeldJob, "tunes", look)
     with open_job(path) as job, in_thread(lambda: in_threads(job, crowd, workers=2)):
-        crowd.until(2)
+        assert looks.wait(WAIT_S)
         with suppress(ZeroDivisionError), job.service.batch("j"):
             assert job.tune(workers=9) is None
+            asked.set()
+            assert seen.wait(WAIT_S), "the run sees it before it is committed"
             raise ZeroDivisionError
         assert job.tune(workers=3, wait_s=WAIT_S) == Tuned(changes={"workers": (2, 3)})
         crowd.open()

@@ -53,20 +53,20 @@ class Tuning:
         }
 
     def take(self) -> None:
-        """Take the changes in their order. Each is recorded, and then made.
+        """Take the changes that are asked for now, in their order. Each is recorded, and then made.
 
         Raises the errors of a commit: then the run has not changed.
         """
-        while self._job.tunes():
+        for tune in self._job.tunes():
             with self._job.service.batch(self._job.id):
-                if not (tunes := self._job.tunes()):
-                    return  # the commit that had asked was undone
-                answer = self._answer(tunes[0])
+                if tune not in self._job.tunes():
+                    continue  # the commit that had asked was undone
+                answer = self._answer(tune)
                 self._job.put(answer)
                 if "end_hold" in answer.changes:
                     self._holds.end()
             self._change(answer.changes)
-            by = f" by {tunes[0].person}" if tunes[0].person else ""
+            by = f" by {tune.person}" if tune.person else ""
             what = "tuned" if answer.changes else "asked to change, and unchanged"
             text = f"{what}{by}: {tuned_text(answer)}".removesuffix(": ")
             self._job.report(f"{self._job.id}: {text}")

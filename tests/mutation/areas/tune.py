@@ -90,9 +90,23 @@ PATCHES = [
     Patch(
         "what a batch undoes is not taken",
         "run/pacing/tuning",
-        "                if not (tunes := self._job.tunes()):\n                    return  #",
-        "                if not tunes:\n                    return  #",
+        "                if tune not in self._job.tunes():\n                    continue  #",
+        "                if False:\n                    continue  #",
         f"{TUNE}in_a_batch_nobody_waits_and_what_the_batch_undoes_is_not_taken",
+    ),
+    Patch(
+        "a run that is tuned all the time goes on with its rows",
+        "run/pacing/tuning",
+        "        for tune in self._job.tunes():\n",
+        "        while self._job.tunes():\n            tune = self._job.tunes()[0]\n",
+        f"{TUNE}a_run_that_is_tuned_all_the_time_goes_on_with_its_rows",
+    ),
+    Patch(
+        "a bounded number of changes waits for a run",
+        "index/state",
+        "(*state.tunes, record)[-_MAX_TUNES:]",
+        "(*state.tunes, record)",
+        f"{TUNE}of_many_changes_that_wait_for_a_run_the_last_ones_count",
     ),
     Patch(
         "who waits for a run that has ended doesn't wait",
