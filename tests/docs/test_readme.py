@@ -96,7 +96,7 @@ def test_no_figure_is_left_to_be_filled_in() -> None:
 
 
 def test_ci_types_what_the_readme_says() -> None:
-    text = (TOP / ".ci" / "run").read_text()
+    text = (TOP / "noxfile.py").read_text()
     for name in ("install", "test"):
-        assert f"readme_command {name} " in text
+        assert f'readme_command("{name}")' in text
         assert f"<!-- {name} -->\n```sh\n{examples.example(examples.README, name)}```\n" in README
