@@ -703,8 +703,8 @@ class JobRun:
         if bounds.brake.has_tripped and not has_ended:
             return  # its message has said how to continue
         is_worth_a_look = has_ended or job.needs_review_count or bounds.has_halted
-        if is_worth_a_look and (left := what_is_left(self.service, job, how_to)):
-            held.report(left)
+        if is_worth_a_look and (left := what_is_left(job, how_to)):
+            held.report(f"{job.id}: {job.status}; {left}")
             self._report_see(held)
         if not has_ended:
             first = how_to.first_resume(job)
@@ -719,7 +719,7 @@ class JobRun:
     def _report_idle(self, held: HeldJob) -> RunReport:
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
-            held.report(nothing_to_do(self.service, job, how_to, retry_failed=held.retry_failed))
+            held.report(nothing_to_do(job, how_to))
             if job.done_rows < job.total_rows and job.status is not JobStatus.CANCELLED:
                 self._report_see(held)
         version, last = self._settings.version, job.last_run

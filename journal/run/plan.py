@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -30,7 +29,6 @@ from journal.verbs import change_rows
 _MAX_NAMED = 10  # row numbers in a message
 _PASTED_RANGES = 12
 MAX_STEPS = 3  # steps in doubt whose commands are shown
-_MAX_READ_ROWS = 1_000  # failed rows that are read for a message
 LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
 
 Where = Callable[[JobRow], object]  # the condition of a run
@@ -210,7 +208,7 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> int:
     return change_rows(service, job_id, "retry", service.retry_row, where=where)
 
 
-def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> str:
+def nothing_to_do(job: Job, how_to: HowTo) -> str:
     """The message for a start that does nothing, because the job has ended.
 
     In a script, the message says how to continue. `journal run` advises by itself.
@@ -223,32 +221,20 @@ def nothing_to_do(service: JobService, job: Job, how_to: HowTo, *, retry_failed:
     said = f"{job.id}: {job.status} already, and nothing is new"
     if how_to.command:
         return f"{said}: nothing to do" if job.done_rows == job.total_rows else said
-    open_rows = "; ".join(_left(service, job, how_to, retry_failed=retry_failed))
-    return f"{said}, but {open_rows}" if open_rows else f"{said}: nothing to do"
+    left = what_is_left(job, how_to)
+    return f"{said}, but {left}" if left else f"{said}: nothing to do"
 
 
-def what_is_left(service: JobService, job: Job, how_to: HowTo) -> str:
+def what_is_left(job: Job, how_to: HowTo) -> str:
     """Advice for a script about failed rows and rows in review; "" if there are none."""
-    left = _left(service, job, how_to, retry_failed=False)
-    return "; ".join([f"{job.id}: {job.status}", *left]) if left else ""
-
-
-def _left(service: JobService, job: Job, how_to: HowTo, *, retry_failed: bool) -> list[str]:
-    said = []
-    first = islice(service.get_failed_rows(job.id), None if retry_failed else _MAX_READ_ROWS)
-    unknown = sum(row.unknown for row in first)
-    failed = job.failed_rows - unknown
-    if failed and not retry_failed:
-        them = "it" if failed == 1 else "them"
-        said.append(
-            f"{counted(failed, 'row|rows')} failed: {how_to.retry_failed} tries {them} again"
-        )
-    if unknown:
-        said.append(f"{counted(unknown, 'row|rows')} failed and may have taken effect: look first")
-    if job.needs_review_count:
-        reviews = counted(job.needs_review_count, "row|rows needs|need")
-        said.append(f"{reviews} a review: {how_to.reviews(job.id)}")
-    return said
+    failed = counted(job.failed_rows, "row|rows failed: {} tries it|them again, unless it|they ")
+    failed = failed.format(how_to.retry_failed) + "may have taken effect"
+    reviews = counted(job.needs_review_count, "row|rows needs|need a review: ")
+    parts = (
+        failed * bool(job.failed_rows),
+        (reviews + how_to.reviews(job.id)) * bool(job.needs_review_count),
+    )
+    return "; ".join(filter(None, parts))
 
 
 class Matched(msgspec.Struct):

@@ -178,7 +178,7 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
     halt = 10
     with open_job(path, argv=["python", "again.py"]) as job:
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
-    failed = "10 rows failed: `run(..., retry_failed=True)` tries them again"
+    failed = "10 rows failed: `run(..., retry_failed=True)` tries them again, unless they may have taken effect"
     assert said[-3] == f"j: paused; {failed}"
     assert said[-1].endswith("python again.py")
 

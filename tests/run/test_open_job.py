@@ -514,12 +514,10 @@ def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: 
         assert job.run(done, retry_failed=True, tell=said.append).exit_code == 0
         job.run(done, retry_failed=True, tell=said.append)
     failed, see, idle, again, all_done = said
-    assert failed == "enrich: failed; 2 rows failed: `run(..., retry_failed=True)` tries them again"
+    left = "2 rows failed: `run(..., retry_failed=True)` tries them again, unless they may have taken effect"
+    assert failed == f"enrich: failed; {left}"
     assert see == again == f"see: journal --root {path.parent} show enrich"
-    assert idle == (
-        "enrich: failed already, and nothing is new, but 2 rows failed: "
-        "`run(..., retry_failed=True)` tries them again"
-    )
+    assert idle == f"enrich: failed already, and nothing is new, but {left}"
     assert all_done == "enrich: completed already, and nothing is new: nothing to do"
 
 
@@ -531,7 +529,8 @@ def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: P
         job.run(done, tell=said.append)
         assert job.run(done, tell=said.append).started == 0
         assert job.run(done, retry_failed=True, tell=said.append).started == 0
-        look = "1 row failed and may have taken effect: look first"
+        again = "`run(..., retry_failed=True)` tries it again"
+        look = f"1 row failed: {again}, unless it may have taken effect"
         assert [text for text in said if text.startswith("enrich: ")] == [
             f"enrich: failed; {look}",
             *[f"enrich: failed already, and nothing is new, but {look}"] * 2,

@@ -160,8 +160,7 @@ class DryRun:
                 )
             plan.leave(job)
             if job.status.is_ended and not changes:
-                failed = self._given["retry_failed"]
-                echo_err(nothing_to_do(self._service, job, self._how_to, retry_failed=failed))
+                echo_err(nothing_to_do(job, self._how_to))
         echo_err(f"{self._job_id}: {plan}")
         would = counted(self._commands, "command|commands would run")
         echo_err(f"{self._job_id}: {would}; nothing was run or written")

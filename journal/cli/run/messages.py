@@ -128,7 +128,7 @@ def report_end(
     is_idle = job.status.is_ended and not report.elapsed_s
     is_told = is_loud or job.status is JobStatus.CANCELLED
     if is_idle and is_told:
-        echo_err(nothing_to_do(service, job, how_to, retry_failed=given["retry_failed"]))
+        echo_err(nothing_to_do(job, how_to))
     if report.is_lost:  # the run has said what to do
         return
     if is_loud or report.exit_code:
