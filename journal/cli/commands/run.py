@@ -251,14 +251,14 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
     "--rate RATE",
     "The maximum number of starts: 50/s, 100/m, 9/h, none. Or of a usage: input_tokens=200000/m, "
     "input_tokens=none. Other rates stay. Repeatable.",
+    partial(rates, or_none=True),
     multiple=True,
-    callback=partial(rates, or_none=True),
 )
 @option(
     "--limit-per COLUMN=N",
     "Run at most N commands at a time for each value of COLUMN. none: no limit.",
+    partial(limit_by_column, or_none=True),
     multiple=True,
-    callback=partial(limit_by_column, or_none=True),
 )
 @option(
     "--max-cost-cents CENTS",

@@ -26,46 +26,44 @@ from journal.run.pacing.halt import Halt
 from journal.run.pacing.limits import Limits
 
 
-def _halt(ctx: click.Context, param: click.Parameter, value: str) -> str:
+def _halt(value: str) -> str:
     try:
         Halt.parse(value)
     except InvalidValueError as error:
-        raise click.BadParameter(error.reason, ctx, param) from None
+        raise ValueError(error.reason) from None
     return value
 
 
-def rates(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...], *, or_none: bool = False
-) -> dict[str, str] | None:
+def rates(values: tuple[str, ...], *, or_none: bool = False) -> dict[str, str] | None:
     """The values of ``--rate``. ``or_none``: "none" may stand in place of a rate."""
     found: dict[str, str] = {}
     for value in values:
         name, is_named, text = value.rpartition("=")
         name = name if is_named else ROWS
         if name in found:
-            limited = f"{name} has two rates" if is_named else "starts have two rates"
-            raise click.BadParameter(f"{limited}: give one", ctx, param)
+            limited = f"{name} has" if is_named else "starts have"
+            raise ValueError(f"{limited} two rates: give one")
         found[name] = text
         try:
             rates_of(found, or_none=or_none)
         except InvalidValueError as error:
-            raise click.BadParameter(f"{value!r}: {error.reason}", ctx, param) from None
+            raise ValueError(f"{value!r}: {error.reason}") from None
     return found or None
 
 
 def limit_by_column(
-    ctx: click.Context, param: click.Parameter, values: tuple[str, ...], *, or_none: bool = False
+    values: tuple[str, ...], *, or_none: bool = False
 ) -> dict[str, int] | str | None:
     """The value of ``--limit-per``. ``or_none``: it may be "none"."""
     if len(values) > 1:
-        raise click.BadParameter("limits one column: give it once", ctx, param)
+        raise ValueError("limits one column: give it once")
     for value in values:
         if or_none and value == NONE:
             return NONE
         match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
         if match is None:
             wanted = "must be a column and a number from 1, such as carrier=2"
-            raise click.BadParameter(f"{value!r}: {wanted}", ctx, param)
+            raise ValueError(f"{value!r}: {wanted}")
         return {match[1]: int(match[2])}
     return None
 
@@ -103,17 +101,12 @@ def _form_of(declared: Any, default: Any) -> dict[str, Any]:
 
 
 def _statuses_option(word: str, sentence: str) -> Option:
-    def check(
-        ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
-    ) -> tuple[str, ...]:
+    def check(values: tuple[str, ...]) -> tuple[str, ...]:
         for value in values:
-            try:
-                list(error_codes(value, or_timeout=word == "retry"))
-            except ValueError as error:
-                raise click.BadParameter(str(error), ctx, param) from None
+            list(error_codes(value, or_timeout=word == "retry"))
         return values
 
-    return _option(f"--{word}-on STATUSES {word}_statuses", sentence, multiple=True, callback=check)
+    return _option(f"--{word}-on STATUSES {word}_statuses", sentence, multiple=True, parse=check)
 
 
 # By purpose, in the order of the help. Each option is described in one sentence: the pages explain.
@@ -255,13 +248,13 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or how much of a "
             "usage commands may use: input_tokens=200000/m. Repeatable.",
             multiple=True,
-            callback=rates,
+            parse=rates,
         ),
         _option(
             "--limit-per COLUMN=N",
             "Run at most N commands at a time for each value of COLUMN.",
             multiple=True,
-            callback=limit_by_column,
+            parse=limit_by_column,
         ),
         _option(
             "--max-waiting N",
@@ -283,7 +276,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "Stop early if the first 10 rows fail alike (first), also after 10 failures in a row (10), or if "
             "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
             "all rows.",
-            callback=_halt,
+            parse=_halt,
         ),
         _option(
             "--limit N max_rows",
