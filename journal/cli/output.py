@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -98,7 +97,14 @@ def terminal_width() -> int | None:
     """The width of the terminal on standard output; None if standard output isn't a terminal."""
     if not sys.stdout.isatty():
         return None
-    return shutil.get_terminal_size().columns  # of COLUMNS, if it is set
+    # COLUMNS takes precedence, as in other programs
+    with contextlib.suppress(ValueError, KeyError):
+        if (columns := int(os.environ["COLUMNS"])) > 0:
+            return columns
+    with contextlib.suppress(OSError):
+        if (columns := os.get_terminal_size(sys.stdout.fileno()).columns) > 0:
+            return columns
+    return 80
 
 
 def bar(done: int, total: int, width: int) -> str:
