@@ -347,7 +347,7 @@ SEALS = [
         "repair/salvage",
         " and record.checksum == checksum_of(record.data)\n",
         "\n",
-        "tests/repair/test_repair.py::test_one_error_more_does_not_make_a_repaired_job_forget_it",
+        "tests/repair/test_repair.py::test_a_broken_row_takes_no_other_row_of_its_commit_with_it",
     ),
     Patch(
         "a salvaged row has to fit a neighbour",
