@@ -117,7 +117,6 @@ class Salvage:
         self._last_at = UNSET_TIME
         self._forked = False  # True if the present commits belong to a different history
         self._outcomes_lost = False  # True if outcomes of rows may be lost
-        self._was_cut = False  # True if the hint proves that the end of the journal is missing
         self.actions: list[Action] = []
         self.placeholders: set[int] = set()
 
@@ -167,7 +166,6 @@ class Salvage:
                 self._put_placeholder(row)
         message = "the journal was cut here, or an older copy was restored in its place"
         self._add(Action("lost", last.line + last.lines, 0, rows, message))
-        self._was_cut = True
         self._outcomes_lost = outcomes_lost or not is_known
 
     def _rows_that_changed(self, hinted: Index, end: int) -> Iterator[int]:
@@ -216,8 +214,8 @@ class Salvage:
 
         A row is put in review only if it is pending, processing or failed according to the kept
         records. If no outcomes were lost, the row must also be a placeholder (a row whose data is
-        lost). Rows that the lost lines are known to be about get a different error code than all
-        others.
+        lost), or lost lines must be known to be about it. Such rows get a different error code than
+        all others.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -235,14 +233,11 @@ class Salvage:
         with self._journal as journal:
             error = JobErrorRecord(code=REPAIRED, message=about_job, by=A_REPAIR.by, at=UNSET_TIME)
             put_record(journal, error)
-            moved = self._review(sorted(self.placeholders), REPAIRED, message)
-            if self._outcomes_lost or self._was_cut:
-                about = {
-                    row for action in self.actions if action.kind == "lost" for row in action.rows
-                }
-                moved += self._review(sorted(about), REPAIRED, message)
-                if self._outcomes_lost:
-                    moved += self._review(None, REPAIRED_UNKNOWN, unknown)
+            lost = (action.rows for action in self.actions if action.kind == "lost")
+            about = self.placeholders.union(*lost)
+            moved = self._review(sorted(about), REPAIRED, message)
+            if self._outcomes_lost:
+                moved += self._review(None, REPAIRED_UNKNOWN, unknown)
         return moved
 
     # --- commits with matching seals

@@ -162,11 +162,6 @@ class RunLocks:
             self._let_go(job_id, held)
         held.is_new = False
 
-    def keeps(self, job_id: str) -> bool:
-        """Whether a run uses the lock, or the commit that needs the lock hasn't ended."""
-        held = self._held.get(job_id)
-        return held is not None and (held.keep or held.is_new)
-
     def has(self, job_id: str) -> bool:
         """Whether this store has taken the lock, and hasn't released it. It may be lost."""
         return job_id in self._held
@@ -206,8 +201,12 @@ class RunLocks:
         return held is not None
 
     def release_unless_kept(self, job_id: str) -> bool:
-        """Release the lock after the job has stopped running, as :meth:`release`."""
-        return not self.keeps(job_id) and self.release(job_id)
+        """Release the lock after the job has stopped running, as :meth:`release`.
+
+        The lock stays if a run uses it, or if the commit that needs it hasn't ended.
+        """
+        held = self._held.get(job_id)
+        return held is not None and not (held.keep or held.is_new) and self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
         """Release the lock if the job has ended and no row is in flight, unless it is kept.

@@ -74,7 +74,7 @@ def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
             outcomes = [heard[0] for _, heard in runs]
             assert [isinstance(one, JobBusyError) for one in outcomes].count(False) == 1, outcomes
             assert service.run_holder(job_id) is not None
-            keeps = [who.store.runs.keeps(job_id) for who in (service, other)]
+            keeps = [who.store.runs.has(job_id) for who in (service, other)]
             assert keeps.count(True) == 1
 
 
