@@ -707,16 +707,23 @@ def test_a_row_that_both_added_of_one_key_and_different_data_keeps_both(orders: 
 # --- artifacts ---------------------------------------------------------------------------------
 
 
-def test_files_that_differ_are_kept_once_however_often_they_go_back_and_forth(
+def test_files_that_differ_are_both_kept_and_no_more_however_often_they_go_back_and_forth(
     here: Path, there: Path
 ) -> None:
     go_on(here, 3, tracking="HERE")
     go_on(there, 3, tracking="THERE")
     put_artifact(here, "3.pdf", b"ours")
     put_artifact(there, "3.pdf", b"theirs")
-    for root, other in ((here, there), (there, here)) * 2:
-        pull(root, other, merge=True)
-    for root, mine, others in ((here, b"ours", b"theirs"), (there, b"theirs", b"ours")):
-        files = [path for path in (root / JOB / "artifacts").iterdir() if path.name != "3.pdf"]
-        assert (root / JOB / "artifacts/3.pdf").read_bytes() == mine
-        assert [path.read_bytes() for path in files] == [others]
+    kept = []
+    for _ in range(4):
+        pull(here, there, merge=True)
+        pull(there, here, merge=True)
+        kept.append([artifact_bytes(root) for root in (here, there)])
+    assert kept[1:] == kept[1:2] * 3
+    for files, mine in zip(kept[-1], (b"ours", b"theirs"), strict=True):
+        assert files["3.pdf"] == mine
+        assert set(files.values()) == {b"ours", b"theirs"}
+
+
+def artifact_bytes(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / JOB / "artifacts").iterdir()}
