@@ -170,7 +170,6 @@ MISTAKES: list[Any] = [
         "ssh two journal --root /srv/jobs pack j -o - | journal pull -",
     ),
     (["pack", "labels", "-o", "x.zip"], 2, "the name of a pack can't end with .zip: use .tar.gz"),
-    (["export", "out.csv", "labels"], 4, "JOB comes before OUT: journal export labels out.csv"),
     (["export", "labels", "out.xls"], 2, "(got 'out.xls')"),
 ]
 

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import (
-    FoundJob,
-    FoundSet,
-    complete_job,
-    complete_path,
-    find_job_or_set,
-)
+from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
 from journal.cli.output import data_stream, echo_err, echo_problems
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
-from journal.errors import JobNotFoundError
-from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import Numbers
-from journal.ids import is_job_id
 from journal.run.signals import ending_signals
 from journal.sets.whole import ABSENT, OTHER_INPUT, PRUNED, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
@@ -30,7 +20,7 @@ from journal.text import counted
 
 
 @click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")
-@click.argument("job", shell_complete=complete_job)
+@found_job_or_set
 @click.argument("out", metavar="OUT|-", shell_complete=complete_path)
 @option(
     "--format file_format",
@@ -59,11 +49,9 @@ from journal.text import counted
     flag_value="attempts",
 )
 @force_option
-@click.pass_context
 def export_command(
-    ctx: click.Context,
-    /,
-    job: str,
+    *,
+    job: FoundJob,
     out: str,
     file_format: str | None,
     excel: str | None,
@@ -100,9 +88,8 @@ def export_command(
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
     table = _checked(table, options)
-    found = _find_job(ctx, job, out)
-    service = found.service
-    missing = list(_missing(found)) if isinstance(found, FoundSet) else []
+    service = job.service
+    missing = list(_missing(job)) if isinstance(job, FoundSet) else []
     file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
@@ -111,7 +98,7 @@ def export_command(
     with ending_signals():
         count = export_rows(
             service,
-            [job.id for job in found.shards],
+            [shard.id for shard in job.shards],
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
             excel=excel,
@@ -120,7 +107,7 @@ def export_command(
             where=None if selection._replace(statuses=()).is_empty else selection.holds,
             **options,
         )
-    found.warn_of_cut()
+    job.warn_of_cut()
     echo_problems(*missing, *selection.where.unmet())
     if out != "-":
         echo_err(f"{counted(count, f'{table[:-1]}|{table}')} in {out}")
@@ -146,12 +133,3 @@ def _missing(found: FoundSet) -> Iterator[str]:
         if indexes := whole.indexes(*states):
             shards = f"{Numbers(indexes).text(',')} ({len(indexes)} of {len(whole.parts)})"
             yield f"{found.id}: rows {why}: {shards}"
-
-
-def _find_job(ctx: click.Context, name: str, out: str) -> FoundJob:
-    try:
-        return find_job_or_set(ctx, name)
-    except JobNotFoundError as error:
-        if is_job_id(out) and os.path.lexists(os.path.join(ctx.obj, out, JOURNAL_NAME)):
-            error.add_note(f"JOB comes before OUT: journal export {out} {name}")
-        raise

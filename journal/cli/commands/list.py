@@ -10,11 +10,11 @@ import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
+    FoundJob,
     FoundSet,
     ReadingService,
-    complete_job,
     duration_s,
-    find_job_or_set,
+    found_job_or_set,
     hold_of,
     status_text,
 )
@@ -192,7 +192,7 @@ _SHARD_FIELDS = (
 
 
 @click.command("shards", short_help="List the shards of a set, or those to start again.")
-@click.argument("set_name", metavar="SET", shell_complete=complete_job)
+@found_job_or_set
 @option(
     "--open is_open",
     "Print only the indexes of the shards that another start would work on, such as 1-2,5-10, for "
@@ -200,10 +200,7 @@ _SHARD_FIELDS = (
 )
 @option("--here", "Leave out absent shards, which may have been started elsewhere.")
 @listing_options
-@click.pass_context
-def shards_command(
-    ctx: click.Context, /, set_name: str, is_open: bool, here: bool, output: str
-) -> int:
+def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> int:
     """List the shards of a set, with their states.
 
     A shard is absent if it isn't in this store: it was never started, or its copy isn't here. If
@@ -223,10 +220,9 @@ def shards_command(
     """
     from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
 
-    found = find_job_or_set(ctx, set_name)
-    if not isinstance(found, FoundSet):
-        raise RefusedError(f"{found.id} is a job, and not a set of shards")
-    whole = look_at_set(found.service, found.id)
+    if not isinstance(job, FoundSet):
+        raise RefusedError(f"{job.id} is a job, and not a set of shards")
+    whole = look_at_set(job.service, job.id)
     parts = [part for part in whole.parts if part.is_open or not is_open]
     parts = [part for part in parts if not (here and part.state == ABSENT)]
     if is_open and output == "table":
@@ -237,10 +233,10 @@ def shards_command(
             why = (
                 "if any was started elsewhere, its rows would be run again (--here leaves them out)"
             )
-            echo_err(f"{found.id}: absent: {absent.text(',')}; {why}")
+            echo_err(f"{job.id}: absent: {absent.text(',')}; {why}")
         for part in whole.parts:
             if part.is_paused:
-                echo_err(f"{part.id}: left out: paused until {found.command('resume', part.id)}")
+                echo_err(f"{part.id}: left out: paused until {job.command('resume', part.id)}")
     else:
         echo_rows(output, _SHARD_FIELDS, parts, none="", look_ahead=None)
     echo_problems(*(whole.errors if is_open else ()))
