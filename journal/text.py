@@ -127,11 +127,14 @@ def usage_text(usage: dict[str, int | float]) -> str:
 
 
 def duration_text(duration_s: float | None) -> str:
-    """A duration in at most two units: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``."""
+    """A duration in at most two units: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``.
+
+    A negative duration, between the clocks of two hosts, is ``0ms``.
+    """
     if duration_s is None:
         return ""
     if duration_s < 0.9995:
-        return f"{duration_s * 1000:.3g}ms"
+        return f"{max(0.0, duration_s) * 1000:.3g}ms"
     if duration_s < 59.95:
         return f"{duration_s:.1f}s"
     minutes, seconds = divmod(round(duration_s), 60)

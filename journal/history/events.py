@@ -312,7 +312,7 @@ def _pause_event(record: JobPauseRecord) -> Event:
 def _hold_event(record: HoldRecord) -> Event:
     if record.until is None:
         return _event(record, "hold_ended", "INFO", record.reason)
-    length = duration_text(max(0.0, (record.until - record.at).total_seconds()))
+    length = duration_text((record.until - record.at).total_seconds())
     text = f"for {length}, until {clock_text(record.until, record.at)}: {record.reason}"
     return _event(record, "hold", "WARNING", text)
 

@@ -176,6 +176,15 @@ def test_no_end_is_forecast_while_a_run_holds_or_has_stalled_or_all_rows_wait() 
     assert "left" not in texts(seen(stalled_s=720.0))[0]
 
 
+def test_clocks_of_two_hosts_may_differ() -> None:
+    """No duration is negative, if the clock of the run's host is ahead."""
+    shown = "\n".join(texts(seen(now=ago(3600))))
+    assert "running for 0ms" in shown
+    assert "  7  0ms  " in shown
+    assert "charge (0ms)" in shown
+    assert "-" not in shown
+
+
 def reader(root: Path, job_id: str) -> JobReader:
     return JobReader(FoundJob(ReadingService(root), job_id, lambda *words: " ".join(words)))
 
@@ -245,15 +254,19 @@ def test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end(
         service.create_job("Ship", job_id="ship", row_data=[{}] * 3)
         service.start_job("ship")
         view = reader(tmp_path, "ship")
+        service.start_row("ship:3")
+        service.complete_row("ship:3")
         assert view.read("running").stalled_s is None, "no row is in flight"
         service.start_row("ship:1")
         assert view.read("running").stalled_s == 720
         assert view.read("interrupted").stalled_s is None
         assert main(["--root", str(tmp_path), "show", "ship"]) == 0
-        assert "\nstalled     no attempt has ended for 12m00s\n" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        assert "\nstalled     no attempt has ended for 12m00s\n" in out
+        assert "rows end per second\n" in out, "no end is forecast"
         hold = HoldRecord(until=datetime.now(UTC) + timedelta(hours=1), reason="503", at=UNSET_TIME)
         service.store.journal("ship").change(put_record, hold)
-        assert view.read("running").stalled_s is None
+        assert (view.read("running").stalled_s, view.read("running").rate) == (None, None)
         assert main(["--root", str(tmp_path), "show", "ship"]) == 0
         assert "stalled" not in capsys.readouterr().out
 
@@ -367,6 +380,24 @@ def test_a_signal_that_ends_the_view_restores_the_terminal(
     assert "1 row in flight" in normal
 
 
+@needs_terminals
+def test_ctrl_backslash_ends_the_process_and_restores_the_terminal(
+    working: tuple[Path, JobService],
+) -> None:
+    import termios  # noqa: PLC0415  (not on Windows)
+
+    root, _ = working
+    with Command(root, "watch", "ship", columns=80) as command:
+        assert command._terminal is not None
+        before = termios.tcgetattr(command._terminal)
+        command.awaits("1 row in flight")
+        command.process.send_signal(signal.SIGQUIT)
+        assert command.ends() == -signal.SIGQUIT
+        assert termios.tcgetattr(command._terminal) == before
+        modes = as_shown(command.out)[2]
+    assert modes == {"?7", "?25"}
+
+
 def test_an_error_of_the_view_restores_the_terminal(working: tuple[Path, JobService]) -> None:
     root, service = working
     with Command(root, "watch", "ship", columns=80) as command:
@@ -378,6 +409,23 @@ def test_an_error_of_the_view_restores_the_terminal(working: tuple[Path, JobServ
     assert modes == {"?7", "?25"}
     assert "\njournal: " in normal
     assert "Traceback" not in normal
+
+
+@needs_terminals
+def test_a_terminal_without_unicode_gets_no_bytes_of_another_encoding(tmp_path: Path) -> None:
+    """In an 8-bit terminal, a byte of UTF-8 may be a control character: the last one of "Û"."""
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ship", job_id="ship", row_data=[{"data": {"city": "\u00db2J"}}])
+        service.start_job("ship")
+        service.start_row("ship:1")
+        latin = {"PYTHONIOENCODING": "latin-1"}
+        with Command(tmp_path, "watch", "ship", columns=80, more=latin) as command:
+            command.awaits("1 row in flight")
+            command.press("q")
+            assert command.ends() == 130
+            shown = next(iter(command._streams.values()))
+    assert b'{"city":"\xdb2J"}' in shown
+    assert b"\x9b" not in shown
 
 
 @needs_signals

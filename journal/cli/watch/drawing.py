@@ -179,11 +179,11 @@ def _in_flight_lines(seen: SeenJob) -> list[Line]:
 
 
 def _in_flight_cells(each: InFlight, seen: SeenJob) -> tuple[str, ...]:
-    age_s = max(0.0, (seen.now - each.began).total_seconds())
+    age_s = (seen.now - each.began).total_seconds()
     times = age_s / seen.median_s if seen.median_s else 0.0
     step = each.step
     if each.step_at is not None and each.step_state == "started":
-        step += f" ({duration_text(max(0.0, (seen.now - each.step_at).total_seconds()))})"
+        step += f" ({duration_text((seen.now - each.step_at).total_seconds())})"
     elif step:
         step = f"after {step}" if each.step_state == "done" else f"{step} {each.step_state}"
     return (

@@ -117,6 +117,6 @@ class Screen:
 
     def _write(self, text: str) -> None:
         # Not by sys.stderr, which a handler of a signal can't use while it is in use.
-        data = text.encode(errors="backslashreplace")
+        data = text.encode(sys.stderr.encoding, "backslashreplace")
         while data:
             data = data[os.write(self._terminal, data) :]

@@ -58,24 +58,25 @@ else:
 
     @contextmanager
     def suspendable(leave: Callable[[], object]) -> Iterator[None]:
-        """Call ``leave`` before Ctrl-Z suspends this process during the block."""
+        """Call ``leave`` before Ctrl-Z suspends this process, or Ctrl-\\ ends it, during the block."""
 
-        def suspend(_number: int, _frame: object) -> None:
+        def suspend(number: int, _frame: object) -> None:
             leave()
             # Not SIGSTOP: without a shell that can resume it, a program can't be suspended.
-            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTSTP)
-            signal.signal(signal.SIGTSTP, suspend)
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            signal.signal(number, suspend)
 
-        previous = signal.getsignal(signal.SIGTSTP)
-        if previous is not signal.SIG_DFL:  # the shell has no job control
-            yield
-            return
-        signal.signal(signal.SIGTSTP, suspend)
+        # A signal that is ignored stays so, as that of Ctrl-Z in a shell without job control.
+        numbers = (signal.SIGTSTP, signal.SIGQUIT)
+        handled = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
+        for number in handled:
+            signal.signal(number, suspend)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTSTP, previous)
+            for number in handled:
+                signal.signal(number, signal.SIG_DFL)
 
     class Keyboard:
         """The keys of standard input, if it is a terminal. They aren't shown while they are read."""
