@@ -39,8 +39,8 @@ class Recent:
     - ``first_bytes``: how much of the end of the journal is read at first. Default: FIRST_BYTES.
     - ``took_s``: how long the last attempts took, in the order of their ends.
     - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
-    - ``ended``: how many rows have ended since ``since``, in what was read of the last run: since it
-      began, or since the first of them ended.
+    - ``ended``: how many rows have ended since ``since``, in what was read: since the last run, hold
+      or pause began or ended, or since the first of them ended.
     - ``errors``: the last attempts that failed or need a review. ``events``: the last messages, and
       changes of the job as a whole. Both are oldest first.
     """
@@ -53,6 +53,7 @@ class Recent:
     def _forget(self) -> None:
         self._outcomes = OutcomeReader()
         self.took_s = deque[float](maxlen=_MAX_ATTEMPTS)
+        self._timed = 0  # how many of them are of the last run
         self.quiet_since: datetime | None = None
         self.since: datetime | None = None
         self.ended = 0
@@ -70,7 +71,8 @@ class Recent:
         ``oldest``: when the oldest attempt in flight began.
         """
         quiet_s = (now - max(oldest, self.quiet_since or oldest)).total_seconds()
-        return quiet_s if is_stalled(self.took_s, quiet_s) else None
+        took_s = [*self.took_s][-self._timed :] if self._timed else ()
+        return quiet_s if is_stalled(took_s, quiet_s) else None
 
     def read(self, history: History) -> None:
         """Read what is new in a history: at most ``first_bytes`` at first, then NEXT_BYTES.
@@ -93,11 +95,13 @@ class Recent:
     def _read(self, record: Record) -> None:
         if isinstance(record, RowStatusRecord):
             outcome = self._outcomes.read(record)
+            if record.status != "processing":  # an attempt may end without an outcome: the row waits
+                self.quiet_since = record.happened_at
             if outcome is None:
                 return
-            self.quiet_since = outcome.ended_at
             if outcome.took_s is not None:
                 self.took_s.append(outcome.took_s)
+                self._timed += 1
             if outcome.status in ("failed", "needs_review", "repeated"):
                 self.errors.append(event_of(record))
             if outcome.status != "repeated":
@@ -105,6 +109,8 @@ class Recent:
                 self.ended += 1
         elif not isinstance(record, (RowLevelRecord, CallRecord, InputRecord)):
             if isinstance(record, RunRecord):
+                self._timed = 0
+            if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord)):
                 self.since, self.ended = record.at, 0
             if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
                 self.quiet_since = record.at

@@ -1,6 +1,6 @@
 """What is read of the latest attempts, errors and messages of a job."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,10 @@ import pytest
 
 import journal.history.recent
 from journal import JobService
+from journal.format.records import UNSET_TIME, HoldRecord, RowStatusRecord
 from journal.history.reading import History, read_history
 from journal.history.recent import Recent
+from journal.store.transitions import put_record
 
 
 class Counted(Recent):
@@ -114,6 +116,50 @@ def test_rows_that_ended_before_the_last_run_do_not_count_for_its_rate(service: 
     assert job.last_run is not None
     assert recent.since == job.last_run.started_at
     assert len(recent.took_s) == 3
+
+
+@pytest.mark.parametrize("until", [datetime(2030, 1, 1, tzinfo=UTC), None], ids=["hold", "its end"])
+def test_rows_that_ended_before_the_last_hold_do_not_count_for_the_rate(
+    service: JobService, until: datetime | None
+) -> None:
+    attempt(service, 1, 2)
+    service.store.journal("j").change(
+        put_record, HoldRecord(until=until, reason="503", at=UNSET_TIME)
+    )
+    attempt(service, 3)
+    recent = Recent()
+    recent.read(history(service))
+    assert (recent.ended, len(recent.took_s)) == (1, 3)
+
+
+def test_a_row_that_waits_has_ended_its_attempt(service: JobService) -> None:
+    attempt(service, 1)
+    service.start_row("j:2")
+    recent = Recent()
+    recent.read(history(service))
+    before = recent.quiet_since
+    waits = RowStatusRecord(row=2, status="pending", reset="wait", after_s=9.0, at=UNSET_TIME)
+    service.store.journal("j").change(put_record, waits)
+    recent.read(history(service))
+    assert before is not None
+    assert recent.quiet_since is not None
+    assert recent.quiet_since > before
+
+
+def test_only_attempts_of_the_last_run_say_whether_it_has_stalled(service: JobService) -> None:
+    attempt(service, 1)
+    service.update_status("j", "paused")
+    service.start_job("j")
+    service.start_row("j:2")
+    recent = Recent()
+    recent.read(history(service))
+    begin = recent.quiet_since
+    assert begin is not None
+    late = begin + timedelta(hours=1)
+    assert recent.stalled_s(begin, late) is None, "nobody knows how long its attempts take"
+    service.complete_row("j:2")
+    recent.read(history(service))
+    assert recent.stalled_s(begin, late) is not None
 
 
 def test_a_stall_is_counted_from_the_last_end_or_the_oldest_start(service: JobService) -> None:

@@ -95,9 +95,8 @@ class Shown:
         self.state, self.holder = self.rows.state, self.rows.holder
         self.duration_s = duration_s(job, self.state, now)
         seen = JobReader(found, NEXT_BYTES).read(self.state)
-        self.rate = None if job.hold is not None else seen.rate  # no row ends while it holds
-        self.stalled_s, self.next_due = seen.stalled_s, seen.next_due
-        left = time_left(job.open_rows, self.rate)
+        self.rate, self.stalled_s, self.next_due = seen.rate, seen.stalled_s, seen.next_due
+        left = None if self.stalled_s else time_left(job.open_rows, self.rate)
         self.left_s = None if left is None else left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early
         is_paused = job.status is JobStatus.PAUSED and self.holder is None

@@ -57,7 +57,7 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job at one moment.
 
     - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
-    - ``rate``: rows that end per second; None if it isn't known.
+    - ``rate``: rows that end per second; None if it isn't known, or the job holds.
     - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
       last ``timed`` attempts took at most.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long; else None.
@@ -171,7 +171,7 @@ class JobReader:
 
     def _rate_of(self, job: Job, state: str, now: datetime) -> float | None:
         """Rows per second. At first, from the end of the journal."""
-        if state != JobStatus.RUNNING:
+        if state != JobStatus.RUNNING or job.hold is not None:
             self._rate = None
             return None
         done, now_s = job.total_rows - job.open_rows, monotonic()
