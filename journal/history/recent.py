@@ -95,7 +95,7 @@ class Recent:
     def _read(self, record: Record) -> None:
         if isinstance(record, RowStatusRecord):
             outcome = self._outcomes.read(record)
-            if record.status != "processing":  # an attempt may end without an outcome: the row waits
+            if record.status != "processing":  # a row that waits has no outcome
                 self.quiet_since = record.happened_at
             if outcome is None:
                 return

@@ -58,7 +58,7 @@ else:
 
     @contextmanager
     def suspendable(leave: Callable[[], object]) -> Iterator[None]:
-        """Call ``leave`` before Ctrl-Z suspends this process, or Ctrl-\\ ends it, during the block."""
+        """Call ``leave`` before Ctrl-Z suspends this process, or SIGQUIT ends it, during the block."""
 
         def suspend(number: int, _frame: object) -> None:
             leave()
