@@ -121,9 +121,8 @@ class JobService:
 
     **Reads.** Getters see all commits that any process has made before the call.
 
-    **Runs.** A run is one process that works on a job. The run **holds** the job: it has the job's
-    run lock, so that no second run can start. A row is **in flight** while an attempt at it is in
-    progress.
+    **Runs.** A run is one process that works on a job. It has the job's **run lock**, so that no
+    second run can start. A row is **in flight** while an attempt at it is in progress.
 
     **Arguments.** Statuses can be given as an enum member or as text. Times are aware datetimes.
 
@@ -303,7 +302,7 @@ class JobService:
 
         If the job was pruned, it no longer counts as pruned, and may be made anew.
 
-        Raises JobBusyError while a run holds the job (has its run lock). A run of this process
+        Raises JobBusyError while a run has the run lock of the job. A run of this process
         counts, too.
         """
         forget_pruned(self.root, check_job_id(job_id))
@@ -1070,7 +1069,7 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.last_run`).
 
-        Raises JobBusyError while a run holds the job, even if that is a run of this service, or if
+        Raises JobBusyError while a run has the run lock, even if it is one of this service, or if
         this service has made the job running by :meth:`update_status`. Raises
         InvalidStateTransition for a job that has ended, and JobPausedError for a job that a person
         has paused.
@@ -1094,7 +1093,7 @@ class JobService:
           another program has begun by :meth:`start_row` is never resumed.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
-        holds the job.
+        has the run lock.
         """
         check_policy(policy)
         with self.store.committing_run(job_id) as (journal, _):
@@ -1104,7 +1103,7 @@ class JobService:
             return settled
 
     def run_holder(self, job_id: str) -> RunHolder | None:
-        """Return host, process id and start time of the run that holds the job, or ``None``.
+        """Return host, process id and start time of the run that has the run lock, or ``None``.
 
         The system releases the lock when a run dies. So a job with the status running and no holder
         was interrupted.

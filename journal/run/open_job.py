@@ -164,7 +164,7 @@ def open_job(
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
-    - JobBusyError while another run holds the job;
+    - JobBusyError while another run has the run lock;
     - RefusedError if the shard can't be started, as described above;
     - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
       "retry" or "redo" and a changed row may have taken effect, or if ``on_gone`` is "error" and a

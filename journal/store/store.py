@@ -243,7 +243,7 @@ class Store:
         """Hold the job's run lock during the block, so that no run starts.
 
         Within such a block of this thread, another one has nothing to do. Raises JobBusyError while
-        a run holds the job, even if that is a run of this store.
+        a run has the run lock, even if that is a run of this store.
         """
         holder = (job_id, threading.get_ident())
         if holder in self._holders:
@@ -275,7 +275,7 @@ class Store:
                 journal.mutex.release()
 
     def check_no_other_run(self, job_id: str) -> None:
-        """Raise JobBusyError if a run holds the job, and isn't a run of this store."""
+        """Raise JobBusyError if a run has the run lock, and isn't a run of this store."""
         directory = self.directory(job_id)
         if not self.runs.holds(job_id) and run_holder(directory) is not None:
             raise busy_error(directory)

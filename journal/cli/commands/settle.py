@@ -531,7 +531,7 @@ def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Ver
     If a chosen row was in flight when its run died, no run starts during the block. If no row was
     in flight, the block must refuse rows in flight, since a run has started them meanwhile.
 
-    Raises JobBusyError if a chosen row is in flight and a run holds the job.
+    Raises JobBusyError if a chosen row is in flight and a run has the run lock.
     """
     flight = RowStatus.PROCESSING
     if any(row.status is flight for row in selection.rows(job.service, job.id, verb)):
