@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from journal.fs.names import PULL_STAGING_NAME
 from journal.transfer.copies import Relation
 from journal.transfer.pack_contents import artifacts_of, pieces_of, write_new
 
+_BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # the maximum for the name of a backup, without its ending
 
 # The file was removed, or another file has replaced one of its directories.
@@ -66,8 +68,9 @@ class Artifacts:
                 self.left_out.append(name)
                 continue
             if not self._ours.exists(name):
-                self._check_place(name)
-                self._missing.append(name)
+                if not self._is_backup_of_ours(name):
+                    self._check_place(name)
+                    self._missing.append(name)
                 continue
             try:
                 likeness = _likeness(self._ours, name, self._theirs, name)
@@ -84,6 +87,19 @@ class Artifacts:
             if self._ours.exists(parent) and not self._ours.is_directory(parent):
                 reason = "it is a directory in the other copy: rename it here, then pull again"
                 raise NotADirectoryError(errno.ENOTDIR, reason, self._ours.top / parent)
+
+    def _is_backup_of_ours(self, name: str) -> bool:
+        """Return whether the other copy's file ``name`` is a backup with our file's content.
+
+        The name of our file is ``name`` without the ending of a backup.
+        """
+        found = _BACKUP_NAME.fullmatch(name)
+        if found is None or not self._ours.exists(found[1]):
+            return False
+        try:
+            return _likeness(self._ours, found[1], self._theirs, name) == "same"
+        except _GONE:
+            return False
 
     def stage(self, *, differing: bool) -> None:
         """Copy the missing files to the staging directory. With ``differing``, also copy the files

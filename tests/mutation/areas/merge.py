@@ -218,7 +218,7 @@ PATCHES = [
     Patch(
         "a file in the place of a directory of the other copy is named",
         "transfer/artifacts",
-        "                self._check_place(name)\n",
+        "                    self._check_place(name)\n",
         "",
         "tests/transfer/test_pull.py::test_a_directory_in_the_place_of_a_file_is_named_and_nothing_is_lost",
     ),
