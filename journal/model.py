@@ -14,7 +14,7 @@ import msgspec
 from journal.display.plain import job_text, row_text
 from journal.errors import InvalidValueError
 from journal.ids import MAX_SHARDS, shard_name
-from journal.text import clock_text
+from journal.text import clock_text, counted
 
 # Colors of a terminal (SGR).
 RED, GREEN, YELLOW, MAGENTA, CYAN = 31, 32, 33, 35, 36
@@ -226,7 +226,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
       is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
       journal comes from another machine, they do, too.
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
-    - ``ended_early``: why the run has ended early. None if it hasn't, or if a signal was the reason.
+    - ``ended_early``: why the run has ended early, or why it starts no more rows, if it still works on
+      the job: see :func:`pausing_text`. None if it doesn't.
     - ``id``: random digits. ``tuned``: the limits to which it was tuned, by name. None: no limit.
     """
 
@@ -283,6 +284,17 @@ def hold_text(hold: HoldState) -> str:
     if now < hold.until:
         return f"holding until {clock_text(hold.until, now)}"
     return f"holding since {clock_text(hold.since, now)}, one row is tried"
+
+
+def pausing_text(job: Job, state: str) -> str:
+    """What a run that ends early waits for: ``pausing, 3 rows in flight``. "" for other runs.
+
+    ``state``: the job's status, or "interrupted" if its run has died.
+    """
+    works = state == job.status == JobStatus.RUNNING
+    if not works or job.last_run is None or job.last_run.ended_early is None:
+        return ""
+    return f"pausing, {counted(job.processing_count, 'row|rows')} in flight"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):

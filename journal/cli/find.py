@@ -20,7 +20,16 @@ from journal.fs import system
 from journal.fs.handles import allow_open_files
 from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of, shard_name
-from journal.model import SHOWN_STATUSES, HoldState, Job, JobStatus, Pause, RunHolder, hold_text
+from journal.model import (
+    SHOWN_STATUSES,
+    HoldState,
+    Job,
+    JobStatus,
+    Pause,
+    RunHolder,
+    hold_text,
+    pausing_text,
+)
 from journal.service import ExactService, JobService, existing_job
 from journal.text import counted, similar
 
@@ -318,6 +327,7 @@ def status_text(job: Job, state: str = "") -> str:
         text = f"{job.status.value} ({counted(reviews, 'row|rows needs|need a review')})"
     if (hold := hold_of(job, state)) is not None:
         text = hold_text(hold)
+    text = pausing_text(job, state) or text
     if job.pause is None:
         return text
     return _PAUSED if job.status is JobStatus.PAUSED else f"{text}, {_PAUSED}"

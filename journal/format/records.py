@@ -138,7 +138,7 @@ class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
 
 
 class RunEndedRecord(msgspec.Struct, tag_field="type", tag="run_ended", kw_only=True):
-    """The last run has ended before all rows were done, for a reason other than a signal.
+    """The last run ends before all rows are done: from here on, it starts no row.
 
     ``kind``: the reason. ``message``: the reason in words, for people.
     """

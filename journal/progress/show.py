@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from journal.display.session import in_notebook
 from journal.errors import JobBusyError
-from journal.model import Job, JobStatus, hold_text
+from journal.model import Job, JobStatus, hold_text, pausing_text
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
 from journal.text import shorten
@@ -120,6 +120,8 @@ class Progress:
         parts = []
         if self._job.hold is not None and self._state == JobStatus.RUNNING:
             return [hold_text(self._job.hold), shorten(self._job.hold.reason, _REASON_CHARACTERS)]
+        if pausing := pausing_text(self._job, self._state):
+            return [pausing]
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
         open_rows = self._job.open_rows

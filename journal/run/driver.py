@@ -162,7 +162,7 @@ class Run:
             return self._held.last_job()
         while True:
             try:
-                return self._held.end(self._end)
+                return self._held.end(self._early)
             except JournalError as error:
                 if isinstance(error, JobLockedError) and self._may_wait(error):
                     continue  # an asyncio task may keep a batch open for long
@@ -295,7 +295,7 @@ class Run:
                 self._held.report(f"{job.id}: {waits}")
             self._waits_text = waits or (self._waits_text and "")
             self._held.post(self._tick)
-            is_held = self._holds.count or self._stops.count or since_s >= _STOPPED_S
+            is_held = self._holds.count or self._stops.count > 1 or since_s >= _STOPPED_S
             works = job.status is JobStatus.RUNNING and bool(self._in_flight)
             self._stalls.look(may_end=works and not is_held)
         return job
@@ -336,6 +336,11 @@ class Run:
         elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:
             self._give_up(end, 1)
 
+    @property
+    def _early(self) -> EarlyEnd | None:
+        """Why the run ends early, or why it begins to do so. None after an error."""
+        return self._end or (self._stops.interrupt if self._error is None else None)
+
     def _give_up(self, end: EarlyEnd, stops: int) -> None:
         self._end = end
         self._stops.at_least(stops)
@@ -364,7 +369,9 @@ class Run:
         self._workers.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
         may_resume = self._queue.calls and self._starts.free_calls(job)
-        if not (results or may_resume or self._starts.free_slots(job)):
+        last = job.last_run
+        begins_to_end = self._early is not None and last is not None and last.ended_early is None
+        if not (results or may_resume or begins_to_end or self._starts.free_slots(job)):
             return
         problems: list[str] = []
         begin_s = monotonic()
@@ -380,6 +387,8 @@ class Run:
             self._queue.end(results)
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
+            if not self._why_lost:
+                self._held.put_end(self._early)  # for readers, while rows are in flight
             started = self._queue.start_calls(
                 job,
                 self._starts.free_calls(job),

@@ -349,6 +349,14 @@ class HeldJob:
         elif was_paused and job.status is JobStatus.RUNNING:
             self.report(f"{self.id}: resumed")
 
+    def put_end(self, early: EarlyEnd | None) -> None:
+        """Record why the run ends early, unless that is recorded. Call this in a batch."""
+        if early is None:
+            return
+        last = self.job().last_run
+        if last is not None and last.ended_early is None:
+            self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
+
     def end(self, early: EarlyEnd | None) -> Job:
         """Set the status that follows from the rows, if the job is running. Returns the job.
 
@@ -363,8 +371,7 @@ class HeldJob:
             job = self.job()
             if job.hold is not None:
                 self.put(HoldRecord(reason="the run has ended", at=UNSET_TIME))
-            if early is not None:
-                self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
+            self.put_end(early)
             if job.status is JobStatus.RUNNING:
                 target = JobStatus.COMPLETED
                 if job.pending_count or job.processing_count:

@@ -106,6 +106,14 @@ class Stops:
         """The end of a run that was asked to stop for a reason."""
         return None if self.reason is None else EarlyEnd("stopped", self.reason)
 
+    @property
+    def interrupt(self) -> EarlyEnd | None:
+        """The end of a run that a signal stops, or an interrupt."""
+        if not self.count:
+            return None
+        name = signal.Signals(self.signal).name if self.signal else "an interrupt"
+        return EarlyEnd("signal", f"stopped by {name}")
+
     def messages(self, in_flight: int, end: EarlyEnd | None) -> Iterator[str]:
         """Messages for the stops that were not reported yet."""
         while self._reported < min(self.count, 3):

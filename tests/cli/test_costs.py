@@ -92,7 +92,7 @@ def advice() -> str:
 def test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost() -> None:
     write_rows(*[("0.06", 0)] * 40)
     journal(*RUN, "--max-cost-cents", "0.12", *SPEND)
-    reason = "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: raise it to continue"
+    reason = "the job has cost 0.12 cents, and `--max-cost-cents` is 0.12: start again with a higher limit"
     assert f"paused      {reason}\n" in journal("show", "j").stdout
     assert "raise the limit of the cost, or the next run pauses at once" in advice()
     journal(*RUN, "--limit", "3", *SPEND)

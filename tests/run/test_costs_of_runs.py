@@ -342,7 +342,7 @@ def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> Non
         report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3, tell=quiet)
         assert (report.completed, report.reason) == (
             3,
-            "the job has cost 0.3 cents, and `max_cost_cents` is 0.3: raise it to continue",
+            "the job has cost 0.3 cents, and `max_cost_cents` is 0.3: start again with a higher limit",
         )
         assert (report.job.status, report.exit_code) == ("paused", 4)
         assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.3"), tell=quiet).started == 0

@@ -16,12 +16,13 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, Hold, InvalidValueError, JobRun, JobService, RefusedError, Wait
 from journal.cli.commands import run as run_command
 from journal.cli.main import main
-from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
+from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
 from journal.history.events import event_of
 from journal.history.reading import read_history
 from journal.model import Tuned
@@ -273,6 +274,75 @@ def test_commands_of_a_run_are_tuned_from_another_terminal(
     assert "workers 1 -> 3, rate none -> 900/s\n" in said
 
 
+@needs_signals
+@pytest.mark.parametrize(
+    ("number", "kind", "why"),
+    [
+        (None, "cost", "the job has cost 5 cents, and `--max-cost-cents` is 5: start again with a"),
+        (signal.SIGTERM, "signal", "stopped by SIGTERM"),
+    ],
+)
+def test_a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int | None,
+    kind: str,
+    why: str,
+) -> None:
+    """A row hangs then. Nobody forecasts an end of the open rows, since the run starts none."""
+    monkeypatch.chdir(tmp_path)
+    Path("rows").write_text("".join(f"{n}\n" for n in range(9)))
+    command = (
+        "if [ $1 = 1 ]; then until [ -e go ]; do sleep 0.01; done; fi; echo '{\"cost_cents\":5}'"
+    )
+    words: tuple[str, ...] = (
+        "--lines",
+        "--job",
+        "j",
+        "-j",
+        "2",
+        "--stdout",
+        "json",
+        "--max-cost-cents",
+    )
+    words += ("5" if number is None else "500", "--", "sh", "-c", command, "sh", "{line}")
+    start = (sys.executable, "-m", "journal", "--root", "jobs", "run", "rows", *words)
+
+    def printed(*words: str) -> str:
+        assert main(["--root", "jobs", *words]) == 0
+        return capfd.readouterr().out
+
+    process = subprocess.Popen(start, stderr=subprocess.PIPE, text=True)
+    with JobService("jobs") as service:
+        try:
+            while (job := service.get_job("j")) is None or job.total_cost_cents < 5:
+                assert process.poll() is None
+            if number is not None:
+                process.send_signal(number)
+            until_s, early = monotonic() + WAIT_S, None
+            while early is None:
+                assert monotonic() < until_s
+                job = service.get_job("j")
+                assert job is not None
+                assert job.last_run is not None
+                early = job.last_run.ended_early
+            assert (job.status, early.kind) == ("running", kind)
+            shown = printed("show", "j")
+            assert "\nstatus      pausing, 1 row in flight\n" in shown
+            assert f"\npaused      {why}" in shown
+            assert " left" not in shown
+            assert "  pausing, 1 row in flight" in printed("list")
+            assert main(["--root", "jobs", "tune", "j", "--max-cost-cents", "9000"]) == 4
+            text = "the run is ending: start the job again with these limits"
+            assert text in capfd.readouterr().err
+        finally:
+            Path("go").touch()
+            process.communicate(timeout=WAIT_S)
+        assert f"\npaused      {why}" in printed("show", "j")
+    assert len(records(Path("jobs/j"), RunEndedRecord)) == 1
+
+
 # --- other limits
 
 
@@ -412,7 +482,7 @@ def test_a_limit_of_the_cost_below_what_is_spent_pauses_the_run_and_a_higher_one
         assert (report.completed, job.job.status) == (8, "paused")
         assert report.reason is not None
         assert "the job has cost 70 cents" in report.reason
-        assert "`max_cost_cents` is 25: raise it to continue" in report.reason
+        assert "`max_cost_cents` is 25: start again with a higher limit" in report.reason
 
 
 def test_no_row_waits_for_a_worker_once_the_cost_is_limited(

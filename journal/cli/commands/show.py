@@ -54,8 +54,8 @@ from journal.model import (
     LogEntry,
     RowStep,
     expected_cost_cents,
+    pausing_text,
 )
-from journal.progress.rate import time_left
 from journal.run.pacing.condition import before_command
 from journal.store.run_lock import late_results
 from journal.text import (
@@ -76,8 +76,8 @@ _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 class Shown:
     """The facts about a job that the command shows.
 
-    - ``paused``: who has paused the job, or why the last run has ended early; "" if the job isn't
-      paused.
+    - ``paused``: who has paused the job, or why the last run has ended early, or begins to; "" if the
+      job isn't paused.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long.
     - ``rate``: rows that end per second, lately; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
@@ -96,11 +96,11 @@ class Shown:
         self.duration_s = duration_s(job, self.state, now)
         seen = JobReader(found, NEXT_BYTES).read(self.state)
         self.rate, self.stalled_s, self.next_due = seen.rate, seen.stalled_s, seen.next_due
-        left = None if self.stalled_s else time_left(job.open_rows, self.rate)
-        self.left_s = None if left is None else left.total_seconds()
+        self.left_s = None if seen.left is None else seen.left.total_seconds()
         early = None if job.last_run is None else job.last_run.ended_early
+        is_pausing = bool(pausing_text(job, self.state))
         is_paused = job.status is JobStatus.PAUSED and self.holder is None
-        self.paused = early.message if early is not None and is_paused else ""
+        self.paused = early.message if early is not None and (is_paused or is_pausing) else ""
         if job.pause is not None:
             self.paused = pause_text(job.pause)
         self.late = late_results(service.store.directory(job.id))

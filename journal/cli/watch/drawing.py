@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from journal.cli.find import counts_text, hold_of, pause_text, row_counts, status_text
@@ -13,7 +13,7 @@ from journal.cli.sets import shards_text
 from journal.cli.watch.screen import Line
 from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
 from journal.history.events import Event
-from journal.model import Job, JobStatus, expected_cost_cents
+from journal.model import Job, JobStatus, expected_cost_cents, pausing_text
 from journal.progress.rate import time_left
 from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
@@ -54,10 +54,9 @@ def job_lines(seen: SeenJob, width: int, height: int) -> list[Line]:
         [("errors, newest first", ""), *map(_event_line, reversed(seen.errors))],
         [("log, newest first", ""), *map(_event_line, reversed(seen.events))],
     )
-    is_stalled = seen.stalled_s is not None
     following, in_flight, errors, log = (table if len(table) > 1 else [] for table in tables)
     parts = [
-        _Part([_bar_line(job, seen.rate, seen.state, width, is_stalled=is_stalled)], 1),
+        _Part([_bar_line(job, seen.rate, seen.left, width)], 1),
         _Part([(f"{job.id}: {_state_text(seen)}", seen.state)], 1),
         _Part([*_notices(seen)], 9),
         _Part([(counts_text(row_counts(job)), "")], 1),
@@ -81,7 +80,7 @@ def set_lines(seen: SeenSet, width: int, height: int) -> list[Line]:
         [_color(shard) for shard in shards],
     )
     parts = [
-        _Part([_bar_line(job, seen.rate, whole.state, width)], 1),
+        _Part([_bar_line(job, seen.rate, time_left(job.open_rows, seen.rate), width)], 1),
         _Part([(f"{whole.id}: {whole.state}; {shards_text(whole)}", whole.state)], 1),
         _Part([(counts_text(row_counts(job)), "")], 1),
         _Part(table, len(table)),
@@ -112,16 +111,13 @@ def _fit(parts: Sequence[_Part], width: int, height: int) -> list[Line]:
     return found
 
 
-def _bar_line(
-    job: Job, rate: float | None, state: str, width: int, *, is_stalled: bool = False
-) -> Line:
+def _bar_line(job: Job, rate: float | None, left: timedelta | None, width: int) -> Line:
     total, done = job.total_rows, job.done_rows
     percent = f"{100 * done // total}%" if total else "no rows yet"
     text = f"{percent}  {done}/{counted(total, 'row|rows')}"
     if rate is not None:
         text += f"  {rate:.0f}/s" if rate >= 100 else f"  {rate:.3g}/s"
-    is_slowed = is_stalled or job.hold is not None or job.waiting_count == job.open_rows
-    if state == JobStatus.RUNNING and not is_slowed and (left := time_left(job.open_rows, rate)):
+    if left:
         text += f"  {left} left"
     room = min(width - width_of(text) - 2, _MAX_BAR)
     return (f"{bar(done, total, room)}  {text}" if room >= 5 else text), ""
@@ -143,8 +139,9 @@ def _notices(seen: SeenJob) -> Iterable[Line]:
     if job.pause is not None:
         yield f"paused {pause_text(job.pause)}", "paused"
     early = None if job.last_run is None else job.last_run.ended_early
-    if early is not None and job.status is JobStatus.PAUSED:
-        yield early.message, "paused"
+    pausing = pausing_text(job, seen.state)
+    if early is not None and (pausing or job.status is JobStatus.PAUSED):
+        yield f"{pausing}: {early.message}" if pausing else early.message, "paused"
     if (hold := hold_of(job, seen.state)) is not None:
         if hold.until > seen.now:
             text = f"holding until {_at(hold.until, seen.now)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
 from itertools import pairwise
 from time import monotonic
@@ -21,8 +21,8 @@ from journal.history.reading import History
 from journal.history.recent import Recent
 from journal.index.columns import PROCESSING
 from journal.index.summary import job_of
-from journal.model import Job, JobStatus
-from journal.progress.rate import RecentRate
+from journal.model import Job, JobStatus, pausing_text
+from journal.progress.rate import RecentRate, time_left
 from journal.run.pacing.condition import before_command
 from journal.sets.whole import INTERRUPTED, Part, Whole
 from journal.store.journal import Journal
@@ -57,7 +57,7 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job at one moment.
 
     - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
-    - ``rate``: rows that end per second; None if it isn't known, or the job holds.
+    - ``rate``: rows that end per second; None if it isn't known, and while none is expected to end.
     - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
       last ``timed`` attempts took at most.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long; else None.
@@ -80,6 +80,15 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     errors: tuple[Event, ...] = ()
     events: tuple[Event, ...] = ()
     next: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def left(self) -> timedelta | None:
+        """The time that the open rows take at this rate. None while they don't end at this rate."""
+        job, is_stalled = self.job, self.stalled_s is not None
+        is_slowed = is_stalled or job.hold is not None or job.waiting_count == job.open_rows
+        if self.state != JobStatus.RUNNING or is_slowed or pausing_text(job, self.state):
+            return None
+        return time_left(job.open_rows, self.rate)
 
 
 class SeenShard(msgspec.Struct, frozen=True):
@@ -122,16 +131,21 @@ class JobReader:
             next_due = self._next_due(journal) if job.waiting_count else None
         recent, now = self._recent, datetime.now(UTC)
         recent.read(history)
-        may_end = in_flight and state == JobStatus.RUNNING and not (job.hold or job.pause)
+        is_running = state == JobStatus.RUNNING and job.hold is None
+        may_end = in_flight and is_running and job.pause is None
+        stalled_s = recent.stalled_s(in_flight[0].began, now) if may_end else None
+        is_steady = is_running and stalled_s is None
+        self._rate = self._rate if is_steady else None
+        rate = self._rate_of(job, now) if is_steady else None
         return SeenJob(
             job=job,
             state=state,
             now=now,
-            rate=self._rate_of(job, state, now),
+            rate=rate,
             in_flight=in_flight,
             median_s=recent.median_s,
             timed=len(recent.took_s),
-            stalled_s=recent.stalled_s(in_flight[0].began, now) if may_end else None,
+            stalled_s=stalled_s,
             next_due=next_due,
             budget_cents=_budget(job),
             errors=tuple(recent.errors),
@@ -169,11 +183,8 @@ class JobReader:
             self._due = monotonic(), due
         return due
 
-    def _rate_of(self, job: Job, state: str, now: datetime) -> float | None:
+    def _rate_of(self, job: Job, now: datetime) -> float | None:
         """Rows per second. At first, from the end of the journal."""
-        if state != JobStatus.RUNNING or job.hold is not None:
-            self._rate = None
-            return None
         done, now_s = job.total_rows - job.open_rows, monotonic()
         if self._rate is None:
             self._rate, recent = RecentRate(), self._recent

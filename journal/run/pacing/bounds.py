@@ -88,5 +88,5 @@ class Bounds:
         if most is None or total < most:
             return None
         name, cost = self._how_to.argument("max_cost_cents"), cents_text(total)
-        limit = f"{name} is {cents_number(most)}: raise it to continue"
+        limit = f"{name} is {cents_number(most)}: start again with a higher limit"
         return EarlyEnd("cost", f"the job has cost {cost}, and {limit}")

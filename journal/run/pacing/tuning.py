@@ -77,7 +77,7 @@ class Tuning:
         try:
             asked = check_tune(**tune.values)
             if self._stops.count:
-                asked, reasons = {}, ["the run is ending"]
+                asked, reasons = {}, ["the run is ending: start the job again with these limits"]
             for name, value in asked.items():
                 was, now, reason = self._ways[name](value)
                 reasons += [reason] if reason else []

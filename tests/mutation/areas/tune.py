@@ -11,6 +11,13 @@ UP_AND_DOWN = (
 
 PATCHES = [
     Patch(
+        "a run says why it ends while rows are in flight",
+        "run/driver",
+        "                self._held.put_end(self._early)",
+        "                pass",
+        f"{TUNE}a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change",
+    ),
+    Patch(
         "a thread that is one too many ends",
         "run/workers/threads",
         "            self._threads -= is_surplus\n        return is_surplus\n",
