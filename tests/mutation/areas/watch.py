@@ -46,8 +46,8 @@ PATCHES = [
     Patch(
         "no stall is seen during a hold",
         "cli/watch/seen",
-        " and not (job.hold or job.pause)\n",
-        "\n",
+        "        is_running = state == JobStatus.RUNNING and job.hold is None\n",
+        "        is_running = state == JobStatus.RUNNING\n",
         f"{VIEW}::test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end",
     ),
 ]
