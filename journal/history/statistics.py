@@ -85,6 +85,7 @@ class JobStatistics:
         each attempt.
         """
         self._forget()
+        self._until_ms = [int(at.timestamp() * 1000) for at in until if at is not None]
         self.repeated = 0
         self.events = deque[Event](maxlen=MAX_EVENTS)
         reader = OutcomeReader(self._forget)
@@ -116,12 +117,19 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """How many attempts ended per second on average, from the first end to the last end.
+        """How many attempts ended per second on average, from the first end to the last end, or to
+        the present time while a run works.
 
         ``None`` for fewer than 2 attempts, and if all attempts ended at the same time.
         """
-        took_ms = max(self._ended_ms, default=0) - min(self._ended_ms, default=0)
+        to_ms = max((*self._until_ms, *self._ended_ms), default=0)
+        took_ms = to_ms - min(self._ended_ms, default=to_ms)
         return (len(self._ended_ms) - 1) * 1000 / took_ms if took_ms else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the last attempt ended."""
+        return moment_at(max(self._ended_ms) / 1000) if self._ended_ms else None
 
     def _forget(self) -> None:
         self._ended_ms, self._took_s, self._outcomes = array("q"), array("d"), bytearray()

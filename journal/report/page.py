@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import islice
@@ -20,6 +21,7 @@ from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s
 from journal.model import SHOWN_STATUSES, Job, JobRow, JobStatus, RowStatus, expected_cost_cents
+from journal.progress.rate import is_stalled as is_stalled_after
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
 from journal.store.listing import state_of_job
@@ -27,6 +29,7 @@ from journal.text import as_text, counted, duration_text, escaped, shorten, spen
 
 MAX_ROWS = 1000
 MAX_GROUPS = 100
+MAX_IN_FLIGHT = 20
 _MAX_RANGES = 40
 _MAX_MESSAGE = 1000  # the maximum number of characters, so that the page stays small
 _MAX_VALUE = 200
@@ -81,7 +84,11 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
     begin_s = monotonic()
     jinja2 = load_extra("jinja2", "a report", "report")
     made_at = now()
-    job, state, trouble, skipped, statistics = _look(service, job_id, made_at)
+    job, state, (in_flight, trouble, skipped), statistics = _look(service, job_id, made_at)
+    is_running = state == JobStatus.RUNNING
+    in_flight = sorted(in_flight, key=lambda row: row.updated_at) if is_running else []
+    quiet_s = (made_at - (statistics.ended_at or made_at)).total_seconds()
+    is_stalled = in_flight and not job.hold and is_stalled_after(statistics.took_s, quiet_s)
     groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(
         autoescape=True,
@@ -109,6 +116,10 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
         statistics=statistics,
         plots=_plots(statistics.buckets, statistics.width_s) if statistics.attempts else (),
         lanes=list(_lanes(statistics, job.passes)),
+        in_flight=[
+            (row, (made_at - row.updated_at).total_seconds()) for row in in_flight[:MAX_IN_FLIGHT]
+        ],
+        stalled_s=quiet_s if is_stalled else None,
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -125,12 +136,11 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
 
 
 class _Looked(NamedTuple):
-    """A job, its state, its rows in trouble, its skipped rows, and its statistics."""
+    """A job, its state, its rows in flight, in trouble and skipped, and its statistics."""
 
     job: Job
     state: str
-    trouble: Sequence[JobRow]
-    skipped: Sequence[JobRow]
+    rows: Sequence[Sequence[JobRow]]
     statistics: JobStatistics
 
 
@@ -138,7 +148,8 @@ def _look(service: JobService, job_id: str, at: datetime) -> _Looked:
     """Look at a job, or at all shards of a set."""
     whole = look_at_set(service, job_id) if service.store.is_set(job_id) else None
     ids = [job_id] if whole is None else [part.id for part in whole.parts if part.job is not None]
-    found = [look(service.store, each, _TROUBLE, [RowStatus.SKIPPED]) for each in ids]
+    kinds = [RowStatus.PROCESSING], _TROUBLE, [RowStatus.SKIPPED]
+    found = [look(service.store, each, *kinds) for each in ids]
     jobs, histories, rows = zip(*found, strict=True)
     states = [state_of_job(service.store, job) for job in jobs]
     statistics = JobStatistics(
@@ -146,9 +157,9 @@ def _look(service: JobService, job_id: str, at: datetime) -> _Looked:
         until=[at if state == JobStatus.RUNNING else None for state in states],
     )
     if whole is None:
-        return _Looked(jobs[0], states[0], rows[0][0], rows[0][1], statistics)
-    trouble, skipped = (list(merged_rows(each)) for each in zip(*rows, strict=True))
-    return _Looked(whole.job, whole.state, trouble, skipped, statistics)
+        return _Looked(jobs[0], states[0], rows[0], statistics)
+    merged = [list(merged_rows(each)) for each in zip(*rows, strict=True)]
+    return _Looked(whole.job, whole.state, merged, statistics)
 
 
 def _shown(value: Any, limit: int = _MAX_VALUE) -> str:
@@ -209,5 +220,7 @@ def _lanes(statistics: JobStatistics, passes: int) -> Iterator[dict[str, Any]]:
             else:
                 bars.append([left, right, *span])
         took = duration_text(sum((span.end - span.begin).total_seconds() for span in spans))
-        facts = [counted(len(spans), "time|times"), f"{took} in all", spans[-1].text]
+        texts = Counter(span.text for span in spans if span.text)
+        reasons = [f"{n} x {text}" if len(texts) > 1 else text for text, n in texts.most_common(3)]
+        facts = [counted(len(spans), "time|times"), f"{took} in all", *reasons]
         yield {"name": name, "title": title, "facts": facts, "bars": bars}

@@ -31,6 +31,7 @@ from journal.format.records import (
     JobStatusRecord,
     RowStatusRecord,
     RunRecord,
+    now,
 )
 from journal.fs.system import host_name, user_name
 from journal.history.spans import SpanReader
@@ -649,6 +650,33 @@ def test_the_time_line_shows_passes_runs_waits_and_pauses_and_why_rows_were_skip
     assert lanes[0].endswith("smudged")
     assert lanes[2].endswith(", by kim@here")
     assert page.texts("h3") == ["on <holiday> 3 rows", "no reason given 1 row"]
+
+
+def test_the_page_of_a_run_lists_the_rows_in_flight_oldest_first_and_says_that_it_has_stalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Busy", job_id="job", row_data=[{"data": {"n": n}} for n in range(4)])
+        service.start_job("job")
+        for number in (3, 1, 2):
+            service.start_row(f"job:{number}")
+        service.complete_row("job:3")
+        monkeypatch.setattr("journal.report.page.now", lambda: now() + timedelta(minutes=90))
+        page = Page(report_page(service, "job"))
+        assert [text.split()[0] for text in page.texts("tr")[1:3]] == ["11h30m1n", "21h30m1n"]
+        assert "Stalled: no attempt has ended for 1h30m." in page.texts("p")
+        service.update_status("job", "paused")
+        assert "In flight" not in Page(report_page(service, "job")).texts("h2")
+
+
+def test_the_line_of_holds_says_how_often_each_reason_held() -> None:
+    records: list[Any] = [a_run(0)]
+    for second, reason in ((1, "503"), (3, "429"), (5, "429")):
+        records.append(HoldRecord(until=at_s(9), reason=reason, at=at_s(second)))
+        records.append(HoldRecord(reason="over", at=at_s(second + 1)))
+    statistics = JobStatistics(Entry(0, record, Position(0, 0), True) for record in records)
+    lanes = {lane["name"]: lane["facts"] for lane in _lanes(statistics, 1)}
+    assert lanes["holds"] == ["3 times", "3.0s in all", "2 x 429", "1 x 503"]
 
 
 def spans_of(*records: Any, until_s: float | None = None) -> dict[str, list[tuple[float, ...]]]:
