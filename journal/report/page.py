@@ -21,7 +21,7 @@ from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s
 from journal.model import SHOWN_STATUSES, Job, JobRow, JobStatus, RowStatus, expected_cost_cents
-from journal.progress.rate import is_stalled as is_stalled_after
+from journal.progress.rate import is_stalled
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
 from journal.store.listing import state_of_job
@@ -85,10 +85,6 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
     jinja2 = load_extra("jinja2", "a report", "report")
     made_at = now()
     job, state, (in_flight, trouble, skipped), statistics = _look(service, job_id, made_at)
-    is_running = state == JobStatus.RUNNING
-    in_flight = sorted(in_flight, key=lambda row: row.updated_at) if is_running else []
-    quiet_s = (made_at - (statistics.ended_at or made_at)).total_seconds()
-    is_stalled = in_flight and not job.hold and is_stalled_after(statistics.took_s, quiet_s)
     groups = group_errors(trouble, MAX_GROUPS)
     environment = jinja2.Environment(
         autoescape=True,
@@ -116,10 +112,7 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
         statistics=statistics,
         plots=_plots(statistics.buckets, statistics.width_s) if statistics.attempts else (),
         lanes=list(_lanes(statistics, job.passes)),
-        in_flight=[
-            (row, (made_at - row.updated_at).total_seconds()) for row in in_flight[:MAX_IN_FLIGHT]
-        ],
-        stalled_s=quiet_s if is_stalled else None,
+        **_at_work(job, in_flight if state == JobStatus.RUNNING else (), statistics, made_at),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -133,6 +126,19 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return page
+
+
+def _at_work(
+    job: Job, rows: Sequence[JobRow], statistics: JobStatistics, at: datetime
+) -> dict[str, Any]:
+    """Return the oldest of the rows in flight, with their ages, and for how long a run has stalled."""
+    oldest = sorted(rows, key=lambda row: row.updated_at)[:MAX_IN_FLIGHT]
+    quiet_s = (at - (statistics.ended_at or at)).total_seconds()
+    stalls = oldest and not job.hold and is_stalled(statistics.took_s, quiet_s)
+    return {
+        "in_flight": [(row, (at - row.updated_at).total_seconds()) for row in oldest],
+        "stalled_s": quiet_s if stalls else None,
+    }
 
 
 class _Looked(NamedTuple):
