@@ -31,6 +31,12 @@ class Rate:
         number, unit_s = parse_rate(text)
         return cls(number / unit_s, min(batch, max(1, int(number))))
 
+    def follow(self, former: Rate | None) -> None:
+        """Take the place of another rate in a run: what has just started by that one counts."""
+        if former is not None:
+            used = max(0.0, former._batch - former._tokens)
+            self._tokens, self._at_s = max(0.0, self._tokens - used), former._at_s
+
     def allowed(self, now_s: float, pending: int = 1) -> int:
         """How many rows may start now, if ``pending`` rows could start without the rate limit."""
         if self._at_s is not None:

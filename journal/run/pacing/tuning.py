@@ -138,7 +138,9 @@ class Tuning:
             self._workers.resize(changes["workers"][1])
             self._queue.workers = self._holds.workers = self._workers.count
         if "rate" in changes:
-            self._starts.rate = limits.row_rate()
+            former, self._starts.rate = self._starts.rate, limits.row_rate()
+            if self._starts.rate is not None:
+                self._starts.rate.follow(former)
             usage = self._queue.usage if limits.usage_rates else None
             if usage is not None:
                 usage.change(limits.usage_rates)
