@@ -57,14 +57,15 @@ def limit_text(name: str, value: Any) -> str:
         return name
     if isinstance(value, dict):
         named = [f"{key}={each}" for key, each in value.items()]
-        value = ", ".join(named).removeprefix("rows=")
+        value = ", ".join(named)
+        value = value.removeprefix("rows=") if name == "rate" else value
     return f"{name} {'none' if value is None else value}"
 
 
 def tuned_text(tuned: Any) -> str:
     """What a run has changed, of its record or a ``Tuned``: ``workers 4 -> 16; REASON``."""
     changes = [
-        f"{limit_text(name, was)} -> {limit_text('', now)[1:]}"
+        f"{limit_text(name, was)} -> {limit_text(name, now).removeprefix(name + ' ')}"
         for name, (was, now) in tuned.changes.items()
         if name != "end_hold"
     ]

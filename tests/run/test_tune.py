@@ -22,6 +22,7 @@ import journal
 from journal import AttemptedRow, Hold, InvalidValueError, JobRun, JobService, RefusedError, Wait
 from journal.cli.commands import run as run_command
 from journal.cli.main import main
+from journal.display.plain import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
 from journal.history.events import event_of
 from journal.history.reading import read_history
@@ -748,6 +749,11 @@ def test_a_run_that_was_killed_before_its_answer_has_changed_nothing_for_the_nex
             crowd.open()
         assert {row.status.value for row in job.rows()} == {"completed"}
     assert [record.changes for record in records(path, TunedRecord)] == [{"workers": (1, 2)}]
+
+
+def test_a_limit_by_a_column_that_is_called_as_the_rate_of_starts_is_named() -> None:
+    tuned = Tuned(changes={"limit_per": (None, {"rows": 2}), "rate": ({"rows": "5/s"}, None)})
+    assert tuned_text(tuned) == "limit_per none -> rows=2, rate 5/s -> none"
 
 
 def test_who_waits_for_a_run_that_ends_is_told_so(path: Path) -> None:
