@@ -469,7 +469,7 @@ def test_rows_that_wait_for_a_slot_keep_their_turn_when_the_limit_changes(path: 
 
 
 def test_a_limit_of_the_cost_below_what_is_spent_pauses_the_run_and_a_higher_one_lets_it_go_on(
-    path: Path,
+    path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def handler(row: AttemptedRow) -> Any:
         if row.row_number == 3:
@@ -485,6 +485,10 @@ def test_a_limit_of_the_cost_below_what_is_spent_pauses_the_run_and_a_higher_one
         assert report.reason is not None
         assert "the job has cost 70 cents" in report.reason
         assert "`max_cost_cents` is 25: start again with a higher limit" in report.reason
+    assert main(["--root", str(path.parent), "show", "j"]) == 0
+    shown = capfd.readouterr().out
+    assert "one to which the run was tuned: the next run doesn't have it" in shown
+    assert "pauses at once" not in shown, "the limit that it is started with isn't known"
 
 
 def test_no_row_waits_for_a_worker_once_the_cost_is_limited(
