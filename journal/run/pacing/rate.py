@@ -34,8 +34,13 @@ class Rate:
     def follow(self, former: Rate | None) -> None:
         """Take the place of another rate in a run: what has just started by that one counts."""
         if former is not None:
-            used = max(0.0, former._batch - former._tokens)
-            self._tokens, self._at_s = max(0.0, self._tokens - used), former._at_s
+            used, self._at_s = former.used
+            self._tokens = max(0.0, self._tokens - used)
+
+    @property
+    def used(self) -> tuple[float, float | None]:
+        """How many rows have just started, and when this was asked for the last time."""
+        return max(0.0, self._batch - self._tokens), self._at_s
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
         """How many rows may start now, if ``pending`` rows could start without the rate limit."""
