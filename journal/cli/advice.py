@@ -537,11 +537,9 @@ class _Advice:
 def _to_continue(job: Job, start: NextStart) -> tuple[str, str]:
     """Advice about a paused job without a run."""
     run = job.last_run
-    kind = "" if run is None or run.ended_early is None else run.ended_early.kind
+    kind = run.ended_early.kind if run and run.ended_early else ""
     why = f"to continue, {start.words}, with the same input"
-    if kind == "cost" and run is not None and "max_cost_cents" in run.tuned:
-        why += "; the limit of the cost is one to which the run was tuned: the next run doesn't have it"
-    elif kind == "cost":
+    if run and kind == "cost" and "max_cost_cents" not in run.tuned:
         why += "; raise the limit of the cost, or the next run pauses at once"
     if kind in ("failures", "first_rows") and job.failed_rows and not start.is_script:
         return start.with_option(f"{why}, and try failed rows again", "retry_failed")

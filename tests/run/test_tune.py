@@ -487,8 +487,8 @@ def test_a_limit_of_the_cost_below_what_is_spent_pauses_the_run_and_a_higher_one
         assert "`max_cost_cents` is 25: start again with a higher limit" in report.reason
     assert main(["--root", str(path.parent), "show", "j"]) == 0
     shown = capfd.readouterr().out
-    assert "one to which the run was tuned: the next run doesn't have it" in shown
-    assert "pauses at once" not in shown, "the limit that it is started with isn't known"
+    assert "to continue, run the script again" in shown
+    assert "pauses at once" not in shown, "the next run has the limit with which it is started"
 
 
 def test_no_row_waits_for_a_worker_once_the_cost_is_limited(

@@ -8,8 +8,8 @@ PATCHES = [
     Patch(
         "after a pause for its cost a job needs a higher limit",
         "cli/advice",
-        '    if kind == "cost":\n',
-        "    if False:\n",
+        '    if run and kind == "cost" and',
+        "    if False and",
         "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
     ),
     Patch(
