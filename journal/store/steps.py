@@ -202,10 +202,11 @@ class Doer(NamedTuple):
 
     def has_written(self, journal: Journal, number: int, record: RowStepRecord) -> bool:
         """Return whether the doer has written a record of a step of row ``number``."""
-        if self.attempt is not None and (record.attempt, record.origin) != (self.attempt, None):
-            return False
-        position = position_of(journal, number)
-        return not self.since or record in records_of_steps(journal, position, since=self.since)
+        if self.since:  # a record of many rows has the attempt of the first one
+            return record in records_of_steps(
+                journal, position_of(journal, number), since=self.since
+            )
+        return (record.attempt, record.origin) == (self.attempt, None)
 
     def record(
         self, journal: Journal, rows: Sequence[int], name: str, state: StepState

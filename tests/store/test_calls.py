@@ -81,6 +81,25 @@ def test_the_same_turn_cannot_do_a_step_twice(work: Work) -> None:
         work.step(call, "submit")
 
 
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_a_row_cannot_do_alone_a_step_that_the_turn_of_its_call_has_done(
+    work: Work, attempt: int
+) -> None:
+    for _ in range(1, attempt):
+        work.service.start_row(row(2))
+        work.service.fail_row(row(2), "E", "no")
+        work.service.retry_row(row(2))
+    work.start_rows(1, 2)
+    call = work.do(calls.begin_call, [(1, 1), (2, attempt)])
+    work.step(call, "submit")
+    work.done(call, "submit", 1)
+    with pytest.raises(InvalidValueError, match="name: is the name of a step that this attempt"):
+        work.service.begin_step(row(2), attempt, "submit")
+    second = steps.get_step_in_doubt(work.service.store, row(2))
+    assert second is not None
+    assert second.error_code == "StepNameReused"
+
+
 def test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_call(
     work: Work,
 ) -> None:

@@ -36,6 +36,13 @@ PATCHES = [
         f"{CALLS}test_the_same_turn_cannot_do_a_step_twice",
     ),
     Patch(
+        "a turn has done its steps in whatever attempts its rows are",
+        "store/steps",
+        "        if self.since:  # a record",
+        "        if self.since and record.attempt == self.attempt:  # a record",
+        f"{CALLS}test_a_row_cannot_do_alone_a_step_that_the_turn_of_its_call_has_done",
+    ),
+    Patch(
         "a step of a call is not that of a single row",
         "store/calls",
         "    if any(other is not record and other != record for other in known):\n",
