@@ -329,6 +329,10 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def is_given_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def is_true_or_false(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -408,12 +412,12 @@ is_row = partial(is_integer, least=1)
 is_positive = partial(is_integer, least=1)
 is_attempt = partial(is_integer, least=0, most=2**32 - 1)
 _TEXTS = ("tracking_number", "label_path", "error_code", "error_message", "traceback", "reason")
-NEVER_NULL = [is_true_or_false, is_list_of_text, is_positive, is_ranges, is_changes]
+NEVER_NULL = [is_given_text, is_true_or_false, is_list_of_text, is_positive, is_ranges, is_changes]
 RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job": (
         {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
         {
-            "original_command": is_text, "description": is_text, "mode": is_text,
+            "original_command": is_given_text, "description": is_text, "mode": is_given_text,
             "metadata": is_object, "key": is_text, "idempotency_key": is_text, "shard": is_shard,
         },
     ),
@@ -456,7 +460,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         },
         {
             "argv": is_list_of_text, "directory": is_text, "is_command": is_true_or_false,
-            "version": is_text, "on_interrupted": is_text,
+            "version": is_text, "on_interrupted": is_given_text,
             **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
         },
     ),
@@ -480,7 +484,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "log": (
         {"message": is_text},
         {
-            "level": is_text, "row": is_row, "attempt": is_attempt, "logged_at": is_time,
+            "level": is_given_text, "row": is_row, "attempt": is_attempt, "logged_at": is_time,
             "details": is_object,
         },
     ),
@@ -488,7 +492,5 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {"row": is_row, "id": is_id},
         {"attempt": is_attempt, "cost_cents": is_number, "usage": is_usage},
     ),
-    "row_elsewhere": (
-        {"row": is_row, "change": is_object, "origin": is_origin}, {"alarm": is_true_or_false}
-    ),
+    "row_elsewhere": ({"row": is_row, "change": is_object, "origin": is_origin}, {}),
 }  # fmt: skip
