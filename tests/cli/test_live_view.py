@@ -531,6 +531,25 @@ def test_the_shards_that_need_a_person_are_shown_first(tmp_path: Path) -> None:
     ]
 
 
+def test_a_shard_has_no_rate_while_it_holds(tmp_path: Path) -> None:
+    with (
+        journal.open_job(tmp_path / "ship", [{}] * 9, shard=(0, 1)),
+        JobService(tmp_path, sync="none") as service,
+    ):
+        [shard] = service.store.shards("ship")
+        service.start_job(shard)
+        view = SetReader(FoundJob(ReadingService(tmp_path), "ship", str))
+        rates = [view.read(look_at_set(service, "ship")).rate]
+        service.start_row("ship:1")
+        service.complete_row("ship:1")
+        rates.append(view.read(look_at_set(service, "ship")).rate)
+        for until in (datetime(2030, 1, 1, tzinfo=UTC), None):
+            hold = HoldRecord(until=until, reason="503", at=UNSET_TIME)
+            service.store.journal(shard).change(put_record, hold)
+            rates.append(view.read(look_at_set(service, "ship")).rate)
+    assert [rate is not None for rate in rates] == [False, True, False, False]
+
+
 def test_a_set_is_drawn_until_its_shards_have_ended(tmp_path: Path) -> None:
     with (
         journal.open_job(tmp_path / "ship", [{}] * 4, shard=(0, 1)) as job,

@@ -247,12 +247,13 @@ class SetReader:
 
     def _shard(self, part: Part) -> SeenShard:
         job, rate = part.job, None
-        if job is None or part.state not in (JobStatus.RUNNING, INTERRUPTED):
-            self._rates.pop(part.id, None)
-            return SeenShard(part)
-        if part.state == JobStatus.RUNNING:
+        if job is not None and part.state == JobStatus.RUNNING and job.hold is None:
             recent = self._rates.setdefault(part.id, RecentRate())
             rate = recent.look(monotonic(), job.total_rows - job.open_rows)
+        else:
+            self._rates.pop(part.id, None)
+        if job is None or part.state not in (JobStatus.RUNNING, INTERRUPTED):
+            return SeenShard(part)
         oldest = None
         if job.processing_count:
             with self._found.service.store.reading(part.id) as journal:
