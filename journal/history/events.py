@@ -323,7 +323,8 @@ def _tune_event(record: TuneRecord) -> Event:
 
 
 def _tuned_event(record: TunedRecord) -> Event:
-    return _event(record, "tuned", "WARNING" if record.reason else "INFO", tuned_text(record))
+    text = tuned_text(record) or "the run had these limits already"
+    return _event(record, "tuned", "WARNING" if record.reason else "INFO", text)
 
 
 def _row_event(record: RowStatusRecord) -> Event:
