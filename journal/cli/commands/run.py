@@ -281,7 +281,11 @@ def tune_command(job: FoundJob, **asked: Any) -> None:
     if not any(asked.values()) and asked["max_cost_cents"] is None:
         names = "-j, --rate, --limit-per, --max-cost-cents or --end-hold"
         raise click.UsageError(f"say what to change: {names}")
-    tuned = job.service.tune_job(job.id, **asked, wait_s=_WAIT_S)
+    try:
+        tuned = job.service.tune_job(job.id, **asked, wait_s=_WAIT_S)
+    except KeyboardInterrupt:
+        echo_err(f"{job.id}: the run may still take the change")
+        raise
     if tuned is None:
         raise RefusedError(
             f"the run of job {job.id} hasn't answered within {_WAIT_S:.0f} s, and may still take the "
