@@ -443,7 +443,7 @@ class JobService:
                 id=system.nonce(), run=run.id, values=values, person=self._by.person, at=UNSET_TIME
             )
             transitions.put_record(journal, tune)
-        if journal.in_own_commit:
+        if journal.in_own_commit or not wait_s:
             return None
         answer = self._wait_for_answer(job_id, tune, wait_s)
         if answer is not None and answer.reason and not answer.changes:
