@@ -1,8 +1,11 @@
 """The live view of `journal watch`: what it reads of a job, what it draws, how it uses the terminal."""
 
+import os
 import signal
 import struct
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from journal.cli.find import FoundJob, ReadingService
 from journal.cli.main import main
 from journal.cli.output import width_of
 from journal.cli.watch.drawing import job_lines, set_lines
+from journal.cli.watch.screen import Screen
 from journal.cli.watch.seen import InFlight, JobReader, SeenJob, SetReader
 from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
@@ -426,6 +430,21 @@ def test_a_terminal_without_unicode_gets_no_bytes_of_another_encoding(tmp_path: 
             shown = next(iter(command._streams.values()))
     assert b'{"city":"\xdb2J"}' in shown
     assert b"\x9b" not in shown
+
+
+@needs_terminals
+def test_a_terminal_that_another_program_has_left_non_blocking_gets_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = [("x" * 1000, "")] * 200  # more than a pipe holds
+    ours, there = os.pipe()
+    os.set_blocking(there, False)
+    with open(ours) as read, ThreadPoolExecutor() as threads, open(there, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        screen = Screen()
+        shown = threads.submit(lambda: [read.readline() for _ in lines])
+        screen.leave_behind(lines)
+        assert shown.result() == ["x" * 1000 + "\n"] * 200
 
 
 @needs_signals

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from time import sleep
 from typing import Self
 
 from journal.cli.output import colored, use_color
@@ -19,6 +20,7 @@ from journal.run.signals import ending_signals
 Line = tuple[str, str]
 # The alternate screen without a cursor; lines that are too long aren't continued.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J", "\x1b[?7h\x1b[?25h\x1b[?1049l"
+_FULL_S = 0.01  # until a terminal that has no room is tried again
 
 
 class QuitError(Exception):
@@ -119,4 +121,7 @@ class Screen:
         # Not by sys.stderr, which a handler of a signal can't use while it is in use.
         data = text.encode(sys.stderr.encoding, "backslashreplace")
         while data:
-            data = data[os.write(self._terminal, data) :]
+            try:
+                data = data[os.write(self._terminal, data) :]
+            except BlockingIOError:  # another program has left the terminal non-blocking
+                sleep(_FULL_S)
