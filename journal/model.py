@@ -228,7 +228,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
     - ``ended_early``: why the run has ended early, or why it starts no more rows, if it still works on
       the job: see :func:`pausing_text`. None if it doesn't.
-    - ``id``: random digits. ``tuned``: the limits to which it was tuned, by name. None: no limit.
+    - ``id``: random digits.
+    - ``limits``: the limits with which it began, by the names of :meth:`JobService.tune_job`.
+      ``tuned``: those to which it was tuned since. None, or left out: no limit.
     """
 
     id: str
@@ -242,6 +244,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     on_interrupted: str = "review"
     ended_early: EarlyEnd | None = None
+    limits: dict[str, Any] = {}
     tuned: dict[str, Any] = {}
 
 

@@ -62,6 +62,12 @@ def limit_text(name: str, value: Any) -> str:
     return f"{name} {'none' if value is None else value}"
 
 
+def limits_text(run: Any) -> str:
+    """The limits of a run as they are now: ``workers 16, rate 5/s``."""
+    limits = (run.limits | run.tuned).items()
+    return ", ".join(limit_text(name, value) for name, value in limits if value is not None)
+
+
 def tuned_text(tuned: Any) -> str:
     """What a run has changed, of its record or a ``Tuned``: ``workers 4 -> 16; REASON``."""
     changes = [

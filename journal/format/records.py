@@ -110,6 +110,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
       attempts is a step.
     - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
       data, and retried since they had failed, and how many are no longer in the input.
+    - ``limits``: the limits that the run begins with, by the names of a ``tune``.
     """
 
     id: RandomId
@@ -126,6 +127,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     changed: Integer = 0
     retried: Integer = 0
     gone: Integer = 0
+    limits: dict[str, Any] = {}
     at: Moment
 
 

@@ -171,6 +171,7 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
             is_command=record.is_command,
             version=record.version,
             on_interrupted=record.on_interrupted,
+            limits=record.limits,
         ),
         hold=None,
         version=record.version,

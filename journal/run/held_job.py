@@ -11,7 +11,7 @@ import msgspec
 
 from journal.display.plain import limit_text, report_text
 from journal.errors import InvalidValueError, JournalError, RefusedError
-from journal.format.arguments import check_optional_text, check_words, rates_of
+from journal.format.arguments import check_optional_text, check_words
 from journal.format.records import (
     UNSET_TIME,
     HoldRecord,
@@ -199,14 +199,14 @@ class HeldJob:
         of the run gets single rows, while calls with many rows are open: it couldn't resume them.
         """
 
-        def changes(journal: Journal) -> dict[str, int]:
+        def changes(journal: Journal) -> dict[str, Any]:
             if limits.batch is None and journal.index.calls:
                 self._refuse_calls(journal)
             retried = take_up(
                 self.service, journal, retry_failed=self.retry_failed, where=limits.where
             )
             self.changes = {**self.changes, "retried": retried}
-            return self.changes
+            return {**self.changes, "limits": limits.tunable}
 
         job = self.job()
         in_flight = self._in_flight_text(job)
@@ -234,9 +234,7 @@ class HeldJob:
 
     def _report_tuned(self, last: LastRun | None, limits: Limits) -> None:
         """Report to which limits the last run was tuned, if this one has other limits."""
-        here: dict[str, Any] = msgspec.structs.asdict(limits) | {
-            "rate": rates_of(limits.rate) or None
-        }
+        here = limits.tunable
         tuned = {} if last is None else last.tuned
         other = {name: value for name, value in tuned.items() if here.get(name) != value}
         if other:

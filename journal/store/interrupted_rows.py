@@ -8,7 +8,7 @@ Call each function that appends records in a separate ``with journal:`` block.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from journal.errors import InvalidValueError, StepInDoubtError
 from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
@@ -68,7 +68,7 @@ def start_run(
     *,
     keep: bool = False,
     is_command: bool = False,
-    changes: Callable[[Journal], Mapping[str, int]] = lambda _journal: {},
+    changes: Callable[[Journal], Mapping[str, Any]] = lambda _journal: {},
 ) -> Job:
     """Start a job: see :meth:`JobService.start_job`.
 

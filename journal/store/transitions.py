@@ -111,11 +111,11 @@ def put_run(
     *,
     policy: Policy = "review",
     is_command: bool = False,
-    changes: Mapping[str, int] = {},
+    changes: Mapping[str, Any] = {},
 ) -> None:
     """Append the record of a run's start. ``is_command``: ``argv`` is a `journal run`.
 
-    ``changes``: the members "added", "changed", "retried" and "gone" of the record.
+    ``changes``: the members "added", "changed", "retried", "gone" and "limits" of the record.
 
     Raises JournalDamagedError if the journal was cut: rows that were done would be done again.
     Raises JobPausedError.

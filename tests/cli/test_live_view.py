@@ -39,7 +39,15 @@ def ago(seconds: float) -> datetime:
 
 def seen(**changes: Any) -> SeenJob:
     """A job at work, with a little of everything."""
-    run = Run(id="00000000deadbeef", host="node7", user="ann", pid=4711, started_at=ago(60))
+    run = Run(
+        id="00000000deadbeef",
+        host="node7",
+        user="ann",
+        pid=4711,
+        started_at=ago(60),
+        limits={"workers": 2, "max_cost_cents": 500},
+        tuned={"workers": 4, "rate": {"rows": "5/s"}, "max_cost_cents": None},
+    )
     counts = {RowStatus.COMPLETED: 40, RowStatus.FAILED: 2, RowStatus.PROCESSING: 3}
     job = Job(
         id="ship",
@@ -75,7 +83,6 @@ def seen(**changes: Any) -> SeenJob:
             "median_s": 1.5,
             "timed": 42,
             "next_due": NOW + timedelta(seconds=142),
-            "budget_cents": "500",
             "errors": (
                 Event(at=ago(9), kind="failed", level="ERROR", row_number=3, text="503: busy"),
                 Event(
@@ -109,7 +116,8 @@ def test_a_view_shows_the_most_valuable_first(monkeypatch: pytest.MonkeyPatch) -
         "errors, newest first",
         r"  13:02:34  put back  row 5: 503: \x1b[2J",
         "  13:02:29  failed    row 3: 503: busy",
-        "cost 30 cents, about 71 cents expected in all; limit 500 cents",
+        "cost 30 cents, about 71 cents expected in all",
+        "limits workers 4, rate 5/s",
         "",
         "log, newest first",
         "  13:01:39  INFO      hello",

@@ -285,7 +285,7 @@ GOOD = [
     good(
         "run-that-was-tuned-twice",
         "the last value of each limit counts, and the end of a hold is no limit",
-        *ROWS, [run()], [tune(1, '{"workers":8,"rate":{"rows":"5/s"},"end_hold":true}', more='"person":"p",')],
+        *ROWS, [run('"limits":{"workers":4},')], [tune(1, '{"workers":8,"rate":{"rows":"5/s"},"end_hold":true}', more='"person":"p",')],
         [tuned(1, '{"workers":[4,8],"rate":[null,{"rows":"5/s"}],"end_hold":["2026-01-02T03:04:05.000000Z",null]}')],
         [tune(2, '{"rate":{"rows":"none"}}'), tune(3, '{"frobs":1}')],
         [tuned(2, '{"rate":[{"rows":"5/s"},null]}'), rec("tuned", f'"id":"{3:016x}","reason":"r",', 5)],

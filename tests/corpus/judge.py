@@ -461,7 +461,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         {
             "argv": is_list_of_text, "directory": is_text, "is_command": is_true_or_false,
             "version": is_text, "on_interrupted": is_given_text,
-            **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer),
+            **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer), "limits": is_object,
         },
     ),
     "input": ({"rows": partial(is_integer, least=0), "digest": partial(is_hex, 64)}, {}),

@@ -190,7 +190,10 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["pause"] = {"since": at, "person": record.get("person")}
             case "run":
                 job.pop("hold", None)
-                job.pop("tuned", None)
+                for name in ("limits", "tuned"):
+                    job.pop(name, None)
+                if record.get("limits"):
+                    job["limits"] = record["limits"]
                 run_id, asked = record["id"], set()
             case "hold":
                 since = job.pop("hold", {"since": at})["since"]

@@ -95,7 +95,11 @@ def members(job: Job) -> dict[str, Any]:
         **({"usage": job.usage} if job.usage else {}),
         **({"pause": _as_text(job.pause)} if job.pause else {}),
         **({"hold": _as_text(job.hold)} if job.hold else {}),
-        **({"tuned": job.last_run.tuned} if job.last_run and job.last_run.tuned else {}),
+        **{
+            name: limits
+            for name in ("limits", "tuned")
+            if (limits := getattr(job.last_run, name, None))
+        },
         **{
             name: json.loads(encode(part))
             for name in ("shard", "input")

@@ -332,6 +332,7 @@ def test_a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change(
             shown = printed("show", "j")
             assert "\nstatus      pausing, 1 row in flight\n" in shown
             assert f"\npaused      {why}" in shown
+            assert f"\nlimits      workers 2, max_cost_cents {500 if number else 5}\n" in shown
             assert " left" not in shown
             assert "  pausing, 1 row in flight" in printed("list")
             assert main(["--root", "jobs", "tune", "j", "--max-cost-cents", "9000"]) == 4

@@ -40,6 +40,7 @@ from journal.cli.selection import parse_row_number
 from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option
 from journal.cli.watch.seen import JobReader
+from journal.display.plain import limits_text
 from journal.fs import shell
 from journal.history.events import Event
 from journal.history.recent import NEXT_BYTES
@@ -231,6 +232,9 @@ def _facts(shown: Shown) -> dict[str, str]:
         else f"no attempt has ended for {duration_text(shown.stalled_s)}",
         "holding": _hold_text(hold_of(job, shown.state)),
         "run by": holder_text(shown.holder) if shown.holder else "",
+        "limits": limits_text(job.last_run)
+        if job.last_run and shown.state == JobStatus.RUNNING
+        else "",
         "hosts": ", ".join(job.hosts),
         "command": _command_text(job),
         "created": _time_text(job.created_at),

@@ -12,6 +12,7 @@ from journal.cli.output import bar, cut, local_text, pad, width_of
 from journal.cli.sets import shards_text
 from journal.cli.watch.screen import Line
 from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
+from journal.display.plain import limits_text
 from journal.history.events import Event
 from journal.model import Job, JobStatus, expected_cost_cents, pausing_text
 from journal.progress.rate import time_left
@@ -46,7 +47,9 @@ class _Part(NamedTuple):
 def job_lines(seen: SeenJob, width: int, height: int) -> list[Line]:
     """Draw a job. At most ``height`` lines, each of at most ``width`` cells."""
     job = seen.job
-    limit = f"; limit {seen.budget_cents} cents" if seen.budget_cents else ""
+    limits = ""
+    if job.last_run is not None and seen.state == JobStatus.RUNNING:
+        limits = limits_text(job.last_run)
     cost = spent_text(job.total_cost_cents, expected_cost_cents(job))
     tables = (
         [("next", ""), *((f"  {line}", "") for line in next_lines(seen.next, width))],
@@ -63,7 +66,8 @@ def job_lines(seen: SeenJob, width: int, height: int) -> list[Line]:
         _Part(following, len(following)),
         _Part(in_flight, _MIN_TABLE),
         _Part(errors, _MIN_TABLE),
-        _Part([(f"cost {cost}{limit}", "")] if cost or limit else [], 1),
+        _Part([(f"cost {cost}", "")] if cost else [], 1),
+        _Part([(f"limits {limits}", "")] if limits else [], 1),
         _Part(log, 0),
     ]
     return _fit(parts, width, height)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from heapq import nsmallest
-from itertools import pairwise
 from time import monotonic
 
 import msgspec
@@ -23,11 +22,10 @@ from journal.index.columns import PROCESSING
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus, pausing_text
 from journal.progress.rate import RecentRate, time_left
-from journal.run.pacing.condition import before_command
 from journal.sets.whole import INTERRUPTED, Part, Whole
 from journal.store.journal import Journal
 from journal.store.rows import row_of
-from journal.text import as_text, shorten
+from journal.text import shorten
 
 _MAX_IN_FLIGHT = 200
 _MAX_CHARACTERS = 300  # of a row's data
@@ -57,12 +55,11 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job at one moment.
 
     - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
-    - ``rate``: rows that end per second; None if it isn't known, and while none is expected to end.
+    - ``rate``: rows that end per second; None if it isn't known, or the job holds.
     - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
       last ``timed`` attempts took at most.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long; else None.
     - ``next_due``: when the first of the rows that wait is due.
-    - ``budget_cents``: the limit of the cost, or "" if it isn't known.
     - ``errors``, ``events``: see :class:`Recent`.
     - ``next``: commands to paste, and the reason for each, unless a run works on the job.
     """
@@ -76,7 +73,6 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     timed: int = 0
     stalled_s: float | None = None
     next_due: datetime | None = None
-    budget_cents: str = ""
     errors: tuple[Event, ...] = ()
     events: tuple[Event, ...] = ()
     next: tuple[tuple[str, str], ...] = ()
@@ -134,20 +130,17 @@ class JobReader:
         is_running = state == JobStatus.RUNNING and job.hold is None
         may_end = in_flight and is_running and job.pause is None
         stalled_s = recent.stalled_s(in_flight[0].began, now) if may_end else None
-        is_steady = is_running and stalled_s is None
-        self._rate = self._rate if is_steady else None
-        rate = self._rate_of(job, now) if is_steady else None
+        self._rate = self._rate if is_running else None
         return SeenJob(
             job=job,
             state=state,
             now=now,
-            rate=rate,
+            rate=self._rate_of(job, now) if is_running else None,
             in_flight=in_flight,
             median_s=recent.median_s,
             timed=len(recent.took_s),
             stalled_s=stalled_s,
             next_due=next_due,
-            budget_cents=_budget(job),
             errors=tuple(recent.errors),
             events=tuple(recent.events),
             next=self._next(job, state, history.end),
@@ -218,18 +211,6 @@ def _in_flight(journal: Journal, position: int) -> InFlight:
         step_at=None if step is None else step.at,
         data=shorten(as_json(row.data), _MAX_CHARACTERS),
     )
-
-
-def _budget(job: Job) -> str:
-    """The limit of the cost that the last run has: what it was tuned to, or its command says. Or ""."""
-    run = job.last_run
-    if run is None:
-        return ""
-    if "max_cost_cents" in run.tuned:
-        return as_text(run.tuned["max_cost_cents"])
-    options = run.argv[: before_command(run.argv)] if run.is_command else ()
-    found = [after for each, after in pairwise(options) if each == "--max-cost-cents"]
-    return found[-1] if found else ""
 
 
 class SetReader:

@@ -91,6 +91,14 @@ class Limits(msgspec.Struct, kw_only=True):
         """The other rates, by the name of what they limit."""
         return {name: rate for name, rate in rates_of(self.rate).items() if name != ROWS}
 
+    @property
+    def tunable(self) -> dict[str, Any]:
+        """The limits that a run may be tuned to, by name. No limit is left out."""
+        per = None if self.limit_per is None else {**self.limit_per}
+        rates, most = rates_of(self.rate), self.max_cost_cents
+        of = {"workers": self.workers, "rate": rates, "limit_per": per, "max_cost_cents": most}
+        return {name: limit for name, limit in of.items() if limit not in (None, {})}
+
     def retry_kinds(self, of: type) -> dict[Any, int]:
         """The entries of ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).
 
