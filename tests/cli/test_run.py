@@ -49,6 +49,19 @@ def statuses(job_id: str) -> Counter[str]:
 # --- the ordinary course of things
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a process may have any number of files open")
+def test_more_commands_run_at_a_time_than_the_shell_lets_have_files_open(work: Path) -> None:
+    """Each has two files for its output. `journal tune` may ask for up to 1,000 commands."""
+    (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(60)))
+    run = ["run", "rows.csv", "--job", "j", "-j", "60", "--halt", "never", "--", "sleep", "1"]
+    line = shlex.join([*JOURNAL, *run])
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -S -n 64; {line}"], stderr=subprocess.PIPE, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "60 completed" in done.stderr
+
+
 def test_each_row_runs_the_command_with_its_own_values(work: Path) -> None:
     done = journal(
         "run", "rows.csv", "--job", "j", "-j", "3", "--", "echo", "{order}/{zip}", "{{}}"

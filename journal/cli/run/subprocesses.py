@@ -18,7 +18,7 @@ from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed, unr
 from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs import system
-from journal.fs.handles import refusals_of, storage_error
+from journal.fs.handles import allow_open_files, refusals_of, storage_error
 from journal.run.handler import claim_of
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.run.platform import processes
@@ -34,6 +34,7 @@ ROW_VARIABLES = (
 )
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
+_FILES = 2 * 1000  # the outputs of as many commands as `-j` and `journal tune` allow
 
 
 class Commands:
@@ -75,6 +76,7 @@ class Commands:
         stdout_json: bool = False,
     ) -> None:
         """Must be called in the main thread. ``directory``: the job's absolute path."""
+        allow_open_files(_FILES)
         self._template = template
         self._statuses = statuses
         self._stdin_json = stdin_json
