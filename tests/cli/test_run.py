@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.commands import PYTHON, journal, journal_process
-from support.platforms import needs_fifos, skip_without
+from support.platforms import needs_fifos, needs_rlimits, needs_shell, skip_without
 
 from journal import JobService, RowStatus
 from journal.fs.shell import quote
@@ -49,7 +49,8 @@ def statuses(job_id: str) -> Counter[str]:
 # --- the ordinary course of things
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a process may have any number of files open")
+@needs_rlimits
+@needs_shell
 def test_more_commands_run_at_a_time_than_the_shell_lets_have_files_open(work: Path) -> None:
     """Each has two files for its output. `journal tune` may ask for up to 1,000 commands."""
     (work / "rows.csv").write_text("n\n" + "".join(f"{n}\n" for n in range(60)))
