@@ -1,4 +1,8 @@
-"""The exit codes of the command line. The exit codes of errors are in ``errors.py``."""
+"""The exit codes that commands choose themselves.
+
+Those of errors are in ``errors``, that of a job in ``model.job_exit_code``, and that of a run in
+``RunReport.exit_code``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from journal.errors import RefusedError, UnreadableError
 
 EXIT_OK = 0
 EXIT_UNEXPECTED = 1
-EXIT_ROWS_OPEN = 3
+EXIT_NEEDS_PERSON = 3  # as of job_exit_code()
 EXIT_REFUSED = RefusedError.exit_code
 EXIT_DAMAGED = UnreadableError.exit_code
 EXIT_TIMED_OUT = 124  # as of timeout(1)

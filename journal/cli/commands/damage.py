@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_ROWS_OPEN
+from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -144,7 +144,7 @@ def repair_command(job: FoundJob, json_output: bool) -> int:
     if repair.review_count:
         rows = job.command("rows", job.id, "--status", "needs_review")
         echo_err(f"see the rows that need a review: {rows}")
-    return EXIT_OK if repair.lossless else EXIT_ROWS_OPEN
+    return EXIT_OK if repair.lossless else EXIT_NEEDS_PERSON
 
 
 def _text(repair: Repair) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_ROWS_OPEN
+from journal.cli.exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     ReadingService,
@@ -248,7 +248,7 @@ def _pull(
     if dry_run:
         found = preview_pull(root, there, job_id)
         echo_result(found, _preview_text, is_json=json_output)
-        return EXIT_ROWS_OPEN if any(row.verdict == "review" for row in found.rows) else EXIT_OK
+        return EXIT_NEEDS_PERSON if any(row.verdict == "review" for row in found.rows) else EXIT_OK
     pulled = pull_job(root, there, job_id, merge=merge)
     where = f"in {os.path.join(root, pulled.job_id)} from {there.name}"
     echo_result(pulled, lambda pulled: _pulled_text(pulled, where), is_json=json_output)
@@ -263,7 +263,7 @@ def _pull(
     is_open = is_open or (merged is not None and bool(merged.left_open or merged.review))
     if is_open:
         echo_err(f"see what to do: {now.command('show', now.id)}")
-    return EXIT_ROWS_OPEN if is_open or pulled.differing else EXIT_OK
+    return EXIT_NEEDS_PERSON if is_open or pulled.differing else EXIT_OK
 
 
 def _preview_text(found: Preview) -> str:
