@@ -4,12 +4,12 @@
   with the job's rows, and ``plan`` decides which rows to run.
 - ``driver``: the loop of a run. Of the run's threads, only the thread of this loop writes to the
   job. There is one exception: workers record steps. ``held_job``: keeps the job's run lock during
-  the run. ``row_queue``: chooses the next row and records outcomes. ``in_flight``: stores the calls
-  in progress, and ends calls that take too long.
+  the run. ``row_queue``: chooses the next row. ``settling``: records outcomes. ``in_flight``: stores
+  the calls in progress, and ends calls that take too long or are stopped.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
-  ``evidence``: stores the messages that a handler logs about its row. ``retries``: decides which
-  attempts are retried, and when. ``pacing``: limits rate and cost, and ends a run early.
-  ``signals``: counts each Ctrl-C. The effect depends on the count.
+  ``evidence``: stores the messages that a handler logs about its row. ``pacing``: limits rate and
+  cost, decides about retries, and ends a run early. ``signals``: counts each Ctrl-C. The effect
+  depends on the count.
 - ``caller``: the thread or the coroutine that waits for the driver, which has a thread of its own.
 - ``workers``: call handlers in threads, in coroutines or in processes. ``call``: a call of the
   handler, with one row or many.

@@ -2,7 +2,8 @@
 
 ``limits`` has all settings. ``starts`` says how many rows may start now. ``rate`` limits the rate
 of starts, and ``usage_rate`` what calls use. ``halt`` counts failures, and ``bounds`` decides when
-a run ends early. ``holds`` makes a run wait while the called service is down. ``per_key`` limits
-the rows in flight by the values of columns. ``condition`` chooses the rows of a run by ``where``.
-``tuning`` changes limits while the run works.
+a run ends early. ``holds`` makes a run wait while the called service is down. ``retries`` decides
+which attempts are retried, and when. ``waits`` stores what waits, and ``stalls`` notices that no row
+ends any more. ``per_key`` limits the rows in flight by the values of columns. ``condition`` chooses
+the rows of a run by ``where``. ``tuning`` changes limits while the run works, if somebody asks.
 """
