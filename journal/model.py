@@ -208,8 +208,8 @@ class InputSeen(msgspec.Struct, frozen=True):
     """The whole input of a set, as the last start of a shard has seen it.
 
     - ``rows``: how many rows the input has.
-    - ``digest``: with a key, of the keys, whatever their order. Without, of the rows in order. Two
-      inputs are the same if their digests are.
+    - ``digest``: of the keys in any order, or, without a key, of the rows in order. Two inputs are the
+      same if their digests are.
     - ``at``: when a start has first seen it, or again after other shards had seen another input.
     """
 

@@ -25,10 +25,10 @@ def option(
 ) -> Option:
     """An option of a command.
 
-    ``words``: its names, the placeholder of its value in capitals, and the name of the parameter if
-    it is another one, such as "--error-code CODE error_codes". An option without a placeholder is a
-    flag, unless it has a ``type``. ``parse``: a function from the value, if there is one, to what
-    the command gets. Its ValueError says what is wrong.
+    ``words``: its names, then the placeholder of its value in capitals, then the parameter's name
+    if it differs: "--error-code CODE error_codes". An option without a placeholder is a flag, unless
+    it has a ``type``. ``parse`` turns a given value into what the command gets. Its ValueError says
+    what is wrong.
     """
     names = words.split()
     placeholder = next((word for word in names if word[0].isupper()), None)

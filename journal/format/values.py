@@ -288,8 +288,8 @@ def load_sha256() -> Callable[[bytes], Any]:
 def checksum_of(value: Any, encode: Callable[[Any], bytes] = canonical_json) -> str:
     """Return the SHA-256, in hex, of the value as compact JSON with sorted keys.
 
-    If :func:`plain_json` accepts the value, ``encode_sorted`` gives the same in less time: no number
-    in it has a text that must be compared as a decimal.
+    If :func:`plain_json` accepts the value, ``encode_sorted`` gives the same in less time: then no
+    number must be compared as a decimal.
     """
     digest: str = load_sha256()(encode(value)).hexdigest()
     return digest

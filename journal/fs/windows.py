@@ -2,8 +2,8 @@
 
 - Files are opened with FILE_SHARE_DELETE, so that they can be renamed, replaced and deleted while
   other programs that use this package have them open.
-- A lock is one byte far after the end of the file. Windows enforces locks, so a lock of bytes with
-  data (as filelock takes it) would keep others from reading them.
+- A lock covers one byte, far after the end of the file. Windows enforces locks: a lock of bytes
+  with data (as filelock takes it) would keep others from reading them.
 - The descriptor of a directory only stands for its path: it is a descriptor of the null device. So
   another program may replace the directory meanwhile.
 - There are no modes and no owners. Directories aren't synced. Instead, each rename is written to

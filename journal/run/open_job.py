@@ -132,8 +132,8 @@ def open_job(
     ``existing=True``, an existing job is continued, and none is made: use it where a job that isn't
     there may be on another disk.
 
-    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64, which may
-    be at work on as many machines. ``path`` is then the directory of all shards, the set, and the
+    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The shards
+    may run on 64 machines. ``path`` is then the directory of all shards, the set, and the
     shard is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's
     key chooses its shard; without ``key``, the row's position does. "auto/64" takes the index from
     the variable of a scheduler, modulo 64. Name the variable ("RANK/64") if there are several. If the

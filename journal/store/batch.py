@@ -16,7 +16,7 @@ from journal.store.journal import Journal
 
 
 class _HeldExit:
-    """An ``__exit__`` that only the ``with`` statement references.
+    """Gives a batch an ``__exit__`` that only the ``with`` statement keeps alive.
 
     The statement looks up ``__exit__`` when the block is entered. When the block is left, the
     statement drops its reference, even if a signal handler raises before ``__exit__`` runs. So

@@ -339,7 +339,7 @@ def compare(here: Side, there: Side, number: int, theirs: int, *, is_doubtful: b
 def _unknown(changes: list[Change], known: set[str]) -> Iterator[Change]:
     """Yield the records that the other copy doesn't know.
 
-    What isn't work is left out if it is earlier than the last status or data that both know.
+    A record that isn't work is left out if both copies know a later status or later data.
     """
     shared = (
         at

@@ -29,7 +29,7 @@ from journal.run.workers.notes import Notes, take_note
 from journal.text import counted, encode_json, own_number
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
-_NONE: Any = object()  # no future; a wrong executor may return None for one
+_NONE: Any = object()  # stands for no future, since a wrong executor may return None
 _WITH_DESCRIPTORS = (
     socket.socket,
     connection.Connection,

@@ -36,7 +36,7 @@ class StepStore:
 
     In the process of the run, it uses the run's own service. A worker in another process opens the
     job itself, and keeps it open. Such a worker must run on the machine that has the job's
-    directory. It works for the run's claim, if the job is on a network file system.
+    directory. On a network file system, it uses the run's claim.
 
     ``process``: the process in which an attempt that uses this object has begun. A process that was
     forked since records no steps.
