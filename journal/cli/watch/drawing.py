@@ -249,6 +249,7 @@ def _table(
     heads: Sequence[tuple[str, bool]], rows: Sequence[Sequence[str]], colors: Iterable[str]
 ) -> list[Line]:
     """A table with its heads. Columns without a value are left out, and long cells are cut."""
+    rows = [[escaped(cell) for cell in row] for row in rows]
     columns = [
         (number, right, max(width_of(head), *(width_of(row[number]) for row in rows)))
         for number, (head, right) in enumerate(heads)
