@@ -56,8 +56,8 @@ _OTHER_OPTIONS = (
     ("--before --age --days", "prune", "Write --older-than WHEN, such as 90d"),
     ("--force -f", "delete prune redo", "Write --yes"),
     ("--jsonl --ndjson", "list rows errors log", "Write --nl"),
-    ("-P --workers --parallel", "run", "Write -j N: the number of commands at a time"),
-    ("--delay", "run", "Write --rate N/s: start at most N commands per second"),
+    ("-P --workers --parallel", "run tune", "Write -j N: the number of commands at a time"),
+    ("--delay", "run tune", "Write --rate N/s: start at most N commands per second"),
     ("--joblog --resume", "run", "The job is the log: the same command, run again, continues it"),
     ("--max-rows", "run", "Write --limit N: start at most N rows"),
     (

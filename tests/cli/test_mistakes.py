@@ -95,6 +95,7 @@ MISTAKES: list[Any] = [
     (["retry", "labels", "--all"], 2, "Without options, the command retries all failed rows"),
     ([*f"{RUN} --workers 4 -- true".split()], 2, "No such option: --workers. Write -j N: the"),
     ([*f"{RUN} -P 4 -- true".split()], 2, "No such option: -P. Write -j N: the"),
+    (["tune", "j", "--workers", "4"], 2, "No such option: --workers. Write -j N: the number"),
     ([*f"{RUN} --retries 3 -- true".split()], 2, "Write --max-attempts N"),
     ([*f"{RUN} -j 0 -- true".split()], 2, "0 is not in the range 1<=x<=1000"),
     ([*f"{RUN} --limit-per zip=0 -- true".split()], 2, "a number from 1, such as carrier=2"),
