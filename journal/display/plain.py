@@ -76,7 +76,9 @@ def tuned_text(tuned: Any) -> str:
         if name != "end_hold"
     ]
     if "end_hold" in tuned.changes:
-        changes.append(f"the hold until {tuned.changes['end_hold'][0]} is over")
+        changes.append("the hold ends: one row is tried")
+    if tuned.reason and not changes:
+        changes.append("nothing has changed")
     return "; ".join(filter(None, (", ".join(changes), tuned.reason)))
 
 

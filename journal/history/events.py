@@ -314,6 +314,8 @@ def _hold_event(record: HoldRecord) -> Event:
         return _event(record, "hold_ended", "INFO", record.reason)
     length = duration_text((record.until - record.at).total_seconds())
     text = f"for {length}, until {clock_text(record.until, record.at)}: {record.reason}"
+    if record.until <= record.at:
+        text = f"one row is tried: {record.reason}"
     return _event(record, "hold", "WARNING", text)
 
 

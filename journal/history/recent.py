@@ -30,6 +30,7 @@ NEXT_BYTES = 1 << 18  # how much of what is new is read at a time
 _MAX_ATTEMPTS = 500
 _MAX_EVENTS = 50
 _MAX_STARTS = 10_000
+_HOLDS = ("hold", "hold_ended")
 _UNREAD = (line_start(RowRecord), line_start(RowStepRecord), line_start(CallRecord))
 
 
@@ -114,5 +115,7 @@ class Recent:
                 self.since, self.ended = record.at, 0
             if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
                 self.quiet_since = record.at
+            if isinstance(record, HoldRecord) and self.events and self.events[-1].kind in _HOLDS:
+                self.events.pop()  # of holds without anything between, only the latest change
             if not isinstance(record, JobRecord):
                 self.events.append(event_of(record))

@@ -29,7 +29,8 @@ class RecentRate:
     def look(self, now_s: float, done: int) -> float | None:
         """Add the count ``done`` at the time ``now_s``.
 
-        Returns the rate; None if there are too few counts.
+        Returns the rate; None if there are too few counts, or if the count stays for a minute, and ten
+        times as long as it usually does.
         """
         looks = self._looks
         if looks and done < looks[-1][1]:  # rows became pending again
@@ -43,7 +44,12 @@ class RecentRate:
         ):
             looks.popleft()
         begin_s, before = looks[0]
-        return (done - before) / (now_s - begin_s) if done > before and now_s > begin_s else None
+        if done <= before or now_s <= begin_s:
+            return None
+        quiet_s, mean_s = now_s - looks[-1][0], (looks[-1][0] - begin_s) / (done - before)
+        return (
+            None if quiet_s >= max(_STALL_S, 10 * mean_s) else (done - before) / (now_s - begin_s)
+        )
 
 
 def time_left(open_rows: int, rate: float | None) -> timedelta | None:

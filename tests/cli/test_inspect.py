@@ -409,6 +409,7 @@ def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -
     assert rate.look(0.0, 500) is None
     assert rate.look(10.0, 510) == 1.0
     assert rate.look(20.0, 510) == 0.5  # it hangs
+    assert rate.look(70.0, 510) is None  # no row ends any more
     rate.pause()
     assert rate.look(5000.0, 510) is None
     assert rate.look(5010.0, 530) == 2.0

@@ -132,6 +132,20 @@ def test_rows_that_ended_before_the_last_hold_do_not_count_for_the_rate(
     assert (recent.ended, len(recent.took_s)) == (1, 3)
 
 
+def test_of_holds_without_anything_between_only_the_latest_change_is_an_event(
+    service: JobService,
+) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    for at in (until, None, until, datetime.now(UTC)):
+        hold = HoldRecord(until=at, reason="503", at=UNSET_TIME)
+        service.store.journal("j").change(put_record, hold)
+    recent = Recent()
+    recent.read(history(service))
+    assert [event.text for event in recent.events if "hold" in event.kind] == [
+        "one row is tried: 503"
+    ]
+
+
 def test_a_row_that_waits_has_ended_its_attempt(service: JobService) -> None:
     attempt(service, 1)
     service.start_row("j:2")

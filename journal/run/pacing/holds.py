@@ -27,6 +27,7 @@ _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
 _MIN_THROTTLED = 10  # so many throttled calls in a row begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
+_SERIES_S = 60.0
 _LATER_S = 1.0  # a hold that becomes so much longer is recorded again
 
 
@@ -50,6 +51,9 @@ class Holds:
         self._limits = limits
         self._job = job
         self._said: list[str] = []  # messages about recorded holds, which are not reported yet
+        self._longest_s = 0.0  # the longest hold that was reported
+        self._series_s = 0.0  # a hold that begins later is no longer one of the same series
+        self._is_reported = False  # whether one of the holds in succession was reported
         self._recorded_s = 0.0  # the ``until_s`` of the recorded hold
         self.count = 0  # holds in succession: 0 if the run isn't held
         self.until_s = 0.0
@@ -81,11 +85,30 @@ class Holds:
         before, now_s = self.count, monotonic()
         for result in results:
             if text := self.hear(result.call.ticket, result.outcome, now_s):
-                self._said.append(text)
+                if self._is_news(now_s):
+                    self._said.append(text)
                 self._record(now_s)
         if self.count and self.until_s > self._recorded_s + _LATER_S:
             self._record(now_s)
         return self.count > before
+
+    def _is_news(self, now_s: float) -> bool:
+        """Whether to report a hold that has begun, or the end of holds in succession.
+
+        A hold that follows another one within a minute is reported if it is twice as long as all of
+        them before. An end is reported if a hold was, since the end before.
+        """
+        if not self.count:
+            was_reported, self._is_reported = self._is_reported, False
+            return was_reported
+        if now_s > self._series_s:
+            self._longest_s = 0.0
+        self._series_s = self.until_s + _SERIES_S
+        length_s = max(self.until_s - now_s, 0.001)
+        is_news = length_s >= 2 * self._longest_s
+        if is_news:
+            self._longest_s, self._is_reported = length_s, True
+        return is_news
 
     @property
     def until(self) -> datetime | None:
@@ -125,10 +148,10 @@ class Holds:
         if not (self.count or outcome.kind == "held" or self._are_throttled(ticket, outcome)):
             return ""
         if outcome.is_answer:
-            held_s = timedelta(seconds=round(now_s - self._first_s))
+            held = duration_text(now_s - self._first_s)
             self._answered = ticket
             self.count, self.until_s, self._held_s, self._probe = 0, 0.0, 0.0, 0
-            self._why = f"the far side has answered after {held_s} of holding"
+            self._why = f"the service has answered after {held} of holding"
             return f"{self._why}: going on"
         if is_probe:
             self._held_s += self.until_s - self._since_s + now_s - self._probe_s
@@ -137,13 +160,15 @@ class Holds:
         wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
         self._why = f"{outcome.error_code}: {outcome.error_message}"
+        slower = ""
         if self._throttled:
+            slower = f"; to start fewer rows: {self._job.line('tune', '--rate', '5/s')}"
             self._why = f"{len(self._throttled)} calls in a row were throttled: {self._why}"
             self._throttled = set()
         self._why = shorten(self._why, _MESSAGE_CHARACTERS)
         clock = clock_text(self._until(now_s), datetime.now(UTC))
         length = duration_text(min(wait_s, MAX_AFTER_S))
-        return f"holding for {length}, until {clock}: {self._why}"
+        return f"holding for {length}, until {clock}: {self._why}{slower}"
 
     def _are_throttled(self, ticket: int, outcome: Outcome) -> bool:
         """Count an outcome outside of a hold. Returns whether too many calls were throttled."""
@@ -191,6 +216,5 @@ class Holds:
         """
         if not self.count or self._held_s < MAX_HELD_S:
             return None
-        held = timedelta(seconds=round(self._held_s))
-        text = f"no attempt has succeeded in {held} of holding; the last hold said: {self._why}"
+        text = f"no attempt has succeeded in {duration_text(self._held_s)} of holding; the last hold said: {self._why}"
         return EarlyEnd("hold", text), 1

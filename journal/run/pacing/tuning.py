@@ -67,8 +67,7 @@ class Tuning:
                     self._holds.end()
             self._change(answer.changes)
             by = f" by {tune.person}" if tune.person else ""
-            what = "tuned" if answer.changes else "asked to change, and unchanged"
-            text = f"{what}{by}: {tuned_text(answer)}".removesuffix(": ")
+            text = f"tuned{by}: {tuned_text(answer) or 'nothing has changed'}"
             self._job.report(f"{self._job.id}: {text}")
 
     def _answer(self, tune: TuneRecord) -> TunedRecord:
@@ -127,7 +126,7 @@ class Tuning:
         return (
             time_text(until) if until else None,
             None,
-            "" if until else "the run waits for no hold to end",
+            "" if until else "the run doesn't hold",
         )
 
     def _change(self, changes: dict[str, tuple[Any, Any]]) -> None:

@@ -8,6 +8,13 @@ HOLDS, STALLS = "tests/run/test_holds.py", "tests/run/test_stalls.py"
 
 PATCHES = [
     Patch(
+        "short holds of a series aren't reported one by one",
+        "run/pacing/holds",
+        "        is_news = length_s >= 2 * self._longest_s\n",
+        "        is_news = True\n",
+        f"{HOLDS}::test_of_many_short_holds_the_first_and_longer_ones_are_reported_with_their_ends",
+    ),
+    Patch(
         "wrong answers of a handler count for the brake",
         "run/pacing/halt",
         'outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS',
