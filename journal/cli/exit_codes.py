@@ -1,7 +1,7 @@
 """The exit codes that commands choose themselves.
 
-Those of errors are in ``errors``, that of a job in ``model.job_exit_code``, and that of a run in
-``RunReport.exit_code``.
+Those of errors are in ``errors``, that of a job is ``job_exit_code()`` in ``model``, and that of a
+run is ``RunReport.exit_code`` in ``run/held_job``.
 """
 
 from __future__ import annotations
