@@ -22,7 +22,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
-from journal.run.held_job import POLL_S, HeldJob, RunReport, unrecorded_message
+from journal.run.held_job import POLL_S, HeldJob, RunReport, lacks_end, unrecorded_message
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
@@ -369,8 +369,7 @@ class Run:
         self._workers.flush()  # workers need not wait for the commit
         results = self._in_flight.results(_MAX_RESULTS)
         may_resume = self._queue.calls and self._starts.free_calls(job)
-        last = job.last_run
-        begins_to_end = self._early is not None and last is not None and last.ended_early is None
+        begins_to_end = lacks_end(job, self._early)
         if not (results or may_resume or begins_to_end or self._starts.free_slots(job)):
             return
         problems: list[str] = []

@@ -348,11 +348,8 @@ class HeldJob:
             self.report(f"{self.id}: resumed")
 
     def put_end(self, early: EarlyEnd | None) -> None:
-        """Record why the run ends early, unless that is recorded. Call this in a batch."""
-        if early is None:
-            return
-        last = self.job().last_run
-        if last is not None and last.ended_early is None:
+        """Record why the run ends early, if :func:`lacks_end`. Call this in a batch."""
+        if early is not None and lacks_end(self.job(), early):
             self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
 
     def end(self, early: EarlyEnd | None) -> Job:
@@ -385,6 +382,15 @@ class HeldJob:
             claim.is_writing = True
         with suppress(JournalError):
             self.service.store.release_run(self.id)
+
+
+def lacks_end(job: Job, early: EarlyEnd | None) -> bool:
+    """Whether the journal lacks why the run ends early.
+
+    A run that gets a signal while no row is left to start doesn't end early.
+    """
+    is_early = early is not None and (early.kind != "signal" or job.pending_count > 0)
+    return is_early and job.last_run is not None and job.last_run.ended_early is None
 
 
 def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:

@@ -108,9 +108,9 @@ class Stops:
 
     @property
     def interrupt(self) -> EarlyEnd | None:
-        """The end of a run that a signal stops, or an interrupt."""
-        if not self.count:
-            return None
+        """The end of a run that was asked to stop, for a reason or by a signal or an interrupt."""
+        if self.reason is not None or not self.count:
+            return self.end
         name = signal.Signals(self.signal).name if self.signal else "an interrupt"
         return EarlyEnd("signal", f"stopped by {name}")
 

@@ -294,7 +294,7 @@ def test_a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change(
 ) -> None:
     """A row hangs then. Nobody forecasts an end of the open rows, since the run starts none."""
     monkeypatch.chdir(tmp_path)
-    Path("rows").write_text("".join(f"{n}\n" for n in range(9)))
+    Path("rows").write_text("".join(f"{n}\n" for n in range(999)))
     command = (
         "if [ $1 != 0 ]; then until [ -e go ]; do sleep 0.01; done; fi; echo '{\"cost_cents\":5}'"
     )
@@ -345,6 +345,26 @@ def test_a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change(
             process.communicate(timeout=WAIT_S)
         assert f"\npaused      {why}" in printed("show", "j")
     assert len(records(Path("jobs/j"), RunEndedRecord)) == 1
+
+
+@needs_signals
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_signal_during_the_last_rows_of_a_run_ends_nothing_early(path: Path, count: int) -> None:
+    with open_job(path, count) as job:
+
+        def early() -> str | None:
+            run = job.job.last_run
+            return run.ended_early.kind if run and run.ended_early else None
+
+        def handler(_row: AttemptedRow) -> None:
+            signal.raise_signal(signal.SIGINT)
+            until_s = monotonic() + 1
+            while early() is None and monotonic() < until_s:
+                pass
+
+        job.run(handler, workers=1, progress=False)
+        expected = ("completed", None) if count == 1 else ("paused", "signal")
+        assert (job.job.status, early()) == expected
 
 
 # --- other limits

@@ -18,6 +18,13 @@ PATCHES = [
         f"{TUNE}a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change",
     ),
     Patch(
+        "a run that gets a signal during its last rows ends as usual",
+        "run/held_job",
+        'early.kind != "signal" or job.pending_count > 0',
+        "True",
+        f"{TUNE}a_signal_during_the_last_rows_of_a_run_ends_nothing_early",
+    ),
+    Patch(
         "a thread that is one too many ends",
         "run/workers/threads",
         "            self._threads -= is_surplus\n        return is_surplus\n",
