@@ -42,7 +42,8 @@ class Recent:
     - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
     - ``ended``: how many rows have ended since ``since``, in what was read: since the last run, hold
       or pause began or ended, or since the first of them ended.
-    - ``errors``: the last attempts that failed or need a review. ``events``: the last messages, and
+    - ``errors``: the last attempts that failed or need a review, without those of rows that a person
+      has settled since. ``events``: the last messages, and
       changes of the job as a whole. Both are oldest first.
     """
 
@@ -96,7 +97,11 @@ class Recent:
     def _read(self, record: Record) -> None:
         if isinstance(record, RowStatusRecord):
             outcome = self._outcomes.read(record)
-            if record.status != "processing":  # a row that waits has no outcome
+            if record.by == "person":  # no attempt has ended, and the row's error is settled
+                settled = [event for event in self.errors if event.row_number == record.row]
+                for event in settled:
+                    self.errors.remove(event)
+            elif record.status != "processing":  # a row that waits has no outcome
                 self.quiet_since = record.happened_at
             if outcome is None:
                 return

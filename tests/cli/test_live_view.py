@@ -282,8 +282,11 @@ def test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end(
         service.start_row("ship:1")
         assert view.read("running").stalled_s == 720
         assert view.read("interrupted").stalled_s is None
+        shown = texts(msgspec.structs.replace(view.read("running"), state="interrupted"))
+        assert not any("AGE" in text for text in shown), "nothing works on the row any more"
         assert main(["--root", str(tmp_path), "show", "ship"]) == 0
         out = capsys.readouterr().out
+        assert "\nin flight   row 1; the oldest, row 1, for " in out
         assert "\nstalled     no attempt has ended for 12m00s\n" in out
         assert " left" not in out, "no end is forecast"
         hold = HoldRecord(until=datetime.now(UTC) + timedelta(hours=1), reason="503", at=UNSET_TIME)

@@ -132,6 +132,22 @@ def test_rows_that_ended_before_the_last_hold_do_not_count_for_the_rate(
     assert (recent.ended, len(recent.took_s)) == (1, 3)
 
 
+def test_what_a_person_settles_is_no_end_of_an_attempt_and_no_error_any_more(
+    service: JobService,
+) -> None:
+    for number in (1, 2):
+        service.start_row(f"j:{number}")
+        service.fail_row(f"j:{number}", "E", "no")
+    recent = Recent()
+    recent.read(history(service))
+    before = recent.quiet_since
+    with JobService(service.root, person="ann@here") as by_hand:
+        by_hand.retry_row("j:1")
+    recent.read(history(service))
+    assert recent.quiet_since == before
+    assert [event.row_number for event in recent.errors] == [2]
+
+
 def test_of_holds_without_anything_between_only_the_latest_change_is_an_event(
     service: JobService,
 ) -> None:

@@ -80,6 +80,7 @@ class Shown:
     - ``paused``: who has paused the job, or why the last run has ended early, or begins to; "" if the
       job isn't paused.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long.
+    - ``oldest``: which row is in flight for the longest time, as text.
     - ``rate``: rows that end per second, lately; None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``late``: names files with results that aren't in the job.
@@ -104,6 +105,11 @@ class Shown:
         self.paused = early.message if early is not None and (is_paused or is_pausing) else ""
         if job.pause is not None:
             self.paused = pause_text(job.pause)
+        oldest = seen.in_flight[0] if seen.in_flight and self.state == JobStatus.RUNNING else None
+        self.oldest = ""
+        if oldest is not None:
+            age = duration_text(max(0.0, (now - oldest.began).total_seconds()))
+            self.oldest = f"; the oldest, row {oldest.row}, for {age}"
         self.late = late_results(service.store.directory(job.id))
         self.damaged = cut_text(service, job.id)
         is_cut = bool(self.damaged)
@@ -117,12 +123,12 @@ class Shown:
         yield from ((name, value) for name, value in _facts(self).items() if value)
         yield from named_once("late", self.late)
         yield from named_once("errors", _error_lines(self))
-        for name, numbers in (
-            ("in flight", self.rows.in_flight),
-            ("in review", self.rows.in_review),
+        for name, numbers, more in (
+            ("in flight", self.rows.in_flight, self.oldest),
+            ("in review", self.rows.in_review, ""),
         ):
             if numbers.count:
-                yield name, numbers.words(MAX_RANGES)
+                yield name, numbers.words(MAX_RANGES) + more
         steps = self.rows.steps_in_doubt.items()
         yield from named_once(
             "in doubt", (f"step {name}: {rows.words(MAX_RANGES)}" for name, rows in steps)

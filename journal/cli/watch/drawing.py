@@ -189,7 +189,7 @@ def _in_flight_cells(each: InFlight, seen: SeenJob) -> tuple[str, ...]:
         step = f"after {step}" if each.step_state == "done" else f"{step} {each.step_state}"
     return (
         f"{each.row}" + (f" +{each.others}" if each.others else ""),
-        duration_text(age_s),
+        duration_text(age_s) if seen.state == JobStatus.RUNNING else "",
         f"{times:.0f}x" if times >= _SLOW else "",
         str(each.attempt),
         step,
