@@ -201,7 +201,7 @@ SYNCS = [
         "repair/rebuild",
         "    try:\n        directories.sync_directory(directory)\n",
         "    try:\n        pass\n",
-        "tests/crash/test_explorer.py::test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged",
+        "tests/repair/test_repair.py::test_a_repair_whose_new_name_may_not_be_on_the_disk_says_so",
     ),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -24,8 +25,11 @@ from support.children import (
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS, needs_modes, not_under_wine
 
+import journal.fs.directories
+import journal.fs.files
 import journal.fs.system
 from journal import (
+    CommitOutcomeUnknownError,
     FormatVersionError,
     JobBusyError,
     JobLockedError,
@@ -825,3 +829,24 @@ def test_a_row_that_is_gone_from_the_first_commit_makes_all_open_rows_doubtful(
     with JobService(tmp_path) as service:
         found = {row.row_number: row.error_code for row in service.get_rows("j", "needs_review")}
     assert found == {2: "repaired", 4: "repaired", 5: "repaired_unknown", 6: "repaired_unknown"}
+
+
+def test_a_repair_whose_new_name_may_not_be_on_the_disk_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with JobService(tmp_path) as service:
+        service.create_job("Torn", job_id="job", row_data=[{"data": {}}] * 3)
+    path = tmp_path / "job" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"Torn"', b'"Born"'))
+    sync, renamed = journal.fs.directories.sync_directory, []
+    rename = journal.fs.files.rename
+
+    def sync_until_renamed(directory: Path) -> None:
+        if renamed:
+            raise OSError(errno.EIO, "Input/output error")
+        sync(directory)
+
+    monkeypatch.setattr(journal.fs.directories, "sync_directory", sync_until_renamed)
+    monkeypatch.setattr(journal.fs.files, "rename", lambda *names: renamed.append(rename(*names)))
+    with pytest.raises(CommitOutcomeUnknownError):
+        repair_job(tmp_path / "job")

@@ -708,11 +708,12 @@ def test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review(
 def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a_person(
     path: Path, clock: Clock
 ) -> None:
-    slow, other = Gate(), Gate()
+    slow, other, fails = Gate(), Gate(), threading.Event()
 
     def handler(row: JobRow) -> None:
         if row.row_number == 1:
             hanging(clock, slow)(row)
+            fails.set()
             raise ValueError("after all")
         other(row)
 
@@ -720,6 +721,7 @@ def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a
         run = Background(job, handler, timeout_s=1, workers=1)
         other.wait_for(1)
         slow.let_go()
+        assert fails.wait(60)
         other.let_go(1)
         other.wait_for(2)
         other.let_go()

@@ -51,6 +51,8 @@ from journal import (
     StorageError,
 )
 from journal.transfer import pack_job, pack_to_file, preview_pull, pull_job, unpack_job
+from journal.transfer.copies import open_copy
+from journal.transfer.pack_contents import Snapshot
 from journal.transfer.source import Source
 from journal.transfer.tarball import read_pack
 from journal.verify import verify_job
@@ -111,6 +113,14 @@ def test_a_pack_is_as_of_the_last_seal_and_holds_neither_locks_nor_hints_nor_tor
     names = set(content_of(there))
     assert names == {"journal.jsonl", *(n for n in content_of(here) if n.startswith("artifacts/"))}
     assert journal_path(there, JOB).read_bytes() == whole
+
+
+def test_what_is_no_file_but_has_the_name_of_a_backup_is_in_no_pack(here: Path) -> None:
+    (here / JOB / "journal.torn-12-1").write_text("x")
+    (here / JOB / "journal.damaged-12-2").mkdir()
+    snapshot = Snapshot(open_copy(here / JOB), backups=True)
+    names = [name for name in snapshot.names if name.startswith("journal.")]
+    assert names == ["journal.jsonl", "journal.torn-12-1"]
 
 
 @needs_shell
