@@ -838,7 +838,8 @@ def test_a_repair_whose_new_name_may_not_be_on_the_disk_says_so(
         service.create_job("Torn", job_id="job", row_data=[{"data": {}}] * 3)
     path = tmp_path / "job" / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"Torn"', b'"Born"'))
-    sync, renamed = journal.fs.directories.sync_directory, []
+    renamed: list[None] = []
+    sync = journal.fs.directories.sync_directory
     rename = journal.fs.files.rename
 
     def sync_until_renamed(directory: Path) -> None:

@@ -858,7 +858,7 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
 
 def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path: Path) -> None:
     active, most = 0, 0
-    are_two = asyncio.Event()
+    are_two, dispatched = asyncio.Event(), threading.Event()
 
     async def coroutine(_row: JobRow) -> None:
         nonlocal active, most
@@ -867,7 +867,9 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
         if active == 2:
             are_two.set()
         await are_two.wait()
-        await asyncio.sleep(0)
+        await asyncio.to_thread(dispatched.wait, WAIT_S)
+        for _ in range(20):  # in each turn of the loop, another row could begin
+            await asyncio.sleep(0)
         active -= 1
 
     outcomes = Results()
@@ -876,6 +878,7 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
         for row in job.rows():
             attempted = AttemptedRow(row, StepStore(job.service, job.id))
             workers.dispatch(Call((attempted,), row.row_number))
+        dispatched.set()
         for _ in range(9):
             while outcomes.take() is None:
                 outcomes.wait(WAIT_S)
