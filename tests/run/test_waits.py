@@ -279,6 +279,7 @@ def test_only_a_retry_begins_a_wait_anew(path: Path) -> None:
         job.service.retry_row("j:1")
         with Held(job, max_rows=1) as run:
             assert (numbers(run.start(1)), run.queue.places) == ([1], 0)
+            assert run.queue._polled == set()
             again = wait_in_flight(job.service, "j:1", 0)
         assert again.waiting_since == again.updated_at
 
