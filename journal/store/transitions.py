@@ -245,8 +245,8 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
     if is_ending:
         _set_times_of_wait(journal, position, record)
     journal.append(record)
-    if state.status is JobStatus.FAILED and old != PROCESSING and code not in _STARTING_CODES:
-        complete_if_settled(journal)
+    if old != PROCESSING and code not in _STARTING_CODES:
+        end_if_settled(journal)
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None
     before = 0 if all_count else columns.earlier_attempts(position)
@@ -320,12 +320,17 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
         reopen(journal, None)
 
 
-def complete_if_settled(journal: Journal) -> None:
-    """Set a failed job to completed if all of its rows are completed or skipped."""
-    status_counts = journal.index.status_counts
-    codes = (PENDING, WAITING, PROCESSING, FAILED, NEEDS_REVIEW)
-    if not any(status_counts[code] for code in codes):
-        put_record(journal, JobStatusRecord(status="completed", at=UNSET_TIME))
+def end_if_settled(journal: Journal) -> None:
+    """End a failed or reopened job as a run does, if a person has settled its last open row."""
+    state, status_counts = state_of(journal), journal.index.status_counts
+    is_reopened = state.status is JobStatus.PENDING and state.started_at is not None
+    if not is_reopened and state.status is not JobStatus.FAILED:
+        return
+    if not any(status_counts[code] for code in (PENDING, WAITING, PROCESSING)):
+        is_failed = status_counts[FAILED] or status_counts[NEEDS_REVIEW]
+        target = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
+        if target is not state.status:
+            put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:

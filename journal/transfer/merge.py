@@ -50,7 +50,7 @@ from journal.index.columns import PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
-from journal.store.transitions import complete_if_settled, put_record
+from journal.store.transitions import end_if_settled, put_record
 from journal.text import decode_json_exact, encode_json
 from journal.transfer.calls import CallImports
 from journal.transfer.copies import holds
@@ -261,8 +261,7 @@ class MergeWriter:
         self._put_error()
         index = self._journal.index
         assert index.state is not None
-        if index.state.status is JobStatus.FAILED:
-            complete_if_settled(self._journal)
+        end_if_settled(self._journal)
         review = sorted(n for n in touched if self._here.status(n) == "needs_review")
         records = map(self._here.status_record, review)
         twice = [record.row for record in records if record and is_maybe_done_twice(record)]

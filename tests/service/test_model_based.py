@@ -295,13 +295,17 @@ class ModelJob:
         if verb == "redo":
             self.steps.pop(number, None)
         self._touch(number)
-        # The late outcome of an attempt doesn't end what a person has set to failed.
-        if target in OUTCOMES and self.status is JobStatus.FAILED and not was_in_flight:
-            open_rows = {row["status"] for row in self.rows.values()} - {
-                RowStatus.COMPLETED,
-                RowStatus.SKIPPED,
-            }
-            self.status = JobStatus.FAILED if open_rows else JobStatus.COMPLETED
+        # The late outcome of an attempt ends no pass.
+        is_reopened = self.status is JobStatus.PENDING and self.was_started
+        if (
+            target in (*OUTCOMES, RowStatus.NEEDS_REVIEW)
+            and (is_reopened or self.status is JobStatus.FAILED)
+            and not was_in_flight
+        ):
+            left = {row["status"] for row in self.rows.values()}
+            if not left & {RowStatus.PENDING, RowStatus.PROCESSING}:
+                is_failed = left & {RowStatus.FAILED, RowStatus.NEEDS_REVIEW}
+                self.status = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
 
     def _hold_run_if_over(self, who: int) -> None:
         if self.is_over and not self.in_batch:

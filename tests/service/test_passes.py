@@ -369,6 +369,17 @@ def test_a_failed_job_becomes_completed_with_the_last_row_that_is_settled(
     assert (job(service).status, job(service).passes) == (JobStatus.COMPLETED, 1)
 
 
+def test_a_reopened_job_ends_with_the_last_open_row_that_is_settled(service: JobService) -> None:
+    service.skip_row(f"{JOB}:5")
+    end(service)
+    service.retry_row(f"{JOB}:2")
+    service.skip_row(f"{JOB}:2")
+    assert job(service).status is JobStatus.FAILED, "row 4 has failed"
+    service.retry_failed_rows(JOB)
+    service.skip_row(f"{JOB}:4")
+    assert job(service).status is JobStatus.COMPLETED
+
+
 @pytest.mark.parametrize("left", ["pending", "processing", "failed", "needs_review"])
 def test_a_failed_job_stays_so_while_a_row_is_not_settled(service: JobService, left: str) -> None:
     if left != "pending":

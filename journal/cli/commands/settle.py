@@ -341,8 +341,8 @@ def _change(
 
 
 def _report_completed(job: FoundJob, before: Job) -> None:
-    """If a failed job has become completed because its last open row was settled, report that."""
-    if before.status is JobStatus.FAILED and job.read().status is JobStatus.COMPLETED:
+    """If the job has become completed because its last open row was settled, report that."""
+    if before.status is not JobStatus.COMPLETED and job.read().status is JobStatus.COMPLETED:
         job.say("completed, since nothing is left to be done")
 
 

@@ -204,8 +204,8 @@ PATCHES = [
     Patch(
         "a merge that leaves nothing to do completes a failed job",
         "transfer/merge",
-        "            complete_if_settled(self._journal)\n",
-        "            pass\n",
+        "        end_if_settled(self._journal)\n",
+        "",
         "tests/transfer/test_merge.py::test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do",
     ),
     Patch(
