@@ -17,7 +17,7 @@ from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHolder
 from journal.run.pacing.condition import before_command, words_for_rest
-from journal.run.plan import MAX_STEPS, pasted, step_commands, who_else
+from journal.run.plan import MAX_STEPS, pasted, step_commands, what_may_run, who_else
 from journal.service import JobService
 from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
@@ -247,16 +247,6 @@ class NextStart(NamedTuple):
         return line, f"{why} ({self.warning})" if self.warning else why
 
 
-def what_may_run(job: Job) -> str:
-    """A warning about rows that were in flight when their run died: commands may still be running.
-
-    Returns "" if the last run wasn't a `journal run`.
-    """
-    if job.last_run is None or not job.last_run.is_command:
-        return ""
-    return "commands of the run that died may still be running: look first, for example with `ps`"
-
-
 def maybe_alive(*jobs: Job) -> str:
     """A warning that the last runs of ``jobs`` may be alive on other hosts; "" if all were here."""
     runs = (job.last_run for job in jobs)
@@ -282,7 +272,10 @@ def next_start(job: Job, root: Path) -> NextStart:
         words = words_for_rest(last)
         options = words[: before_command(words)]
         if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):
-            return NextStart("run it again", words, last.directory, _warning_of(last))
+            is_piped = ("run", "-") in itertools.pairwise(options)
+            warnings = _warning_of(last), "pipe the input in again" * is_piped
+            warning = "; ".join(filter(None, warnings))
+            return NextStart("run it again", words, last.directory, warning)
         # The recorded command would continue the job in another store.
         recorded = f"recorded on {last.host} by {last.user}, in {last.directory}"
         return NextStart(f"use `{run}`; {recorded}: `{shell.join(words)}`")
@@ -505,7 +498,7 @@ class _Advice:
         if is_known and self._holder is None:
             self.found.append(start.with_option("or do both in one step", "retry_failed"))
             options = start.argv[: before_command(start.argv)]
-            is_of_lines = "--lines" in options or "--null" in options
+            is_of_lines = "--lines" in options or "-0" in options
             if start.is_script or ("--key" in options and not is_of_lines):
                 why = "if you have corrected the input, start again"
                 # "redo" retries failed rows, too

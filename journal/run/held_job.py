@@ -36,7 +36,7 @@ from journal.model import Run as LastRun
 from journal.progress.messages import INFO, WARNING, Tell, say
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.plan import IN_PYTHON, HowTo, take_up, who_else
+from journal.run.plan import IN_PYTHON, HowTo, take_up, what_may_run, who_else
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.calls import open_calls
@@ -308,6 +308,9 @@ class HeldJob:
             f"and may have taken effect ({rows}): "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )
+        # A review is advised later. What is tried again may run beside its first attempt.
+        if self.settings.on_interrupted != "review" and (warning := what_may_run(before)):
+            self.warn(f"{self.id}: {warning}")
 
     def why_lost(self) -> str:
         """Why the job is no longer this run's, as text; "" if it is. Raises StorageError.

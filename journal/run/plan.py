@@ -167,6 +167,16 @@ def who_else(job: Job) -> str:
     return "another program" if job.last_run is None else "another program, or a run that died,"
 
 
+def what_may_run(job: Job) -> str:
+    """A warning about rows that were in flight when their run died: commands may still be running.
+
+    Returns "" if the last run wasn't a `journal run`.
+    """
+    if job.last_run is None or not job.last_run.is_command:
+        return ""
+    return "commands of the run that died may still be running: look first, for example with `ps`"
+
+
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
     """Return whether the job's counts show that a start may find rows to process.
 

@@ -488,6 +488,10 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     subprocess.run(["sh", "-c", start["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}
     assert warning["why"] in journal("show", "j").stdout
+    (work / "died").unlink()
+    journal_process("run", "rows.csv", "--job", "k", "--", "sh", "die.sh", "{order}")
+    words = ("run", "rows.csv", "--job", "k", "--on-interrupted", "retry", "--", "true")
+    assert warning["why"] in journal(*words).stderr, "it may run beside its first attempt"
 
 
 @pytest.mark.parametrize("is_started_again", [False, True])
@@ -693,6 +697,24 @@ def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path)
     run = ("run", "rows.csv", "--job", "j", "-q")
     journal(*run, "--limit", "1", "--", "false", "added")
     assert "which was: false added\n" in journal(*run, "--", "true").stderr
+
+
+def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_error(work: Path) -> None:
+    run = ("run", "rows.csv", "--job", "j", "--key", "order", "-q")
+    script = '[ "$1" != A-2 ] || { echo no; echo more; exit 7; } >&2'
+    failed = journal(*run, "--", "sh", "-c", script, "sh", "{order}")
+    assert failed.stderr.startswith("j: failed in")
+    assert failed.stderr.endswith(" pending; row 2 (7): no\n")
+    (work / "rows.csv").write_text((work / "rows.csv").read_text().replace("A-1,1", "A-1,9"))
+    done = journal(*run, "--on-changed", "retry", "--retry-failed", "--", "true")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_advice_about_a_pipe_says_to_pipe_the_input_in_again(work: Path) -> None:
+    words = ("run", "-", "-0", "--key", "line", "--job", "j", "--", "false")
+    said = journal(*words, text="a\0b\0").stderr
+    assert "or do both in one step (pipe the input in again): " in said
+    assert "--on-changed" not in said, "a line that changes is another row"
 
 
 def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:

@@ -207,16 +207,24 @@ class _RunCommand:
 
     def _run(self, job_run: JobRun, handler: Commands, limits: dict[str, Any]) -> int:
         given = self._given
-        report_start(job_run, given, self._template, self._where, self._how_to())
-        report = job_run.run(
-            handler,
-            retry_failed=given["retry_failed"],
-            progress=not given["quiet"],
-            tell=echo_err,
-            **limits,
-        )
+        said = list[str]()  # with --quiet, until it is known whether all rows are done
+        tell = said.append if given["quiet"] else echo_err
+        exit_code = None
+        try:
+            report_start(job_run, given, self._template, self._where, self._how_to(), tell)
+            report = job_run.run(
+                handler,
+                retry_failed=given["retry_failed"],
+                progress=not given["quiet"],
+                tell=tell,
+                **limits,
+            )
+            exit_code = report.exit_code
+        finally:
+            for text in said if exit_code != 0 else ():
+                echo_err(text)
         report_end(job_run, report, given, self._how_to())
-        return report.exit_code
+        return exit_code
 
     def _typed(self) -> list[str]:
         """The words of the command to paste."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.advice import echo_steps, what_may_run, what_runs_pending
+from journal.cli.advice import echo_steps, what_runs_pending
 from journal.cli.exit_codes import EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
 from journal.cli.selection import Selection, selection_options
@@ -32,6 +32,7 @@ from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.run.plan import what_may_run
 from journal.service import JobService
 from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row

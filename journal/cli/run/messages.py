@@ -1,11 +1,12 @@
 """The messages of `journal run` about a job and its input, before and after a run.
 
-With ``--quiet``, there are only messages about problems. Advice is printed last.
+With ``--quiet``, there are only messages about problems, and none if all rows are done. Advice is
+printed last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from journal.cli.advice import echo_advice
@@ -13,7 +14,7 @@ from journal.cli.find import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
 from journal.fs import shell
-from journal.model import Job, JobStatus
+from journal.model import Job, JobStatus, RowStatus
 from journal.run.held_job import RunReport
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
@@ -35,15 +36,20 @@ _LOST = (
 
 
 def report_start(
-    job_run: JobRun, given: Mapping[str, Any], template: Template, where: Any, how_to: HowTo
+    job_run: JobRun,
+    given: Mapping[str, Any],
+    template: Template,
+    where: Any,
+    how_to: HowTo,
+    tell: Callable[[str], object],
 ) -> None:
-    """Report what differs from the last run, and what will run."""
+    """Tell what differs from the last run, and what will run. Rows that are lost are told at once."""
     job, matched = job_run.job, job_run.matched
     is_new = matched.added == job.total_rows
     for text in about_input(job, matched, given, template, is_new=is_new):
-        echo_err(f"{job.id}: {text}")
+        (echo_err if matched.lost else tell)(f"{job.id}: {text}")
     if given["anew"] and not is_new:
-        echo_err(f"{job.id}: exists, so --anew has no effect")
+        tell(f"{job.id}: exists, so --anew has no effect")
     if given["quiet"]:
         return
     if may_start(job, retry_failed=given["retry_failed"]):
@@ -138,6 +144,16 @@ def report_end(
             f"{job.failed_rows} failed, {job.skipped_count} skipped, "
             f"{job.needs_review_count} need review, {job.pending_count} pending"
             + (f" ({job.waiting_count} wait)" if job.waiting_count else "")
+            + ("" if is_loud else _first_error(job_run))
         )
     if is_told and report.exit_code:
         echo_advice(service, job, how_to.line)
+
+
+def _first_error(job_run: JobRun) -> str:
+    """The first row that failed, or else needs a review, with its code and error; "" if none does."""
+    for status in (RowStatus.FAILED, RowStatus.NEEDS_REVIEW):
+        for row in job_run.service.get_rows(job_run.id, status):
+            said = shorten((row.error_message or "").partition("\n")[0], 200)
+            return f"; row {row.row_number} ({row.error_code}): {said}"
+    return ""

@@ -185,4 +185,25 @@ PATCHES = [
         "        if True:  # such a row",
         "tests/cli/test_control.py::test_show_advises_nothing_that_is_refused_for_a_row_whose_data_was_lost",
     ),
+    Patch(
+        "a start that tries rows in flight again warns of commands that may still be running",
+        "run/held_job",
+        'on_interrupted != "review" and (warning',
+        'on_interrupted == "review" and (warning',
+        "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
+    ),
+    Patch(
+        "a quiet run that is done says nothing",
+        "cli/commands/run",
+        "for text in said if exit_code != 0 else ():",
+        "for text in said:",
+        "tests/cli/test_run.py::test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_error",
+    ),
+    Patch(
+        "a quiet run that is not done says what it has kept back",
+        "cli/commands/run",
+        "for text in said if exit_code != 0 else ():",
+        "for text in ():",
+        "tests/cli/test_run.py::test_quiet_says_that_the_command_is_another_one_whatever_that_is",
+    ),
 ]

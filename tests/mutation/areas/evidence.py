@@ -49,7 +49,7 @@ PATCHES = [
     ),
     Patch(
         "commands that may outlive their run are named",
-        "cli/advice",
+        "run/plan",
         "    if job.last_run is None or not job.last_run.is_command:\n        return",
         "    if True:\n        return",
         "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
