@@ -334,8 +334,9 @@ def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_pat
     assert merged(here, there).twice == [3]
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
 def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
-    here: Path, there: Path
+    here: Path, there: Path, is_reopened: bool
 ) -> None:
     for number in range(3, ROWS + 1):
         fail(here, number)
@@ -345,10 +346,12 @@ def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
     shutil.rmtree(there)
     copied(here, "there")
     change(here, lambda service: service.log(JOB, "diverged"))
+    if is_reopened:
+        change(here, lambda service: service.reopen_job(JOB))
     change(there, lambda service: service.retry_row(f"{JOB}:3"))
     go_on(there, 3)
     assert pull(here, there, merge=True).merged
-    shown = journal_line(here, "wait", JOB)
+    shown = journal_line(here, "wait", JOB, "--timeout", "30s")
     assert (shown.returncode, f"{JOB}: completed: " in shown.stderr) == (0, True)
     is_well(here)
 

@@ -314,13 +314,6 @@ PATCHES = [
         "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
-        "a merge completes no job but a failed one",
-        "transfer/merge",
-        "        if index.state.status is JobStatus.FAILED:\n",
-        "        if True:\n",
-        "tests/transfer/test_merge.py::test_a_merge_that_leaves_nothing_to_do_completes_no_other_job",
-    ),
-    Patch(
         "only rows whose key was lost are matched by their number",
         "transfer/merge",
         "and (is_lost or by_place):",
