@@ -119,6 +119,7 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
         ("values", "inputs"),
         ("notebooks", "asyncio"),
         ("Providers", "batches"),
+        ("parallel", "running"),
     ],
 )
 def test_a_word_that_is_no_topic_names_the_topics_that_have_it(
