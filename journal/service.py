@@ -669,6 +669,9 @@ class JobService:
     ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
+        If this settles the last open row of a job that was reopened, the job ends in the same
+        commit: completed, or failed if another row failed or needs a review.
+
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
         """
