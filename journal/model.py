@@ -300,6 +300,14 @@ def pausing_text(job: Job, state: str) -> str:
     return f"pausing, {counted(job.processing_count, 'row|rows')} in flight"
 
 
+def hold_of(job: Job, state: str) -> HoldState | None:
+    """The hold of a job's run. None if it doesn't hold, ends early, or has died.
+
+    ``state``: as in :func:`pausing_text`.
+    """
+    return job.hold if state == JobStatus.RUNNING and not pausing_text(job, state) else None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as it was after a certain commit. Later commits don't change the object.
 

@@ -22,11 +22,11 @@ from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of, shard_name
 from journal.model import (
     SHOWN_STATUSES,
-    HoldState,
     Job,
     JobStatus,
     Pause,
     RunHolder,
+    hold_of,
     hold_text,
     pausing_text,
 )
@@ -334,11 +334,6 @@ def status_text(job: Job, state: str = "") -> str:
 
 
 _PAUSED = "paused until resume"
-
-
-def hold_of(job: Job, state: str) -> HoldState | None:
-    """The hold of a job's run. None if it doesn't hold, or has died."""
-    return job.hold if state == JobStatus.RUNNING else None
 
 
 def pause_text(pause: Pause) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 from journal.display.session import in_notebook
 from journal.errors import JobBusyError
-from journal.model import Job, JobStatus, hold_text, pausing_text
+from journal.model import Job, JobStatus, hold_of, hold_text, pausing_text
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
 from journal.text import shorten
@@ -118,14 +118,14 @@ class Progress:
 
     def _details(self) -> list[str]:
         parts = []
-        if self._job.hold is not None and self._state == JobStatus.RUNNING:
-            return [hold_text(self._job.hold), shorten(self._job.hold.reason, _REASON_CHARACTERS)]
+        if hold := hold_of(self._job, self._state):
+            return [hold_text(hold), shorten(hold.reason, _REASON_CHARACTERS)]
         if pausing := pausing_text(self._job, self._state):
             return [pausing]
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
         open_rows = self._job.open_rows
         if open_rows and self._job.status is JobStatus.RUNNING:
-            left = time_left(open_rows, self._rate)
+            left = time_left(open_rows, self._rate) if self._job.pending_count else None
             parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
         return parts

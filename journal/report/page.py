@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
+from journal.display.plain import limits_text
 from journal.errors import load_extra
 from journal.format.records import now
 from journal.fs import system
@@ -20,7 +21,16 @@ from journal.fs.output import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s
-from journal.model import SHOWN_STATUSES, Job, JobRow, JobStatus, RowStatus, expected_cost_cents
+from journal.model import (
+    SHOWN_STATUSES,
+    Job,
+    JobRow,
+    JobStatus,
+    RowStatus,
+    expected_cost_cents,
+    hold_of,
+    pausing_text,
+)
 from journal.progress.rate import is_stalled
 from journal.service import JobService
 from journal.sets.whole import look_at_set, merged_rows
@@ -112,7 +122,7 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
         statistics=statistics,
         plots=_plots(statistics.buckets, statistics.width_s) if statistics.attempts else (),
         lanes=list(_lanes(statistics, job.passes)),
-        **_at_work(job, in_flight if state == JobStatus.RUNNING else (), statistics, made_at),
+        **_at_work(job, state, in_flight, statistics, made_at),
         groups=groups,
         ungrouped=len(trouble) - sum(group.numbers.count for group in groups),
         rows=trouble[:MAX_ROWS],
@@ -129,13 +139,18 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
 
 
 def _at_work(
-    job: Job, rows: Sequence[JobRow], statistics: JobStatistics, at: datetime
+    job: Job, state: str, rows: Sequence[JobRow], statistics: JobStatistics, at: datetime
 ) -> dict[str, Any]:
-    """Return the oldest of the rows in flight, with their ages, and for how long a run has stalled."""
+    """Return what a run does now: its limits, its hold, the oldest rows in flight, a stall."""
+    works = state == JobStatus.RUNNING
+    rows = rows if works else ()
     oldest = sorted(rows, key=lambda row: row.updated_at)[:MAX_IN_FLIGHT]
     quiet_s = (at - (statistics.ended_at or at)).total_seconds()
     stalls = oldest and not job.hold and is_stalled(statistics.took_s, quiet_s)
     return {
+        "hold": hold_of(job, state),
+        "pausing": pausing_text(job, state),
+        "limits": limits_text(job.last_run) if works and job.last_run else "",
         "in_flight": [(row, (at - row.updated_at).total_seconds()) for row in oldest],
         "stalled_s": quiet_s if stalls else None,
     }

@@ -30,6 +30,7 @@ from journal.format.records import (
     JobReopenedRecord,
     JobStatusRecord,
     RowStatusRecord,
+    RunEndedRecord,
     RunRecord,
     now,
 )
@@ -178,7 +179,7 @@ def test_a_page_says_why_its_job_starts_no_rows(tmp_path: Path) -> None:
         service.pause_job("job")  # the run waits, and no longer for the service
         (paused,) = Page(report_page(service, "job")).texts("p", **{"class": "alert"})
     assert held.startswith("Holding since 2")
-    assert held.endswith(f", now until {START:%Y-%m-%d %H:%M:%S}: E503: down")
+    assert held.endswith(f", one row is tried after {START:%Y-%m-%d %H:%M:%S}: E503: down")
     assert paused.startswith("Paused by kim@here since 2")
 
 
@@ -650,6 +651,18 @@ def test_the_time_line_shows_passes_runs_waits_and_pauses_and_why_rows_were_skip
     assert lanes[0].endswith("smudged")
     assert lanes[2].endswith(", by kim@here")
     assert page.texts("h3") == ["on <holiday> 3 rows", "no reason given 1 row"]
+
+
+def test_the_page_of_a_run_that_ends_early_says_so_and_names_no_hold(tmp_path: Path) -> None:
+    with JobService(tmp_path, sync="none") as service:
+        service.create_job("Ends", job_id="job", row_data=[{"data": {}}] * 2)
+        service.start_job("job")
+        service.start_row("job:1")
+        with service.store.committing_run("job", "no") as (journal, _):
+            put_record(journal, HoldRecord(until=START, reason="E503: down", at=START))
+            put_record(journal, RunEndedRecord(kind="max_rows", message="enough", at=START))
+        (ends,) = Page(report_page(service, "job")).texts("p", **{"class": "alert"})
+    assert ends == "Pausing, 1 row in flight: enough"
 
 
 def test_the_page_of_a_run_lists_the_rows_in_flight_oldest_first_and_says_that_it_has_stalled(

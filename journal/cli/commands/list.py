@@ -15,7 +15,6 @@ from journal.cli.find import (
     ReadingService,
     duration_s,
     found_job_or_set,
-    hold_of,
     status_text,
 )
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
@@ -23,7 +22,7 @@ from journal.cli.output import bar, echo_err, echo_problems, local_text
 from journal.cli.shared_options import option
 from journal.cli.times import since_option
 from journal.errors import JournalError, RefusedError
-from journal.model import JOB_MEMBERS, Job, JobStatus
+from journal.model import JOB_MEMBERS, Job, JobStatus, hold_of
 from journal.sets.whole import ABSENT, Part, look_at_set
 from journal.store.listing import jobs_of, newest_ids, state_of_job
 from journal.text import cents_number, counted, duration_text

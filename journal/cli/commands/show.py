@@ -19,7 +19,6 @@ from journal.cli.find import (
     cut_text,
     duration_s,
     found_job_or_set,
-    hold_of,
     holder_text,
     pause_text,
     progress_text,
@@ -55,6 +54,7 @@ from journal.model import (
     LogEntry,
     RowStep,
     expected_cost_cents,
+    hold_of,
     pausing_text,
 )
 from journal.run.pacing.condition import before_command

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from journal.cli.find import counts_text, hold_of, pause_text, row_counts, status_text
+from journal.cli.find import counts_text, pause_text, row_counts, status_text
 from journal.cli.listing import next_lines
 from journal.cli.output import bar, cut, local_text, pad, width_of
 from journal.cli.sets import shards_text
@@ -14,7 +14,7 @@ from journal.cli.watch.screen import Line
 from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
 from journal.display.plain import limits_text
 from journal.history.events import Event
-from journal.model import Job, JobStatus, expected_cost_cents, pausing_text
+from journal.model import Job, JobStatus, expected_cost_cents, hold_of, pausing_text
 from journal.progress.rate import time_left
 from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text

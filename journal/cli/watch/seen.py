@@ -81,7 +81,8 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     def left(self) -> timedelta | None:
         """The time that the open rows take at this rate. None while they don't end at this rate."""
         job, is_stalled = self.job, self.stalled_s is not None
-        is_slowed = is_stalled or job.hold is not None or job.waiting_count == job.open_rows
+        # The last rows in flight end when they end.
+        is_slowed = is_stalled or job.hold is not None or job.waiting_count >= job.pending_count
         if self.state != JobStatus.RUNNING or is_slowed or pausing_text(job, self.state):
             return None
         return time_left(job.open_rows, self.rate)
