@@ -114,10 +114,17 @@ PATCHES = [
     ),
     Patch(
         "a run that has died doesn't hold",
-        "cli/find",
-        "    return job.hold if state == JobStatus.RUNNING else None\n",
-        "    return job.hold\n",
+        "model",
+        "job.hold if state == JobStatus.RUNNING and not pausing_text(job, state) else None",
+        "job.hold",
         "tests/cli/test_control.py::test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died",
+    ),
+    Patch(
+        "a run that ends early doesn't hold",
+        "model",
+        "job.hold if state == JobStatus.RUNNING and not pausing_text(job, state) else None",
+        "job.hold if state == JobStatus.RUNNING else None",
+        "tests/report/test_report.py::test_the_page_of_a_run_that_ends_early_says_so_and_names_no_hold",
     ),
     Patch(
         "a hold that a person has ended holds no row",
