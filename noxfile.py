@@ -1,6 +1,6 @@
 """The checks. `nox` runs the default sessions in under a minute; `nox -s tests-3.12` one of the others.
 
-`.ci/run` installs nox and runs every session.
+`.ci/run` installs nox and runs the sessions that a change must pass.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ TOP = Path(__file__).parent
 PYTHONS = nox.project.python_versions(nox.project.load_toml(TOP / "pyproject.toml"))
 # The variables of a developer's shell that change what the package or pip does.
 UNSET = dict.fromkeys(("PYTHONPATH", "VIRTUAL_ENV", "JOURNAL_ROOT"))
+QUICK = ("tests/format", "tests/index", "tests/history", "tests/test_structure.py")
 
 
 @nox.session
@@ -38,9 +39,6 @@ def quick(session: nox.Session) -> None:
     """The tests of the core, and of this project's own rules."""
     session.install("-e", ".[dev]")
     session.run("pytest", "-q", "-n", "auto", *(session.posargs or QUICK))
-
-
-QUICK = ("tests/format", "tests/index", "tests/history", "tests/test_structure.py")
 
 
 @nox.session(python=PYTHONS)

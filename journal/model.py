@@ -131,8 +131,8 @@ def _transitions(kind: type[Status], **targets: str) -> Mapping[Status, tuple[St
 
 
 # The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
-# pass. One change isn't in the table: a failed job becomes completed when all its rows are
-# completed or skipped.
+# pass. One change isn't in the table: a failed job, or a pending job that was started before, ends
+# when a person settles its last open row.
 VALID_TRANSITIONS = _transitions(
     JobStatus,
     pending="running cancelled",

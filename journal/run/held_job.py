@@ -29,6 +29,7 @@ from journal.model import (
     JobStatus,
     Policy,
     RowStatus,
+    hold_of,
     hold_text,
     job_exit_code,
 )
@@ -177,7 +178,7 @@ class HeldJob:
     def hold_text(self) -> str:
         """The hold of this run, as text for people; "" if there is none. Any thread may call this."""
         seen = self._seen
-        hold = None if seen is None else seen.hold
+        hold = None if seen is None else hold_of(seen, seen.status)
         return "" if hold is None else f"{hold_text(hold)}: {hold.reason}"
 
     def last_job(self) -> Job:
