@@ -38,4 +38,5 @@ def with_links(text: str) -> str:
 for page in (TOP / "journal" / "docs").glob("*.md"):
     (HERE / page.name).write_text(with_links(page.read_text(encoding="utf-8")), encoding="utf-8")
 readme = (TOP / "README.md").read_text(encoding="utf-8").replace("](journal/docs/", "](")
-(HERE / "index.md").write_text(with_links(readme) + TOCTREE, encoding="utf-8")
+readme = with_links(readme).replace(f"]({SOURCE}benchmarks/show.svg)", "](../benchmarks/show.svg)")
+(HERE / "index.md").write_text(readme + TOCTREE, encoding="utf-8")
