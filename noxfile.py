@@ -23,6 +23,7 @@ PYTHONS = nox.project.python_versions(nox.project.load_toml(TOP / "pyproject.tom
 # The variables of a developer's shell that change what the package or pip does.
 UNSET = dict.fromkeys(("PYTHONPATH", "VIRTUAL_ENV", "JOURNAL_ROOT"))
 QUICK = ("tests/format", "tests/index", "tests/history", "tests/test_structure.py")
+CORE = ("tests/format", "tests/index", "tests/store", "tests/service", "tests/run", "tests/history")
 
 
 @nox.session
@@ -67,6 +68,13 @@ def readme_command(name: str) -> str:
     found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```\n<!-- end -->", text, re.DOTALL)
     assert found is not None, name
     return found[1]
+
+
+@nox.session(python=PYTHONS[1:])
+def core(session: nox.Session) -> None:
+    """The tests of what depends most on Python's own version, with each but the oldest."""
+    session.install("-e", ".[dev]")
+    session.run("pytest", "-q", "-n", "auto", *(session.posargs or CORE), env=UNSET)
 
 
 @nox.session
