@@ -260,6 +260,8 @@ def at_random(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None
         stop.set()
         for thread in threads:
             thread.join()
+        if not disk.failures():  # the threads had done their last commit before the first error
+            Worker(two, ledger).one(600)
         if kind == "commits":  # the others may end a file system
             disk.heal()
             assert Worker(two, ledger).work(range(601, 611)) == 20
