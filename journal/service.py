@@ -92,7 +92,6 @@ from journal.store.run_lock import (
     run_holder,
 )
 from journal.store.store import Store
-from journal.text import time_text
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
     from journal.history.reading import History
@@ -388,10 +387,7 @@ class JobService:
         check_optional_text(reason, "reason")
 
         def change(journal: Journal) -> Job:
-            holder, run = self.run_holder(job_id), transitions.state_of(journal).run
-            # Who has the run lock since a later time only compares an input, or copies the job.
-            has_run = bool(holder and run and holder.started_at <= time_text(run.started_at))
-            transitions.resume(journal, reason, self._by, has_run=has_run)
+            transitions.resume(journal, reason, self._by)
             return job_of(journal.index)
 
         return self._change_reopening(job_id, change)
@@ -669,7 +665,7 @@ class JobService:
     ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
-        If this settles the last open row of a job that was reopened, the job ends in the same
+        If this settles the last open row of a job on which no run works, the job ends in the same
         commit: completed, or failed if another row failed or needs a review.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises

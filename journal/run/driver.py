@@ -270,8 +270,6 @@ class Run:
             self._give_up(left_open(job), 1)
         elif job.processing_count:
             self._give_up(self._held.in_flight_elsewhere(job), 1)
-        elif job.status is JobStatus.PAUSED:  # a resumed run would find nothing to do
-            self._held.report(f"{job.id}: no row is left to start; this run leaves the job paused")
         return True
 
     def _look(self) -> Job:

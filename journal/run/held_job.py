@@ -45,7 +45,7 @@ from journal.store.interrupted_rows import check_policy, start_run
 from journal.store.journal import Journal
 from journal.store.rows import find_rows
 from journal.store.run_lock import late_results
-from journal.store.transitions import put_record
+from journal.store.transitions import end_if_settled, put_record
 from journal.text import counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
@@ -357,27 +357,20 @@ class HeldJob:
             self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
 
     def end(self, early: EarlyEnd | None) -> Job:
-        """Set the status that follows from the rows, if the job is running. Returns the job.
+        """End the job if no row is open, else pause it: see :func:`end_if_settled`. Returns the job.
 
-        - If rows are open, the status is paused.
-        - If no row is open, and a row has failed or needs a review, the status is failed.
-        - If all rows are done, the status is completed.
-
-        If another process has set another status, that status stays. ``early``: why the run ends
-        before all rows are done, which is recorded.
+        If another process has ended the job, that status stays. ``early``: why the run ends before
+        all rows are done, which is recorded.
         """
         with self.service.batch(self.id):
             job = self.job()
             if job.hold is not None:
                 self.put(HoldRecord(reason="the run has ended", at=UNSET_TIME))
             self.put_end(early)
-            if job.status is JobStatus.RUNNING:
-                target = JobStatus.COMPLETED
-                if job.pending_count or job.processing_count:
-                    target = JobStatus.PAUSED
-                elif job.failed_rows or job.needs_review_count:
-                    target = JobStatus.FAILED
-                self.service.update_status(self.id, target)
+            if job.status is JobStatus.RUNNING and job.open_rows:
+                self.service.update_status(self.id, JobStatus.PAUSED)
+            elif not job.status.is_ended:
+                self.service.store.journal(self.id).change(partial(end_if_settled, is_run=True))
         return self.last_job()
 
     def release(self, *, may_write: bool = False) -> None:

@@ -66,6 +66,7 @@ from journal.store.rows import (
     row_not_found,
     row_of,
 )
+from journal.store.run_lock import run_holder
 from journal.text import time_text
 from journal.version import VERSION
 
@@ -320,17 +321,29 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
         reopen(journal, None)
 
 
-def end_if_settled(journal: Journal) -> None:
-    """End a failed or reopened job as a run does, if a person has settled its last open row."""
+def end_if_settled(journal: Journal, *, is_run: bool = False) -> None:
+    """End a started job whose last open row is settled: failed if a row failed or needs a review.
+
+    While a run works on the job, only the run ends it. ``is_run``: the caller is this run.
+    """
     state, status_counts = state_of(journal), journal.index.status_counts
-    is_reopened = state.status is JobStatus.PENDING and state.started_at is not None
-    if not is_reopened and state.status is not JobStatus.FAILED:
+    is_open = any(status_counts[code] for code in (PENDING, WAITING, PROCESSING))
+    if is_open or state.started_at is None or state.status in _NEVER_ENDED_BY_ROWS:
         return
-    if not any(status_counts[code] for code in (PENDING, WAITING, PROCESSING)):
-        is_failed = status_counts[FAILED] or status_counts[NEEDS_REVIEW]
-        target = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
-        if target is not state.status:
-            put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
+    is_failed = status_counts[FAILED] or status_counts[NEEDS_REVIEW]
+    target = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
+    if target is not state.status and (is_run or not has_run(journal)):
+        put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
+
+
+_NEVER_ENDED_BY_ROWS = (JobStatus.COMPLETED, JobStatus.CANCELLED)
+
+
+def has_run(journal: Journal) -> bool:
+    """Return whether the last run still works on the job, or waits for a pause to end."""
+    holder, run = run_holder(journal.directory), state_of(journal).run
+    # Who has the run lock since a later time only settles rows, compares an input, or copies the job.
+    return bool(holder and run and holder.started_at <= time_text(run.started_at))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:
@@ -355,8 +368,8 @@ def pause(journal: Journal, by: By) -> None:
         set_job_status(journal, JobStatus.PAUSED)
 
 
-def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> None:
-    """End a person's pause. ``has_run``: whether a run waits, so that the job is running again.
+def resume(journal: Journal, reason: str | None, by: By) -> None:
+    """End a person's pause. If a run waits, the job is running again.
 
     A job that was cancelled, or has failed with rows pending or in flight, is reopened.
     """
@@ -366,7 +379,7 @@ def resume(journal: Journal, reason: str | None, by: By, *, has_run: bool) -> No
     has_open = index.pending_count or index.status_counts[PROCESSING]
     if status is JobStatus.CANCELLED or (status is JobStatus.FAILED and has_open):
         reopen(journal, reason)
-    elif status is JobStatus.PAUSED and has_run:
+    elif status is JobStatus.PAUSED and has_run(journal):
         set_job_status(journal, JobStatus.RUNNING)
 
 

@@ -226,7 +226,6 @@ def make_history(
     """
     with JobService(root) as service:
         service.create_job("Shared", job_id=JOB, row_data=[{"data": {}}] * ROWS)
-        service.start_job(JOB)
     logs = [root / f"calls-{number}" for number in range(PROCESSES)]
     with ExitStack() as stack:
         processes = []

@@ -295,11 +295,12 @@ class ModelJob:
         if verb == "redo":
             self.steps.pop(number, None)
         self._touch(number)
-        # The late outcome of an attempt ends no pass.
-        is_reopened = self.status is JobStatus.PENDING and self.was_started
+        # The outcome of an attempt ends no pass, and a run that works ends it itself.
         if (
             target in (*OUTCOMES, RowStatus.NEEDS_REVIEW)
-            and (is_reopened or self.status is JobStatus.FAILED)
+            and self.was_started
+            and self.status not in (JobStatus.COMPLETED, JobStatus.CANCELLED)
+            and self.holder is None
             and not was_in_flight
         ):
             left = {row["status"] for row in self.rows.values()}

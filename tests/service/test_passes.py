@@ -394,7 +394,22 @@ def test_a_failed_job_stays_so_while_a_row_is_not_settled(service: JobService, l
     assert job(service).status is JobStatus.FAILED
 
 
-@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.RUNNING, JobStatus.PAUSED])
+@pytest.mark.parametrize("how", ["paused", "interrupted"])
+def test_a_job_whose_run_has_ended_early_ends_with_the_last_open_row_that_is_settled(
+    service: JobService, how: str
+) -> None:
+    if how == "paused":
+        service.update_status(JOB, how)
+    else:
+        service.store.release_run(JOB)  # as the system does when the run dies
+    service.skip_row(f"{JOB}:5")
+    assert job(service).status is JobStatus.FAILED
+    service.skip_row(f"{JOB}:2")
+    service.skip_row(f"{JOB}:4")
+    assert job(service).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.RUNNING])
 def test_no_other_job_is_ended_by_its_rows(service: JobService, status: JobStatus) -> None:
     if status is not JobStatus.RUNNING:
         service.update_status(JOB, status)

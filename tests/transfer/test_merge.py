@@ -342,7 +342,6 @@ def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
         fail(here, number)
         if number > 3:
             skip(here, number)
-    change(here, lambda service: service.update_status(JOB, "failed"))
     shutil.rmtree(there)
     copied(here, "there")
     change(here, lambda service: service.log(JOB, "diverged"))
@@ -356,9 +355,9 @@ def test_a_failed_job_is_completed_by_a_merge_that_leaves_nothing_to_do(
     is_well(here)
 
 
-@pytest.mark.parametrize("status", ["paused", "cancelled"])
-def test_a_merge_that_leaves_nothing_to_do_completes_no_other_job(
-    here: Path, there: Path, status: str
+@pytest.mark.parametrize(("status", "then"), [("paused", "completed"), ("cancelled", "cancelled")])
+def test_a_merge_that_leaves_nothing_to_do_completes_a_job_that_is_not_cancelled(
+    here: Path, there: Path, status: str, then: str
 ) -> None:
     change(here, lambda service: service.update_status(JOB, status))
     for number in range(3, ROWS + 1):
@@ -366,7 +365,7 @@ def test_a_merge_that_leaves_nothing_to_do_completes_no_other_job(
     assert pull(here, there, merge=True).merged
     with JobService(here) as service:
         assert {str(row.status) for row in service.get_rows(JOB)} == {"completed", "skipped"}
-        assert service.get_job_summary(JOB)["status"] == status
+        assert service.get_job_summary(JOB)["status"] == then
 
 
 def test_a_pull_exits_with_3_until_a_row_of_both_copies_is_settled(here: Path, there: Path) -> None:

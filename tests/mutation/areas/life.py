@@ -120,15 +120,22 @@ PATCHES = [
     Patch(
         "a failed job is completed by its last row alone",
         "store/transitions",
-        "    if not any(status_counts[code] for code in (PENDING, WAITING, PROCESSING)):\n",
-        "    if True:\n",
+        "    is_open = any(status_counts[code] for code in (PENDING, WAITING, PROCESSING))\n",
+        "    is_open = False\n",
         "tests/service/test_passes.py::test_a_failed_job_stays_so_while_a_row_is_not_settled",
     ),
     Patch(
-        "only a failed or a reopened job is ended by its rows",
+        "a cancelled job is not ended by its rows",
         "store/transitions",
-        "    if not is_reopened and state.status is not JobStatus.FAILED:\n",
-        "    if False:\n",
+        "state.status in _NEVER_ENDED_BY_ROWS",
+        "False",
+        "tests/service/test_passes.py::test_no_other_job_is_ended_by_its_rows",
+    ),
+    Patch(
+        "a job whose run works is not ended by its rows",
+        "store/transitions",
+        "target is not state.status and (is_run or not has_run(journal))",
+        "target is not state.status",
         "tests/service/test_passes.py::test_no_other_job_is_ended_by_its_rows",
     ),
     Patch(
@@ -139,11 +146,11 @@ PATCHES = [
         "tests/service/test_passes.py::test_a_run_that_goes_on_leaves_a_job_failed_that_a_person_has_failed_meanwhile",
     ),
     Patch(
-        "a reopened job is ended by its last open row",
+        "a job without a run is ended by its last open row",
         "store/transitions",
-        "    is_reopened = state.status is JobStatus.PENDING and state.started_at is not None\n",
-        "    is_reopened = False\n",
-        "tests/service/test_passes.py::test_a_reopened_job_ends_with_the_last_open_row_that_is_settled",
+        "    is_open = any(status_counts[code] for code in (PENDING, WAITING, PROCESSING))\n",
+        "    is_open = state.status is not JobStatus.FAILED\n",
+        "tests/service/test_passes.py::test_a_job_whose_run_has_ended_early_ends_with_the_last_open_row_that_is_settled",
     ),
     Patch(
         "a row in review is not redone",

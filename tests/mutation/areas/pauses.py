@@ -53,14 +53,14 @@ PATCHES = [
     Patch(
         "a waiting run continues when the job is resumed",
         "store/transitions",
-        "    elif status is JobStatus.PAUSED and has_run:\n",
+        "    elif status is JobStatus.PAUSED and has_run(journal):\n",
         "    elif False:\n",
         f"{CONTROL}::test_resume_reaches_the_run_that_waits",
     ),
     Patch(
         "a job without a run isn't running because it is resumed",
         "store/transitions",
-        "    elif status is JobStatus.PAUSED and has_run:\n",
+        "    elif status is JobStatus.PAUSED and has_run(journal):\n",
         "    elif status is JobStatus.PAUSED:\n",
         f"{PAUSES}::test_resume_ends_the_pause_in_one_commit_and_what_has_failed_or_was_cancelled_is_pending",
     ),

@@ -241,7 +241,7 @@ PATCHES = [
         "run/driver",
         "        if not self._queue.is_empty(job):\n            return False\n",
         "        if not self._queue.is_empty(job) or job.status is JobStatus.PAUSED:\n            return False\n",
-        "tests/run/test_runs.py::test_a_run_that_is_paused_with_its_last_rows_in_flight_ends_with_them",
+        "tests/run/test_runs.py::test_a_job_that_is_paused_with_its_last_rows_in_flight_ends_with_them",
     ),
     Patch(
         "a thread that was given up takes no more rows",
