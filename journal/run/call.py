@@ -30,6 +30,8 @@ from journal.run.outcome import (
     outcome_of_value,
     repr_of_lost,
     text_of,
+    with_cost,
+    with_sums,
 )
 from journal.run.signals import OwnProcess
 from journal.run.workers.step_records import CallSteps, Turn
@@ -212,7 +214,8 @@ def outcomes_of_raised(
     first row keeps a result.
     """
     first = outcome_of_error(error, retry_on)
-    other = msgspec.structs.replace(first, result=None, cost_cents=None, usage=None, logs=())
+    usage: dict[str, int | float] | None = {} if first.usage else None
+    other = msgspec.structs.replace(first, result=None, cost_cents=None, usage=usage, logs=())
     outcomes = [first, *[other] * (len(rows) - 1)]
     return list(map(with_unrecorded, rows, outcomes))
 
@@ -222,10 +225,21 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
 
     A row needs a review if the value has no outcome for it. The first of these reviews keeps the
     part of the value that belongs to no row. If the value is a RowOutcome, the outcomes are those
-    of a call that raised this RowOutcome.
+    of a call that raised this RowOutcome. If it is a RowResult, its result has the outcomes, and
+    what it has cost counts one time, with the first row.
     """
     if issubclass(type(value), RowOutcome):
         return outcomes_of_raised(rows, value, retry_on)
+    if issubclass(type(value), RowResult) and value.tracking_number is value.label_path is None:
+        first, *others = outcomes_of_answer(rows, value.result, retry_on)
+        blank = msgspec.structs.replace(first, cost_cents=None, usage=None)
+        charged = with_cost(blank, value.cost_cents, value.usage)
+        if charged.usage:
+            others = [
+                msgspec.structs.replace(one, usage={}) if one.usage is None else one
+                for one in others
+            ]
+        return [with_sums(charged, (first, charged)), *others]
     try:
         answer = _matched(rows, value)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)

@@ -468,6 +468,8 @@ class JobRun:
         exception has the same effect as if a handler of this row alone had raised it. Rows of a call
         that has begun a step, or waits, stay together. See `journal help batches`.
 
+        - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` has what the whole call has cost. It
+          counts once, with the first row.
         - A row without an outcome needs a review, since its work may already be done. If the return
           value has entries that belong to no row, they are stored as the result of the first row
           without an outcome.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from journal.format.conversion import repr_text, str_or_empty
 from journal.format.keywords import names_unknown_keywords
 from journal.format.records import now
 from journal.format.values import as_json_value
-from journal.model import Cost, LogEntry, Usage
+from journal.model import Cost, LogEntry, Usage, added_usage, cents_of, millionths
 from journal.run.workers.tracebacks import traceback_of
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import encode_json
@@ -254,6 +254,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       of attempts at a row that fails so; 0 means that of the run.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
+    - ``usage``: {} if the usage of the call is that of its first row.
     - ``from_step``: the step from which the next attempt does its steps again, or "".
     - ``elapsed_s``: how long the handler took; 0 for all rows of a call but the first.
     - ``logs``: messages of the row that aren't recorded yet.
@@ -454,6 +455,17 @@ def with_cost(outcome: Outcome, cost_cents: Any, usage: Any) -> Outcome:
     row needs a review.
     """
     return with_fields(outcome, {"cost_cents": cost_cents, "usage": usage})
+
+
+def with_sums(outcome: Outcome, parts: Iterable[Outcome]) -> Outcome:
+    """The outcome with the sums of the costs and usages of ``parts``."""
+    usage: dict[str, int | float] = {}
+    costs: list[int] = []
+    for part in parts:
+        usage = added_usage(usage, part.usage or {})
+        if part.cost_cents is not None:
+            costs.append(millionths(part.cost_cents))
+    return with_cost(outcome, cents_of(sum(costs)) if costs else None, usage or None)
 
 
 def _outcome_of(error: RowOutcome) -> Outcome:

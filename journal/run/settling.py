@@ -172,7 +172,7 @@ class Settling:
             job = self._service.get_job(self._job_id)
             if job and len({*job.usage, *usage}) > MAX_USAGE_NAMES:
                 usage = None
-        if cost_cents is None and usage is None:
+        if cost_cents is None and not usage:
             return
         record = RowSpentRecord(
             row=row.row_number,
@@ -337,7 +337,7 @@ def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
         status="completed",
         tracking_number=outcome.tracking_number,
         cost_cents=outcome.cost_cents,
-        usage=outcome.usage,
+        usage=outcome.usage or None,
         result=outcome.result,
         by=A_RUN.by,
         at=UNSET_TIME,

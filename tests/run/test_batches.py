@@ -95,6 +95,23 @@ def test_each_value_means_what_it_means_for_one_row_and_an_exception_counts_as_r
     ]
 
 
+@pytest.mark.parametrize("ends", ["completed", "failed"])
+def test_what_a_whole_call_has_cost_counts_once_beside_what_its_rows_have_cost(
+    job: JobRun, ends: str
+) -> None:
+    def handle(rows: Batch) -> RowResult:
+        own = {1: RowResult(cost_cents=1, usage={"n": 1}), 2: RowResult(cost_cents=2)}
+        outcomes = {row.id: own.get(row.row_number, Fail("Bad")) for row in rows}
+        if ends == "completed":
+            outcomes |= {row.id: row.data["n"] for row in rows[2:]}
+        return RowResult(result=outcomes, cost_cents=0.5, usage={"n": 7, "m": 3})
+
+    rows = run(job, handle)
+    assert [row.status for row in rows] == ["completed"] * 2 + [ends] * 3
+    assert [row.usage for row in rows] == [{"n": 8, "m": 3}, *[None] * 4]
+    assert (job.job.total_cost_cents, repr(job.job.usage)) == (3.5, "{'n': 8, 'm': 3}")
+
+
 def test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_their_outcome(
     job: JobRun,
 ) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from heapq import heappop, heappush
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import journal
 import journal.run.pacing.usage_rate as module
 from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, JobService, Retry, RowResult
 from journal.cli.main import main
+from journal.run.call import outcomes_of_raised
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, failed, held, outcome_of_error
@@ -156,7 +158,8 @@ def test_no_more_calls_are_in_flight_than_usages_are_known(
     ("outcome", "left"),
     [
         (Outcome(kind="completed"), 9),
-        (outcome_of_error(journal.Fail("Bad"), {}), 9),
+        (outcome_of_error(journal.Fail("Bad"), {}), 8),
+        (outcome_of_error(ValueError("no JSON"), {}), 8),
         (outcome_of_error(Retry(counts=False), {}), 9),
         (held("Down", "503"), 9),
         (Outcome(kind="unstarted"), 9),
@@ -165,7 +168,7 @@ def test_no_more_calls_are_in_flight_than_usages_are_known(
     ],
     ids=str,
 )
-def test_an_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_an_answer_or_refused(
+def test_a_failed_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_given_back(
     monkeypatch: pytest.MonkeyPatch, outcome: Outcome, left: int
 ) -> None:
     rates = new_rates(monkeypatch)
@@ -193,6 +196,19 @@ def test_a_row_that_was_admitted_and_not_started_takes_nothing(
         assert rates.admits(3)
         assert rates.admits(4)
         rates.start([])
+
+
+def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = new_rates(monkeypatch, batch=4)
+    start(rates, 1, 2, 3, 4)
+    rows = [row_of(number) for number in (1, 2, 3, 4)]
+    call = Call(tuple(rows), 1)  # type: ignore[arg-type]
+    given: Any = [SimpleNamespace(unrecorded=None) for _ in rows]
+    shared = outcomes_of_raised(given, journal.Fail("Bad", usage={"tokens": 20}), {})
+    rates.end([Result(1, row, one, call) for row, one in zip(rows, shared, strict=True)])
+    assert start(rates, *range(5, 21)) == [5, 6, 7, 8]  # 20 are used, and the call would use 20
 
 
 def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,15 +317,58 @@ def test_a_run_waits_for_what_an_earlier_one_has_used(
     assert (calls, report.started) == ([1], 0)
 
 
+def test_a_start_counts_the_estimates_of_failed_attempts_of_earlier_runs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def handler(row: AttemptedRow) -> RowResult:
+        match row.row_number:
+            case 1:
+                return RowResult(usage={"tokens": 10})
+            case 2:
+                raise ValueError("no JSON")
+            case 3:
+                raise journal.Fail("Bad", usage={"tokens": 5})
+        job.stop()
+        raise Retry(counts=False, after_s=99)
+
+    with journal.open_job(path, [{"n": n} for n in range(9)]) as job:
+        job.run(handler, workers=1)
+        rates = read(job, monkeypatch, estimate=lambda _row: {"tokens": 10})
+        assert len(start(rates, *range(5, 20))) == 7  # 25 are used
+
+
+@pytest.mark.parametrize("is_command", [False, True])
+def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_are(
+    work: Path, capsys: pytest.CaptureFixture[str], *, is_command: bool
+) -> None:
+    if is_command:
+        (work / "rows.txt").write_text("1\n" * 9)
+        options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--rate", "tokens=9/m"]
+        prints = 'echo "{\\"usage\\": {\\"total\\": 7}}"'
+        assert main(["run", *options, "--", "sh", "-c", prints]) == 2
+        text = capsys.readouterr().err
+    else:
+        with journal.open_job(work / "jobs" / "j", [{"n": n} for n in range(9)]) as job:
+            handler = lambda _row: RowResult(usage={"total": 7})  # noqa: E731
+            with pytest.raises(InvalidValueError) as caught:
+                job.run(handler, rate={"tokens": "9/m"}, workers=5)
+        text = str(caught.value)
+    assert "no outcome says how much 'tokens' it has used, but how much 'total': limit" in text
+    with JobService("jobs") as service:
+        job_ = service.get_job("j")
+        assert job_ is not None
+        assert (job_.status, job_.done_rows, job_.usage) == ("paused", 3, {"total": 21})
+
+
 def test_a_rate_of_a_usage_that_no_outcome_has_is_reported(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
-    with journal.open_job(work / "jobs" / "p", [{"n": n} for n in range(20)]) as job:
+    with journal.open_job(work / "jobs" / "p", [{"n": n} for n in range(4)]) as job:
         job.run(lambda _row: 1, rate={"tokens": "9/m"}, tell=said.append)
     (text,) = [line for line in said if "one call is made at a time" in line]
     assert 'return journal.RowResult(usage={"tokens": ...})' in text
-    (work / "rows.txt").write_text("1\n" * 10)
+    (work / "rows.txt").write_text("1\n" * 4)
     options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--rate", "tokens=9/m"]
     assert main(["run", *options, "--", "true"]) == 0
     assert (

@@ -13,10 +13,9 @@ from journal.cli.run.subprocesses import (
     Commands,
     output_lines,
 )
-from journal.model import added_usage, cents_of, millionths
 from journal.run.call import Answer, Batch
 from journal.run.handler import claim_of
-from journal.run.outcome import TWO_OUTCOMES, Outcome, with_cost
+from journal.run.outcome import TWO_OUTCOMES, Outcome, with_sums
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment
 from journal.text import counted, decode_json_exact, encode_json
@@ -166,10 +165,6 @@ def _outcome(lines: _Lines) -> Outcome:
     ]
     if len(lines) == 1:
         return outcomes[0]
-    usage: dict[str, int | float] = {}
-    for one in outcomes:
-        usage = added_usage(usage, one.usage or {})
-    costs = [millionths(one.cost_cents) for one in outcomes if one.cost_cents is not None]
     review = Outcome(
         kind="review",
         result=lines.kept,
@@ -177,7 +172,7 @@ def _outcome(lines: _Lines) -> Outcome:
         error_message=f"the command printed {len(lines)} lines for this row{lines.not_kept()}; see "
         "the result of this review",
     )
-    return with_cost(review, cents_of(sum(costs)) if costs else None, usage or None)
+    return with_sums(review, outcomes)
 
 
 def _read(line: str) -> tuple[Any, str]:

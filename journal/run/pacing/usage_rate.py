@@ -22,6 +22,7 @@ from journal.ids import row_id_of
 from journal.model import JobRow
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
+from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call
 
@@ -31,14 +32,16 @@ _SHARE = 0.95  # of more, this share is at most as large as the estimate
 _READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages for estimates
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
 _SHOWN_S = 1.0  # people see longer waits only
-_MISSING = 10  # outcomes without the usage, until a message says so
+_UNFAILED = ("completed", "skipped", "waiting")  # kinds of outcomes
+_MISSING = 3  # answers without the usage, until a message or an error says so
 
 
 class Window:
     """How much of one quantity is used in a sliding unit of time. Times are those of ``monotonic``.
 
     - ``in_flight``: the estimates of all rows in flight.
-    - ``missing``: how many answers didn't say how much they have used.
+    - ``missing``: how many answers didn't say how much they have used. ``is_reported``: whether a
+      message has said so.
     """
 
     def __init__(self, name: str, rate: str) -> None:
@@ -46,6 +49,7 @@ class Window:
         self.change(rate)
         self.in_flight = 0.0
         self.missing = 0
+        self.is_reported = False
         self._used: deque[tuple[float, float]] = deque()  # when, and how much
         self._total = 0.0
         self._latest: deque[float] = deque()
@@ -170,44 +174,57 @@ class UsageRates:
     def end(self, results: Iterable[Result]) -> None:
         """Count what attempts have used. Attempts without a usage count with their estimates.
 
-        But an answer without a usage has used nothing, unless ``estimate`` is given.
+        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. The
+        usage {} means 0.
+
+        Raises InvalidValueError if answers have other usages than a rate names: nothing would limit
+        them.
         """
         now_s = monotonic()
         calls: dict[tuple[Call, Window], float] = {}
+        missing: dict[Window, Outcome] = {}
         for result in results:
             row, outcome = result.row, result.outcome
             estimates = self._in_flight.pop((row.row_number, row.attempts), None)
             if estimates is None:
                 continue  # a late result: it has counted when its call was given up
             self._reserve(estimates, -1)
-            is_free = outcome.is_given_back or (outcome.is_answer and self._estimate is None)
+            is_free = outcome.is_given_back or (
+                outcome.kind in _UNFAILED and self._estimate is None
+            )
             for window, own in zip(self._windows, estimates, strict=True):
-                amount = (outcome.usage or {}).get(window.name)
+                amount = 0.0 if outcome.usage == {} else (outcome.usage or {}).get(window.name)
                 if amount is None:
                     window.use(0.0 if is_free else own, now_s)
                     window.missing += outcome.is_answer
-                    self._report_missing(window)
+                    missing[window] = outcome
                 else:
                     window.use(amount, now_s)
                     calls[result.call, window] = calls.get((result.call, window), 0.0) + amount
         for (call, window), amount in calls.items():
             window.learn(amount / len(call.rows))
+        for window, outcome in missing.items():
+            self._report_missing(window, outcome.usage)
 
     def _reserve(self, estimates: list[float], sign: int) -> None:
         for window, own in zip(self._windows, estimates, strict=True):
             window.in_flight += sign * own
 
-    def _report_missing(self, window: Window) -> None:
-        if window.known or window.missing != _MISSING or self._estimate is not None:
+    def _report_missing(self, window: Window, usage: Mapping[str, float] | None) -> None:
+        """Report that answers don't say what they have used. ``usage``: what the last one says."""
+        if window.known or window.missing < _MISSING or self._estimate is not None:
             return
         name = window.name
         how = f'return journal.RowResult(usage={{"{name}": ...}})'
         if self._job.settings.how_to.command:
             how = f'with `--stdout json`, COMMAND prints {{"usage": {{"{name}": 12}}}}'
-        self._job.warn(
-            f"{self._job.id}: no outcome says how much {name!r} it has used, so one call is made at a "
-            f"time: {how}"
-        )
+        problem = f"no outcome says how much {name!r} it has used"
+        if usage:
+            problem += f", but how much {', '.join(map(repr, usage))}: limit one of these, or {how}"
+            raise InvalidValueError("rate", name, problem)
+        if not window.is_reported:
+            window.is_reported = True
+            self._job.warn(f"{self._job.id}: {problem}, so one call is made at a time: {how}")
 
     def _estimates_of(self, number: int) -> list[float]:
         given: Mapping[str, float] = {}
@@ -224,7 +241,8 @@ class UsageRates:
     def read(self) -> None:
         """Count what earlier runs have used, and the calls that were in flight when one died.
 
-        Nobody knows when such a call has ended. It counts as if it had taken as long as the longest
+        What a failed attempt without a usage has used is estimated, as by :meth:`end`. Nobody knows
+        when a call of a dead run has ended. It counts as if it had taken as long as the longest
         known attempt after the last record of its run.
         """
         history = read_history(self._job.service.store, self._job.id)
@@ -237,6 +255,7 @@ class UsageRates:
         )
         started: dict[int, datetime] = {}
         died: list[tuple[int, datetime]] = []
+        failed: list[tuple[int, datetime, Mapping[str, float]]] = []
         used: list[tuple[datetime, Mapping[str, float]]] = []
         ended, longest, last_at = 0, timedelta(), datetime.min.replace(tzinfo=at.tzinfo)
         for record in history.records(RowStatusRecord, begin=begin):
@@ -248,16 +267,19 @@ class UsageRates:
             elif began is not None:
                 ended += 1
                 longest = max(longest, moment - began)
+                if not (record.reset or record.status in _UNFAILED):
+                    failed.append((record.row, moment, record.usage or {}))
             if record.by not in BY_OTHERS:
                 last_at = max(last_at, moment)
             if record.usage:
                 used.append((moment, record.usage))
         died += [(row, max(began, last_at)) for row, began in started.items()]
         self._learn([usage for _, usage in used], ended)
-        for row, began in died:
-            names = [window.name for window in self._windows]
-            estimates = zip(names, self._estimates_of(row), strict=True)
-            used.append((min(at, began + longest), dict(estimates)))
+        names = [window.name for window in self._windows]
+        for row, moment, known in [*failed, *((row, min(at, b + longest), {}) for row, b in died)]:
+            if moment > at - unit:
+                estimates = zip(names, self._estimates_of(row), strict=True)
+                used.append((moment, {name: own for name, own in estimates if name not in known}))
         for moment, usage in sorted(used, key=lambda each: each[0]):
             for window in self._windows:
                 ago_s = max(0.0, (at - moment).total_seconds())
