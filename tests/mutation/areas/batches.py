@@ -142,7 +142,7 @@ PATCHES = [
     Patch(
         "what both lines of a row have cost counts",
         "cli/run/batches",
-        "    return with_cost(review, cents_of(sum(costs)) if costs else None, usage or None)\n",
+        "    return with_sums(review, outcomes)\n",
         "    return review\n",
         "tests/cli/test_run_batches.py::test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost",
     ),
