@@ -418,7 +418,7 @@ class _Match:
             is_empty = not self._split.seen.rows  # of other shards, too
         if undone and (is_empty or self._rules.on_gone == "error"):
             row = self._service.get_row(row_id := row_id_of(self._job.id, undone[0]))
-            hint = self._how_to.gone(self._job.id, undone, is_empty=is_empty)
+            hint = self._how_to.gone(undone, is_empty=is_empty)
             raise RowChangedError(row_id, _json(row.data if row else {}), "", hint)
         for number in undone if self._rules.on_gone == "skip" else ():
             row = self._row(number)

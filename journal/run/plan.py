@@ -70,15 +70,14 @@ class HowTo(NamedTuple):
         skip, keep = (self.argument("on_gone", value) for value in ("skip", "keep"))
         return f"{skip} skips such rows, {keep} runs them"
 
-    def gone(self, job_id: str, undone: list[int], *, is_empty: bool) -> str:
+    def gone(self, undone: list[int], *, is_empty: bool) -> str:
         """Why a start is refused: rows that aren't done are no longer in the input.
 
         ``is_empty``: the input has no rows, which is more likely a mistake than an order to skip all.
         """
         how = self.if_gone
         if is_empty:
-            call = 'job.skip(status=["pending", "failed"])'
-            skip = self.say(call, "skip", job_id, "--status", "pending,failed")
+            skip = '`job.skip(status=["pending", "failed"])`'  # a command gets no such input
             how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
         return f"gone and not done: {numbers_text(undone)}; {how}"
 

@@ -338,9 +338,10 @@ def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: 
     assert statuses("j") == {"completed": 2, "skipped": 3}
     journal("retry", "j", "--status", "skipped")
     (work / "rows.csv").write_text("order,zip\n")
-    refused = journal(*run, "--on-gone", "skip", "--", "true")
-    assert refused.returncode == 2
-    assert "skip j --status pending,failed` skips these rows" in refused.stderr
+    for options in (("--on-gone", "skip"), ("--quiet",), ("--quiet", "--job", "new")):
+        refused = journal(*run, *options, "--", "true")
+        assert (refused.returncode, "rows.csv: has no rows, so" in refused.stderr) == (2, True)
+    assert not (work / "jobs" / "new").exists()
 
 
 # --- bad input: an error of our own, exit code 2, no job made
@@ -699,12 +700,12 @@ def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path)
     assert "which was: false added\n" in journal(*run, "--", "true").stderr
 
 
-def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_error(work: Path) -> None:
+def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_errors(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j", "--key", "order", "-q")
-    script = '[ "$1" != A-2 ] || { echo no; echo more; exit 7; } >&2'
+    script = '[ "$1" = A-1 ] || { echo no; echo more; exit 7; } >&2'
     failed = journal(*run, "--", "sh", "-c", script, "sh", "{order}")
     assert failed.stderr.startswith("j: failed in")
-    assert failed.stderr.endswith(" pending; row 2 (7): no\n")
+    assert failed.stderr.splitlines()[1:] == [f"j: row {number} (7): no" for number in (2, 3, 4)]
     (work / "rows.csv").write_text((work / "rows.csv").read_text().replace("A-1,1", "A-1,9"))
     done = journal(*run, "--on-changed", "retry", "--retry-failed", "--", "true")
     assert (done.returncode, done.stderr) == (0, "")

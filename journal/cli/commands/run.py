@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -142,7 +143,7 @@ class _RunCommand:
         if given["batch"] is not None:
             self._template.check_program()
         # All rows of a table have the same columns, so these are checked once.
-        checked = self._template.checked(rows)
+        checked = self._template.checked(_some(rows))
         if given["dry_run"]:
             service = ReadingService(self._ctx.obj)
             how = (self._template, given, self._how_to(), self._where)
@@ -247,6 +248,16 @@ class _RunCommand:
             else:
                 words += [param.opts[0]] if param.is_flag else [param.opts[0], str(value)]
         return [*words, "--", *given["command"]]
+
+
+def _some(rows: RowInput) -> Iterator[dict[str, Any]]:
+    """Yield the rows. Raises InvalidValueError if there are none: a feed has failed, more likely."""
+    every = iter(rows)
+    for first in every:
+        yield first
+        yield from every
+        return
+    raise rows.source.refused("has no rows, so nothing was changed, and no row is run")
 
 
 _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if it can commit

@@ -28,6 +28,7 @@ from journal.run.plan import (
 from journal.text import as_utf8, counted, shorten
 from journal.verbs import missing_rows
 
+_MAX_ROWS = 3  # that failed or need a review, in the messages of --quiet
 _MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (
     "row|rows of the input is|are not in the job, which was repaired: it|they may be done, so it|they "
@@ -144,16 +145,11 @@ def report_end(
             f"{job.failed_rows} failed, {job.skipped_count} skipped, "
             f"{job.needs_review_count} need review, {job.pending_count} pending"
             + (f" ({job.waiting_count} wait)" if job.waiting_count else "")
-            + ("" if is_loud else _first_error(job_run))
         )
+    if report.exit_code and not is_loud:  # for the mail of cron
+        undone = service.get_rows(job.id, (RowStatus.FAILED, RowStatus.NEEDS_REVIEW))
+        for row in undone[:_MAX_ROWS]:
+            said = shorten((row.error_message or "").partition("\n")[0], 200)
+            echo_err(f"{job.id}: row {row.row_number} ({row.error_code}): {said}")
     if is_told and report.exit_code:
         echo_advice(service, job, how_to.line)
-
-
-def _first_error(job_run: JobRun) -> str:
-    """The first row that failed, or else needs a review, with its code and error; "" if none does."""
-    for status in (RowStatus.FAILED, RowStatus.NEEDS_REVIEW):
-        for row in job_run.service.get_rows(job_run.id, status):
-            said = shorten((row.error_message or "").partition("\n")[0], 200)
-            return f"; row {row.row_number} ({row.error_code}): {said}"
-    return ""

@@ -193,11 +193,18 @@ PATCHES = [
         "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
     ),
     Patch(
+        "an input without rows is refused",
+        "cli/commands/run",
+        '    raise rows.source.refused("has no rows',
+        '    str("has no rows',
+        "tests/cli/test_run.py::test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for",
+    ),
+    Patch(
         "a quiet run that is done says nothing",
         "cli/commands/run",
         "for text in said if exit_code != 0 else ():",
         "for text in said:",
-        "tests/cli/test_run.py::test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_error",
+        "tests/cli/test_run.py::test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_errors",
     ),
     Patch(
         "a quiet run that is not done says what it has kept back",
