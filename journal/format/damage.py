@@ -22,13 +22,13 @@ from journal.format.commits import CHUNK_BYTES, START, Position, Readable, verif
 from journal.format.decode import is_legible, newer_format
 from journal.format.extent import not_continued
 from journal.format.records import MAX_LINE_BYTES
-from journal.format.seal import SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
+from journal.format.seal import SEAL, SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
 from journal.fs.handles import JournalFile
 
 _BLOCK_BYTES = 512  # a disk writes a block of this size completely or not at all
 _JOB_RECORD = b'{"type":"job",'
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SEAL_WITHIN_LINE = re.compile(rb',"crc":"([0-9a-f]{%d})"}(?!\Z)' % SEAL_DIGITS)
+_SEAL_WITHIN_LINE = re.compile(SEAL.pattern + rb"(?!\Z)")
 _SPACES = re.compile(b" +")
 _TOO_LONG = f"a line over {MAX_LINE_BYTES} bytes"
 _TEXT_MODE = "a CR before the LF: this copy was made in text mode"

@@ -149,15 +149,18 @@ def seal_before(file: Readable, offset: int, floor: int = 0) -> Position | None:
     return next(seals_before(file, offset, floor), None)
 
 
-def seal_after(file: Readable, offset: int, limit: int) -> Position | None:
+def seal_after(
+    file: Readable, offset: int, limit: int, seal: re.Pattern[bytes] = SEALED_LINE_END
+) -> Position | None:
     """Return the end of the first commit that ends after ``offset``, and at or before ``limit``.
 
-    Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified.
+    Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified. With
+    ``SEAL`` as ``seal``, its LF may be missing. Then a text in the data of a row may match, too.
     """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)
         high = min(offset + CHUNK_BYTES, limit)
-        match = SEALED_LINE_END.search(file.read_at(begin, high - begin))
+        match = seal.search(file.read_at(begin, high - begin))
         if match is not None:
             return Position(begin + match.end(), int(match[1], 16))
         offset = high

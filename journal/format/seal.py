@@ -13,8 +13,9 @@ SEAL_HEAD = b',"crc":"'
 SEAL_DIGITS = 8  # hexadecimal
 SEAL_BYTES = len(SEAL_HEAD) + SEAL_DIGITS + len('"}')
 SEALED_END_BYTES = SEAL_BYTES + 1  # with the LF after it
+SEAL = re.compile(rb',"crc":"([0-9a-f]{%d})"}' % SEAL_DIGITS)
 # Matches the end of a commit. An LF stands only at the end of a line, so every match is a seal.
-SEALED_LINE_END = re.compile(rb',"crc":"([0-9a-f]{%d})"}\n' % SEAL_DIGITS)
+SEALED_LINE_END = re.compile(SEAL.pattern + rb"\n")
 
 
 # sealed_end(crc) returns the seal and LF that replace the closing brace and LF of a commit's last

@@ -8,6 +8,7 @@ write). Writers hold the commit lock, which is the lock of the file itself.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from journal.errors import JobLockedError, StorageError
 from journal.format.commits import START, Block, Position, verified_blocks
 from journal.format.damage import judge_tail, tail_error
 from journal.format.extent import has_seal, seal_after
-from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
+from journal.format.seal import SEAL, SEAL_HEAD, SEALED_END_BYTES, sealed_end
 from journal.fs import directories, files, handles
 from journal.fs.claims import Claim, network_of
 from journal.fs.handles import Guard, JournalFile, open_journal, outcome_unknown
@@ -30,6 +31,8 @@ from journal.ids import id_of_directory
 from journal.index.hint import find_cut, remove_hint
 
 _WINDOW_BYTES = 4096
+# Matches the end of a commit if one bit of `SEAL_HEAD` was flipped, or if it is in text mode.
+_LIKE_SEALED_END = re.compile(rb'(?:[0-9a-f]{8}"}|}\r)\n\Z')
 
 
 class Log:
@@ -55,7 +58,7 @@ class Log:
         self.end = START  # the position after the last commit that was read
         self.seal = b""  # of this commit, as it is in the file
         self.torn_end = 0  # the end of the torn tail or of the padding, or 0
-        self._torn_head = b""  # the first of these bytes, or b"" if they have a seal
+        self._torn_head = b""  # the first of these bytes, or b"" if they must be read each time
         # A commit begins with ``written = end``.
         self.written = START  # the position after what was written of the open commit
         self.is_foreign = False  # True if another program wrote to the file during the open commit
@@ -170,24 +173,21 @@ class Log:
         write) or padding, and need no reading again.
 
         A large commit is written in parts, and only its end has a seal (a CRC-32). So a torn tail
-        without a seal that has grown by bytes without a seal is still one. If the writer died, and
-        another one has written a commit in place of the tail, the tail begins differently. So does
-        padding that another writer has overwritten.
+        that has grown by bytes without a seal is still one, unless its end looks like a damaged
+        seal. If the writer died, and another one has written a commit in place of the tail, the
+        tail begins differently. So does padding that another writer has overwritten.
         """
-        if not self.torn_end or size < self.torn_end:
+        file, head = self.file, self._torn_head
+        if not self.torn_end or size < self.torn_end or not head:
             return False
-        file = self.file
-        # The LF of the last seal may be missing.
         end = file.read_at(size - SEALED_END_BYTES, SEALED_END_BYTES)
-        if SEALED_LINE_END.search(end + b"\n"):
+        if SEAL_HEAD in end or _LIKE_SEALED_END.search(end):
             return False
-        head = self._torn_head
-        if head and file.read_at(self.end.offset, len(head)) != head:
+        if file.read_at(self.end.offset, len(head)) != head:
             return False
-        if size > self.torn_end:
-            if not head or seal_after(file, self.torn_end, size) is not None:
-                return False
-            self.torn_end = size
+        if seal_after(file, self.torn_end, size, SEAL) is not None:
+            return False
+        self.torn_end = size
         return True
 
     def read(self, size: int, apply: Callable[[Block], object], *, locked: bool) -> bool:
@@ -210,7 +210,9 @@ class Log:
             tail = judge_tail(file, size, self.end)
             if tail.kind in ("torn", "padding"):
                 self.torn_end = size
-                head_bytes = 0 if tail.sealed_end else min(_WINDOW_BYTES, size - self.end.offset)
+                # The rest of the commit may take the place of padding after its first lines.
+                is_fickle = tail.sealed_end or tail.end < size
+                head_bytes = 0 if is_fickle else min(_WINDOW_BYTES, size - self.end.offset)
                 self._torn_head = file.read_at(self.end.offset, head_bytes)
                 break
             if not locked:

@@ -16,7 +16,8 @@ from support.children import Child, FaultyOs, journal_path, read_all
 from support.effort import IS_LONG
 
 import journal.fs.system
-from journal import JobRow, JobService
+from journal import JobRow, JobService, JournalDamagedError
+from journal.format.seal import SEALED_END_BYTES
 from journal.store.journal import SPILL_BYTES
 from journal.verify import verify_job
 
@@ -374,17 +375,47 @@ def test_a_commit_is_seen_in_the_place_of_a_torn_tail_though_a_larger_one_has_be
         assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]
 
 
-def test_a_commit_is_seen_in_the_place_of_padding_which_a_writer_cuts_off(tmp_path: Path) -> None:
+def test_damage_is_named_at_the_end_of_a_commit_that_was_seen_half_written(tmp_path: Path) -> None:
     path = journal_path(tmp_path, JOB)
     with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
         service.create_job("x", job_id=JOB)
         made = path.read_bytes()
-        service.log(JOB, "seen")
+        with service.batch(JOB):
+            service.log(JOB, "first")
+            service.log(JOB, "last")
+        whole = path.read_bytes()
+        flips = (
+            whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
+            for at in range(len(whole) - SEALED_END_BYTES, len(whole))
+            for bit in range(8)
+        )
+        begun = whole[len(made) : -SEALED_END_BYTES]  # the next commit, after an LF that was lost
+        for damaged in (*flips, whole[:-1] + begun, whole[:-SEALED_END_BYTES] + b"}\r\n"):
+            for seen in (whole.index(b"first"), len(whole) - SEALED_END_BYTES, len(whole) - 3):
+                path.write_bytes(whole[:seen])
+                assert list(reader.get_logs(JOB)) == []
+                path.write_bytes(damaged)
+                with pytest.raises(JournalDamagedError):
+                    list(reader.get_logs(JOB))
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_commit_is_seen_in_the_place_of_padding_which_a_writer_cuts_off(
+    tmp_path: Path, is_begun: bool
+) -> None:
+    path = journal_path(tmp_path, JOB)
+    with JobService(tmp_path, sync="none") as service, JobService(tmp_path, sync="none") as reader:
+        service.create_job("x", job_id=JOB)
+        made = path.read_bytes()
+        with service.batch(JOB):
+            service.log(JOB, "x" * 5000)
+            service.log(JOB, "seen")
         commit = path.read_bytes().removeprefix(made)
-        path.write_bytes(made + b" " * 100_000)
+        begun = commit[: commit.index(b"\n") + 1] if is_begun else b""
+        path.write_bytes((made + begun).ljust(100_000))
         assert list(reader.get_logs(JOB)) == []
-        path.write_bytes(made + commit + b" " * (100_000 - len(commit)))
-        assert [entry.message for entry in reader.get_logs(JOB)] == ["seen"]
+        path.write_bytes((made + commit).ljust(100_000))
+        assert [entry.message for entry in reader.get_logs(JOB)][1:] == ["seen"]
         service.log(JOB, "written")
     assert path.read_bytes().startswith(made + commit + b'{"type":"log","message":"written"')
     assert [file.name for file in path.parent.glob("journal.torn*")] == []

@@ -223,13 +223,6 @@ PATCHES = [
         "tests/format/test_unended.py::test_no_hint_is_left_of_it",
     ),
     Patch(
-        "a tail is looked at again when it may have become a commit without its LF",
-        "store/log",
-        'SEALED_LINE_END.search(end + b"\\n")',
-        "SEALED_LINE_END.search(end)",
-        "tests/store/test_guards.py::test_a_torn_tail_that_becomes_a_commit_of_the_same_length_is_seen",
-    ),
-    Patch(
         "a job of one line without its LF is listed",
         "store/listing",
         "            with store.peek(job_id).reading() as index:\n",
