@@ -300,6 +300,16 @@ def pausing_text(job: Job, state: str) -> str:
     return f"pausing, {counted(job.processing_count, 'row|rows')} in flight"
 
 
+def usage_rates_text(job: Job) -> str:
+    """The rates by usage of the job's last run: ``total_tokens=60000/m``. "" if it has none.
+
+    A run uses up such a rate at once, and then waits: how fast rows end says nothing of its end.
+    """
+    run = job.last_run
+    rates = None if run is None else (run.limits | run.tuned).get("rate")
+    return ", ".join(f"{name}={rate}" for name, rate in (rates or {}).items() if name != "rows")
+
+
 def hold_of(job: Job, state: str) -> HoldState | None:
     """The hold of a job's run. None if it doesn't hold, ends early, or has died.
 

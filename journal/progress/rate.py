@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
+from journal.model import Job, usage_rates_text
+
 RECENT_ROWS = 100  # a rate covers at least the last 100 rows,
 _RECENT_S = 10.0  # and at least 10 s
 _STALL_S = 60.0
@@ -52,12 +54,15 @@ class RecentRate:
         )
 
 
-def time_left(open_rows: int, rate: float | None) -> timedelta | None:
-    """The remaining time for the open rows at this rate; None if the rate is unknown."""
-    if not rate:
+def time_left(job: Job, rate: float | None) -> timedelta | None:
+    """The remaining time for the open rows at this rate.
+
+    None if the rate is unknown, or if another one counts: see :func:`usage_rates_text`.
+    """
+    if not rate or usage_rates_text(job):
         return None
     try:
-        return timedelta(seconds=round(open_rows / rate))
+        return timedelta(seconds=round(job.open_rows / rate))
     except OverflowError:
         return None
 

@@ -124,8 +124,7 @@ class Progress:
             return [pausing]
         if self._rate:
             parts.append(f"{self._rate:.1f}/s")
-        open_rows = self._job.open_rows
-        if open_rows and self._job.status is JobStatus.RUNNING:
-            left = time_left(open_rows, self._rate) if self._job.pending_count else None
+        if self._job.open_rows and self._job.status is JobStatus.RUNNING:
+            left = time_left(self._job, self._rate) if self._job.pending_count else None
             parts += filter(None, ["" if left is None else f"{left} left", self._pace()])
         return parts

@@ -15,7 +15,8 @@ import pytest
 from support.platforms import needs_fifos, skip_without
 from support.terminal import on_terminal
 
-from journal import JobService
+import journal
+from journal import Job, JobService, RowResult
 from journal.cli.find import duration_s
 from journal.cli.main import main
 from journal.cli.times import moment
@@ -392,6 +393,23 @@ def test_show_of_a_running_job_has_a_rate_and_a_time_left(root: Path, capsys: Ca
     out = capsys.readouterr().out
     assert " rows end per second, " in out
     assert " left\n" in out
+
+
+def test_show_says_that_a_run_waits_for_its_rate_by_usage(
+    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    def look(_job: Job) -> None:
+        if job.pace:
+            run(root, "show", "limited")
+            shown.append(capsys.readouterr().out)
+            job.stop()
+
+    with journal.open_job(root / "limited", [{"n": n} for n in range(3)]) as job:
+        handler = lambda _row: RowResult(usage={"tokens": 9})  # noqa: E731
+        job.run(handler, rate={"tokens": "10/h"}, on_progress=look)
+    assert "per second; none is in flight: it may wait for tokens=10/h\n" in shown[0]
 
 
 class Rows(list[JobRow]):

@@ -22,12 +22,12 @@ from journal.cli.main import main
 from journal.cli.output import width_of
 from journal.cli.watch.drawing import job_lines, set_lines
 from journal.cli.watch.screen import Screen
-from journal.cli.watch.seen import InFlight, JobReader, SeenJob, SetReader
+from journal.cli.watch.seen import InFlight, JobReader, SeenJob, SeenSet, SeenShard, SetReader
 from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
 from journal.history.recent import Recent
 from journal.model import EarlyEnd, HoldState, Job, Pause, Run
-from journal.sets.whole import look_at_set
+from journal.sets.whole import Part, Whole, look_at_set
 from journal.store.transitions import put_record
 
 NOW = datetime(2026, 12, 1, 13, 2, 38, tzinfo=UTC)
@@ -186,6 +186,21 @@ def test_no_end_is_forecast_while_a_run_holds_or_has_stalled_or_all_rows_wait() 
     assert "left" not in texts(seen(job={"hold": hold}))[0]
     assert "left" not in texts(seen(job={"waiting_count": 58}))[0]
     assert "left" not in texts(seen(stalled_s=720.0))[0]
+
+
+def test_no_end_is_forecast_under_a_rate_by_usage() -> None:
+    job = seen().job
+    assert job.last_run is not None
+    limited = {"rate": {"rows": "5/s", "tokens": "60000/m"}}
+    run = msgspec.structs.replace(job.last_run, tuned=limited)
+    assert "left" not in texts(seen(job={"last_run": run}))[0]
+    for last_run in (job.last_run, run):
+        parts = [Part(0, "ship/0", "running", job), Part(1, "ship/1", "absent")]
+        parts.append(Part(2, "ship/2", "running", seen(job={"last_run": last_run}).job))
+        whole = Whole("ship", parts, msgspec.structs.replace(job, last_run=None))
+        shards = tuple(SeenShard(part, 2.0) for part in parts)
+        (line, _), *_ = set_lines(SeenSet(whole, NOW, 4.0, shards), 120, 20)
+        assert ("left" in line) is (last_run is not run)
 
 
 def test_control_characters_move_no_column() -> None:

@@ -21,7 +21,7 @@ from support.platforms import needs_fork
 
 import journal
 from journal import Job, JobStatus, RowStatus
-from journal.model import HoldState, hold_text
+from journal.model import HoldState, Run, hold_text
 from journal.progress.rate import is_stalled
 from journal.progress.show import Progress
 from journal.progress.terminal import Bar, bar_line
@@ -325,6 +325,22 @@ def test_the_time_of_a_hold_counts_for_no_rate(
             job = job_of(total_rows=20, counts=counts, status=JobStatus.RUNNING, hold=held)
             progress.show(job)
         assert "2.0/s, 0:00:04 left" in terminal.screen
+
+
+def test_what_a_run_under_a_rate_by_usage_waits_for_is_shown_in_place_of_a_forecast(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, at = time.monotonic(), datetime.now(UTC)
+    monkeypatch.setattr("time.monotonic", lambda: now_s)
+    limits = {"rate": {"t": "9/m"}}
+    last = Run(id="1", host="h", user="u", pid=1, started_at=at, limits=limits)
+    with on(terminal), Progress(job_of(total_rows=20), pace=lambda: "waiting") as progress:
+        for done in (4, 12):
+            now_s += 4
+            counts = {RowStatus.COMPLETED: done, RowStatus.PENDING: 20 - done}
+            job = job_of(total_rows=20, counts=counts, status=JobStatus.RUNNING, last_run=last)
+            progress.show(job)
+        assert "2.0/s, waiting" in terminal.screen
 
 
 @pytest.mark.parametrize(

@@ -202,13 +202,13 @@ def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     rates = new_rates(monkeypatch, batch=4)
-    start(rates, 1, 2, 3, 4)
-    rows = [row_of(number) for number in (1, 2, 3, 4)]
-    call = Call(tuple(rows), 1)  # type: ignore[arg-type]
-    given: Any = [SimpleNamespace(unrecorded=None) for _ in rows]
-    shared = outcomes_of_raised(given, journal.Fail("Bad", usage={"tokens": 20}), {})
-    rates.end([Result(1, row, one, call) for row, one in zip(rows, shared, strict=True)])
-    assert start(rates, *range(5, 21)) == [5, 6, 7, 8]  # 20 are used, and the call would use 20
+    given: Any = [SimpleNamespace(unrecorded=None)] * 4
+    shared = outcomes_of_raised(given, journal.Fail("Bad", usage={"tokens": 30}), {})
+    for first in (1, 5):
+        rows = [row_of(number) for number in start(rates, *range(first, first + 4))]
+        call = Call(tuple(rows), first)  # type: ignore[arg-type]
+        rates.end([Result(1, row, one, call) for row, one in zip(rows, shared, strict=True)])
+    assert start(rates, *range(9, 13)) == [9, 10, 11, 12]  # 60 are used, and the call would use 30
 
 
 def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ from journal.model import (
     expected_cost_cents,
     hold_of,
     pausing_text,
+    usage_rates_text,
 )
 from journal.run.pacing.condition import before_command
 from journal.store.run_lock import late_results
@@ -291,7 +292,11 @@ def _rate_text(shown: Shown) -> str:
         return ""
     figure = f"{shown.rate:.0f}" if shown.rate >= 100 else f"{shown.rate:.3g}"
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
-    return f"{figure} rows end per second{left}"
+    text, job = f"{figure} rows end per second{left}", shown.job
+    if not job.processing_count and job.pending_count > job.waiting_count:
+        if rates := usage_rates_text(job):
+            text += f"; none is in flight: it may wait for {rates}"
+    return text
 
 
 def _hold_text(hold: HoldState | None) -> str:

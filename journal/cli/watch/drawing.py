@@ -14,7 +14,14 @@ from journal.cli.watch.screen import Line
 from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
 from journal.display.plain import limits_text
 from journal.history.events import Event
-from journal.model import Job, JobStatus, expected_cost_cents, hold_of, pausing_text
+from journal.model import (
+    Job,
+    JobStatus,
+    expected_cost_cents,
+    hold_of,
+    pausing_text,
+    usage_rates_text,
+)
 from journal.progress.rate import time_left
 from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
@@ -83,8 +90,9 @@ def set_lines(seen: SeenSet, width: int, height: int) -> list[Line]:
         [_shard_cells(shard, seen.now) for shard in shards],
         [_color(shard) for shard in shards],
     )
+    left = None if any(map(usage_rates_text, whole.jobs)) else time_left(job, seen.rate)
     parts = [
-        _Part([_bar_line(job, seen.rate, time_left(job.open_rows, seen.rate), width)], 1),
+        _Part([_bar_line(job, seen.rate, left, width)], 1),
         _Part([(f"{whole.id}: {whole.state}; {shards_text(whole)}", whole.state)], 1),
         _Part([(counts_text(row_counts(job)), "")], 1),
         _Part(table, len(table)),

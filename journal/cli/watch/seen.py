@@ -85,7 +85,7 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
         is_slowed = is_stalled or job.hold is not None or job.waiting_count >= job.pending_count
         if self.state != JobStatus.RUNNING or is_slowed or pausing_text(job, self.state):
             return None
-        return time_left(job.open_rows, self.rate)
+        return time_left(job, self.rate)
 
 
 class SeenShard(msgspec.Struct, frozen=True):

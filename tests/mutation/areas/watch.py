@@ -50,4 +50,11 @@ PATCHES = [
         "        is_running = state == JobStatus.RUNNING\n",
         f"{VIEW}::test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end",
     ),
+    Patch(
+        "no end is forecast under a rate by usage",
+        "progress/rate",
+        "not rate or usage_rates_text(job)",
+        "not rate",
+        "tests/cli/test_live_view.py::test_no_end_is_forecast_under_a_rate_by_usage",
+    ),
 ]
