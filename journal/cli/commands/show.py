@@ -293,9 +293,9 @@ def _rate_text(shown: Shown) -> str:
     figure = f"{shown.rate:.0f}" if shown.rate >= 100 else f"{shown.rate:.3g}"
     left = "" if shown.left_s is None else f", {duration_text(shown.left_s)} left"
     text, job = f"{figure} rows end per second{left}", shown.job
-    if not job.processing_count and job.pending_count > job.waiting_count:
-        if rates := usage_rates_text(job):
-            text += f"; none is in flight: it may wait for {rates}"
+    is_idle = not job.processing_count and job.pending_count > job.waiting_count
+    if is_idle and (rates := usage_rates_text(job)):
+        text += f"; none is in flight: it may wait for {rates}"
     return text
 
 
