@@ -195,7 +195,7 @@ def as_text(value: Any) -> str:
     return encode_json(value).decode()
 
 
-def csv_liner(delimiter: str = ",") -> Callable[[Iterable[Any]], bytes]:
+def csv_liner() -> Callable[[Iterable[Any]], bytes]:
     """A function that turns cells into a line of CSV."""
     import csv  # noqa: PLC0415  (`journal list` starts without it)
 
@@ -205,7 +205,7 @@ def csv_liner(delimiter: str = ",") -> Callable[[Iterable[Any]], bytes]:
             return line
 
     # With the line end CR LF, csv quotes a lone CR in all versions of Python.
-    write_row = csv.writer(Echo, delimiter=delimiter, lineterminator="\r\n").writerow
+    write_row = csv.writer(Echo, lineterminator="\r\n").writerow
     return lambda cells: write_row(cells).removesuffix("\r\n").encode() + b"\n"
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from itertools import repeat
 from pathlib import PurePath
 from typing import IO, Any
-
-import msgspec
 
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError
@@ -18,7 +14,7 @@ from journal.fs.files import ScratchFile
 from journal.fs.output import whole_file
 from journal.model import JobRow, RowStatus
 from journal.tables.collected import TABLES, Collected
-from journal.tables.columns import FLOAT, INT, TEXT, TIME, WIDE, Options, check_options
+from journal.tables.columns import INT, TEXT, TIME, WIDE, Options, check_options
 from journal.text import as_text, csv_liner, encode_json, json_array
 
 STREAMED = ("csv", "jsonl", "json")
@@ -34,10 +30,6 @@ _FORMAT_OF_SUFFIX = {
     ".sqlite3": "sqlite",
     ".parquet": "parquet",
 }
-_FLOATS = (float, msgspec.Raw)
-_BOM = b"\xef\xbb\xbf"
-# The beginning of text that a spreadsheet takes for a formula. A signed number is none.
-_FORMULA = r"^(?:[=@\t\r\n]|[+-](?![0-9.,]+$))"
 # Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new
 # database, even if the file was made for an older database.
 _BESIDE_SQLITE = ("-journal", "-wal")
@@ -65,7 +57,6 @@ def export_rows(
     data_only: bool = False,
     table: str = "rows",
     columns: Sequence[str] | None = None,
-    excel: str | None = None,
     force: bool = False,
 ) -> int:
     """Write the rows of jobs, in the order of ``job_ids`` and row numbers; return the number of
@@ -91,9 +82,6 @@ def export_rows(
       the number of records. Attempts are in the order in which they ended.
     - ``data_only``: leave out the journal's columns.
     - ``columns``: select the columns, as for the tables of :class:`journal.Rows`.
-    - ``excel``: write CSV for spreadsheets, with this delimiter, "," or ";". The file begins with a
-      byte order mark. With ";", numbers have a decimal comma. Text that a spreadsheet would take
-      for a formula gets the prefix ``'``.
 
     Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
     file, beside ``out`` or in the system's temporary directory. The function needs 17 bytes
@@ -109,7 +97,7 @@ def export_rows(
     if path is not None:
         file_format = file_format or format_of(path)
     options = check_options(columns, data_only=data_only)
-    file_format = _checked(file_format, options, excel, table)
+    file_format = _checked(file_format, options, table)
     if path is None and file_format not in STREAMED:
         raise InvalidValueError("format", file_format, "can't be streamed: name a file")
     beside = _BESIDE_SQLITE if file_format == "sqlite" else ()
@@ -134,19 +122,17 @@ def export_rows(
             write_sqlite(rows, output.path)
         else:
             stream: Any = out if output is None else stack.enter_context(output.stream())
-            _write_stream(rows, stream, file_format, excel)
+            _write_stream(rows, stream, file_format)
         return rows.count
 
 
-def _checked(file_format: str | None, options: Options, excel: str | None, table: str) -> str:
+def _checked(file_format: str | None, options: Options, table: str) -> str:
     """Check the arguments of an export, and return the format.
 
     Raises InvalidValueError and MissingExtraError.
     """
     if file_format not in FORMATS:
         raise InvalidValueError("format", file_format, f"must be one of {', '.join(FORMATS)}")
-    if excel is not None and (file_format != "csv" or excel not in (",", ";")):
-        raise InvalidValueError("excel", excel, "must be ',' or ';', and the format csv")
     if table not in TABLES:
         raise InvalidValueError("table", table, f"must be one of {', '.join(TABLES)}")
     if table != "rows" and (options.columns is not None or options.data_only):
@@ -159,42 +145,32 @@ def _checked(file_format: str | None, options: Options, excel: str | None, table
     return file_format
 
 
-def _write_stream(rows: Collected, stream: IO[bytes], file_format: str, excel: str | None) -> None:
+def _write_stream(rows: Collected, stream: IO[bytes], file_format: str) -> None:
     if file_format == "parquet":
         from journal.tables.arrow import write_parquet  # noqa: PLC0415  (an extra)
 
         write_parquet(rows.table, rows, stream)
     elif file_format == "csv":
-        stream.writelines(_csv_lines(rows, excel))
+        stream.writelines(_csv_lines(rows))
     elif file_format == "jsonl":
         stream.writelines(encode_json(row) + b"\n" for row in rows.records())
     else:
         stream.writelines(json_array(map(encode_json, rows.records())))
 
 
-def _csv_lines(rows: Collected, excel: str | None) -> Iterator[bytes]:
+def _csv_lines(rows: Collected) -> Iterator[bytes]:
     columns = rows.table.columns
     if not columns:
         return
-    line_of = csv_liner(excel or ",")
-    yield line_of(columns) if excel is None else _BOM + line_of(_harmless(list(columns)))
+    line_of = csv_liner()
+    yield line_of(columns)
     for cells in rows.cells():
-        texts = map(_csv_cells, cells, columns.values(), repeat(excel))
+        texts = map(_csv_cells, cells, columns.values())
         yield from map(line_of, zip(*texts, strict=True))
 
 
-def _csv_cells(values: list[Any], kinds: int, excel: str | None) -> list[Any]:
+def _csv_cells(values: list[Any], kinds: int) -> list[Any]:
     """Return the cells of a column, from values of these kinds."""
-    if excel and kinds & (TEXT | FLOAT):
-        values = _harmless(values)
-        if excel == ";":
-            values = [as_text(v).replace(".", ",") if type(v) in _FLOATS else v for v in values]
     if not kinds & ~(TEXT | INT | WIDE | TIME):
         return values  # csv writes these as as_text() does, and None as an empty cell
     return list(map(as_text, values))
-
-
-def _harmless(values: Iterable[Any]) -> list[Any]:
-    """Return the values with a prefix before text that is a formula."""
-    prefixed = re.compile(_FORMULA).sub
-    return [prefixed(r"'\g<0>", value) if type(value) is str else value for value in values]

@@ -112,26 +112,6 @@ def test_a_csv_has_the_datas_columns_then_the_journals(store: Path, tmp_path: Pa
     assert rows[4]["result"] == "done"
 
 
-@pytest.mark.parametrize("delimiter", [",", ";"])
-def test_a_csv_for_spreadsheets_has_no_formulas(
-    store: Path, tmp_path: Path, delimiter: str
-) -> None:
-    out = tmp_path / "out.csv"
-    values = ["=1+1", "@x", "+49 30", "-5", "+1.5", "a=1", "\tx", None, "é"]
-    with JobService(store, sync="none") as service:
-        rows = [{"data": {"=v": value, "price": 2.5, "n": None}} for value in values]
-        service.create_job("J", job_id="j", row_data=rows)
-    words = ("export", "j", out, "--excel", delimiter, "--columns", "=v,price,n")
-    assert run(store, *words) == 0
-    content = out.read_bytes()
-    assert content.startswith(b"\xef\xbb\xbf'=v")
-    text = io.StringIO(content.decode("utf-8-sig"), newline="")
-    _, *cells = csv.reader(text, delimiter=delimiter)
-    shown = ["'=1+1", "'@x", "'+49 30", "-5", "+1.5", "a=1", "'\tx", "", "é"]
-    assert [cell for cell, _, _ in cells] == shown
-    assert {tuple(rest) for _, *rest in cells} == {("2,5" if delimiter == ";" else "2.5", "")}
-
-
 def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
     with JobService(store) as service:
         for file_format in FORMATS:
@@ -364,7 +344,6 @@ def test_an_interrupted_export_or_pack_leaves_nothing(
         (["ship-ca"], "Missing argument 'OUT|-'"),
         (["ship-ca", "out.xlsx"], "says no format"),
         (["ship-ca", "-", "--format", "sqlite"], "name a file"),
-        (["ship-ca", "out.db", "--excel", ","], "--excel writes CSV, not sqlite"),
         (["ship-ca", "no/such/dir/out.csv"], "directory that doesn't exist"),
     ],
 )

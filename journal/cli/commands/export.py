@@ -33,12 +33,6 @@ from journal.text import counted
 )
 @columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
 @option(
-    "--excel",
-    "Write CSV for spreadsheets, with this delimiter: with a byte order mark, and with a prefix ' before "
-    "formulas. With ;, numbers have a decimal comma.",
-    type=click.Choice([",", ";"]),
-)
-@option(
     "--steps table",
     "Write a record for each step, instead of a record for each row.",
     flag_value="steps",
@@ -54,7 +48,6 @@ def export_command(
     job: FoundJob,
     out: str,
     file_format: str | None,
-    excel: str | None,
     table: str | None,
     selection: Selection,
     **options: Any,
@@ -93,15 +86,12 @@ def export_command(
     file_format = file_format or ("csv" if out == "-" else format_of(out))
     if out == "-" and file_format not in STREAMED:
         raise click.UsageError(f"{file_format} can't be written to standard output: name a file")
-    if excel and file_format != "csv":
-        raise click.UsageError(f"--excel writes CSV, not {file_format}: end OUT with .csv")
     with ending_signals():
         count = export_rows(
             service,
             [shard.id for shard in job.shards],
             data_stream(is_json=file_format.startswith("json")) if out == "-" else out,
             file_format,
-            excel=excel,
             table=table,
             statuses=selection.statuses,
             where=None if selection._replace(statuses=()).is_empty else selection.holds,
