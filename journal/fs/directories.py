@@ -108,22 +108,6 @@ def is_empty(path: Path) -> bool:
         return False
 
 
-def size_bytes(path: Path) -> int:
-    """Return the sum of the sizes of all files below a directory. Links aren't followed.
-
-    Files that another process removes meanwhile aren't counted.
-    """
-    total, waiting = 0, [path]
-    while waiting:
-        for entry in _entries(waiting.pop()):
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                total += entry.stat(follow_symlinks=False).st_size
-    return total
-
-
 def remove_if_empty(path: Path) -> None:
     """Remove the directory ``path``, unless there is anything in it."""
     with contextlib.suppress(OSError):

@@ -39,7 +39,6 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     - ``error``: the error that was the reason, or None.
     - ``status``: the job's status. ``updated_at``: the time of its last commit. Both are None if
       the job can't be read.
-    - ``size_bytes``: the sum of the sizes of the job's files.
     - ``pack``: the path of the job's pack, or None if no pack is made. With ``dry_run``, the path
       of the pack that would be made.
     """
@@ -48,7 +47,6 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     action: Literal["deleted", "would_delete", "left"]
     status: str | None = None
     updated_at: datetime | None = None
-    size_bytes: int = 0
     pack: str | None = None
     reason: str | None = None
     error: JournalError | None = None
@@ -194,7 +192,6 @@ def _prune_one(
         raise _Left(f"its directory is a link to {directory.resolve()}, whose files would stay")
     if directory.parent != store.root and directory.parent.is_symlink():
         raise _Left(f"the directory of its set is a link to {directory.parent.resolve()}")
-    size_bytes = directories.size_bytes(directory)
     pack: Path | None = None
 
     def check(directory: Path) -> None:
@@ -229,7 +226,6 @@ def _prune_one(
         action="would_delete" if dry_run else "deleted",
         status=job.status.value,
         updated_at=job.updated_at,
-        size_bytes=size_bytes,
         pack=None if pack is None else os.fspath(pack),
     )
 

@@ -36,6 +36,7 @@ from journal import (
 )
 from journal.cli.main import main
 from journal.fs import directories
+from journal.store.store import Store
 from journal.transfer import Pruned, prune_jobs, pull_job, unpack_job
 from journal.transfer.pack_contents import Contents, Snapshot
 from journal.transfer.tarball import write_pack
@@ -123,7 +124,6 @@ def test_only_old_jobs_that_have_ended_are_deleted(root: Path) -> None:
         "paused": "left",
     }
     assert pruned["paused"].reason == "it is paused: jobs with this status are not deleted"
-    assert pruned["a"].size_bytes > 500
     assert pruned["a"].pack is None
 
 
@@ -324,15 +324,14 @@ def test_a_job_that_got_newer_meanwhile_is_left_and_the_reason_says_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(root, "a")
-    faulty = FaultyOs()
+    delete = Store.delete
 
-    def log(real: Callable[..., Any], *arguments: Any) -> Any:
+    def log(store: Store, *arguments: Any) -> bool:
         with JobService(root, sync="none") as other:
             other.log("a", "late")
-        return real(*arguments)
+        return delete(store, *arguments)
 
-    faulty.plan("scandir", lambda real, *some: real(*some), log)  # sums up the sizes
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    monkeypatch.setattr(Store, "delete", log)
     pruned = prune(root, datetime.now(UTC))["a"]
     assert pruned.reason == "it was changed meanwhile, and is no longer old enough"
     assert jobs(root) == ["a"]
@@ -348,7 +347,7 @@ def test_a_job_whose_files_cant_be_listed_is_left_and_the_next_one_is_deleted(
     monkeypatch.setattr(journal.fs.system, "os", faulty)
     one, two = prune_jobs(root, LATER)
     assert (one.job_id, one.action, two.action) == ("one", "left", "deleted")
-    assert isinstance(one.error, StorageError)
+    assert "Input/output error" in str(one.reason)
 
 
 def test_a_time_without_a_zone_is_refused_at_the_call(root: Path) -> None:
@@ -531,12 +530,11 @@ def test_the_command_lists_what_it_did_and_sums_it_up(root: Path, capsys: Captur
     assert run(root, "--dry-run", "--json") == 0
     captured = capsys.readouterr()
     assert [one["action"] for one in json.loads(captured.out)] == ["would_delete", "left"]
-    assert "1 job would be deleted, " in captured.err
-    assert captured.err.endswith(" bytes would be freed; 1 old job left\n")
+    assert captured.err == "1 job would be deleted; 1 old job left\n"
     assert run(root, "--yes") == 0
     captured = capsys.readouterr()
     assert "left: it is paused: jobs with this status are not deleted" in captured.out
-    assert captured.err.startswith("1 job deleted, ")
+    assert captured.err == "1 job deleted; 1 old job left\n"
     assert jobs(root) == ["b"]
     make(root, "c")
     make(root, "d", "failed")
@@ -554,7 +552,7 @@ def test_an_interrupted_command_lists_what_it_has_deleted(
     faulty = FaultyOs()
 
     def interrupt(real: Callable[..., Any], *arguments: Any) -> Any:
-        if arguments[0] == root / "b":
+        if arguments[0] == root / "b" / "claims":
             signal.raise_signal(signal.SIGINT)
         return real(*arguments)
 
@@ -563,7 +561,7 @@ def test_an_interrupted_command_lists_what_it_has_deleted(
     assert run(root, "--yes", "--json") == 130
     captured = capsys.readouterr()
     assert [one["job_id"] for one in json.loads(captured.out)] == ["a"]
-    assert captured.err.startswith("1 job deleted, ")
+    assert captured.err.startswith("1 job deleted\n")
     assert jobs(root) == ["b"]
 
 

@@ -28,7 +28,7 @@ from journal.transfer import Pruned, prune_jobs
 
 @click.command("delete", short_help="Delete jobs with all their files.")
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
-@yes_option()
+@yes_option
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
@@ -116,7 +116,6 @@ _FIELDS = (
     Field("job_id", "JOB"),
     Field("status", "STATUS", status=True),
     Field("updated_at", "LAST COMMIT", text=_local),
-    Field("size_bytes", "BYTES", right=True),
     Field(title="ACTION", text=_fate),
     Field("pack", "PACK"),
     Field("action"),
@@ -144,7 +143,7 @@ _FIELDS = (
     type=click.Path(file_okay=False),
 )
 @option("--dry-run", "Show what would be deleted. Change nothing.")
-@yes_option()
+@yes_option
 @listing_options
 @click.pass_context
 def prune_command(
@@ -202,8 +201,5 @@ def _echo_pruned(found: list[Pruned], output: str, *, dry_run: bool) -> None:
     deleted = [each for each in found if each.action != "left"]
     would = "would be " if dry_run else ""
     left = len(found) - len(deleted)
-    echo_err(
-        f"{counted(len(deleted), 'job|jobs')} {would}deleted, "
-        f"{sum(each.size_bytes for each in deleted)} bytes {would}freed"
-        + (f"; {counted(left, 'old job|jobs')} left" if left else "")
-    )
+    more = f"; {counted(left, 'old job|jobs')} left" if left else ""
+    echo_err(f"{counted(len(deleted), 'job|jobs')} {would}deleted{more}")
