@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -26,11 +25,6 @@ from journal.history.events import Choice, Event, event_of
 from journal.history.reading import History, log_entry
 from journal.model import JobRow, LogEntry, RowStep, cents_of, millionths
 from journal.text import before_text
-
-# How many attempts, how many messages and how many changes are kept. The newest are kept.
-MAX_KEPT = 1000
-
-Item = TypeVar("Item")
 
 
 class RowAttempt(msgspec.Struct, kw_only=True):
@@ -82,8 +76,6 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     - ``changes``: all other changes of the row: new data, retries and redos by a person, and
       settled reviews. Each change has ``at``, ``kind``, ``text`` and ``details``, as in
       ``journal log``.
-    - ``left_out``: how many older attempts, messages and changes were left out. Of each of these
-      three kinds, the newest 1,000 items are kept.
     """
 
     row: JobRow
@@ -91,7 +83,6 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[RowStep, ...]
     logs: tuple[LogEntry, ...]
     changes: tuple[Event, ...]
-    left_out: int = 0
     total_cost_cents: int | float = 0
 
 
@@ -138,26 +129,12 @@ class AttemptReader:
         return attempt
 
 
-class _Newest(Generic[Item]):
-    """The newest items of one kind about a row, up to MAX_KEPT."""
-
-    def __init__(self) -> None:
-        self.items: deque[Item] = deque(maxlen=MAX_KEPT)
-        self.left_out = 0
-
-    def add(self, item: Item) -> None:
-        self.left_out += len(self.items) == MAX_KEPT
-        self.items.append(item)
-
-
 class _Reader:
     """Reads the records about one row in the order in which they were written."""
 
     def __init__(self, number: int) -> None:
         self._choice = Choice([range(number, number + 1)])
-        self.attempts: _Newest[RowAttempt] = _Newest()
-        self.logs: _Newest[LogEntry] = _Newest()
-        self.changes: _Newest[Event] = _Newest()
+        self.attempts, self.logs, self.changes = list[RowAttempt](), list[LogEntry](), list[Event]()
         self._attempts = AttemptReader()
         self.millionths = 0  # of a cent, for all attempts
         self._data: dict[str, Any] = {}
@@ -170,14 +147,14 @@ class _Reader:
             read(self, record)
 
     def _read_change(self, record: Record) -> None:
-        self.changes.add(event_of(record))
+        self.changes.append(event_of(record))
 
     def _read_spent(self, record: RowSpentRecord) -> None:
         self.millionths += millionths(record.cost_cents or 0)
         self._read_change(record)
 
     def _read_log(self, record: LogRecord) -> None:
-        self.logs.add(log_entry(record))
+        self.logs.append(log_entry(record))
 
     def _read_row(self, record: RowRecord) -> None:
         self._data = record.data
@@ -185,7 +162,7 @@ class _Reader:
     def _read_data(self, record: RowDataRecord) -> None:
         event = event_of(record)
         text = event.text + before_text(self._data, record.data)
-        self.changes.add(msgspec.structs.replace(event, text=text))
+        self.changes.append(msgspec.structs.replace(event, text=text))
         self._data = record.data
 
     def _read_step(self, record: RowStepRecord) -> None:
@@ -195,7 +172,7 @@ class _Reader:
     def _read_status(self, record: RowStatusRecord) -> None:
         attempt = self._attempts.read(record)
         if record.status == "processing":
-            self.attempts.add(self._attempts.open[0])
+            self.attempts.append(self._attempts.open[0])
             return
         self.millionths += millionths(record.cost_cents or 0)
         if attempt is None or record.decision is not None:
@@ -213,7 +190,7 @@ class _Reader:
 
 
 def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:
-    """Read the history of a row: a bounded number of items of each kind.
+    """Read the history of a row.
 
     ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
     errors of :meth:`History.blocks`.
@@ -221,13 +198,11 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
     reader = _Reader(row.row_number)
     for block in history.blocks_about(row.row_number):
         reader.read(history.record(block, 0))
-    kinds: tuple[_Newest[Any], ...] = (reader.attempts, reader.logs, reader.changes)
     return RowHistory(
         row=row,
-        attempts=tuple(reader.attempts.items),
+        attempts=tuple(reader.attempts),
         steps=steps,
-        logs=tuple(reader.logs.items),
-        changes=tuple(reader.changes.items),
-        left_out=sum(kind.left_out for kind in kinds),
+        logs=tuple(reader.logs),
+        changes=tuple(reader.changes),
         total_cost_cents=cents_of(reader.millionths),
     )

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.attempts import give_back, try_again
+from support.attempts import give_back
 
 import journal
 from journal import JobService, RowHistory, RowNotFoundError
 from journal.cli.main import main
 from journal.fs.system import host_name
-from journal.history.row_history import MAX_KEPT
 
 Capture = pytest.CaptureFixture[str]
 
@@ -80,7 +79,7 @@ def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: 
         {"id": "ch_1"},
     )
     assert [event.kind for event in history.changes] == ["changed", "retried"]
-    assert (history.row.status, history.row.result, history.left_out) == ("completed", "label 1", 0)
+    assert (history.row.status, history.row.result) == ("completed", "label 1")
 
 
 def test_a_row_that_does_not_exist_has_no_history(root: Path) -> None:
@@ -110,21 +109,6 @@ def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path)
         ("completed", "cost 5 cents"),
         ("redone", "wrong label"),
     ]
-
-
-def test_a_history_has_the_newest_items_and_says_how_many_it_left_out(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("j", job_id="j", row_data=[{"data": {"n": n}} for n in (1, 2)])
-        service.start_job("j")
-        for _ in range(3):
-            with service.batch("j"):
-                for number in range(MAX_KEPT):
-                    service.start_row("j:1")
-                    try_again(service, "j:1", "E", str(number))
-        many = service.get_row_history("j:1")
-        assert (len(many.attempts), many.left_out) == (MAX_KEPT, 2 * MAX_KEPT)
-        assert many.attempts[0].number == 2 * MAX_KEPT + 1
-        assert many.attempts[-1].error_message == str(MAX_KEPT - 1)
 
 
 # --- commands

@@ -343,11 +343,6 @@ def _row_texts(history: RowHistory) -> Iterator[tuple[str, str]]:
     others = itertools.chain.from_iterable(attempts.values())
     yield from named_once("messages", map(_message_text, others))
     yield from named_once("changes", (_change_text(event) for event in history.changes))
-    if history.left_out:
-        left = counted(
-            history.left_out, "older attempt, message or change|attempts, messages or changes"
-        )
-        yield "left out", left
 
 
 def _row_facts(row: JobRow) -> dict[str, str]:

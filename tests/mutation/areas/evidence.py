@@ -187,11 +187,4 @@ PATCHES = [
         """rb'"row":%d""",
         "tests/history/test_rows_found.py::test_lines_of_another_writer_are_found_however_it_puts_spaces",
     ),
-    Patch(
-        "a row's history has a bounded number of attempts",
-        "history/row_history",
-        "deque(maxlen=MAX_KEPT)",
-        "deque()",
-        "tests/cli/test_row_history.py::test_a_history_has_the_newest_items_and_says_how_many_it_left_out",
-    ),
 ]
