@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
 from journal.ids import id_of_directory
-from journal.index.hint import find_cut, is_ahead
+from journal.index.hint import find_cut
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
 
@@ -56,9 +55,6 @@ class Finding(msgspec.Struct, frozen=True):
 class Report(msgspec.Struct, frozen=True):
     """The result of :func:`verify_job`. Findings are in the order of the file.
 
-    - ``ahead_until``: the time of the last record if this machine's clock hasn't reached it yet,
-      else None. Such a time is no damage. Times in a journal never go back, so new records get this
-      time until the clock has passed it.
     - ``in_doubt``: True if a sync of the journal has failed since the system was booted, or if a
       process has died during a sync. In both cases, the last commits may not be on the disk. Before
       the next commit is synced, these commits are written again.
@@ -70,7 +66,6 @@ class Report(msgspec.Struct, frozen=True):
     records: int
     rows: int
     findings: list[Finding]
-    ahead_until: datetime | None = None
     in_doubt: bool = False
 
     @property
@@ -187,7 +182,7 @@ class _Check:
         return record.job_id if isinstance(record, JobRecord) else None
 
     def report(self, directory: Path) -> Report:
-        index, findings = self._index, self._findings
+        findings = self._findings
         if not self._records and not findings:
             findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
         if (job_id := self._job_id()) not in (None, id_of_directory(directory)):
@@ -204,7 +199,6 @@ class _Check:
             records=self._records,
             rows=self._rows,
             findings=findings,
-            ahead_until=index.last_at if is_ahead(index.last_at) else None,
         )
 
     def _find_cut(self, directory: Path) -> None:

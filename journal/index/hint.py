@@ -214,11 +214,6 @@ def written_ns(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1) * 1000 + _WRITING_NS
 
 
-def is_ahead(at: datetime) -> bool:
-    """Return whether ``at`` is in the future, with a tolerance of some seconds."""
-    return written_ns(at) > system.now_ns() + 2 * _WRITING_NS
-
-
 class _StoredColumns(Columns):
     """The columns of a hint. A part of them is read when one of its columns is first used.
 

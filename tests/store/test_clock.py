@@ -156,19 +156,6 @@ def test_a_job_of_a_clock_that_was_far_off_is_worked_on_listed_and_shown_as_any_
             assert JOB in done.stdout
 
 
-def test_verify_says_until_when_times_are_ahead_of_the_clock_and_finds_nothing_wrong(
-    tmp_path: Path,
-) -> None:
-    with Child(OFF_CLOCK, tmp_path, JOB) as child:
-        assert child.hear() == "ready"
-        order(child, f"0 job {JOB}")
-        assert verify_job(tmp_path / JOB).ahead_until is None
-        at = order(child, "86400 row 1")
-    check = verify_job(tmp_path / JOB)
-    assert check.ahead_until == at
-    assert not check.findings
-
-
 def test_times_of_whole_seconds_that_another_program_wrote_lead_to_no_time_without_a_fraction(
     tmp_path: Path,
 ) -> None:
