@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError, RefusedError
-from journal.fs import system
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.sets.whole import ABSENT, Part, Whole, look_at_set
@@ -142,16 +139,3 @@ def _in_words(state: str, job: Job) -> str:
     in_flight = counted(job.processing_count, "row|rows in flight")
     in_flight = f" with {in_flight}" if job.processing_count else ""
     return f"is interrupted: its run died{in_flight}; waiting for it to be run again"
-
-
-def check_reader() -> None:
-    """Raise BrokenPipeError if the program that reads our output has ended.
-
-    Without this check, only the next write would fail, perhaps much later.
-    """
-    try:
-        descriptor = sys.stdout.fileno()
-    except (io.UnsupportedOperation, ValueError):  # standard output isn't a file with a descriptor
-        return
-    if system.has_lost_reader(descriptor):
-        raise BrokenPipeError

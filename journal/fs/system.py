@@ -171,10 +171,6 @@ if sys.platform == "win32":
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(0))
         return bool(ctypes.windll.kernel32.GetConsoleMode(handle, ctypes.byref(mode)))
 
-    def has_lost_reader(_descriptor: int) -> bool:
-        """Return False. Windows reports a lost reader only when something is written."""
-        return False
-
     def is_closed_pipe(error: OSError) -> bool:
         """Return whether a write failed because nobody reads standard output any more.
 
@@ -196,14 +192,6 @@ else:
     def can_answer() -> bool:
         """Return True: if standard input reports to be a terminal, it is one."""
         return True
-
-    def has_lost_reader(descriptor: int) -> bool:
-        """Return whether nobody reads the pipe any more. The check writes nothing to the pipe."""
-        import select  # noqa: PLC0415  (`journal list` starts without it)
-
-        poll = select.poll()
-        poll.register(descriptor, 0)  # poll for no events: errors are always reported
-        return any(event & select.POLLERR for _, event in poll.poll(0))
 
     def is_closed_pipe(error: OSError) -> bool:
         """Return whether a write failed because nobody reads standard output any more."""

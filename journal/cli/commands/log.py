@@ -31,7 +31,7 @@ from journal.cli.find import (
     found_job_or_set,
     status_text,
 )
-from journal.cli.follow import check_reader, follow_job, follow_set, gone
+from journal.cli.follow import follow_job, follow_set, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
 from journal.cli.selection import rows_option
@@ -165,7 +165,6 @@ def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) 
     sys.stdout.flush()
     position = history.end
     for _ in follow_job(job.service, job.id, ("interrupted",)):
-        check_reader()
         try:
             history = read_history(job.service.store, job.id)
         except JobNotFoundError:
