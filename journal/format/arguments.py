@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -268,7 +267,7 @@ def _row_data(data: Any, where: str, job: JobRecord) -> dict[str, Any]:
     if data is None:
         data = {}
     elif not isinstance(data, dict):
-        raise InvalidValueError(where, data, f"must be a dict{how_to_dict(data)}")
+        raise InvalidValueError(where, data, "must be a dict")
     found: dict[str, Any] = as_json_value(own_value(data), where)
     for column in filter(None, (job.key, job.idempotency_key)):
         check_key_digits(found.get(column), f"{where}.{column}")
@@ -290,18 +289,8 @@ def given_rows(rows: Any, where: str) -> Iterable[Any]:
         reason = "is no rows but text or a path: read the file, by journal.read_rows(path)"
     elif isinstance(rows, Mapping):
         reason = "is one dict: give a list with a dict for each row"
-    elif hasattr(rows, "to_frame"):
-        reason = "is one column, not a data frame: give rows.to_frame()"
-    elif hasattr(rows, "collect_schema") and not hasattr(rows, "iter_rows"):
-        reason = "is a query of polars that has not run yet: give rows.collect()"
-    elif isinstance(rows, io.TextIOBase):
-        reason = "is an open file, whose items are lines: give csv.DictReader(file)"
-    elif hasattr(rows, "__aiter__"):
-        reason = "is asynchronous: give [row async for row in rows]"
     elif not hasattr(rows, "__iter__") and not hasattr(rows, "__getitem__"):
         reason = "must be an iterable of dicts, one for each row, or a data frame"
-        if callable(rows):
-            reason = "is a function, not its rows: call it"
     if reason:
         raise InvalidValueError(where, rows, reason)
     found: Iterable[Any] = rows
@@ -319,25 +308,6 @@ def check_key_digits(value: Any, where: str) -> None:
 
 
 _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "place", "data"))
-
-
-def how_to_dict(value: Any) -> str:
-    """Return the part of a message that says how to convert a typed object to a dict.
-
-    Returns "" if ``value`` isn't such an object.
-    """
-    kind = type(value)
-    ways = {
-        "__dataclass_fields__": "dataclasses.asdict(row)",
-        "model_dump": "row.model_dump()",
-        "__struct_fields__": "msgspec.structs.asdict(row)",
-        "__attrs_attrs__": "attrs.asdict(row)",
-        "_asdict": "row._asdict()",
-        "keys": "dict(row)",
-        "splitlines": "{'line': text}",
-        "count": "dict(zip(columns, row))",
-    }
-    return next((f": give {way}" for member, way in ways.items() if hasattr(kind, member)), "")
 
 
 # --- limits of runs
@@ -376,10 +346,10 @@ def rates_of(given: str | Mapping[str, str] | None, *, or_none: bool = False) ->
     return {**given}
 
 
-def check_count(value: Any, where: str, lowest: int = 1) -> None:
-    """Raise InvalidValueError unless ``value`` is an int of at least ``lowest``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-        raise InvalidValueError(where, value, f"must be an int from {lowest}")
+def check_count(value: Any, where: str) -> None:
+    """Raise InvalidValueError unless ``value`` is an int from 1."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InvalidValueError(where, value, "must be an int from 1")
 
 
 def check_limit_per(value: Any) -> None:

@@ -24,16 +24,8 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def example(path: str) -> str:
-    """An example of a query, as a person types it, and the tables and views of the database."""
-    query = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-    try:
-        with closing(_connect(path)) as connection:
-            names = [str(name) for (name,) in connection.execute(query)]
-    except sqlite3.Error:
-        names = []
-    tables = [name if name.isidentifier() else f'"{name}"' for name in names] or ["TABLE"]
-    query = f"'{SQLITE_PREFIX}{path}?SELECT * FROM {tables[0]}'"  # noqa: S608  (for people)
-    return f"{query}; its tables: {', '.join(tables[:20]) if names else 'none'}"
+    """An example of a query, as a person types it."""
+    return f"'{SQLITE_PREFIX}{path}?SELECT * FROM TABLE'"  # noqa: S608  (for people)
 
 
 def read_query(source: Source, stack: ExitStack) -> tuple[list[str], Rows]:

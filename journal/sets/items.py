@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.arguments import given_rows, how_to_dict
+from journal.format.arguments import given_rows
 from journal.format.conversion import SCALARS
 from journal.format.idempotency import own_key_text
 from journal.format.keys import Data, Key, key_of
@@ -52,9 +52,7 @@ def items_of(
     own_key, place = None, 0
     for place, data in enumerate(given_rows(rows, "rows"), 1):
         if not isinstance(data, dict):
-            raise InvalidValueError(
-                f"input row {place}", data, f"must be a dict, a row's data{how_to_dict(data)}"
-            )
+            raise InvalidValueError(f"input row {place}", data, "must be a dict, a row's data")
         if split is not None and not split.takes(place, data, _as_value):
             continue
         data = _as_value(data, place)  # noqa: PLW2901  (most rows stay as they are)

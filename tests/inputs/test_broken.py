@@ -307,11 +307,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         (
             "shop.db",
-            "shop.db: is a SQLite database: give a query: 'sqlite:shop.db?SELECT * FROM orders'",
+            "shop.db: is a SQLite database: give a query: 'sqlite:shop.db?SELECT * FROM TABLE'",
         ),
         (
             "sqlite:shop.db",
-            "has no query: give 'sqlite:shop.db?SELECT * FROM orders'; its tables: orders",
+            "has no query: give 'sqlite:shop.db?SELECT * FROM TABLE'",
         ),
         (
             "sqlite:shop.db?SELECT * FROM order",

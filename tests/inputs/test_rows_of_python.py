@@ -112,27 +112,12 @@ def test_a_result_that_is_returned_is_the_result_that_is_read(tmp_path: Path) ->
             assert step == service.get_steps("j:2")[0]
 
 
-class _Model:  # as those of pydantic
-    def model_dump(self) -> dict[str, int]:
-        return {"n": 1}
-
-
-@pytest.mark.parametrize(
-    ("row", "way"),
-    [
-        (Order("a", Decimal(1)), ": give dataclasses.asdict(row)"),
-        (Item(1), ": give msgspec.structs.asdict(row)"),
-        (_Model(), ": give row.model_dump()"),
-        ([1], ": give dict(zip(columns, row))"),
-    ],
-)
-def test_a_typed_row_of_the_input_is_refused_with_the_call_that_makes_a_dict(
-    tmp_path: Path, row: Any, way: str
-) -> None:
+def test_a_typed_row_of_the_input_is_refused(tmp_path: Path) -> None:
+    row: Any = Order("a", Decimal(1))
     with pytest.raises(InvalidValueError) as refused:
         journal.open_job(tmp_path / "j", [row])
-    assert refused.value.reason == f"must be a dict, a row's data{way}"
+    assert refused.value.reason == "must be a dict, a row's data"
     with JobService(tmp_path) as service, pytest.raises(InvalidValueError) as refused:
         service.create_job("J", row_data=[{"data": row}])
-    assert refused.value.reason == f"must be a dict{way}"
+    assert refused.value.reason == "must be a dict"
     assert not (tmp_path / "j").exists()
