@@ -8,6 +8,6 @@
 A set is a directory of shards, such as ``SET/003-of-064``. May import: ``service``, and what it may import.
 """
 
-from journal.sets.whole import Part, Whole, list_sets, look_at_set
+from journal.sets.whole import Part, Whole, look_at_set
 
-__all__ = ["Part", "Whole", "list_sets", "look_at_set"]
+__all__ = ["Part", "Whole", "look_at_set"]

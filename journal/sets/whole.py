@@ -118,11 +118,6 @@ class Whole(msgspec.Struct, frozen=True):
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
 
 
-def list_sets(service: JobService) -> list[str]:
-    """The ids of all sets of shards in a store, sorted."""
-    return sorted(service.store.set_ids())
-
-
 def look_at_set(service: JobService, set_id: str) -> Whole:
     """Look at all shards of a set.
 
