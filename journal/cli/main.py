@@ -58,16 +58,6 @@ class _Commands(click.Group):
             raise click.UsageError("; ".join([f"there is no command {name!r}", *close]), ctx)
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except click.BadOptionUsage as error:  # click leaves out of which command
-            command = self.get_command(ctx, ctx.invoked_subcommand or "")
-            for each in command.params if command else ():
-                if error.option_name in each.opts and isinstance(each, click.Option):
-                    raise click.UsageError(f"{error.message} {each.help}") from None
-            raise
-
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None

@@ -95,8 +95,7 @@ def reason_option(what: str) -> Option:
     return option("--reason TEXT", what)
 
 
-def yes_option(more: str = "") -> Option:
-    return option("-y --yes", f"Don't ask.{more}")
+yes_option = option("-y --yes", "Don't ask.")
 
 
 def confirm(question: str, if_not: str) -> bool:

@@ -29,6 +29,7 @@ from journal.errors import (
 )
 from journal.format.pruned import check_may_be_made, forget_pruned
 from journal.fs import directories, files, handles
+from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import (
@@ -56,7 +57,12 @@ class Store:
     """The jobs in one root directory. Thread-safe."""
 
     def __init__(
-        self, root: Path, *, sync: bool, lock_timeout_s: float, exact: bool = False
+        self,
+        root: Path,
+        *,
+        sync: bool,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
+        exact: bool = False,
     ) -> None:
         self.root = root
         self.root_text = os.fspath(root)  # joining Paths takes as long as opening a file

@@ -11,7 +11,6 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.format.pruned import find_pruned
 from journal.format.records import JobRecord
-from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output import whole_file
 from journal.store.store import Store
 from journal.transfer.copies import holds, open_copy
@@ -38,12 +37,7 @@ class Packed(msgspec.Struct, frozen=True):
     left_out: list[str] = msgspec.field(default_factory=list)
 
 
-def pack_job(
-    directory: str | os.PathLike[str],
-    write: Callable[[bytes], object],
-    *,
-    lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> Packed:
+def pack_job(directory: str | os.PathLike[str], write: Callable[[bytes], object]) -> Packed:
     """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
     The pack contains the job up to its last commit. Other processes may work on the job at the same
@@ -56,7 +50,7 @@ def pack_job(
     are left out.) Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and the
     errors of ``write``.
     """
-    snapshot = Snapshot(open_copy(Path(directory), lock_timeout_s=lock_timeout_s))
+    snapshot = Snapshot(open_copy(Path(directory)))
     return _write(snapshot, write)
 
 
@@ -79,12 +73,7 @@ def pack_to_file(directory: str | os.PathLike[str], target: str | os.PathLike[st
         return _write(snapshot, file.write)
 
 
-def unpack_job(
-    root: str | os.PathLike[str],
-    source: Source | str | os.PathLike[str],
-    *,
-    lock_timeout_s: float = LOCK_TIMEOUT_S,
-) -> Packed:
+def unpack_job(root: str | os.PathLike[str], source: Source | str | os.PathLike[str]) -> Packed:
     """Make a job below ``root`` from a pack, completely or not at all.
 
     The job appears only after the whole pack was read and checked. The checks cover gzip's CRC-32,
@@ -98,7 +87,7 @@ def unpack_job(
     source = as_source(source)
     if source.directory is not None:
         raise InvalidValueError("source", source.name, "is a directory and not a pack")
-    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
+    store = Store(Path(root), sync=True)
     job_id, contents = source.pack()
     made = make_job(store, job_id, contents, source.name)
     return Packed(job_id, made.rows, made.copy.end.offset, made.names)

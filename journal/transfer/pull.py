@@ -26,7 +26,6 @@ from journal.format.commits import START, Position
 from journal.format.extent import blocks_between
 from journal.format.seal import crc_digits
 from journal.fs import directories, files, handles
-from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
 from journal.index.index import Index
 from journal.index.replay import apply_block, replay
@@ -75,7 +74,6 @@ def pull_job(
     job_id: str | None = None,
     *,
     merge: bool = False,
-    lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Pulled:
     """Bring the job below ``root`` up to date with another copy of the job.
 
@@ -98,7 +96,7 @@ def pull_job(
     JobLockedError, StorageError and CommitOutcomeUnknownError.
     """
     source = as_source(source)
-    store = Store(Path(root), sync=True, lock_timeout_s=lock_timeout_s)
+    store = Store(Path(root), sync=True)
     if source.directory is None:
         found, contents = source.pack()
         _check_wanted(source, found, job_id)
@@ -235,7 +233,7 @@ def preview_pull(
     The commits that only one copy has are read and verified. If the copies diverged, both journals
     are read as a whole. Artifacts aren't compared. Raises the errors of :func:`pull_job`.
     """
-    source, store = as_source(source), Store(Path(root), sync=False, lock_timeout_s=LOCK_TIMEOUT_S)
+    source, store = as_source(source), Store(Path(root), sync=False)
     with source.copy() as theirs:
         found = theirs.header.job_id
         _check_wanted(source, found, job_id)

@@ -178,7 +178,7 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
 @option("--new-key", "Give the rows new idempotency keys.")
 @_from_step_option
 @reason_option("Why the rows are done again. The reason is kept in the rows' history.")
-@yes_option()
+@yes_option
 @_of_shards
 def redo_command(
     job: FoundJob,
