@@ -185,12 +185,9 @@ class JobService:
         self.lock_timeout_s = lock_timeout_s
         name = check_optional_text(person, "person")
         self._by = A_PROGRAM if name is None else By("person", name)
-        self.store = Store(  # for the other rooms of this package
-            self.root,
-            sync=sync == "commit",
-            lock_timeout_s=lock_timeout_s,
-            exact=self._is_exact,
-        )
+        # For the other rooms of this package.
+        self.store = Store(self.root, sync=sync == "commit", lock_timeout_s=lock_timeout_s)
+        self.store.exact = self._is_exact
 
     def __enter__(self) -> Self:
         return self

@@ -56,18 +56,11 @@ _LEADS_AWAY = "[/:]"  # on Windows, a path may begin with a drive, or contain sl
 class Store:
     """The jobs in one root directory. Thread-safe."""
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        sync: bool,
-        lock_timeout_s: float = LOCK_TIMEOUT_S,
-        exact: bool = False,
-    ) -> None:
+    def __init__(self, root: Path, *, sync: bool, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
         self.root = root
         self.root_text = os.fspath(root)  # joining Paths takes as long as opening a file
         self.sync = sync
-        self.exact = exact
+        self.exact = False  # whether numbers in rows keep their text
         self.lock_timeout_s = lock_timeout_s
         self.leaves_hints = True  # False: journals that are opened from now on write no hint
         self._mutex = threading.Lock()
