@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import Empty, SimpleQueue
-from typing import Any, Concatenate, Never, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.display.session import is_cell
 from journal.run.held_job import POLL_S, RunReport
@@ -30,10 +30,7 @@ Result = TypeVar("Result")
 
 Drive = Callable[[], RunReport]
 
-_MAX_INTERRUPTS = 100  # while a run ends. No person presses Ctrl-C so often.
-# How long a caller whose third stop came while foreign code ran still waits for the end of the run:
-# the code may have been about to return.
-_GRACE_S = 1.0
+_MAX_STOPS = 3  # the caller leaves the run after a further one: code that the run has called hangs
 _CANCELLED = "its task was cancelled"
 _UNFINISHED = "its task was destroyed before its end"
 _CLOSED = "the event loop was closed before the end of the run"
@@ -97,7 +94,6 @@ class CallersThread:
         self.stops = stops
         self._own_process = OwnProcess()  # for example, a signal handler may fork
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._stops_before: int | None = None  # how many stops came before the call in progress
 
     def post(self, call: Callable[[], object]) -> None:
         """Pass a call to the caller. Called by the driver."""
@@ -109,10 +105,8 @@ class CallersThread:
         """Call ``drive()`` in a thread, wait for its end, and return its report.
 
         An interrupt, or an exception of a posted call, asks the run to stop, and is raised after
-        the end of the run. A posted call that hangs is ended by the third signal.
-
-        Exception: if the run was asked to stop three times, and the code of an executor hangs, or a
-        function that the driver calls, this method doesn't wait for the end of the run.
+        the end of the run. The fourth signal or interrupt is raised at once, whatever hangs: then the
+        rows in flight are left to the next start, as those of a run that died.
         """
         driver = _Driver(drive, lambda: self._calls.put(driver.thread.join))
         signals = stopping_signals(self._stop) if handle_signals else nullcontext()
@@ -128,15 +122,12 @@ class CallersThread:
             except BaseException:  # another interrupt came before _listen_to_the_end had begun
                 self._listen_to_the_end(driver)
                 raise
-        if driver.thread.is_alive():
-            self._give_up()
         return driver.result()
 
     def _stop(self, number: int) -> None:
-        """Count a signal. A posted call in which this is the second one, and the third, hangs."""
         self.stops.add(number)
-        before = self._stops_before
-        if before is not None and self.stops.count >= max(3, before + 2):
+        if self.stops.count > _MAX_STOPS:
+            self.stops.is_left = True
             raise_signal(self.stops.signal or number)
 
     def _listen(self, driver: _Driver) -> None:
@@ -144,14 +135,7 @@ class CallersThread:
             while not (self._calls.empty() and driver.is_over()):
                 call = self._next()
                 if call is not None:
-                    self._stops_before = self.stops.count
-                    try:
-                        _call(call)
-                    finally:
-                        self._stops_before = None
-                elif self.stops.is_in_vain:
-                    driver.thread.join(_GRACE_S)
-                    return
+                    _call(call)
 
     def _next(self) -> Callable[[], object] | None:
         with suppress(Empty):  # the timeout: a signal may have reached another thread
@@ -160,23 +144,18 @@ class CallersThread:
 
     def _listen_to_the_end(self, driver: _Driver) -> None:
         """After an interrupt, wait for the end of the run. Each further interrupt is a stop."""
-        interrupts = 0
-        while True:
+        while not self.stops.is_left:
             try:
                 self.stops.at_least(1)
                 self.stops.wake()
                 self._listen(driver)
                 return
             except BaseException:
-                interrupts += 1
-                self.stops.add()
-                if interrupts >= _MAX_INTERRUPTS:
+                if not self.stops.is_left:
+                    self.stops.add()
+                    self.stops.is_left = self.stops.count > _MAX_STOPS
+                if self.stops.is_left:
                     raise
-
-    def _give_up(self) -> Never:
-        if self.stops.signal is not None:
-            raise_signal(self.stops.signal)
-        raise RuntimeError("code of the executor, `where` or `halt` hangs: rows may stay in flight")
 
 
 class CallersLoop:

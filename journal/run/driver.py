@@ -100,8 +100,7 @@ class Run:
         """Stop the workers, unless that was done. :meth:`work` does this at its end."""
         if not self._is_closed:
             self._is_closed = True
-            with self._stops.hanging():
-                self._workers.close()
+            self._workers.close()
 
     def work(self) -> RunReport:
         """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
@@ -307,7 +306,7 @@ class Run:
     def _tick(self) -> None:
         """Show the job as it was last seen, once. Called by the caller, who may be slow."""
         job, self._seen = self._seen, None
-        if job is not None and self._stops.count < 3:  # it may have hung before
+        if job is not None:
             self._on_tick(job)
 
     def _check_lock(self) -> None:

@@ -46,7 +46,6 @@ from journal.run.input_match import (
 from journal.run.outcome import RetryOn
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import line_for_rest
-from journal.run.pacing.halt import HaltOn
 from journal.run.pacing.limits import Estimate, Limits
 from journal.run.plan import (
     IN_PYTHON,
@@ -268,11 +267,10 @@ class JobRun:
         """Close the job and its files.
 
         If a run is in progress, this method stops the run as :meth:`stop` does. The files are then
-        closed at the end of the run. They stay open if the last run couldn't be waited for, since
-        code that it has called still hangs.
+        closed at the end of the run. They stay open if a fourth signal has left the last run.
         """
         self._is_closing = True
-        if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_in_vain):
+        if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
             self.service.close()
 
     def __repr__(self) -> str:
@@ -424,7 +422,7 @@ class JobRun:
         timeout_s: float | None = None,
         rate: str | Mapping[str, str] | None = None,
         estimate: Estimate | None = None,
-        halt: HaltOn = "first",
+        halt: str | int = "first",
         max_cost_cents: Cost | None = None,
         max_rows: int | None = None,
         max_wait_s: float | None = None,
@@ -510,9 +508,6 @@ class JobRun:
           - 10: also pause after 10 failures without a success in between. ``"20%"``: also pause
             when at least 50 rows of this run have ended and 20% of them have failed. The run waits
             for the rows in flight. With ``"now,10"`` or ``"now,20%"``, the run ends these rows.
-          - A function of the counts of this run (a dict with the members ``started``,
-            ``completed``, ``failed`` and ``skipped``): also pause when it returns a true value. The
-            thread of the run calls it.
           - "never": run all rows.
         - ``max_cost_cents``: pause when all runs of the job together have cost this much.
           Failed and repeated attempts count. The run still waits for the rows in flight, which may
@@ -539,7 +534,8 @@ class JobRun:
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
         and pauses the job. The second signal ends the rows in flight. The third one ends them by
-        force, and functions of the caller's that hang. Without ``handle_signals``,
+        force. The fourth one leaves the run, whatever hangs: the next start decides about the rows in
+        flight, as if this process had died. Without ``handle_signals``,
         an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
         first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
         :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
@@ -554,8 +550,8 @@ class JobRun:
         - ``on_progress``: called with the job about five times a second.
 
         Both are called in the thread that has called this method, with its context. The run itself
-        has a thread of its own, in which ``where``, ``estimate`` and ``halt`` are called, and
-        ``executor`` if an executor has broken.
+        has a thread of its own, in which ``where`` and ``estimate`` are called, and ``executor`` if an
+        executor has broken.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -566,7 +562,6 @@ class JobRun:
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
         caller = self._caller(executor)
-        limits.watch(caller.stops)
         held = HeldJob(self.service, self.id, self._settings, tell, caller.post)
         held.retry_failed, in_shell = retry_failed, bool(self._settings.how_to.command)
         is_open = may_start(self.job, retry_failed=retry_failed)
@@ -577,7 +572,7 @@ class JobRun:
         if is_open:
             results, stops = Results(), caller.stops
             target = Target(handler, limits.retry_kinds(type), batch is not None)
-            made = make_workers(target, executor, workers, results, stops)
+            made = make_workers(target, executor, workers, results)
             run = Run(held, made, results, limits, shown.then(on_progress), stops)
             self._pace = run.pace
         drive = functools.partial(self._drive, run, held, shown)

@@ -15,15 +15,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any, Never, TypeVar
+from typing import Any, Never
 
 from journal.display.session import interrupt_again
 from journal.fs import system
 from journal.model import EarlyEnd
 from journal.run.platform.console import STOPPING_SIGNALS, handle_console_events
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Stops:
@@ -36,7 +33,9 @@ class Stops:
     - 0: continue.
     - 1: start no more rows, and wait for the rows in flight.
     - 2: end the rows in flight.
-    - 3 or more: end the rows in flight by force.
+    - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
+
+    ``is_left``: whether the caller has left the run, whose driver may still work.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class Stops:
         self.signal: int | None = None  # the first signal that came
         self.reason: str | None = None  # the first reason that was given
         self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
-        self._hanging_since: int | None = None  # the count when `hanging` began
+        self.is_left = False
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:
@@ -65,38 +64,6 @@ class Stops:
         self.reason = self.reason or reason
         self.at_least(max(2, min(self.count + 1, 3)) if end_rows else 1)
         self.wake()
-
-    @contextmanager
-    def hanging(self) -> Iterator[None]:
-        """A block in which the driver calls code that may hang, such as that of an executor."""
-        self._hanging_since = self.count
-        try:
-            yield
-        finally:
-            self._hanging_since = None
-
-    def watched(self, function: Callable[[T], R]) -> Callable[[T], R]:
-        """A function of the caller's that the driver calls, such as ``where``.
-
-        It may hang, and no process that it forks leaves it.
-        """
-        own_process = OwnProcess()
-
-        def call(given: T) -> R:
-            self._hanging_since = self.count  # as hanging(), which takes longer than most functions
-            try:
-                with own_process:
-                    return function(given)
-            finally:
-                self._hanging_since = None
-
-        return call
-
-    @property
-    def is_in_vain(self) -> bool:
-        """Whether the third stop, or a later one, has come while such code hangs."""
-        since = self._hanging_since
-        return since is not None and self.count >= max(3, since + 1)
 
     def at_least(self, count: int) -> None:
         self.count = max(self.count, count)
@@ -126,7 +93,7 @@ class Stops:
             elif self._reported == 2:
                 yield f"{why}ending the rows in flight ({in_flight}){again.format('kills')}"
             else:
-                yield f"ending the rows in flight ({in_flight}) by force"
+                yield f"ending the rows in flight ({in_flight}) by force{again.format('leaves')}"
 
 
 @contextmanager

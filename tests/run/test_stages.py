@@ -285,18 +285,6 @@ def test_a_limit_that_ends_rows_counts_on_from_a_stop_and_a_plain_one_does_not()
     assert (stops.count, stops.reason) == (3, "enough")
 
 
-def test_a_third_stop_is_in_vain_only_while_code_hangs_since_before_it() -> None:
-    stops, in_vain = Stops(), list[bool]()
-    with stops.hanging():
-        for count in (2, 3):
-            stops.at_least(count)
-            in_vain.append(stops.is_in_vain)
-    in_vain.append(stops.is_in_vain)
-    with stops.hanging():
-        in_vain.append(stops.is_in_vain)
-    assert in_vain == [False, True, False, False]
-
-
 def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() -> None:
     stops = Stops()
     assert list(stops.messages(2, None)) == []
@@ -308,7 +296,9 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
     assert list(stops.messages(2, None)) == []
     for _ in range(3):
         stops.add()
-    assert list(stops.messages(1, None)) == ["ending the rows in flight (1) by force"]
+    assert list(stops.messages(1, None)) == [
+        "ending the rows in flight (1) by force; a further Ctrl-C leaves them"
+    ]
     assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
 
 

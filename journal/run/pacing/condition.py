@@ -8,6 +8,7 @@ from journal.fs import shell
 from journal.ids import row_id_of
 from journal.model import EarlyEnd, Job, Run
 from journal.run.plan import Where
+from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.rows import FoundRow
 from journal.text import counted
@@ -24,6 +25,7 @@ class Chosen:
         self._service = service
         self._job_id = job_id
         self._where = where
+        self._own_process = OwnProcess()  # no process that the function forks is a second driver
         self._passed_over = bytearray()  # by position: 1 if the row was passed over
         self.left = 0  # pending rows that the latest search has passed over
 
@@ -45,8 +47,9 @@ class Chosen:
             self.left += not again
             return False
         row = self._service.get_row(row_id_of(self._job_id, found.row_number))
-        if row is not None and self._where(row):
-            return True
+        with self._own_process:
+            if row is not None and self._where(row):
+                return True
         self._passed_over[at] = 1
         self.left += 1
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -20,9 +20,6 @@ _MAX_ALIKE = 10  # if so many first rows fail with the same error code, the brak
 _MESSAGE_CHARACTERS = 200
 _MIN_DONE = 50  # a percentage of fewer rows means little
 
-# The values of ``halt``. A function gets the counts of the run's report.
-HaltOn = str | int | Callable[[dict[str, int]], object]
-
 
 class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended are counted.
@@ -31,7 +28,6 @@ class Halt(msgspec.Struct):
       before the last success are ignored.
     - With ``percent``, the run gives up when at least 50 rows have ended, and at least this
       percentage of them have failed.
-    - With ``function``, the run gives up when the function returns a true value for the counts.
 
     ``now``: True if the run then ends the rows in flight, instead of waiting for them.
     """
@@ -39,7 +35,6 @@ class Halt(msgspec.Struct):
     now: bool = False
     count: int = 0
     percent: int = 0
-    function: Callable[[dict[str, int]], object] | None = None
     succeeded: int = 0  # the ticket of the latest attempt that has succeeded
     failed_since: list[int] = []  # the failed attempts that began after it
 
@@ -52,8 +47,6 @@ class Halt(msgspec.Struct):
         """
         if given in ("never", "first"):
             return None
-        if callable(given):
-            return cls(function=given)
         is_number = isinstance(given, int) and not isinstance(given, bool)
         match = _HALT.fullmatch(str(given)) if is_number or isinstance(given, str) else None
         number = int(match[2]) if match else 0
@@ -83,8 +76,6 @@ class Halt(msgspec.Struct):
 
     def reason(self, counts: Mapping[str, int]) -> str | None:
         """Return a message that says why the run gives up now; None if the run continues."""
-        if self.function is not None:
-            return "the function `halt` has ended the run" if self.function({**counts}) else None
         if self.count:
             last = counted(self.count, "row|rows has|have failed")
             return f"the last {last}" if len(self.failed_since) >= self.count else None

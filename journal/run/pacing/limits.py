@@ -12,10 +12,9 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, check_cost, check_count, check_limit_per, rates_of
 from journal.model import Cost, JobRow
 from journal.run.outcome import Repeated, RetryOn
-from journal.run.pacing.halt import Halt, HaltOn
+from journal.run.pacing.halt import Halt
 from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
-from journal.run.signals import Stops
 from journal.verbs import check_where
 
 # A function of a row, which returns numbers by the names of usages.
@@ -35,7 +34,7 @@ class Limits(msgspec.Struct, kw_only=True):
     timeout_s: float | None = None
     rate: str | Mapping[str, str] | None = None
     estimate: Estimate | None = None
-    halt: HaltOn = "first"
+    halt: str | int = "first"
     max_cost_cents: Cost | None = None
     max_rows: int | None = None
     max_wait_s: float | None = None
@@ -74,12 +73,6 @@ class Limits(msgspec.Struct, kw_only=True):
         if self.limit_per is not None:
             check_limit_per(self.limit_per)
         check_where(self.where)
-
-    def watch(self, stops: Stops) -> None:
-        """Have ``stops`` watch the functions, which may hang: see :meth:`Stops.watched`."""
-        for name in ("where", "halt", "estimate"):
-            if callable(function := getattr(self, name)):
-                setattr(self, name, stops.watched(function))
 
     def row_rate(self) -> Rate | None:
         """Make the rate of starts."""

@@ -15,7 +15,6 @@ from journal.display.session import ipython
 from journal.errors import InvalidValueError
 from journal.run.call import Target
 from journal.run.caller import CallersLoop
-from journal.run.signals import Stops
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
@@ -29,12 +28,11 @@ def make_workers(
     executor: Executor | Callable[[], Executor] | CallersLoop | None,
     count: int | None,
     results: Results,
-    stops: Stops | None = None,
 ) -> Workers:
     """Make the workers for the handler. They put outcomes into ``results``.
 
-    ``stops`` counts the requests to stop the run. ``executor`` may also be the event loop in which
-    coroutine functions run. Raises InvalidValueError, and TypeError if ``executor`` is a number.
+    ``executor`` may also be the event loop in which coroutine functions run. Raises
+    InvalidValueError, and TypeError if ``executor`` is a number.
     """
     handler = target.handler
     if isinstance(executor, int):
@@ -60,7 +58,7 @@ def make_workers(
     make = None if is_made or not callable(executor) else functools.partial(_make, executor)
     made = _as_executor(executor) if make is None else make()
     kind = DaskWorkers if _is_dask(made) else ExecutorWorkers
-    return kind(target, made, make, count, results, stops or Stops())
+    return kind(target, made, make, count, results)
 
 
 def _check_handler(handler: object, taken: str) -> None:

@@ -23,7 +23,7 @@ from journal.errors import InvalidValueError, StorageError
 from journal.run.call import Rows, Target, call_handler
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
-from journal.run.signals import OwnProcess, Stops, leave_interrupts_to_the_driver
+from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
 from journal.run.workers.handover import Call, Results
 from journal.run.workers.notes import Notes, take_note
 from journal.text import counted, encode_json, own_number
@@ -61,9 +61,7 @@ class ExecutorWorkers:
         make: Callable[[], Executor] | None,
         count: int | None,
         results: Results,
-        stops: Stops,
     ) -> None:
-        self._stops = stops
         self._executor = executor
         self._make = make
         usual, maximum = self._slots()
@@ -110,7 +108,7 @@ class ExecutorWorkers:
         if self._waiting:
             # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
             # processes, too. An idle process would die of them and break the pool.
-            with self._stops.hanging(), self._submits, interrupts_kept_from_new_processes():
+            with self._submits, interrupts_kept_from_new_processes():
                 self._submit_waiting(is_driver=True)
         if self._refused is not None:
             raise self._refused

@@ -202,13 +202,6 @@ PATCHES = [
         "tests/run/test_arun.py::test_a_second_cancellation_cancels_the_rows_in_flight_and_a_third_gives_up_on_them",
     ),
     Patch(
-        "stops before the end of a run don't keep its caller from the report",
-        "run/signals",
-        "max(3, since + 1)",
-        "3",
-        "tests/run/test_stages.py::test_a_third_stop_is_in_vain_only_while_code_hangs_since_before_it",
-    ),
-    Patch(
         "the error of an attempt that was asked to end is no failure",
         "run/in_flight",
         "            elif call.ends_asked:\n                outcomes = [",
@@ -265,14 +258,6 @@ PATCHES = [
         "tests/run/test_stages.py::test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run",
     ),
     Patch(
-        "a caller doesn't wait for code that hangs after the third stop",
-        "run/caller",
-        "                elif self.stops.is_in_vain:\n"
-        "                    driver.thread.join(_GRACE_S)\n                    return\n",
-        "",
-        "tests/run/test_executors.py::test_a_third_stop_leaves_a_run_whose_executor_hangs_in_submit",
-    ),
-    Patch(
         "a run that ends waits for its rows in flight",
         "run/driver",
         "if not self._in_flight and self._is_over():",
@@ -313,27 +298,6 @@ PATCHES = [
         "        self.reason = self.reason or reason\n        self.count += 1\n",
         "        self.reason = reason or self.reason\n        self.count += 1\n",
         "tests/run/test_stages.py::test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run",
-    ),
-    Patch(
-        "what has hung before makes no later stop vain",
-        "run/signals",
-        "        finally:\n            self._hanging_since = None\n",
-        "        finally:\n            pass\n",
-        "tests/run/test_stages.py::test_a_third_stop_is_in_vain_only_while_code_hangs_since_before_it",
-    ),
-    Patch(
-        "a callback has more than one signal to end by itself",
-        "run/caller",
-        "self.stops.count >= max(3, before + 2)",
-        "self.stops.count >= 3",
-        "tests/run/test_signals.py::test_a_callback_is_ended_by_the_second_signal_in_it_however_many_came_before",
-    ),
-    Patch(
-        "a signal after a callback has ended is only counted",
-        "run/caller",
-        "                    finally:\n                        self._stops_before = None\n",
-        "                    finally:\n                        pass\n",
-        "tests/run/test_signals.py::test_signals_after_a_callback_are_counted_and_raise_nothing",
     ),
     Patch(
         "what the driver has posted before its end is called",
