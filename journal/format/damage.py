@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -149,7 +149,7 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
             return region
     if region.reason == _TEXT_MODE or file.read_at(last.end - 3, 3) == b"}\r\n":  # e
         return region
-    if region.sealed_end and _was_changed(file, region):  # g
+    if region.sealed_end and _was_changed(file, region, last.end):  # g
         return region
     return region._replace(kind="torn", end=last.end)
 
@@ -173,21 +173,22 @@ def _find_flip(file: Readable, region: Region) -> Flip | None:
     return None
 
 
-def _was_changed(file: Readable, region: Region) -> bool:
+def _was_changed(file: Readable, region: Region, end: int) -> bool:
     """Return whether the lines of a bad region with a seal show that it was changed after the write.
 
     A disk writes a block of 512 bytes completely or not at all. So a block was written if it holds
-    a byte of a legible line or half of the seal. A power cut makes a line illegible only if a block
-    of the line wasn't written. If all lines are legible, the commit is complete.
+    a byte of a legible line, up to ``end``, or half of the seal. A power cut makes a line illegible
+    only if a block of the line wasn't written. If all lines are legible, the commit is complete.
     """
     written = {(region.sealed_end - SEAL_BYTES // 2) // _BLOCK_BYTES}
     illegible = []
-    for offset, text, _ in lines_of(file, region.offset, region.sealed_end):
-        end = offset + len(text)  # the LF is a part of the line
-        blocks = range(offset // _BLOCK_BYTES, end // _BLOCK_BYTES + 1)
+    lines = lines_of(file, region.offset, region.sealed_end)
+    for offset, text, _ in chain(lines, lines_of(file, region.end, end)):
+        last = offset + len(text)  # the LF is a part of the line
+        blocks = range(offset // _BLOCK_BYTES, last // _BLOCK_BYTES + 1)
         if is_legible(text):
             written.update(blocks)
-        else:
+        elif offset < region.sealed_end:
             illegible.append(blocks)
     return not illegible or any(written.issuperset(blocks) for blocks in illegible)
 

@@ -300,10 +300,7 @@ def _words(kind: Any) -> Iterator[str]:
 
 def newer_format(line: bytes) -> str | None:
     """Return a message if ``line``, the first of a journal, states a newer format, else None."""
-    try:
-        number = _decode_kind(line).format
-    except DECODE_ERRORS:
-        return None
+    number = _decode_kind(line).format if is_legible(line) else None
     return _newer_format(number) if isinstance(number, int) and number > FORMAT else None
 
 

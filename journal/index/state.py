@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 
 from journal.format.records import (
+    A_MERGE,
+    A_REPAIR,
     REPAIRED,
     HoldRecord,
     InputRecord,
@@ -148,7 +150,7 @@ def _after_counts(state: JobState, record: JobCountsRecord, rows: Counts) -> Job
 
 
 def _after_error(state: JobState, record: JobErrorRecord, _: Counts) -> JobState:
-    is_repair = record.by is not None and record.code == REPAIRED
+    is_repair = record.by in (A_MERGE.by, A_REPAIR.by) and record.code == REPAIRED
     error = JobError(record.code, record.message, record.by)
     return msgspec.structs.replace(state, error=error, repaired=state.repaired or is_repair)
 

@@ -189,6 +189,12 @@ GOOD = [
         [status(1, "failed", '"cost_cents":1e-6,')], [status(1, "failed", '"cost_cents":1.0,')],
     ),
     good(
+        "cost-of-many-digits",
+        "each cost is rounded to millionths, halves to even, and then summed: 0 + 0 + 0 + 0.000002",
+        [job(), row(1)],
+        *[[status(1, "failed", f'"cost_cents":{cost},')] for cost in ("4e-7", "0.0000004", "5e-7", "15e-7")],
+    ),
+    good(
         "usage",
         "numbers are summed by name, over the same records as costs; the row has the last ones",
         [job(), row(1)], [status(1, "pending", '"usage":{"calls":1,"tokens":812},')],
@@ -219,12 +225,17 @@ GOOD = [
         [status(1, "pending")], [status(2, "failed")],
     ),
     good(
+        "counts-set-below-zero",
+        "a count of -1 and one row more is 0",
+        [job()], [rec("job_counts", '"total":-1,')], [row(1)],
+    ),
+    good(
         "job-times",
-        "started at the first running, completed at the last end",
+        "started at the first running, completed at the last end, also while it runs on",
         [job()], [rec("job_status", '"status":"running",', 3)],
         [rec("job_status", '"status":"paused",', 4)], [rec("job_status", '"status":"running",', 5)],
         [rec("job_status", '"status":"failed",', 6)],
-        [rec("job_status", '"status":"completed",', 7)],
+        [rec("job_status", '"status":"completed",', 7)], [rec("job_status", '"status":"running",', 8)],
     ),
     good(
         "job-error",
@@ -235,7 +246,8 @@ GOOD = [
     good(
         "job-errors-of-a-program",
         "its codes have no other meaning: it wasn't repaired; no error survives a reopening",
-        [job()], [rec("job_error", '"code":"repaired","message":"m",')], [ended("failed")], [reopened()],
+        [job()], [rec("job_error", '"code":"repaired","message":"m",')],
+        [rec("job_error", '"code":"repaired","message":"m","by":"moon",')], [ended("failed")], [reopened()],
     ),
     good(
         "row-numbers",
@@ -268,9 +280,10 @@ GOOD = [
     ),
     good(
         "hold",
-        "the last hold says until when and why; it began with the first since the run or an end",
+        "the last hold says until when and why; it began with the first since the run or an end; the end of a run is none",
         *ROWS, [run("", 2), ended("running", 2)], [hold(5)], [hold(None, '"reason":"answered",', 4)],
         [hold(6, second=5)], [hold(9, '"reason":"Slow: 429",', 6), ended("paused", 6)],
+        [rec("run_ended", '"kind":"hold","message":"m",', 7)],
     ),
     good(
         "hold-that-has-ended",
@@ -287,7 +300,7 @@ GOOD = [
         "the last value of each limit counts, and the end of a hold is no limit",
         *ROWS, [run('"limits":{"workers":4},')], [tune(1, '{"workers":8,"rate":{"rows":"5/s"},"end_hold":true}', more='"person":"p",')],
         [tuned(1, '{"workers":[4,8],"rate":[null,{"rows":"5/s"}],"end_hold":["2026-01-02T03:04:05.000000Z",null]}')],
-        [tune(2, '{"rate":{"rows":"none"}}'), tune(3, '{"frobs":1}')],
+        [tune(2, '{"rate":{"rows":"none"}}'), tune(3, '{"frobs":1,"workers":"many"}')],
         [tuned(2, '{"rate":[{"rows":"5/s"},null]}'), rec("tuned", f'"id":"{3:016x}","reason":"r",', 5)],
     ),
     good(
@@ -295,6 +308,11 @@ GOOD = [
         "of no run, of another run, of one that has ended, and answers that nobody has asked for",
         *ROWS, [tune(1)], [tuned(1)], [run()], [tune(2, run_id="7" * 16)], [tuned(2)], [tune(3)],
         [run(run_id="8" * 16)], [tuned(3)], [tuned(4)],
+    ),
+    good(
+        "tunes-without-an-answer",
+        "the last 100 count: of 101, the answer to the first has no effect",
+        *ROWS, [run()], [tune(number, "{}") for number in range(101)], [tuned(0)], [tuned(1, '{"rate":[1,2]}')],
     ),
     good(
         "settled-by-hand",
@@ -363,6 +381,14 @@ GOOD = [
          rec("input", f'"rows":91,"digest":"{"0b" * 32}",', 4)],
     ),
     good(
+        "shard-with-data-of-another-copy",
+        "a row's place and time of creation are those of its last row_data, too",
+        [job('"key":"n","shard":{"index":3,"count":64,"key":["n"]},')],
+        [row(4, "{}", '"key":"a","place":70,'), row(68, "{}", '"key":"b","place":2,')],
+        [row_data(4, "{}", '"key":"a","place":71,').replace(b"01.000001Z", b"00.000001Z"),
+         row_data(68, "{}", '"key":"b",')],
+    ),
+    good(
         "shard-of-a-function",
         "its key has no columns",
         [job('"shard":{"index":3,"count":64,"key":[]},')],
@@ -429,10 +455,18 @@ GOOD = [
         "while a call waits, its rows that are in processing are pending; a step of rows is a step of each",
         *ROWS, [row(3), row(4), row(5), *(status(number, "processing") for number in (1, 2, 3, 5))],
         [call(1, "started", '"rows":[[3,4],[1,2]],'), steps("[[3,4],[1,2]]", "submit", "started")],
-        [steps("[[3,4],[1,2]]", "submit", "done", '"result":7,'), step(2, "own", "done")],
+        [steps("[[3,4],[1,2]]", "submit", "done", '"row":9,"result":7,'), step(2, "own", "done")],
         [status(1, "completed"), call(1, "waiting", f'"reason":"r","by":"run",{WAIT}', 5)],
         [call(1, "started", second=6)], [call(1, "waiting", second=7)], [status(3, "failed")],
         [call(2, "waiting", f'"rows":[[5,5]],{WAIT}', 8)],
+    ),
+    good(
+        "calls-that-rows-stay-in",
+        "a status ends the wait of a row, but the row stays in its call; the last waiting counts",
+        [job(), row(1), row(2), status(1, "processing"), status(2, "processing")],
+        [call(1, "waiting", f'"rows":[[1,2]],"reason":"r",{WAIT}')],
+        [status(1, "failed"), status(1, "pending", '"reset":"retry",'), status(1, "processing")],
+        [call(1, "waiting", '"due":"2026-11-24T15:35:02.000001Z","reason":"again",', 5)],
     ),
     good(
         "calls-that-rows-leave",
@@ -534,7 +568,7 @@ GOOD = [
         *ROWS,
         [
             rec("merge", '"other":"journal.other-1","offset":9,"seal":"01234567","fork":5,"hosts":["h"],'
-                '"job_status":"paused","message":"m",'),
+                '"job_status":"moon","message":"m",'),
             status(1, "completed", f'"cost_cents":5,"origin":{ORIGIN},'),
             rec("row_elsewhere", '"row":2,"change":{"status":"failed","cost_cents":9},'
                 f'"origin":{ORIGIN},'),
@@ -577,7 +611,30 @@ _PAD = b"x" * (512 - len(BASE + sealed([[log(_text("pad", ""))]])) + 1)
 _TO_A_BLOCK = sealed([[log(_text("pad", _PAD.decode()))]], BASE_CRC)[:-1]
 assert len(BASE + _TO_A_BLOCK) == 512
 
+_NULS = bytes(1100) + b"\n"  # one block at least was never written
+
+
+def until(end: int, line: bytes = b"") -> bytes:
+    """A line after BASE whose LF is the last byte before the offset ``end``; by default no JSON."""
+    size = end - len(BASE) - 1
+    return (line or b"#" * size).replace(b"?", b"x" * (size - len(line) + 1)) + b"\n"
+
+
+def with_seal_at(end: int) -> bytes:
+    """After a legible line that ends with block 1: an illegible line with a seal up to ``end``."""
+    line = sealed([[log(_text("pad", "?"))]], 7)[:-1]
+    line = b"##" + line[2:].replace(b"?", b"x" * (end - 1024 - len(line) + 1))
+    return until(1024, log(_text("pad", "?"))) + line + b"\n" + log() + b"\n"
+
+
 TORN = [
+    torn("commit-in-text-mode-after-nuls", "a CR before the LF is no changed LF", _NULS
+         + sealed(DONE[:1], BASE_CRC)[:-1] + b"\r\n" + log()[:20]),
+    torn("flip-that-leaves-an-illegible-line", "with the bit flipped back, the seal fits, but a line is no JSON",
+         flip(sealed([[log(), _NULS[:-1], log()]], BASE_CRC), 30)),
+    torn("line-end-in-an-unwritten-block", "the byte after a line belongs to it", until(900, log(_text("pad", "?")))
+         + b"#" * 124 + b"\n" + b"#" * 600 + b"\n" + sealed([[log()]], 7)),
+    torn("nine-bytes-of-a-seal", "the block that has its tenth byte was written, no other", with_seal_at(1536 + 9)),
     torn("half-a-line", "a writer died within a record", status(1, "skipped")[:40]),
     torn("one-byte", "a writer died behind its first byte", b"{"),
     torn("lines-without-a-seal", "the beginning of a commit of many lines, whole lines all", BATCH[:600][: BATCH[:600].rfind(b"\n") + 1]),
@@ -675,6 +732,20 @@ DAMAGED = [
             (BASE + BATCH)[:_ILLEGIBLE_AT] + b"#'+*;" + (BASE + BATCH)[_ILLEGIBLE_AT + 5 :], 4, _BEFORE_3),
     damaged("illegible-beside-its-seal", "an editor has taken a quote: all of the line is in the block that its seal is in",
             _IN_A_BLOCK[1].replace(b':"T"', b':"T'), 6, len(_IN_A_BLOCK[0])),
+    damaged("first-commit-after-nuls", "a commit of another journal, whose crc starts from 0", BASE + _NULS + FIRST, 4, len(BASE)),
+    damaged("digits-without-a-seal", "the commit behind them continues them", BASE + _NULS
+            + log()[:-1] + b',"sum":"01234567"}\n' + sealed([[log()]], 0x01234567), 4, len(BASE)),
+    damaged("seal-without-digits", "the commit behind it continues the value that would be right", BASE + _NULS
+            + log()[:-1] + b',"crc":"0123456z"}\n' + sealed([[log()]], crc32(log()[:-1], BASE_CRC)), 4, len(BASE)),
+    damaged("short-line-after-an-illegible-one", "a seal in place of all of it would have the value of the line before",
+            BASE + until(1014) + b"#" * 16 + b"\n" + sealed([[log()]], crc32(until(1014)[:-19], BASE_CRC)), 4, len(BASE)),
+    damaged("line-behind-a-line-end", "the block was written: the byte after a line belongs to it", BASE
+            + until(1025, log(_text("pad", "?"))) + b"#" * 510 + b"\n" + sealed([[log()]], 7), 4, len(BASE)),
+    damaged("ten-bytes-of-a-seal", "its first block was written, and so was its last one: a legible line follows",
+            BASE + with_seal_at(1536 + 8), 4, len(BASE)),
+    damaged("format-of-an-illegible-line", "it isn't UTF-8, and so states no newer format",
+            NEW_1[:-1] + b',"new":"\xff","sum":"00000000"}\n', 1, 0),
+    damaged("extension-first", "line 1 is the record of the job", sealed([[rec("x_note")], [job()]]), 1, 0),
     damaged("text-mode", "a CR before each LF", WORK.replace(b"\n", b"\r\n"), 1, 0),
     damaged("last-line-in-text-mode", "not torn: nobody dies like that", WORK[:-1] + b"\r\n", 5, LAST),
     damaged("line-in-text-mode-before-nuls", "nobody dies like that either", WORK[:-1] + b"\r\n" + bytes(600), 5, LAST),
@@ -702,6 +773,12 @@ DAMAGED = [
     bad_record("call-of-no-row", "no record before has made it", call(1, "started", '"rows":[[1,3]],')),
     bad_record("call-of-a-row-twice", "in no range that another one has", call(1, "started", '"rows":[[2,2],[1,2]],')),
     bad_record("call-of-a-row-alone", "a range has two numbers", call(1, "started", '"rows":[1],')),
+    Case(
+        "damaged-shard-step-up-to-no-row", "the last number of a range is one of its rows",
+        sealed([[job('"shard":{"index":3,"count":64},')], [row(4), row(68)], [steps("[[4,69]]", "a", "done")]]),
+        "damaged", 4, len(sealed([[job('"shard":{"index":3,"count":64},')], [row(4), row(68)]])),
+    ),
+    bad_record("step-of-rows-and-a-text", "a row number without a meaning is a row number", steps("[[1,2]]", "a", "done", '"row":"1",')),
     bad_record("step-of-rows-backwards", "the first number isn't the higher one", steps("[[2,1]]", "a", "done")),
     bad_record("step-of-neither-row-nor-rows", "it has one of them", steps("[]", "a", "done")),
     bad_record("data-of-no-row", "no record before has made it", row_data(9, "{}", '"key":"k",')),
@@ -734,6 +811,7 @@ DAMAGED = [
                log('"logged_at":"2026-11-24T13:35:01+01:00",')),
     bad_record("run-without-an-id", "16 hex digits", rec("run", '"host":"h","user":"u","pid":7,"package":"1",')),
     bad_record("run-with-a-short-id", "16 hex digits", run(run_id="0123")),
+    bad_record("run-with-an-id-in-capitals", "hex digits are in lower case", run(run_id="0123456789ABCDEF")),
     bad_record("run-with-a-line-for-words", "a list of text", run('"argv":"journal run",')),
     bad_record("input-without-a-digest", "a required member", rec("input", '"rows":1,', 3)),
     bad_record("input-of-a-short-digest", "64 digits", rec("input", '"rows":1,"digest":"0a",', 3)),
@@ -751,10 +829,13 @@ DAMAGED = [
     bad_record("tune-by-a-number", "text", tune(1, more='"person":5,')),
     bad_record("tune-of-no-run", "16 digits", rec("tune", f'"id":"{1:016x}","values":{{}},')),
     bad_record("tuned-from-nothing", "a list of two values", tuned(1, '{"workers":[8]}')),
+    bad_record("tuned-to-end-a-hold-by-true", "a list of two values, too", tuned(1, '{"end_hold":true}')),
     bad_record("tuned-for-a-numbered-reason", "text", tuned(1, more='"reason":5,')),
     bad_record("by-of-a-number", "text", status(1, "failed", '"by":1,')),
     bad_record("reset-of-a-number", "text", status(1, "pending", '"reset":1,')),
     bad_record("unknown-of-a-text", "true or false", status(1, "failed", '"unknown":"true",')),
+    bad_record("unknown-of-null", "null is as good as absent only where it is the default", status(1, "failed", '"unknown":null,')),
+    bad_record("cost-twice-and-once-a-text", "each value has the right type", status(1, "failed", '"cost_cents":"5","cost_cents":5,')),
     bad_record("traceback-of-a-list", "text", status(1, "failed", '"traceback":[],')),
     bad_record("version-of-a-number", "text", status(1, "failed", '"version":3,')),
     damaged("reopened-first", "line 1 is another record", sealed([[reopened()], [job()]]), 1, 0),
@@ -802,6 +883,8 @@ OTHERS = [
     Case("newer-format-other-seals", "a newer format wins over a bad seal",
          NEW_1[:-1] + b',"sum":"00000000"}\n' + log() + b"\n", "newer", 1, 0),
     Case("newer-format-alone", "and over a missing LF", NEW_1, "newer", 1, 0),
+    Case("newer-format-behind-a-byte-order-mark", "the mark is ignored", b"\xef\xbb\xbf" + NEW_1 + b"\n", "newer", 1, 0),
+    Case("newer-format-of-another-first-record", "whatever its type is", NEW_1.replace(b'"job"', b'"head"') + b"\n", "newer", 1, 0),
     Case("newer-format-with-a-flipped-bit", "it is newer with the bit flipped back, too",
          flip(sealed([[NEW_1], [log()]]), len(NEW_1) - 12), "newer", 1, 0),
     Case("newer-format-made-illegible-by-a-bit", "with the bit flipped back, it states its format",
@@ -818,6 +901,8 @@ OTHERS = [
     bad_record("job-status", "a newer version may have more words", rec("job_status", '"status":"waiting",'), "newer"),
     Case("mismatch", "the id is that of another job: the directory is called corpus",
          sealed([[job().replace(b'"id":"corpus"', b'"id":"another"')], [row(1)]]), "mismatch", 1, 0),
+    Case("mismatch-of-an-id-that-no-directory-has", "no damage",
+         sealed([[job().replace(b'"id":"corpus"', b'"id":"An Other"')], [row(1)]]), "mismatch", 1, 0),
 ]  # fmt: skip
 
 CASES = [*GOOD, *TORN, *DAMAGED, *OTHERS]

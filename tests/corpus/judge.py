@@ -302,7 +302,6 @@ def effects(length: int) -> dict[int, tuple[int, int]]:
 
 def was_changed(lines: list[Line], sealed: Line) -> bool:
     """Whether a line up to the seal is illegible although its blocks were written, or none is."""
-    lines = lines[: lines.index(sealed) + 1]
     seal_end = sealed.begin + len(sealed.text)
     written = {(seal_end - SEAL_BYTES // 2) // BLOCK_BYTES}
     illegible = []
@@ -310,7 +309,7 @@ def was_changed(lines: list[Line], sealed: Line) -> bool:
         blocks = set(range(line.begin // BLOCK_BYTES, (line.begin + len(line.text)) // 512 + 1))
         if is_legible(line.text):
             written |= blocks
-        else:
+        elif line.begin <= sealed.begin:
             illegible.append(blocks)
     return not illegible or any(blocks <= written for blocks in illegible)
 

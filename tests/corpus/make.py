@@ -80,6 +80,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
         part = first["shard"]
         job["shard"] = {name: part[name] for name in ("index", "count", "key") if name in part}
     rows: dict[int, dict[str, Any]] = {}
+    unchanged = set[int]()  # the rows without a row_status
     calls: dict[str, list[int]] = {}  # the rows that are in each call
     own: dict[
         int, dict[str, Any]
@@ -98,7 +99,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
 
     set_by = dict.fromkeys(COUNTS, 0)
     cost, usage = Fraction(0), dict[str, Any]()
-    run_id, asked = "", set[str]()  # of the last run, and what it was asked to change
+    run_id, asked = "", list[str]()  # of the last run, and what it was asked to change
     for record in records:
         at = record["at"]
         match record["type"]:
@@ -111,14 +112,22 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 }  # fmt: skip
                 if "place" in record:
                     rows[record["row"]]["place"] = record["place"]
+                unchanged.add(record["row"])
             case "input":
                 job["input"] = {name: record[name] for name in ("rows", "digest", "at")}
             case "row_data":
                 leave(record["row"])
-                rows[record["row"]] |= {name: record[name] for name in ("checksum", "data", "key")}
+                row = rows[record["row"]]
+                row |= {name: record[name] for name in ("checksum", "data", "key", "created_at")}
+                if record["row"] in unchanged:
+                    row["updated_at"] = record["created_at"]
+                row.pop("place", None)
+                if "place" in record:
+                    row["place"] = record["place"]
             case "row_status":
                 row = rows[record["row"]]
                 own.pop(record["row"], None)
+                unchanged.discard(record["row"])
                 reset = record.get("reset") if record["status"] == "pending" else None
                 if reset in {"given_back", "wait"} and row["status"] == "processing":
                     row["earlier_attempts"] += 1
@@ -128,7 +137,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 for name in ("traceback", "due", "waiting_since"):  # which few rows have
                     row.pop(name, None)
                 if reset == "wait" and record.get("due") is not None:
-                    row |= {"due": record["due"], "waiting_since": record.get("since")}
+                    row |= due_and_since(record)
                 if record.get("traceback") is not None:
                     row["traceback"] = record["traceback"]
                 row["attempts"] += record["status"] == "processing"
@@ -194,14 +203,14 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job.pop(name, None)
                 if record.get("limits"):
                     job["limits"] = record["limits"]
-                run_id, asked = record["id"], set()
+                run_id, asked = record["id"], []
             case "hold":
                 since = job.pop("hold", {"since": at})["since"]
                 if record.get("until") is not None:
                     job["hold"] = {"reason": record.get("reason", ""), "until": record["until"]}
                     job["hold"]["since"] = since
             case "tune" if record["run"] == run_id:
-                asked.add(record["id"])
+                asked = [*asked, record["id"]][-100:]
             case "tuned" if record["id"] in asked:
                 asked.remove(record["id"])
                 limits = {
@@ -211,7 +220,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                     job["tuned"] = tuned
             case "job_error":
                 job |= {"error_code": record["code"], "error_message": record["message"]}
-                is_ours = record.get("by") is not None
+                is_ours = record.get("by") in {"merge", "repair"}
                 job["repaired"] |= is_ours and record["code"] == "repaired"
             case "row_spent":
                 cost, usage = added(cost, usage, record)
@@ -242,8 +251,13 @@ def waiting(row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     row = row | dict.fromkeys(OF_A_STATUS) | {"status": "pending", "updated_at": record["at"]}
     row["reason"] = record.get("reason")
     if record.get("due") is not None:
-        row |= {"due": record["due"], "waiting_since": record.get("since")}
+        row |= due_and_since(record)
     return row
+
+
+def due_and_since(record: dict[str, Any]) -> dict[str, Any]:
+    since = record.get("since")
+    return {"due": record["due"]} | ({} if since is None else {"waiting_since": since})
 
 
 def added(
@@ -252,7 +266,8 @@ def added(
     """The cost and the usage of the job, with those of a record."""
     more = record.get("usage") or {}
     sums = {name: usage.get(name, 0) + number for name, number in more.items()}
-    return cost + Fraction(str(record.get("cost_cents") or 0)), usage | sums
+    millionths = round(Fraction(str(record.get("cost_cents") or 0)) * 10**6)  # halves to even
+    return cost + Fraction(millionths, 10**6), usage | sums
 
 
 def counts_of(rows: dict[int, dict[str, Any]]) -> dict[str, int]:

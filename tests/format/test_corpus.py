@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -136,15 +137,9 @@ def row_members(row: JobRow) -> dict[str, Any]:
         **({"usage": row.usage} if row.usage else {}),
         **({} if row.place is None else {"place": row.place}),
         **({} if row.traceback is None else {"traceback": row.traceback}),
-        **_waiting(row),
+        **({} if row.due is None else {"due": time_text(row.due)}),
+        **({} if row.waiting_since is None else {"waiting_since": time_text(row.waiting_since)}),
     }
-
-
-def _waiting(row: JobRow) -> dict[str, str | None]:
-    if row.due is None:
-        return {}
-    since = None if row.waiting_since is None else time_text(row.waiting_since)
-    return {"due": time_text(row.due), "waiting_since": since}
 
 
 def step_members(service: JobService, row: JobRow) -> dict[str, Any]:
@@ -274,7 +269,8 @@ def test_compare_and_unpack_say_what_the_corpus_says(sample: Sample) -> None:
         job, rows, _ = read_everything(sample)
         assert_as_said(sample, job, rows)
     elif sample.verdict == "mismatch":
-        assert open_copy(sample.directory).header.id != sample.job_id
+        with suppress(JournalDamagedError):  # no directory may have the id
+            assert open_copy(sample.directory).header.id != sample.job_id
     else:
         with pytest.raises((ERRORS[sample.verdict], PackError)):
             replay_and_read(sample)

@@ -461,6 +461,13 @@ SEALS += [
         "tests/repair/test_repair.py::test_rows_that_are_gone_without_a_trace_are_not_added_and_run_again",
     ),
     Patch(
+        "only a merge or a repair says that a job was repaired",
+        "index/state",
+        "record.by in (A_MERGE.by, A_REPAIR.by) and",
+        "record.by is not None and",
+        "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
+    ),
+    Patch(
         "a repaired job remembers it",
         "index/state",
         "state.repaired or is_repair",
