@@ -189,7 +189,10 @@ def ranges_of(job_id: str, rows: RowNumbers) -> list[range]:
     try:
         return row_ranges(",".join(words)) if words else []
     except ValueError as error:
-        raise InvalidValueError("rows", rows, str(error)) from None
+        hint = ""
+        if isinstance(rows, str) and rows.isidentifier():
+            hint = f": write {'status' if rows in list(RowStatus) else 'error_code'}={rows!r}"
+        raise InvalidValueError("rows", rows, f"{error}{hint}") from None
 
 
 def row_ranges(text: str) -> list[range]:

@@ -47,6 +47,7 @@ def changes_text(run: Any) -> str:
         (run.changed, "changed"),
         (run.retried, "retried"),
         (run.gone, "gone"),
+        (getattr(run, "outdated", 0), "with the result of old data"),  # only a report has it
     )
     return ", ".join(f"{count} {word}" for count, word in counts if count)
 

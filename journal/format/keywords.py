@@ -14,7 +14,8 @@ Result = TypeVar("Result")
 # Names in other libraries, by the name here.
 _OTHER_NAMES = {
     "max_attempts": "attempts max_retries max_tries retries retry tries",
-    "workers": "concurrency jobs max_workers n_jobs parallel processes threads",
+    "workers": "concurrency jobs max_concurrency max_concurrent max_workers n_jobs parallel processes "
+    "threads",
     "rows": "data df ids input items numbers records",
     "key": "id id_column index key_column primary_key unique",
     "max_rows": "limit",

@@ -147,6 +147,7 @@ class Run:
             job=job,
             **self._counts,
             **self._held.changes,
+            outdated=self._held.outdated,
             reason=None if self._end is None else self._end.message,
             signal=self._stops.signal,
             is_lost=bool(self._why_lost),

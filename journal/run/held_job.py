@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import msgspec
 
@@ -75,6 +75,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
       need a review count as failed. The counts of ``job`` also include earlier runs.
     - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
       data, and retried since they had failed, and how many are no longer in the input.
+    - ``outdated``: how many completed rows have other data in the input, and keep their old data and
+      result: see ``on_changed`` of :func:`open_job`.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
     - ``is_lost``: True if the run no longer had the job at its end, since another run had claimed it.
@@ -92,6 +94,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     changed: int = 0
     retried: int = 0
     gone: int = 0
+    outdated: int = 0
     reason: str | None = None
     signal: int | None = None
     is_lost: bool = False
@@ -116,6 +119,11 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<RunReport {report_text(self)}>"
+
+    if not TYPE_CHECKING:  # checkers must see no method
+
+        def __await__(self) -> Never:
+            raise TypeError("run() has run the job already: to await it, write await job.arun(...)")
 
 
 def check_callbacks(**callbacks: object) -> None:
@@ -145,6 +153,7 @@ class HeldJob:
         self.post = post
         self.retry_failed = False  # whether the start retries failed rows
         self.changes: dict[str, Any] = {}  # what the start has done: members of a RunReport
+        self.outdated = 0  # another member
         self._tell = tell
         self._seen: Job | None = None  # the job when it was last read
         self._was_paused = False

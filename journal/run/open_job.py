@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
 from journal.display.plain import job_text
 from journal.display.session import program, start_again
@@ -236,6 +236,12 @@ def _take_input(
     return Matched(added=job.total_rows, other_inputs=[] if split is None else split.others)
 
 
+_FAILED = "job.rows('failed')"
+_MEANT = {"results": "job.rows('completed')"} | dict.fromkeys(
+    ("errors", "failed", "failures"), _FAILED
+)
+
+
 class JobRun:
     """An open job, as :func:`open_job` returns it. A ``with`` block closes the job at its end.
 
@@ -272,6 +278,15 @@ class JobRun:
         self._is_closing = True
         if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
             self.service.close()
+
+    if not TYPE_CHECKING:  # checkers must not take any name for known
+
+        def __getattr__(self, name: str) -> Never:
+            places = ((Job, "job.job"), (Rows, "job.rows()"), (JobService, "job.service"))
+            meant = next((f"{path}.{name}" for kind, path in places if hasattr(kind, name)), "")
+            meant = _MEANT.get(name, meant) if not name.startswith("_") else ""
+            text = f"'JobRun' object has no attribute {name!r}{meant and f': write {meant}'}"
+            raise AttributeError(text, name=name, obj=self)
 
     def __repr__(self) -> str:
         try:
@@ -404,7 +419,7 @@ class JobRun:
         policy = self._settings.on_interrupted
         for row in planned_rows(self.service, job, policy, retry_failed=retry_failed, where=where):
             plan.take(row)
-        plan.leave(job)
+        plan.leave(job, self._matched)
         return plan
 
     @names_unknown_keywords
@@ -592,7 +607,7 @@ class JobRun:
 
     def _drive(self, run: Run | None, held: HeldJob, shown: Progress) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
-        held.changes = self._matched.changes
+        held.changes, held.outdated = self._matched.changes, len(self._matched.done)
         for text in about_rows_left(self.id, self._matched, self._settings.how_to):
             held.report(text)
         if run is None:
@@ -728,4 +743,4 @@ class JobRun:
                 f"{version!r}: a second version is a job of its own. To replace the results: "
                 f"journal {shell.join(words)}"
             )
-        return RunReport(job=job, **held.changes)
+        return RunReport(job=job, **held.changes, outdated=held.outdated)

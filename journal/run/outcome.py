@@ -492,6 +492,8 @@ def _outcome_of(error: RowOutcome) -> Outcome:
 def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     name = type(error).__name__
     message = text_of(error) or name
+    if isinstance(error, TypeError) and message.startswith("Unexpected keyword argument"):
+        message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec says no more
     limit = attempts_for(type(error), retry_on)
     return Outcome(
         kind="failed",

@@ -275,6 +275,15 @@ class Matched(msgspec.Struct):
     first_lost: list[Data] = []
     other_inputs: list[str] = []
 
+    def __repr__(self) -> str:
+        counts = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        texts = (
+            f"{name} {len(each) if isinstance(each, list) else each}"
+            for name, each in counts
+            if each
+        )
+        return f"<Matched {', '.join(texts) or 'no change'}>"
+
     @property
     def changes(self) -> dict[str, Any]:
         """The counts that the record of a run has."""
@@ -390,7 +399,17 @@ def _planned(
 
 
 NOT_RUN = (LEFT_OPEN, "gone", "waiting")
-_KINDS = ("retry", "new", "changed", *NOT_RUN, "failed", "needs review", "in flight", "done")
+_KINDS = (
+    "retry",
+    "new",
+    "changed",
+    *NOT_RUN,
+    "failed",
+    "needs review",
+    "in flight",
+    "outdated",
+    "done",
+)
 
 
 class Plan(msgspec.Struct):
@@ -402,7 +421,8 @@ class Plan(msgspec.Struct):
     - "gone": rows that are no longer in the input, and are skipped or sent to review.
     - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
       "needs review", "in flight". "waiting": they run when they are due.
-    - "done": completed or skipped rows.
+    - "outdated": completed rows that keep the results of old data, since the input has changed.
+    - "done": other completed or skipped rows.
     """
 
     job_id: str
@@ -421,9 +441,14 @@ class Plan(msgspec.Struct):
         elif row.status in (RowStatus.FAILED, RowStatus.PROCESSING):
             self.counts["failed" if row.status is RowStatus.FAILED else "in flight"] -= 1
 
-    def leave(self, job: Job) -> None:
+    def leave(self, job: Job, matched: Matched) -> None:
         """Count the rows of the job that a start leaves as they are."""
-        self.counts["done"] += job.done_rows
+        if outdated := matched.done:
+            self.counts["outdated"], self.first["outdated"] = (
+                len(outdated),
+                outdated[: _MAX_NAMED + 1],
+            )
+        self.counts["done"] += job.done_rows - len(outdated)
         self.counts["failed"] += job.failed_rows
         self.counts["needs review"] += job.needs_review_count
         self.counts["in flight"] += job.processing_count
@@ -435,3 +460,6 @@ class Plan(msgspec.Struct):
                 rows = f" ({numbers_text(self.first[kind])})" if kind in self.first else ""
                 said.append(f"{kind}: {self.counts[kind]:,}{rows}")
         return ", ".join(said) or "no rows"
+
+    def __repr__(self) -> str:
+        return f"<Plan {self.job_id}: {self}>"

@@ -107,6 +107,13 @@ class Rows(RowSequence):
         """Raise TypeError. Otherwise, ``pandas.DataFrame(rows)`` would be one column of objects."""
         raise TypeError("pandas and NumPy can't read these rows themselves: use rows.to_pandas()")
 
+    if not TYPE_CHECKING:  # checkers must not take any name for known
+
+        def __getattr__(self, name: str) -> NoReturn:
+            meant = ": write to_pandas(), to_arrow() or to_dicts()" if name[:1] != "_" else ""
+            text = f"'Rows' object has no attribute {name!r}{meant}"
+            raise AttributeError(text, name=name, obj=self)
+
     def _arrow(self, purpose: str, columns: Sequence[str] | None = None) -> Any:
         from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)
         from journal.tables.columns import check_options  # noqa: PLC0415

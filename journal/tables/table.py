@@ -183,7 +183,7 @@ class Table:
       (0 if all values are None). Selected columns are in the given order. Without a selection, the
       columns of the data are first, in the order in which they occur. The journal's columns follow.
     - ``keys``: the :class:`Key` of each of these columns. It is None for a name such as
-      ``result.price`` if no result is an object yet.
+      ``result.price`` if there are no results yet.
     - ``count``: the number of rows.
     """
 
@@ -226,8 +226,11 @@ class Table:
         for wanted in self.options.columns or ():
             root = own_name(wanted.partition(".")[0]) or ""
             if "." in wanted and root in NESTED and Key(True, wanted, is_member=True) not in found:
-                objects = (value for value in chunk.own.get(root, []) if isinstance(value, dict))
+                values = [value for value in chunk.own.get(root, []) if value is not None]
+                objects = [value for value in values if isinstance(value, dict)]
                 self._members |= {f"{root}.{name}": None for each in objects for name in each}
+                if len(objects) < len(values):
+                    self._members[root] = None
 
     def choose(self) -> None:
         """Decide which columns the table has, and their names. Call this after all rows were added.
@@ -252,7 +255,7 @@ class Table:
     def _chosen(self, name: str) -> Key | None:
         """Find the column for a wanted name: a column, or a member of nested values.
 
-        None: a name such as ``result.price``, if no result is an object yet. Raises the errors of
+        None: a name such as ``result.price``, if there are no results yet. Raises the errors of
         :meth:`choose`.
         """
         own, root = own_name(name), own_name(name.partition(".")[0])
@@ -261,7 +264,7 @@ class Table:
         keys = (Key(False, name), of_journal, *members)
         found = next((key for key in keys if key in self._kinds), of_journal)
         if found is None and root in NESTED:
-            like = [each for each in self._members if each.startswith(f"{root}.")]
+            like = [each for each in self._members if each.partition(".")[0] == root]
             if like:
                 raise no_such(name, "member", like)
         elif found is None and self.count:

@@ -83,14 +83,18 @@ def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbe
     with journal.open_job(path, changed, key="id", on_changed="retry") as job:
         matched = journal.run.plan.Matched(added=1, changed=2, updated=1, done=[1])
         assert job.matched == matched
+        assert repr(matched) == "<Matched added 1, changed 2, updated 1, done 1>"
         assert [str(row.status) for row in job.rows()] == (
             ["completed", "pending", "completed", "pending"]
         )
         assert [row.data["mail"] for row in job.rows()][:2] == ["a@example.com", "y"]
         assert job.job.passes == 2
         said: list[str] = []
+        assert str(job.plan()) == "retry: 1 (row 2), new: 1 (row 4), outdated: 1 (row 1), done: 1"
         report = job.run(done, tell=said.append)
-        assert (report.exit_code, report.started) == (0, 2)
+        assert (report.exit_code, report.started, report.outdated) == (0, 2, 1)
+        assert ", 1 with the result of old data, 2 completed" in repr(report)
+        assert "outdated" not in repr(job.plan())
         (alone,) = said
         assert alone.startswith(
             "enrich: 1 completed row has changed in the input, and stays as done (row 1)"

@@ -166,6 +166,10 @@ def test_a_tuple_of_columns_is_a_key(path: Path) -> None:
             journal.open_job(path, wrong, key=("order", "item"))
 
 
+async def waited(job: Any) -> None:
+    await job.run(plain)
+
+
 JOB: Any = journal.JobRun  # for mypy, which refuses unknown keywords, too
 OPEN_JOB: Any = journal.open_job
 SERVICE: Any = journal.JobService
@@ -182,6 +186,8 @@ WAIT: Any = journal.Wait
             "run() has no argument 'retries': write 'max_attempts', which counts the first attempt, too",
         ),
         (lambda job: JOB.run(job, plain, max_cost=9), "write 'max_cost_cents'"),
+        (lambda job: JOB.run(job, plain, max_concurrency=9), "write 'workers'"),
+        (lambda job: asyncio.run(waited(job)), "to await it, write await job.arun(...)"),
         (lambda job: JOB.run(job, plain, on_error="stop"), "write 'halt'"),
         (lambda job: JOB.run(job, plain, rows=ROWS), "'rows' is an argument of open_job()"),
         (lambda job: JOB.run(job, plain, rate_limit=5), "write 'rate'"),
@@ -209,3 +215,42 @@ def test_an_unknown_keyword_is_refused_with_the_right_one(
     with journal.open_job(path, ROWS) as job, pytest.raises(TypeError) as refused:
         call(job)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("use", "words"),
+    [
+        (
+            lambda job: job.to_pandas(),
+            "'JobRun' object has no attribute 'to_pandas': write job.rows()",
+        ),
+        (lambda job: job.total_cost_cents, ": write job.job.total_cost_cents"),
+        (lambda job: job.get_steps("j:1"), ": write job.service.get_steps"),
+        (lambda job: job.failures, ": write job.rows('failed')"),
+        (lambda job: job.results, ": write job.rows('completed')"),
+        (lambda job: job.nonsense, "'JobRun' object has no attribute 'nonsense'"),
+        (lambda job: job.rows().to_df(), "'to_df': write to_pandas(), to_arrow() or to_dicts()"),
+        (lambda job: job.retry("ValueError"), ": write error_code='ValueError'"),
+        (lambda job: job.retry("failed"), ": write status='failed'"),
+        (lambda job: [job.close(), job.rows()], "at the end of a `with` block: call open_job"),
+    ],
+)
+def test_what_is_no_member_of_an_open_job_is_refused_with_where_it_is(
+    use: Callable[[Any], object], words: str, path: Path
+) -> None:
+    with (
+        journal.open_job(path, ROWS) as job,
+        pytest.raises((AttributeError, InvalidValueError, journal.ServiceClosedError)) as refused,
+    ):
+        use(job)
+    assert words in str(refused.value)
+
+
+def test_an_unknown_field_of_a_result_is_refused_with_the_known_ones(path: Path) -> None:
+    result: Any = journal.RowResult
+    with journal.open_job(path, ROWS) as job:
+        job.run(lambda _row: result(cost=3))
+        said = job.rows()[0].error_message
+    assert said is not None
+    assert said.startswith("Unexpected keyword argument 'cost' (RowResult has result, ")
+    assert said.endswith(", cost_cents, usage)")

@@ -278,6 +278,12 @@ def test_members_of_nested_values_are_columns_on_demand(service: JobService) -> 
     ]
 
 
+def test_a_member_of_results_that_are_no_objects_is_refused(service: JobService) -> None:
+    rows = made(service, {"n": 1}, {"n": 2}, results=["a", None])
+    with pytest.raises(InvalidValueError, match=r"did you mean 'result'\?"):
+        rows.to_dicts(["n", "result.x"])
+
+
 @pytest.mark.parametrize("name", ["odrer", "order.x", "status.x", ""])
 def test_a_column_that_no_row_has_is_named_with_what_may_be_meant(
     service: JobService, name: str

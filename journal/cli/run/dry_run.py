@@ -158,7 +158,7 @@ class DryRun:
                 echo_err(
                     f"{job.id}: paused {pause_text(job.pause)}: no run starts until `journal resume`"
                 )
-            plan.leave(job)
+            plan.leave(job, matched)
             if job.status.is_ended and not changes:
                 echo_err(nothing_to_do(job, self._how_to))
         echo_err(f"{self._job_id}: {plan}")
