@@ -1,8 +1,8 @@
-"""Unknown names of arguments: the error says what to write."""
+"""Unknown names of arguments and attributes: the error says what to write."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -32,6 +32,11 @@ _OTHER_NAMES = {
     "delimiter": "sep separator",
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
+# What other libraries have, and `journal errors`.
+_ATTRIBUTES = dict.fromkeys(("errors", "failed", "failures"), "job.rows('failed')") | {
+    "results": "job.rows('completed')",
+    "to_df": "rows.to_pandas()",
+}
 _ARGUMENTS: dict[str, tuple[str, ...]] = {}  # of each function, those that run jobs last
 
 
@@ -54,6 +59,14 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
         return function(*args, **kwargs)
 
     return call
+
+
+def no_attribute(of: object, name: str, places: Mapping[str, type]) -> AttributeError:
+    """The error for an attribute of ``of``. ``places``: where it may be, each with its class."""
+    found = (f"{place}.{name}" for place, kind in places.items() if hasattr(kind, name))
+    meant = "" if name.startswith("_") else _ATTRIBUTES.get(name) or next(found, "")
+    text = f"{type(of).__name__!r} object has no attribute {name!r}{meant and f': write {meant}'}"
+    return AttributeError(text, name=name, obj=of)
 
 
 def _advice(unknown: str, known: tuple[str, ...]) -> str:

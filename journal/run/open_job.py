@@ -23,7 +23,7 @@ from journal.errors import (
     JournalError,
 )
 from journal.format.keys import Data, Key
-from journal.format.keywords import names_unknown_keywords
+from journal.format.keywords import names_unknown_keywords, no_attribute
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
@@ -236,10 +236,7 @@ def _take_input(
     return Matched(added=job.total_rows, other_inputs=[] if split is None else split.others)
 
 
-_FAILED = "job.rows('failed')"
-_MEANT = {"results": "job.rows('completed')"} | dict.fromkeys(
-    ("errors", "failed", "failures"), _FAILED
-)
+_PLACES = {"job.job": Job, "job.rows()": Rows, "job.service": JobService}
 
 
 class JobRun:
@@ -282,11 +279,7 @@ class JobRun:
     if not TYPE_CHECKING:  # checkers must not take any name for known
 
         def __getattr__(self, name: str) -> Never:
-            places = ((Job, "job.job"), (Rows, "job.rows()"), (JobService, "job.service"))
-            meant = next((f"{path}.{name}" for kind, path in places if hasattr(kind, name)), "")
-            meant = _MEANT.get(name, meant) if not name.startswith("_") else ""
-            text = f"'JobRun' object has no attribute {name!r}{meant and f': write {meant}'}"
-            raise AttributeError(text, name=name, obj=self)
+            raise no_attribute(self, name, _PLACES)
 
     def __repr__(self) -> str:
         try:

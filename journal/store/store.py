@@ -158,9 +158,7 @@ class Store:
     def check_open(self) -> None:
         """Raise ServiceClosedError if the store is closed."""
         if self._closed:
-            raise ServiceClosedError(
-                "this job is closed, as at the end of a `with` block: call open_job or JobService again"
-            )
+            raise ServiceClosedError("closed, as after a `with`: call journal.open_job again")
 
     def peek(self, job_id: str) -> Journal:
         """Return the job's journal, but don't keep it open. Use this to read many jobs."""

@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from journal.errors import load_extra
+from journal.format.keywords import no_attribute
 from journal.history.reading import History
 from journal.index.columns import View
 from journal.store.journal import Journal
@@ -110,9 +111,7 @@ class Rows(RowSequence):
     if not TYPE_CHECKING:  # checkers must not take any name for known
 
         def __getattr__(self, name: str) -> NoReturn:
-            meant = ": write to_pandas(), to_arrow() or to_dicts()" if name[:1] != "_" else ""
-            text = f"'Rows' object has no attribute {name!r}{meant}"
-            raise AttributeError(text, name=name, obj=self)
+            raise no_attribute(self, name, {})
 
     def _arrow(self, purpose: str, columns: Sequence[str] | None = None) -> Any:
         from journal.tables.arrow import arrow_table  # noqa: PLC0415  (only when it is used)

@@ -229,10 +229,16 @@ def test_an_unknown_keyword_is_refused_with_the_right_one(
         (lambda job: job.failures, ": write job.rows('failed')"),
         (lambda job: job.results, ": write job.rows('completed')"),
         (lambda job: job.nonsense, "'JobRun' object has no attribute 'nonsense'"),
-        (lambda job: job.rows().to_df(), "'to_df': write to_pandas(), to_arrow() or to_dicts()"),
+        (
+            lambda job: job.rows().to_df(),
+            "'Rows' object has no attribute 'to_df': write rows.to_pandas()",
+        ),
         (lambda job: job.retry("ValueError"), ": write error_code='ValueError'"),
         (lambda job: job.retry("failed"), ": write status='failed'"),
-        (lambda job: [job.close(), job.rows()], "at the end of a `with` block: call open_job"),
+        (
+            lambda job: [job.close(), job.rows()],
+            "closed, as after a `with`: call journal.open_job again",
+        ),
     ],
 )
 def test_what_is_no_member_of_an_open_job_is_refused_with_where_it_is(
