@@ -7,7 +7,6 @@ from typing import Literal
 
 import msgspec
 
-from journal.format.bitflip import Unflipped
 from journal.format.commits import START, Block, Position, verified_blocks
 from journal.format.damage import Region, lines_of, survey
 from journal.format.decode import (
@@ -17,7 +16,7 @@ from journal.format.decode import (
     decode_record,
 )
 from journal.format.extent import has_seal
-from journal.format.records import JobRecord, RowRecord
+from journal.format.records import RowRecord
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
 from journal.fs.names import HINT_NAME, JOURNAL_NAME
@@ -135,7 +134,6 @@ class _Check:
         self._findings: list[Finding] = []
         self._commits = self._records = self._rows = 0
         self._end = 0  # of the last good commit
-        self._first: Region | None = None  # the first region, unless it is made of good commits
         # Records after damage may refer to lost records. So they are decoded, but not applied.
         self._applies = True
 
@@ -161,31 +159,16 @@ class _Check:
                 self._records, line = self._records + 1, line + 1
             self._commits += region.kind != "good"
             self._end = region.end
-        if not region.offset:
-            self._first = region
         if region.kind != "good":
             self._find(_finding(region))
-
-    def _job_id(self) -> str | None:
-        """Return the job's id in line 1, even if the first commit is damaged. None if illegible."""
-        if self._index.state is not None:
-            return self._index.state.header.job_id
-        if self._first is None:
-            return None
-        flip = self._first.flip
-        file = self._file if flip is None else Unflipped(self._file, flip)
-        line = next((text for _, text, _ in lines_of(file, 0, self._first.end)), b"")
-        try:
-            record = decode_record(line, exact=False)
-        except (UndecodableError, UnknownRecordError):
-            return None
-        return record.job_id if isinstance(record, JobRecord) else None
 
     def report(self, directory: Path) -> Report:
         findings = self._findings
         if not self._records and not findings:
             findings.append(Finding("damage", 1, 0, 0, "the file is empty"))
-        if (job_id := self._job_id()) not in (None, id_of_directory(directory)):
+        state = self._index.state
+        job_id = id_of_directory(directory) if state is None else state.header.job_id
+        if job_id != id_of_directory(directory):
             message = (
                 f"this is the journal of job {job_id!r}: call the directory {job_id!r}, or move it "
                 "to another store"
