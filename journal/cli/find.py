@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 import click
 
 from journal.cli.output import bar, echo_err, local_text
-from journal.errors import JobNotFoundError, JournalDamagedError, JournalError, RefusedError
+from journal.errors import JobNotFoundError, JournalDamagedError, RefusedError
 from journal.format.pruned import check_not_pruned
 from journal.fs import system
 from journal.fs.handles import allow_open_files
@@ -78,21 +78,8 @@ _OTHER_OPTIONS = (
 )
 
 
-def complete_job(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for JOB: ids of the store, or paths if the word contains a ``/``."""
-    if os.path.dirname(incomplete):
-        return complete_path(ctx, parameter, incomplete)
-    try:
-        service = ReadingService(ctx.find_root().params.get("root") or DEFAULT_ROOT)
-        known = [*service.store.job_ids(), *service.store.set_ids()]
-        return sorted(job_id for job_id in known if job_id.startswith(incomplete))
-    except JournalError:
-        return []
-
-
-def complete_path(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
-    """Shell completion for files and directories."""
-    return click.Path().shell_complete(ctx, parameter, incomplete)
+# Of an argument that names a file. A shell completes it.
+PATH = click.Path(readable=False)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
@@ -247,10 +234,8 @@ def _whole_shard_id(ctx: click.Context, name: str) -> str:
     return name
 
 
-found_job = click.argument("job", type=_JobType(takes_sets=False), shell_complete=complete_job)
-found_job_or_set = click.argument(
-    "job", type=_JobType(takes_sets=True), shell_complete=complete_job
-)
+found_job = click.argument("job", type=_JobType(takes_sets=False))
+found_job_or_set = click.argument("job", type=_JobType(takes_sets=True))
 
 
 def _not_found(name: str) -> JobNotFoundError:

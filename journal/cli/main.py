@@ -13,7 +13,7 @@ import click
 from click.shell_completion import shell_complete
 
 from journal.cli.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
-from journal.cli.find import DEFAULT_ROOT, complete_path, did_you_mean, meant_by
+from journal.cli.find import DEFAULT_ROOT, PATH, did_you_mean, meant_by
 from journal.cli.output import echo_err
 from journal.errors import JournalError
 from journal.fs import system
@@ -79,7 +79,7 @@ def _discard_output() -> None:
     "--root",
     envvar="JOURNAL_ROOT",
     default=DEFAULT_ROOT,
-    shell_complete=complete_path,
+    type=PATH,
     help="The directory of the jobs. Environment: JOURNAL_ROOT.",
 )
 @click.version_option(VERSION, prog_name="journal")

@@ -12,7 +12,6 @@ from journal.cli.find import (
     FoundJob,
     FoundSet,
     ReadingService,
-    complete_job,
     find_job_or_set,
     found_job,
 )
@@ -28,7 +27,7 @@ from journal.verify import Finding, Report, verify_job
 
 
 @click.command("verify", short_help="Check all of a job's journal for damage.")
-@click.argument("jobs", metavar="[JOB]...", nargs=-1, shell_complete=complete_job)
+@click.argument("jobs", metavar="[JOB]...", nargs=-1)
 @option("--all all_jobs", "Verify all jobs of the store.")
 @option("--json json_output", "Print a JSON array with one object per job.")
 @click.pass_context

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED
-from journal.cli.find import FoundJob, ReadingService, complete_job, find_job
+from journal.cli.find import FoundJob, ReadingService, find_job
 from journal.cli.listing import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.shared_options import confirm, option, yes_option
@@ -27,7 +27,7 @@ from journal.transfer import Pruned, prune_jobs
 
 
 @click.command("delete", short_help="Delete jobs with all their files.")
-@click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
+@click.argument("jobs", metavar="JOB...", nargs=-1, required=True)
 @yes_option
 @click.pass_context
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
+from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.output import data_stream, echo_err, echo_problems
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
@@ -21,7 +21,7 @@ from journal.text import counted
 
 @click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")
 @found_job_or_set
-@click.argument("out", metavar="OUT|-", shell_complete=complete_path)
+@click.argument("out", metavar="OUT|-", type=PATH)
 @option(
     "--format file_format",
     "The format of OUT. Default: the extension of OUT selects the format.",

@@ -40,14 +40,8 @@ TOPICS = {
 }
 
 
-def _complete_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Shell completion: the topics and the commands."""
-    names = {*TOPICS, *cli.list_commands(ctx)}
-    return sorted(name for name in names if name.startswith(incomplete))
-
-
 @click.command("help", short_help="List commands and topics, or show the help of one of them.")
-@click.argument("topic", required=False, shell_complete=_complete_name)
+@click.argument("topic", required=False)
 @click.pass_context
 def help_command(ctx: click.Context, topic: str | None) -> None:
     """Show the help of TOPIC. Without TOPIC, list the commands by purpose, and then the topics.

@@ -9,7 +9,7 @@ from time import monotonic
 import click
 
 from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.cli.find import FoundJob, FoundSet, complete_path, found_job_or_set
+from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err, echo_problems
 from journal.cli.shared_options import force_option, option
@@ -26,7 +26,7 @@ from journal.sets.whole import look_at_set
 @option(
     "-o --output OUT out",
     "The file to write, or - for standard output. Default: JOB.html.",
-    shell_complete=complete_path,
+    type=PATH,
 )
 @option(
     "--every DURATION every_s",

@@ -13,9 +13,9 @@ import click
 
 from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import (
+    PATH,
     FoundJob,
     ReadingService,
-    complete_path,
     did_you_mean,
     found_job,
     journal_command,
@@ -52,7 +52,7 @@ from journal.text import as_utf8
     cls=RunOptions,
     short_help="Run a command once for each row, and record the outcomes.",
 )
-@click.argument("rows", metavar="ROWS|-", shell_complete=complete_path)
+@click.argument("rows", metavar="ROWS|-", type=PATH)
 @click.argument("command", metavar="-- COMMAND {column}...", nargs=-1, required=True)
 @run_options
 @click.pass_context

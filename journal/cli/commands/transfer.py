@@ -10,11 +10,10 @@ import click
 
 from journal.cli.exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.find import (
+    PATH,
     FoundJob,
     ReadingService,
     command_line,
-    complete_job,
-    complete_path,
     find_job,
     found_job,
 )
@@ -55,7 +54,7 @@ _AHEAD = "no commits to pull: the job here has everything from there"
     "-o --output OUT",
     "The file to write: FILE.tar.gz, or - for standard output. Default: JOB.tar.gz in the "
     "current directory.",
-    shell_complete=complete_path,
+    type=PATH,
 )
 def pack_command(job: FoundJob, output: str | None) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
@@ -116,7 +115,7 @@ def _report_some(lines: list[str]) -> None:
 
 
 @click.command("unpack", short_help="Check packs, and make the jobs that are in them.")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, shell_complete=complete_path)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
 @click.pass_context
 def unpack_command(ctx: click.Context, files: tuple[str, ...]) -> int:
     """Check packs, and unpack the jobs that are in them. Prints the ids of these jobs.
@@ -157,8 +156,8 @@ def _unpack(ctx: click.Context, file: str) -> None:
 
 
 @click.command("pull", short_help="Apply the changes of another copy of a job.")
-@click.argument("source", shell_complete=complete_path)
-@click.argument("job", required=False, shell_complete=complete_job)
+@click.argument("source", type=PATH)
+@click.argument("job", required=False)
 @option(
     "--merge-outcomes merge",
     "If the copies have diverged: apply the changes of rows on which only the other copy worked.",

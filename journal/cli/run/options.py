@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from journal.cli.conditions import where_option
-from journal.cli.find import complete_job, meant_by
+from journal.cli.find import meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
 from journal.cli.run.outcomes import error_codes
 from journal.cli.selection import rows_option
@@ -116,7 +116,6 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "--job NAME job_id",
             "The id of the job. If there is no such job, it is created.",
             required=True,
-            shell_complete=complete_job,
         ),
         _option(
             "--format file_format",
