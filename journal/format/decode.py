@@ -199,16 +199,16 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
             _check_utf8(b"\n".join(lines))
         for line, record in zip(lines, records, strict=True):
             # type() instead of isinstance(), and no calls, for speed
-            if type(record) is RowRecord or (
+            if (
                 type(record) is RowStatusRecord
                 and record.origin is None
                 and record.due is None
                 and record.since is None
-            ):
-                # as in decode_record()
-                if line[-35:-29] == _AT and line[-19] == _T and line[-3] == _Z:
-                    continue
-                if line[-52:-46] == _AT and line[-36] == _T and line[-20] == _Z:
+            ) or type(record) is RowRecord:
+                if line[-20] == _Z:  # as in decode_record()
+                    if line[-36] == _T and line[-52:-46] == _AT:
+                        continue
+                elif line[-3] == _Z and line[-19] == _T and line[-35:-29] == _AT:
                     continue
             decode_record(line, exact=False)  # the rules for the rarer records
             decode_slim(line)

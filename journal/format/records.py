@@ -182,7 +182,13 @@ def ranges_of(numbers: Iterable[int], distance: int) -> RowRanges:
 
 
 class RowRecord(
-    msgspec.Struct, tag_field="type", tag="row", kw_only=True, frozen=True, omit_defaults=True
+    msgspec.Struct,
+    tag_field="type",
+    tag="row",
+    kw_only=True,
+    frozen=True,
+    omit_defaults=True,
+    gc=False,
 ):
     row: Annotated[RowNumber, INDEXED]
     checksum: str
@@ -216,7 +222,7 @@ AnyRow = RowRecord | RowDataRecord
 
 
 class RowStatusRecord(
-    msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True
+    msgspec.Struct, tag_field="type", tag="row_status", kw_only=True, omit_defaults=True, gc=False
 ):
     row: Annotated[RowNumber, INDEXED]
     status: Annotated[RowStatusText, INDEXED]
