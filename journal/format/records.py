@@ -540,7 +540,8 @@ encode_into = encode_json_into  # Journal.append calls it directly, for speed
 
 def now() -> datetime:
     """The current time in UTC."""
-    return writable(datetime.now(UTC))
+    at = datetime.now(UTC)
+    return at if at.microsecond else writable(at)
 
 
 def writable(at: datetime) -> datetime:

@@ -15,6 +15,7 @@ import threading
 from array import array
 from collections.abc import Collection, Iterable
 from operator import attrgetter
+from typing import Any
 
 from journal.model import RowStatus
 
@@ -46,7 +47,9 @@ _cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "number
 class Columns:
     """The columns of an index. Rows are in the order in which they were added."""
 
-    __slots__ = ("__weakref__", "has_more", "statuses", *OF_ROWS, *OF_STEPS)
+    # ``stored`` has the columns of a hint that weren't read yet.
+    __slots__ = ("__weakref__", "stored", "has_more", "statuses", *OF_ROWS, *OF_STEPS)
+    stored: Any
 
     def __init__(self) -> None:
         self.has_more = False  # whether one of the columns was needed that may be None

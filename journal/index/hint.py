@@ -137,7 +137,7 @@ def read_hint(
         header, begin = _read_header(stored)
         first = _check(header, file) if not is_cut else _first_record(header, file)
         position = Position(header.offset, header.crc)
-        columns = _StoredColumns(header, stored, begin, file)
+        columns = _StoredColumns(header, _Stored(header, stored, begin, file))
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return None
     index = Index(columns)
@@ -220,13 +220,46 @@ class _StoredColumns(Columns):
     Until then, its columns have no value. So a change of the index can't precede the reading.
     """
 
-    __slots__ = ("_crcs", "_file", "_hint", "_lengths", "_mutex", "_position", "_rows", "_starts")
+    __slots__ = ()
+
+    def __init__(self, header: _Header, stored: _Stored) -> None:
+        self.stored = stored
+        self.has_more = bool(header.optional)
+        for name in OPTIONAL.difference(header.optional):
+            setattr(self, name, None)
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the part of the column ``name``, which has no value yet."""
+        if name != "statuses" and name not in _TYPES:
+            raise AttributeError(name)
+        stored = self.stored
+        with stored.mutex:
+            if not _has(self, name):  # another thread may have read it
+                for column, values in stored.read(name).items():
+                    # After an interrupt, some columns may be here already, and be changed.
+                    if not _has(self, column):
+                        setattr(self, column, values)
+            if all(_has(self, column) for column in ("statuses", *stored.lengths)):
+                self.__class__ = Columns  # type: ignore[assignment]  # of which each use is faster
+        return object.__getattribute__(self, name)
+
+
+def _has(columns: Columns, name: str) -> bool:
+    try:
+        object.__getattribute__(columns, name)
+    except AttributeError:
+        return False
+    return True
+
+
+class _Stored:
+    """Where the columns of a hint are, in a hint of the journal in ``file``."""
 
     def __init__(self, header: _Header, hint: DerivedFile, start: int, file: JournalFile) -> None:
         rows, steps, optional = header.rows, header.steps, set(header.optional)
         names = [name for name in _TYPES if name not in OPTIONAL or name in optional]
-        self._lengths = {name: steps if name in OF_STEPS else rows for name in names}
-        sizes = [array(_TYPES[name]).itemsize * self._lengths[name] for name in names]
+        self.lengths = {name: steps if name in OF_STEPS else rows for name in names}
+        sizes = [array(_TYPES[name]).itemsize * self.lengths[name] for name in names]
         if (
             header.byteorder != sys.byteorder
             # Each row and each step takes more than one byte of the journal.
@@ -235,40 +268,17 @@ class _StoredColumns(Columns):
             or hint.size_bytes() != start + rows + sum(sizes)
         ):
             raise _NotAHintError
-        self.has_more = bool(optional)
         self._rows, self._crcs, self._starts = rows, header.crcs, (start, start + rows)
         self._hint, self._file = hint, file
         self._position = Position(header.offset, header.crc)
-        self._mutex = threading.Lock()  # threads may share a view
-        for name in OPTIONAL:
-            if name not in optional:
-                setattr(self, name, None)
+        self.mutex = threading.Lock()  # threads may share a view
 
-    def __getattr__(self, name: str) -> Any:
-        """Read the part of the column ``name``, which has no value yet."""
-        if name != "statuses" and name not in _TYPES:
-            raise AttributeError(name)
-        with self._mutex:
-            if not self._has(name):  # another thread may have read it
-                for column, values in self._read(name).items():
-                    # After an interrupt, some columns may be here already, and be changed.
-                    if not self._has(column):
-                        setattr(self, column, values)
-        return object.__getattribute__(self, name)
-
-    def _has(self, name: str) -> bool:
-        try:
-            object.__getattribute__(self, name)
-        except AttributeError:
-            return False
-        return True
-
-    def _read(self, name: str) -> dict[str, Any]:
+    def read(self, name: str) -> dict[str, Any]:
         """Return the columns of the part that has the column ``name``."""
         part = name != "statuses"
         columns: dict[str, Any] = {"statuses": bytearray()}
         if part:
-            columns = {each: array(_TYPES[each]) for each in self._lengths}
+            columns = {each: array(_TYPES[each]) for each in self.lengths}
         if self._fill(columns, self._starts[part]) != self._crcs[part]:
             rebuilt = replay(Index(), self._file, START, self._position).columns
             columns = {each: getattr(rebuilt, each) for each in columns}
@@ -281,7 +291,7 @@ class _StoredColumns(Columns):
             if name == "statuses":
                 fill, size = column.extend, self._rows
             else:
-                fill, size = column.frombytes, column.itemsize * self._lengths[name]
+                fill, size = column.frombytes, column.itemsize * self.lengths[name]
             for start in range(0, size, _PIECE_BYTES):
                 length = min(_PIECE_BYTES, size - start)
                 try:

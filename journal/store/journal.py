@@ -383,12 +383,13 @@ class Journal:
                 self._stale, written = False, True
         finally:
             self._leave(written)
-        failed, self._failed = self._failed, None
-        try:
-            if failed is not None and error is None:
-                raise failed
-        finally:
-            del failed  # the error would keep this frame alive, and with it the file
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            if error is None:
+                try:
+                    raise failed
+                finally:
+                    del failed  # the error would keep this frame alive, and with it the file
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
     # block has ended, but its commit is still open. Later changes would join this commit, and
@@ -550,7 +551,8 @@ class Journal:
             self._stale = log.is_foreign
             raise
         self._buffer.clear()
-        if hint.is_due_while_open(log.end.offset, log.hint_end):
+        end, hint_end = log.end.offset, log.hint_end
+        if end - hint_end >= hint.GROWTH_BYTES and hint.is_due_while_open(end, hint_end):
             self._leave_hint()
 
     def _abandon(self) -> None:

@@ -267,9 +267,10 @@ class Log:
 
         ``size``: of the locked file. Usually nobody else has written after the last commit.
         """
-        file = self.file
+        file = self._file
         return (
-            size == self.end.offset
+            file is not None
+            and size == self.end.offset
             and self.is_synced
             and not (self.is_new or self.torn_end or file.is_shared)
             and file.writable

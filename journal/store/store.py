@@ -101,16 +101,18 @@ class Store:
 
         The row needn't exist. Raises InvalidValueError for text that isn't a row's id.
         """
-        job_id, number = split_row_id(row_id)
+        job_id, number = found = split_row_id(row_id)
         count = self._shard_counts.get(job_id)
+        if count == 0:
+            return found
         if count:
             shard_id = _shard_id(job_id, number, count)
             if self.runs.has(shard_id) or os.path.lexists(f"{self.root_text}{os.sep}{shard_id}"):
                 return shard_id, number
-        if count != 0:  # another process may have made the set anew, with another count
-            count = 0 if (is_job := self.holds_job(job_id)) else self.count_shards(job_id)
-            if is_job or count:
-                self._shard_counts[job_id] = count
+        # Another process may have made the set anew, with another count.
+        count = 0 if (is_job := self.holds_job(job_id)) else self.count_shards(job_id)
+        if is_job or count:
+            self._shard_counts[job_id] = count
         return _shard_id(job_id, number, count) if count else job_id, number
 
     def shards(self, set_id: str) -> Iterator[str]:

@@ -80,6 +80,7 @@ _MAYBE_DONE_TWICE = (
     "or record what became of it by `journal resolve`"
 )
 _STARTING_CODES = frozenset((CODES[RowStatus.PROCESSING], CODES[RowStatus.PENDING]))
+_FAILED_JOB = JobStatus.FAILED  # a look-up in the enum takes four times as long
 
 
 def put_record(journal: Journal, record: SingleRecord) -> None:
@@ -246,7 +247,8 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
     if is_ending:
         _set_times_of_wait(journal, position, record)
     journal.append(record)
-    if old != PROCESSING and code not in _STARTING_CODES:
+    has_begun = state.started_at is not None or state.status is _FAILED_JOB
+    if has_begun and old != PROCESSING and code not in _STARTING_CODES:
         end_if_settled(journal)
     columns = index.columns
     all_count = columns.earlier is None and columns.given_back is None

@@ -49,6 +49,7 @@ import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs.handles import JournalFile
+from journal.index.columns import Columns
 from journal.repair import repair_job
 from journal.store.transitions import put_record
 from journal.verify import verify_job
@@ -260,6 +261,7 @@ def test_a_job_that_is_only_looked_at_reads_no_column_but_the_statuses(
             object.__getattribute__(columns, "row_offsets")
         assert service.get_row(f"{JOB}:5")
         assert object.__getattribute__(columns, "row_offsets")
+        assert type(columns) is Columns  # each use of which takes less time
 
 
 # --- what isn't as it was written -------------------------------------------------------------
