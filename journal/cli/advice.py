@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.find import FoundJob, holder_text, pause_text
+from journal.cli.find import FoundJob, holder_text, pause_text, short_command
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs import shell, system
@@ -26,6 +26,7 @@ from journal.store.rows import find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
+_MAX_LINES = 3  # of advice after a run; `journal show` has all
 _MAX_CALLS = 5  # calls whose step in doubt gets commands of its own
 _MAX_CODES = 3  # error codes that get commands of their own
 # Advice must be fast. If rows are many or large, only a part of them is read. `journal errors` reads
@@ -257,10 +258,10 @@ def maybe_alive(*jobs: Job) -> str:
     return f"{where}; whether it is still running can't be known here: look there first"
 
 
-def next_start(job: Job, root: Path) -> NextStart:
+def next_start(job: Job, root: Path, *, is_short: bool = False) -> NextStart:
     """How to run a job again, if possible with the command or script of its last run.
 
-    ``root``: the job's store.
+    ``root``: the job's store. ``is_short``: the line to paste need not work in other directories.
     """
     root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
     name, shard = job.id.partition("/")[0], job.shard
@@ -275,6 +276,8 @@ def next_start(job: Job, root: Path) -> NextStart:
             is_piped = ("run", "-") in itertools.pairwise(options)
             warnings = _warning_of(last), "pipe the input in again" * is_piped
             warning = "; ".join(filter(None, warnings))
+            if is_short and last.directory == system.current_directory():
+                return NextStart("run it again", short_command(words), "", warning)
             return NextStart("run it again", words, last.directory, warning)
         # The recorded command would continue the job in another store.
         recorded = f"recorded on {last.host} by {last.user}, in {last.directory}"
@@ -308,7 +311,7 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 
 
 def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
-    """Write the :func:`advice` about a job as it is now to standard error.
+    """Write the most important :func:`advice` about a job as it is now to standard error.
 
     A task of a scheduler names the command for all shards: nobody types one for each.
     """
@@ -316,7 +319,12 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
         shown = command("show", job.id.partition("/")[0])
         echo_err(f"{job.id}: what to do about all shards: {shown}")
         return
-    for line, why in advice(job, look(service, job), service.root, command):
+    found = advice(job, look(service, job), service.root, command, is_short=True)
+    if len(found) > _MAX_LINES:
+        more = (command("show", job.id), "what else can be done")
+        # The last advice about a job that hasn't ended says how to continue.
+        found = [*found[:2], more] if job.status.is_ended else [found[0], more, found[-1]]
+    for line, why in found:
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
 
 
@@ -342,14 +350,22 @@ def echo_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
 
 
 def advice(
-    job: Job, found: Found, root: Path, command: Callable[..., str], *, is_cut: bool = False
+    job: Job,
+    found: Found,
+    root: Path,
+    command: Callable[..., str],
+    *,
+    is_cut: bool = False,
+    is_short: bool = False,
 ) -> list[tuple[str, str]]:
     """Return pairs of a command (or "") and a purpose, in the order in which to use the commands.
 
     ``found``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
-    words into a command line for this store. ``is_cut``: whether the journal was cut.
+    words into a command line for this store. ``is_cut``: whether the journal was cut. ``is_short``:
+    as of :func:`next_start`.
     """
-    holder, advised = found.holder, _Advice(job, found.holder, root, command)
+    holder, start = found.holder, next_start(job, root, is_short=is_short)
+    advised = _Advice(job, holder, start, command)
     if is_cut:  # all other commands would be refused
         advised.add("no run starts, and nothing is written: see what is missing", "verify")
         pull = command("pull", "COPY", job.id)
@@ -377,10 +393,9 @@ class _Advice:
     """Collects advice about a job in ``found``."""
 
     def __init__(
-        self, job: Job, holder: RunHolder | None, root: Path, command: Callable[..., str]
+        self, job: Job, holder: RunHolder | None, start: NextStart, command: Callable[..., str]
     ) -> None:
-        self._job, self._holder, self._command = job, holder, command
-        self._start = next_start(job, root)
+        self._job, self._holder, self._start, self._command = job, holder, start, command
         self._is_start_told = False
         self.found: list[tuple[str, str]] = []
 

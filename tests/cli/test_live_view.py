@@ -402,7 +402,7 @@ def test_commands_to_paste_are_left_whole_when_a_view_of_a_dead_run_ends(tmp_pat
         command.press("q")
         assert command.ends() == 130
         _, normal, _ = as_shown(command.out)
-    assert f"journal --root {tmp_path} resolve ship --row 1 --retry\n" in normal
+    assert f"journal --root {tmp_path} rows ship --status processing\n" in normal
 
 
 @needs_signals

@@ -638,14 +638,12 @@ def end_failed(service: JobService) -> None:
     service.skip_row("j:3")
     for number in (2, 5):
         service.fail_row(f"j:{number}", "E", "m")
-    service.update_status("j", "failed")
 
 
 def end_completed(service: JobService) -> None:
     service.update_status("j", "running")
     for number in (2, 3, 5):
         service.skip_row(f"j:{number}")
-    service.update_status("j", "completed")
 
 
 def end_undone(service: JobService) -> None:

@@ -155,7 +155,7 @@ def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> N
     run = ("run", "rows.csv", "--job", "j")
     journal(*run, "--limit", "1", "--", "true")
     journal("cancel", "j")
-    resume = f"--root {work / 'jobs'} resume j`"
+    resume = f" `{shlex.join(JOURNAL)} resume j`"
     idle = journal(*run, "--retry-failed", "--", "true")
     assert idle.returncode == 4
     assert "j: cancelled with 4 rows pending, so nothing is run: first `" in idle.stderr
@@ -180,13 +180,13 @@ def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     assert "j: failed already, and nothing is new\n" in idle.stderr
     (work / "A-2").unlink()
     (work / "fail.sh").write_text('[ ! -e "$1" ]\n')  # of the others, every one would fail
-    (again,) = [
-        line for line in idle.stderr.splitlines() if line.startswith("or do both in one step: ")
-    ]
+    assert len(idle.stderr.splitlines()) == 5, "besides what has happened, three lines of advice"
+    assert idle.stderr.endswith(f"\nwhat else can be done: {shlex.join(JOURNAL)} show j\n")
+    shown = journal("show", "j").stdout
+    (pasted,) = [line for line in shown.splitlines() if " --retry-failed -- " in line]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    pasted = again.partition(": ")[2]
     assert "--version 1 --retry-failed --" in pasted
-    subprocess.run(["sh", "-c", f"cd {work} && {pasted}"], cwd=elsewhere, check=True)
+    subprocess.run(["sh", "-c", pasted], cwd=elsewhere, check=True)
     assert statuses("j") == {"completed": 5}
     with JobService("jobs") as service:
         assert [row.attempts for row in service.get_rows("j")] == [1, 2, 1, 1, 1]
@@ -428,7 +428,7 @@ def test_on_interrupted_says_what_shows_how_to_settle_rows_in_review(work: Path)
         service.review_row("j:2", "unknown", "look")
         service.update_status("j", "paused")
     done = journal(*run, "--on-interrupted", "retry", *command)
-    said = f" --root {work / 'jobs'} show j` says how to settle\n"
+    said = " show j` says how to settle\n"
     assert "j: 1 row is in review already, and stays in review: `" in done.stderr
     assert said in done.stderr
     assert "in review already" not in journal(*run, *command).stderr
@@ -713,8 +713,9 @@ def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_errors(work:
 
 def test_advice_about_a_pipe_says_to_pipe_the_input_in_again(work: Path) -> None:
     words = ("run", "-", "-0", "--key", "line", "--job", "j", "--", "false")
-    said = journal(*words, text="a\0b\0").stderr
-    assert "or do both in one step (pipe the input in again): " in said
+    journal(*words, text="a\0b\0")
+    said = journal("show", "j").stdout
+    assert "# or do both in one step (pipe the input in again)\n" in said
     assert "--on-changed" not in said, "a line that changes is another row"
 
 

@@ -29,7 +29,7 @@ def run(*words: str) -> int:
 def continue_by(said: str) -> list[str]:
     (line,) = (line for line in said.splitlines() if line.startswith("to continue"))
     words = split(line.partition(": ")[2])
-    return words[words.index("--root") :]
+    return words[words.index("run") :]
 
 
 def results() -> list[object]:

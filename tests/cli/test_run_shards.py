@@ -76,11 +76,11 @@ def test_a_task_names_the_command_for_all_shards_and_no_command_for_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ("run", "in.csv", "--job", "ship", "--key", "id", "--shard")
-    assert "journal --root" in (by_hand := journal(*words, "0/2", "--", "false").stderr)
-    assert " retry ship/000-of-002\n" in by_hand
+    by_hand = journal(*words, "0/2", "--", "false").stderr
+    assert " errors ship/000-of-002\n" in by_hand
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     task = journal(*words, "auto/2", "--", "false").stderr
-    assert (task.count(" show ship\n"), " retry " in task) == (1, False)
+    assert (task.count(" show ship\n"), " errors " in task) == (1, False)
 
 
 def test_steps_of_a_command_are_recorded_in_its_shard() -> None:

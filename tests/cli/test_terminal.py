@@ -104,6 +104,13 @@ def test_a_run_shows_a_bar_that_fits_the_terminal(start: Start, work: Path) -> N
                 assert len(visible) <= columns, visible
 
 
+def test_a_run_that_reads_its_rows_from_the_terminal_says_so(start: Start, work: Path) -> None:
+    command = start("--root", str(work), "run", "-", "--lines", "--job", "j", "--", "true")
+    command.awaits("reads the rows from this terminal")
+    command.press("A\n\x04")
+    assert command.ends() == 0
+
+
 def test_how_to_continue_is_the_last_line(start: Start, work: Path) -> None:
     terminal = start("run", "rows", "--lines", "--job", "j", "--limit", "2", "--", "true")
     assert terminal.ends() == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from journal.cli.find import (
     did_you_mean,
     found_job,
     journal_command,
+    short_command,
 )
 from journal.cli.output import echo_err
 from journal.cli.run.arguments import check_program
@@ -175,7 +177,8 @@ class _RunCommand:
             return self._run(job, handler, limits)
 
     def _how_to(self) -> HowTo:
-        return HowTo(shell.join([*journal_command(), "--root", os.path.abspath(self._ctx.obj)]))
+        words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj)]
+        return HowTo(shell.join(short_command(words)))
 
     def _open_rows(self) -> RowInput:
         given = self._given
@@ -185,6 +188,8 @@ class _RunCommand:
                 f"{of_lines} contradicts --format {given['file_format']}: give only one of them"
             )
         file_format = NULL if given["null"] else "lines" if of_lines else given["file_format"]
+        if given["rows"] == STANDARD_INPUT and sys.stdin.isatty():
+            echo_err("journal: reads the rows from this terminal; pipe them in, or end with Ctrl-D")
         options = given["encoding"], given["delimiter"], given["sheet"]
         source = Source(given["rows"], file_format, *options, in_shell=True)
         rows = RowInput(source)

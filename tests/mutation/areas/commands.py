@@ -200,6 +200,20 @@ PATCHES = [
         "tests/cli/test_run.py::test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for",
     ),
     Patch(
+        "advice after a run has three lines",
+        "cli/advice",
+        "    if len(found) > _MAX_LINES:\n",
+        "    if False:\n",
+        "tests/cli/test_run.py::test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone",
+    ),
+    Patch(
+        "a line to paste has its directory if it was recorded elsewhere",
+        "cli/advice",
+        "if is_short and last.directory == system.current_directory():",
+        "if True:",
+        "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
+    ),
+    Patch(
         "a quiet run that is done says nothing",
         "cli/commands/run",
         "for text in said if exit_code != 0 else ():",
