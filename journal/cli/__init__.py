@@ -5,7 +5,7 @@
 - ``selection``: the rows that a command shows or changes.
   ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
-- ``advice``: suggests the commands to type next.
+- ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.
 - ``exit_codes``: those that commands choose themselves, and where the others are.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``, and

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.find import FoundJob, holder_text, pause_text, short_command
+from journal.cli.find import FoundJob, holder_text, pause_text
+from journal.cli.next_start import NextStart, maybe_alive, next_start
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
-from journal.fs import shell, system
 from journal.fs.names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.ids import row_id_of
-from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, Run, RunHolder
-from journal.run.pacing.condition import before_command, words_for_rest
+from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, RunHolder
+from journal.run.pacing.condition import before_command
 from journal.run.plan import MAX_STEPS, pasted, step_commands, what_may_run, who_else
 from journal.service import JobService
 from journal.sets.choice import task_variables
@@ -196,111 +196,6 @@ def _calls(service: JobService, job_id: str, numbers: Iterable[int]) -> dict[int
                 key = f"{journal.id_of_rows}:call-{call:016x}"
                 found[number] = key, columns.step_heads[position]
         return found
-
-
-class NextStart(NamedTuple):
-    """How to start the next run of a job.
-
-    ``what``: text for people. ``argv``: the words of a command to run in ``directory``, or ().
-    ``warning``: a warning about the command, or "".
-    """
-
-    what: str
-    argv: Sequence[str] = ()
-    directory: str = ""
-    warning: str = ""
-    is_script: bool = False
-
-    @property
-    def command(self) -> str:
-        """The line to paste, or ""."""
-        return shell.in_directory(self.directory, self.argv) if self.argv else ""
-
-    @property
-    def words(self) -> str:
-        """The text for people."""
-        return f"{self.what} ({self.warning})" if self.warning else self.what
-
-    @property
-    def text(self) -> str:
-        return f"{self.words}: {self.command}" if self.command else self.words
-
-    def option(self, name: str, *values: str) -> str:
-        """An option of the run with its possible values, as text.
-
-        If ``is_script`` is true, the text is a Python argument. If not, it is an option of the
-        command line.
-        """
-        if self.is_script:
-            return f"{name}={' or '.join(map(repr, values)) or True}"
-        return f"--{name.replace('_', '-')} {' or '.join(values)}".rstrip()
-
-    def with_option(self, why: str, name: str, *values: str) -> tuple[str, str]:
-        """Advice to start the run with one more option: a command to paste (or ""), and text."""
-        if not self.argv or self.is_script:
-            return "", f"{why} with {self.option(name, *values)}"
-        option = [f"--{name.replace('_', '-')}", *values]
-        end = before_command(self.argv)
-        words = list(self.argv[:end])
-        if option not in (words[at : at + len(option)] for at in range(len(words))):
-            words += option
-        line = shell.in_directory(self.directory, [*words, *self.argv[end:]])
-        return line, f"{why} ({self.warning})" if self.warning else why
-
-
-def maybe_alive(*jobs: Job) -> str:
-    """A warning that the last runs of ``jobs`` may be alive on other hosts; "" if all were here."""
-    runs = (job.last_run for job in jobs)
-    hosts = sorted({run.host for run in runs if run is not None} - {system.host_name()})
-    if not hosts:
-        return ""
-    where = f"last run on {', '.join(hosts)}"
-    return f"{where}; whether it is still running can't be known here: look there first"
-
-
-def next_start(job: Job, root: Path, *, is_short: bool = False) -> NextStart:
-    """How to run a job again, if possible with the command or script of its last run.
-
-    ``root``: the job's store. ``is_short``: the line to paste need not work in other directories.
-    """
-    root = Path(os.path.abspath(root))  # without "..", as in the recorded command of a run
-    name, shard = job.id.partition("/")[0], job.shard
-    option = "" if shard is None else f" --shard {shard.index}/{shard.count}"
-    argument = "" if shard is None else f", shard=({shard.index}, {shard.count})"
-    run = f"journal --root {shell.quote(str(root))} run ... --job {name}{option}"
-    last = job.last_run
-    if last is not None and last.is_command:
-        words = words_for_rest(last)
-        options = words[: before_command(words)]
-        if ["--root", str(root), "run"] in (options[n : n + 3] for n in range(len(options))):
-            is_piped = ("run", "-") in itertools.pairwise(options)
-            warnings = _warning_of(last), "pipe the input in again" * is_piped
-            warning = "; ".join(filter(None, warnings))
-            if is_short and last.directory == system.current_directory():
-                return NextStart("run it again", short_command(words), "", warning)
-            return NextStart("run it again", words, last.directory, warning)
-        # The recorded command would continue the job in another store.
-        recorded = f"recorded on {last.host} by {last.user}, in {last.directory}"
-        return NextStart(f"use `{run}`; {recorded}: `{shell.join(words)}`")
-    if last is not None and last.argv:
-        again = "run the script again"
-        return NextStart(again, last.argv, last.directory, _warning_of(last), is_script=True)
-    if job.started_at is None:
-        program = f'journal.open_job("{root / name}"{argument}).run(...)'
-        how = f"use `{run}` with the same input, or in Python {program}"
-        return NextStart(f"{job.id} was never run: {how}")
-    command = job.original_command
-    made_by = f": {command}" if command else ""
-    warning = "" if last is None else _warning_of(last)
-    what = f"start again the program that made the job{made_by}, as job {job.id}"
-    return NextStart(what, warning=warning)
-
-
-def _warning_of(run: Run) -> str:
-    """A warning if the command of a run wasn't recorded by this user on this host; else ""."""
-    if (run.host, run.user) == (system.host_name(), system.user_name()):
-        return ""
-    return f"recorded on {run.host} by {run.user}: look before you paste"
 
 
 def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:

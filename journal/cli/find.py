@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -274,16 +274,6 @@ def journal_command() -> list[str]:
     if os.path.basename(sys.argv[0]) == "__main__.py":
         return [sys.executable, "-m", "journal"]
     return [sys.argv[0] if os.path.dirname(sys.argv[0]) else "journal"]
-
-
-def short_command(words: Sequence[str]) -> list[str]:
-    """The words of a call of this program, as short as it works in this directory."""
-    import shutil  # noqa: PLC0415  (`journal list` starts without it)
-
-    at = words.index("--root")
-    program = ["journal"] if [*words[:at]] == [shutil.which("journal")] else words[:at]
-    is_default = words[at + 1] == os.path.abspath(DEFAULT_ROOT) and "JOURNAL_ROOT" not in os.environ
-    return [*program, *words[at + 2 if is_default else at :]]
 
 
 def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from journal.cli.advice import maybe_alive
 from journal.cli.find import FoundJob, FoundSet, progress_text
 from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
+from journal.cli.next_start import maybe_alive
 from journal.cli.output import first_of, local_text
 from journal.errors import RefusedError
 from journal.history.error_groups import Numbers, group_errors

@@ -20,8 +20,8 @@ from journal.cli.find import (
     did_you_mean,
     found_job,
     journal_command,
-    short_command,
 )
+from journal.cli.next_start import short_command
 from journal.cli.output import echo_err
 from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands

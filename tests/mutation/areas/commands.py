@@ -208,7 +208,7 @@ PATCHES = [
     ),
     Patch(
         "a line to paste has its directory if it was recorded elsewhere",
-        "cli/advice",
+        "cli/next_start",
         "if is_short and last.directory == system.current_directory():",
         "if True:",
         "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",

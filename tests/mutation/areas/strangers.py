@@ -21,14 +21,14 @@ PATCHES = [
     ),
     Patch(
         "a command from elsewhere is shown with who recorded it",
-        "cli/advice",
+        "cli/next_start",
         "    if (run.host, run.user) == (system.host_name(), system.user_name()):\n",
         "    if True:\n",
         "tests/cli/test_pasted_lines.py::test_a_command_that_was_recorded_elsewhere_is_shown_with_who_recorded_it",
     ),
     Patch(
         "a copy of a live run does not say that the run died",
-        "cli/advice",
+        "cli/next_start",
         "    if not hosts:\n",
         "    if hosts or not hosts:\n",
         "tests/sets/test_sets_in_commands.py::test_show_says_what_to_do_about_shards_that_died_or_are_not_here",
