@@ -420,6 +420,10 @@ def test_a_rate_by_usage_begins_and_ends_while_calls_are_in_flight(path: Path) -
         crowd.until(1)
         crowd.let_go(1)
         crowd.until(2)  # two usages are known
+        with pytest.raises(
+            RefusedError, match="no outcome has used 'token', but 'rows', 'tokens', "
+        ):
+            tune_elsewhere(path, rate={"token": "1/h"})
         changed = tune_elsewhere(path, rate={"calls": "none", "tokens": "20/h"})
         assert changed.changes == {
             "rate": ({"tokens": "1000/h", "calls": "6/h"}, {"tokens": "20/h"})

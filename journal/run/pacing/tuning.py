@@ -7,7 +7,7 @@ from typing import Any
 
 from journal.display.plain import tuned_text
 from journal.errors import InvalidValueError
-from journal.format.arguments import NONE, check_tune, rates_of
+from journal.format.arguments import NONE, ROWS, check_tune, rates_of
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import InFlight
@@ -108,7 +108,10 @@ class Tuning:
         )
 
     def _tune_rate(self, asked: dict[str, str]) -> tuple[Any, Any, str]:
-        was = rates_of(self._limits.rate)
+        was, known = rates_of(self._limits.rate), {ROWS: 0, **self._job.job().usage}
+        if len(known) > 1 and (wrong := [each for each in asked if each not in (*known, *was)]):
+            names = ", ".join(map(repr, known))
+            return was or None, was or None, f"no outcome has used {wrong[0]!r}, but {names}"
         now = {name: rate for name, rate in (was | asked).items() if rate != NONE}
         return was or None, now or None, ""
 
