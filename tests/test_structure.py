@@ -134,8 +134,18 @@ def questions_about_the_platform(path: Path) -> set[str]:
     source = path.read_text(encoding="utf-8")
     if not re.search(r"\bplatform\b|getwindowsversion|os\.name|attr\(", source):
         return set()  # quickly: unparsing all tests takes two seconds
-    asked = (n for n in nodes(path) if isinstance(n, ast.Attribute | ast.Call))
+    asked = (node for node in nodes(path) if _name(node) in _ASKED)
     return {text for text in map(ast.unparse, asked) if _QUESTION.fullmatch(text)}
+
+
+_ASKED = {"sys", "os", "platform", "hasattr", "getattr"}
+
+
+def _name(node: ast.AST) -> str | None:
+    """Return NAME for ``NAME.x`` and for ``NAME(...)``."""
+    if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+        return node.value.id
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
 
 
 def test_only_fs_and_run_ask_for_the_platform() -> None:
@@ -181,6 +191,10 @@ def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -
 def test_no_file_has_over_400_lines_of_code_and_no_function_over_50() -> None:
     def too_long(name: str, path: Path) -> dict[str, int]:
         source = path.read_text(encoding="utf-8")
+        whole_functions = (n for n in nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+        longest = max(((n.end_lineno or 0) - n.lineno for n in whole_functions), default=0)
+        if source.count("\n") <= 400 and longest < 50:
+            return {}  # without a look at each token
         lines = code_lines(source)
         is_long = len(lines) > 400 and name != "service"
         whole = {"the file": len(lines)} if is_long else {}
