@@ -71,32 +71,6 @@ def test_a_running_job_without_a_run_is_shown_as_interrupted(
     assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
 
 
-def test_show_tells_the_counts_and_what_to_do_next(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(root, "show", "ship-ca") == 0
-    out = capsys.readouterr().out
-    assert "66%, of 3 rows: 1 completed, 1 failed, 1 skipped" in out
-    assert out.splitlines()[-1] == (
-        "job=ship-ca status=failed total=3 done=2 completed=1 failed=1 needs_review=0 "
-        "skipped=1 processing=0 pending=0 cost_cents=1250"
-    )
-    assert "cost        1250 cents" in out
-    assert "command     ship --state CA" in out
-    assert f"journal --root {root} skip ship-ca --status failed" in out
-    assert f"journal --root {root} retry ship-ca" in out
-
-
-def test_a_job_is_found_by_its_id_and_by_its_path(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run(root, "show", "ship-ca") == 0
-    assert main(["show", str(root / "ship-ca")]) == 0
-    monkeypatch.chdir(root / "ship-ca")
-    assert main(["show", "."]) == 0
-    assert capsys.readouterr().out.count("job         ship-ca") == 3
-
-
 @pytest.mark.parametrize("command", ["show", "wait", "delete"])
 def test_who_names_a_directory_that_is_no_job_means_no_other(
     root: Path, capsys: pytest.CaptureFixture[str], command: str
@@ -141,14 +115,6 @@ def test_a_root_that_is_a_file_is_a_usage_error(
     assert "not a directory" in capsys.readouterr().err
 
 
-def test_the_root_may_come_from_the_environment(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("JOURNAL_ROOT", str(root))
-    assert main(["list"]) == 0
-    assert "ship-ca" in capsys.readouterr().out
-
-
 def test_verify_reports_every_damage_and_goes_on(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -166,19 +132,6 @@ def test_verify_reports_every_damage_and_goes_on(
     assert "damage: line 7, bytes " in out
     assert "ok       ship-or" in out
     assert path.read_bytes() == damaged
-
-
-def test_verify_reports_a_torn_tail_which_is_no_damage(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = root / "ship-ca" / "journal.jsonl"
-    torn = path.read_bytes() + b'{"type":"row_sta'
-    path.write_bytes(torn)
-    assert run(root, "verify", "ship-ca") == 0
-    out = capsys.readouterr().out
-    assert out.startswith("torn ")
-    assert "torn: line 11, bytes " in out
-    assert path.read_bytes() == torn
 
 
 def test_verify_advises_a_newer_version_and_no_repair_for_a_damaged_journal_of_a_newer_one(

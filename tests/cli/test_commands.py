@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.commands import PYTHON
 from support.paths import TESTS
 from support.platforms import (
     needs_fifos,
@@ -104,37 +103,8 @@ def test_many_rows_share_a_program_and_a_script_and_none_becomes_its_name(
     Template(["sh", "-c", "echo $@", "sh", "{a}"]).check_program()
 
 
-def test_placeholders_are_filled_with_values_row_number_and_id() -> None:
-    template = Template(["{a}-{#}", "{id}", "{{a}} {b}{b}", "plain"])
-    assert template.fill(row({"a": "$x", "b": "y"})) == ["$x-7", "j:7", "{a} yy", "plain"]
-
-
 def test_a_column_wins_over_what_is_always_there() -> None:
     assert Template(["{id} {#}"]).fill(row({"id": "A-1", "#": "one"})) == ["A-1 one"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("", ""),
-        (None, ""),
-        (True, "true"),
-        (12, "12"),
-        (0.5, "0.5"),
-        ([1, {"a": None}], '[1,{"a":null}]'),
-        ("caf\xe9 \n", "caf\xe9 \n"),
-    ],
-)
-def test_values_that_are_no_text_go_in_as_json(value: Any, text: str) -> None:
-    assert Template(["{v}"]).fill(row({"v": value})) == [text]
-
-
-def test_a_placeholder_that_is_no_column_is_refused_if_columns_are_known() -> None:
-    template = Template(["{#}{id}{a}{nope}"])
-    with pytest.raises(InvalidValueError, match=r"columns are \{a\}, and \{#\}.*got '\{nope\}'"):
-        template.check(["a"])
-    template.check(["a", "nope"])
-    template.check(None)
 
 
 def test_rows_are_checked_for_what_the_command_needs_before_a_job_is_made() -> None:
@@ -158,27 +128,6 @@ def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "code", "message"),
-    [
-        ("print('out'); write(b'err\\n'); sys.exit(7)", "7", "err"),
-        ("write(b'first\\r\\nsecond\\r\\n'); sys.exit(7)", "7", "first\nsecond"),  # as on Windows
-        ("sys.exit(3)", "3", "exit status 3"),
-        pytest.param(
-            "import os; os.kill(os.getpid(), 9)",
-            "SIGKILL",
-            "killed by SIGKILL",
-            marks=needs_signals,
-        ),
-        ("write(b'x' * 5000 + b'end\\n'); sys.exit(1)", "1", "x" * 4092 + "end"),
-    ],
-)
-def test_a_command_that_fails_may_be_tried_again(script: str, code: str, message: str) -> None:
-    outcome = run(*PYTHON, f"import sys; write = sys.stderr.buffer.write; {script}")
-    assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, True)
-    assert outcome.error_message == message
-
-
-@pytest.mark.parametrize(
     ("program", "code", "words"),
     [
         ("./none", "127", "can't be started: No such file"),
@@ -192,16 +141,6 @@ def test_a_command_that_cannot_be_started_has_failed_for_good(
     outcome = run(program)
     assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, False)
     assert words in outcome.error_message
-
-
-def test_a_command_finds_its_row_and_attempt_in_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("CAFE", "\udcff\xe9")
-    outcome = run(
-        "sh", "-c", "echo $JOURNAL_ROW_ID $JOURNAL_ATTEMPT $JOURNAL_JOB; env | grep -a ^CAF"
-    )
-    assert outcome.result == "j:7 2 /jobs/j\nCAFE=\\xff\xe9"
 
 
 def test_a_command_may_read_its_row_as_json() -> None:
@@ -290,14 +229,6 @@ def shell(script: str, fifo: Path) -> Commands:
     return Commands(Template(["sh", "-c", f"exec 3>{fifo}; {script}"]), JOB)
 
 
-def test_cancel_terminates_a_command(fifo: Path) -> None:
-    commands = shell("echo up >&3; exec sleep 1000", fifo)
-    with held(commands, fifo) as command:
-        assert commands.cancel("j:7", force=False)
-        outcome = command.outcome.result(30)
-    assert (outcome.kind, outcome.error_code) == ("failed", "SIGTERM")
-
-
 def test_a_cancelled_command_may_end_in_its_own_way(fifo: Path) -> None:
     commands = shell("trap 'echo saved; exit 0' TERM; echo up >&3; sleep 1000 & wait", fifo)
     with held(commands, fifo) as command:
@@ -312,18 +243,6 @@ def test_a_cancelled_command_leaves_no_children_that_ignore_the_signal(fifo: Pat
     with held(commands, fifo) as command:
         commands.cancel("j:7", force=False)
         assert command.outcome.result(30).error_code == "SIGTERM"
-        assert command.wait_for() == b""
-
-
-def test_force_kills_a_command_that_ignores_the_signal(fifo: Path) -> None:
-    commands = shell(
-        "trap 'echo still here >&3' TERM; echo up >&3; while :; do read x <&3; done", fifo
-    )
-    with held(commands, fifo) as command:
-        assert commands.cancel("j:7", force=False)
-        assert command.wait_for() == b"still here\n"
-        assert commands.cancel("j:7", force=True)
-        assert command.outcome.result(30).error_code == "SIGKILL"
         assert command.wait_for() == b""
 
 

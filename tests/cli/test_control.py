@@ -268,22 +268,6 @@ def test_resume_without_a_run_that_waits_ends_the_pause_and_says_what_to_run(
     assert cli.journal() == before
 
 
-@pytest.mark.parametrize("is_paused", [True, False])
-def test_resume_of_a_job_whose_run_has_died_or_was_paused_by_no_person_changes_nothing(
-    cli: Cli, run: OtherRun, is_paused: bool
-) -> None:
-    if is_paused:
-        with JobService(cli.root) as service:
-            service.update_status("j", "paused")
-    run.stop()
-    before = cli.journal()
-    code, _, err = cli("resume", "j")
-    assert code == 4
-    assert "no run of it waits: nothing was changed" in err
-    assert "start again the program that made the job: ./ship {order}" in err
-    assert cli.journal() == before
-
-
 def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
     with JobService(cli.root) as service:
         service.create_job("Done", job_id="done", row_data=[{"data": {}}])
@@ -379,31 +363,6 @@ def job(cli: Cli) -> Job:
         found = service.get_job("j")
     assert found is not None
     return found
-
-
-@pytest.mark.parametrize(
-    ("arguments", "count"),
-    [
-        (["retry", "j"], 2),
-        (["retry", "j", "--row", "2,3"], 2),
-        (["redo", "j", "--row", "2-5", "--yes"], 4),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_rows_of_a_job_that_has_ended_are_put_back_in_one_commit_which_reopens_it(
-    cli: Cli, arguments: list[str], count: int
-) -> None:
-    end_job(cli)
-    before = commits(cli)
-    code, out, err = cli(*arguments)
-    assert (code, out) == (0, str(count))
-    assert (
-        f"j: {count} rows are pending again: start again the program that made the job: ./ship"
-        in err
-    )
-    assert commits(cli) == before + 1
-    assert (job(cli).status, job(cli).passes) == ("pending", 2)
-    assert job(cli).pending_count == 1 + count
 
 
 @pytest.mark.parametrize(
@@ -835,12 +794,6 @@ def test_numbers_of_rows_are_read_from_standard_input(
     assert cli("retry", "j", "--row", "-")[:2] == (0, "2")
     assert cli.statuses()[:3] == ["pending"] * 3
     assert cli("retry", "j", "--row", "-")[0] == 2, "nothing is left to be read"
-
-
-def test_rows_are_named_by_numbers_and_ranges() -> None:
-    assert row_ranges("12-40, 5") == [range(5, 6), range(12, 41)]
-    assert row_ranges("5-9,7,10,3-6,1") == [range(1, 2), range(3, 11)]
-    assert row_ranges("1-9223372036854775807") == [range(1, 1 << 63)]
 
 
 @pytest.mark.parametrize(

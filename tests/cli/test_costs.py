@@ -63,21 +63,6 @@ def test_a_command_reports_its_cost_and_usage_also_when_it_fails() -> None:
         assert (rows[1].status, rows[1].error_code, rows[1].result) == ("failed", "3", None)
 
 
-def test_a_cost_of_a_command_that_can_not_be_recorded_needs_a_review() -> None:
-    write_rows(("-1", 0), ("-1", 3))
-    assert journal(*RUN, *SPEND).returncode == 3
-    with JobService("jobs") as service:
-        for row in service.get_rows("j"):
-            assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
-            assert "cost_cents can't be recorded: must be from 0" in str(row.error_message)
-            assert "it was -1" in str(row.error_message)
-            assert row.usage == {"tokens": 812}
-        done, failed = service.get_rows("j")
-    assert done.result == {"n": 1}
-    assert json.loads(failed.result)["cost_cents"] == -1
-    assert "ended as failed (3" in str(failed.error_message)
-
-
 def test_a_limit_of_cost_pauses_each_run_of_the_job() -> None:
     write_rows(*[("0.06", 0)] * 5)
     for _ in range(2):

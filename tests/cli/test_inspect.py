@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,11 +18,9 @@ import journal
 from journal import Job, JobService, RowResult
 from journal.cli.find import duration_s
 from journal.cli.main import main
-from journal.cli.times import moment
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.index.index import Index
 from journal.index.summary import job_of
-from journal.model import JobRow
 from journal.progress.rate import RecentRate
 
 Capture = pytest.CaptureFixture[str]
@@ -91,18 +88,6 @@ def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> Non
     assert ids(root, capsys, "--since", "3000-01-01") == []
 
 
-def test_how_long_ago_is_a_number_and_a_unit() -> None:
-    for text, ago_s in (
-        ("90s", 90),
-        ("10m", 600),
-        ("2h ago", 7200),
-        ("3d", 259200),
-        ("1w", 604800),
-    ):
-        assert moment(text, BEGIN) == BEGIN - timedelta(seconds=ago_s)
-    assert moment("90m ago", BEGIN) == BEGIN - timedelta(hours=1.5)
-
-
 def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: Capture) -> None:
     assert run(root, "list", "--limit", "2") == 0
     captured = capsys.readouterr()
@@ -111,17 +96,6 @@ def test_list_shows_the_newest_and_says_that_there_are_more(root: Path, capsys: 
     assert run(root, "list", "--limit", "4") == 0
     assert capsys.readouterr().err == ""
     assert len(ids(root, capsys, "--limit", "all")) == 4
-
-
-def test_the_fields_of_list_keep_their_names(root: Path, capsys: Capture) -> None:
-    first = "id status failed_rows pending_count waiting_count needs_review_count total_cost_cents"
-    then = "started_at duration_s name hold original_command description mode metadata key idempotency_key"
-    last = "passes reopened_at total_rows processed_rows successful_rows processing_count"
-    end = "skipped_count usage error_code error_message repaired hosts last_run pause shard input created_at pass_started_at worked_s"
-    names = f"{first} {then} {last} {end} completed_at updated_at".split()
-    assert list(as_json(root, capsys, "list")[0]) == names
-    assert run(root, "list", "--csv") == 0
-    assert capsys.readouterr().out.splitlines()[0] == ",".join(names)
 
 
 def _damaged(directory: Path) -> None:
@@ -259,24 +233,6 @@ def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: 
     assert "in review   rows 20-21, 23" in lines
 
 
-def test_show_as_json_has_all_of_it(ended: Path, capsys: Capture) -> None:
-    shown = as_json(ended, capsys, "show", "ca")
-    assert shown["errors"][0] == {
-        "code": "E42",
-        "status": "failed",
-        "count": 16,
-        "cost_cents": 0,
-        "example": "Missing ZIP",
-        "rows": "5,12,34-47",
-        "where": "",
-    }
-    assert shown["needs_review_rows"] == "20-21,23"
-    assert shown["processing_rows"] == ""
-    assert shown["errors_partial"] is False
-    assert (shown["passes"], shown["reopened_at"]) == (1, [])
-    assert shown["run_holder"] is None
-
-
 def _paste(commands: list[str]) -> None:
     """Type the commands into a shell, where `journal` is this one."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -289,24 +245,6 @@ def _paste(commands: list[str]) -> None:
             check=False,
         )
         assert done.returncode == 0, (command, done.stderr)
-
-
-def test_the_commands_of_show_settle_an_ended_job(ended: Path, capsys: Capture) -> None:
-    found = as_json(ended, capsys, "show", "ca")["next"]
-    words = [shlex.split(each["command"])[3] for each in found[:-1] if each["command"]]
-    assert words == ["rows", *["resolve"] * 3, "errors", "retry", "skip"]
-    again = "start again the program that made the job, as job ca"
-    assert found[5]["why"] == f"makes failed rows pending again; then {again}"
-    assert found[6] == {"command": "", "why": "or do both in one step with --retry-failed"}
-    assert found[-1] == {
-        "command": "",
-        "why": f"39 rows are not done; {again}, which reopens it",
-    }
-    _paste([each["command"] for each in found[:2] + found[4:6]])
-    shown = as_json(ended, capsys, "show", "ca")
-    assert (shown["status"], shown["passes"], shown["failed_rows"]) == ("pending", 2, 0)
-    assert shown["needs_review_rows"] == ""
-    assert shown["next"] == [{"command": "", "why": again}]
 
 
 def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -> None:
@@ -363,23 +301,6 @@ def test_show_says_what_became_of_an_interrupted_run(root: Path, capsys: Capture
     assert "--on-interrupted" in out
 
 
-def test_show_ends_with_counts_that_awk_reads(ended: Path) -> None:
-    command = f"{shlex.quote(sys.executable)} -m journal --root {ended} show ca"
-    done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            command
-            + """ | awk 'END { for (i = 1; i <= NF; i++) { split($i, p, "="); v[p[1]] = p[2] }
-            print v["status"], v["failed"] + v["needs_review"], v["total"] }'""",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout == "failed 20 60\n"
-
-
 def test_show_of_a_running_job_has_a_rate_and_a_time_left(root: Path, capsys: Capture) -> None:
     with JobService(root, sync="none") as service:
         service.start_job("waits")
@@ -410,16 +331,6 @@ def test_show_says_that_a_run_waits_for_its_rate_by_usage(
         handler = lambda _row: RowResult(usage={"tokens": 9})  # noqa: E731
         job.run(handler, rate={"tokens": "10/h"}, on_progress=look)
     assert "per second; none is in flight: it may wait for tokens=10/h\n" in shown[0]
-
-
-class Rows(list[JobRow]):
-    """Rows that count how often one is asked for."""
-
-    asked = 0
-
-    def __getitem__(self, index: Any) -> Any:
-        self.asked += 1
-        return super().__getitem__(index)
 
 
 def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -> None:

@@ -95,15 +95,6 @@ def test_a_narrow_terminal_shows_the_columns_that_matter_most(root: Path) -> Non
     assert re.split("  +", narrow.splitlines()[0])[:6] == titles[:6]
 
 
-def test_the_table_of_a_pipe_is_whole_and_has_no_colours(root: Path, capsys: Capture) -> None:
-    assert main(["--root", str(root), "list"]) == 0
-    out = capsys.readouterr().out
-    assert "x" * 150 in out
-    assert "\x1b" not in out
-    assert main(["--root", str(root), "errors", "job-0"]) == 0
-    assert LONG in capsys.readouterr().out
-
-
 @pytest.mark.parametrize("form", ["--csv", "--nl", "--json", ""])
 @pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
 def test_no_format_lets_data_steer_a_terminal(
@@ -231,21 +222,6 @@ def many(tmp_path: Path) -> Path:
         for number in range(60):
             service.create_job("n" * 2000, job_id=f"j{number}")
     return path
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["list --limit all", "log many --limit all", "rows many", "errors many", "rows many --csv"],
-)
-def test_a_closed_pipe_ends_each_listing_quietly(many: Path, command: str) -> None:
-    arguments = [sys.executable, "-m", "journal", "--root", str(many), *command.split()]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.read(10)
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait() == 141
 
 
 @needs_signals

@@ -99,31 +99,6 @@ def texts(shown: SeenJob, width: int = 80, height: int = 60) -> list[str]:
     return [text for text, _ in job_lines(shown, width, height)]
 
 
-def test_a_view_shows_the_most_valuable_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("journal.cli.output.can_show", lambda _: True)
-    assert texts(seen()) == [
-        "████████████████░░░░░░░░░░░░░░░░░░░░░░░░  40%  40/100 rows  2/s  0:00:29 left",
-        "ship: running for 1m00s, process 4711 on node7",
-        "12 rows wait for somebody else, the next is due at 13:05:00 (in 2m22s)",
-        "40 completed, 2 failed, 3 processing, 55 pending",
-        "",
-        "3 rows in flight, oldest first; median of the last 42 attempts: 1.5s",
-        "  ROW    AGE  MEDIAN  ATTEMPT  STEP           DATA",
-        "    7  30.0s     20x        2  after mail",
-        "    8   2.0s                1  charge (1.0s)",
-        '    9  500ms                1                 {"city":"東京"}',
-        "",
-        "errors, newest first",
-        r"  13:02:34  put back  row 5: 503: \x1b[2J",
-        "  13:02:29  failed    row 3: 503: busy",
-        "cost 30 cents, about 71 cents expected in all",
-        "limits workers 4, rate 5/s",
-        "",
-        "log, newest first",
-        "  13:01:39  INFO      hello",
-    ]
-
-
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 200])
 @pytest.mark.parametrize("height", [1, 2, 5, 10, 24, 60])
 def test_a_view_fits_each_terminal_and_leaves_out_the_least_valuable(
@@ -438,19 +413,6 @@ def test_ctrl_backslash_ends_the_process_and_restores_the_terminal(
     assert modes == {"?7", "?25"}
 
 
-def test_an_error_of_the_view_restores_the_terminal(working: tuple[Path, JobService]) -> None:
-    root, service = working
-    with Command(root, "watch", "ship", columns=80) as command:
-        command.awaits("1 row in flight")
-        path = service.store.directory("ship") / "journal.jsonl"
-        path.write_bytes(path.read_bytes()[:-10].replace(b'"ship"', b'"shop"'))
-        assert command.ends() == 6
-        _, normal, modes = as_shown(command.out)
-    assert modes == {"?7", "?25"}
-    assert "\njournal: " in normal
-    assert "Traceback" not in normal
-
-
 @needs_terminals
 def test_a_terminal_without_unicode_gets_no_bytes_of_another_encoding(tmp_path: Path) -> None:
     """In an 8-bit terminal, a byte of UTF-8 may be a control character: the last one of "Û"."""
@@ -520,18 +482,6 @@ def test_a_view_is_drawn_anew_when_the_terminal_changes_its_size(
         command.press("q")
         assert command.ends() == 130
     assert max(map(width_of, shown)) <= 30
-
-
-@pytest.mark.parametrize("more", [{"NO_COLOR": "1"}, {}])
-def test_a_view_has_colours_unless_nobody_wants_them(
-    working: tuple[Path, JobService], more: dict[str, str]
-) -> None:
-    root, _ = working
-    with Command(root, "watch", "ship", columns=80, more=more) as command:
-        command.awaits("ship: running")
-        command.press("q")
-        command.ends()
-        assert ("\x1b[36mship: running" in command.out) is not bool(more)
 
 
 def test_without_keys_or_colours_lines_are_written(working: tuple[Path, JobService]) -> None:

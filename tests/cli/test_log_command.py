@@ -1,7 +1,6 @@
 """`journal log`, `watch` and `wait`: what they show, how they follow, how they end."""
 
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from journal.cli.times import parse_seconds
 from journal.errors import RefusedError
 from journal.format.commits import START
 from journal.fs import system
-from journal.history.events import Choice, Event, last_events, read_events
+from journal.history.events import Choice, last_events, read_events
 from journal.progress.show import Progress
 from journal.repair import repair_job
 from journal.store.run_lock import run_holder
@@ -226,25 +225,6 @@ def test_all_rows_of_a_commit_are_one_line_however_many(root: Path, run: Run) ->
     assert event["details"] == {"rows": 3000, "first": 6, "last": 3005}
 
 
-def test_rows_that_the_job_has_not_are_named(root: Path, run: Run) -> None:
-    code, out, err = run("log", "j", "--row", "1,77", "--nl")
-    assert code == 4
-    assert err == "journal: job j has no row 77: its rows are 1 to 5\n"
-    assert {json.loads(line)["row_number"] for line in out.splitlines()} == {1}
-    assert run("log", "j", "--row", "1,5")[0] == 0
-    assert run("log", "j", "--row", "9") == (4, "", f"{err}j: 0 events\n".replace("77", "9"))
-
-
-def test_a_row_that_comes_while_the_log_is_followed_is_there_in_the_end(root: Path) -> None:
-    with Command(root, "log", "j", "-f", "--row", "6") as command, JobService(root) as service:
-        command.awaits("journal: job j has no row 6")
-        service.create_rows("j", [{}])
-        service.fail_row("j:6", "E42", "m")
-        service.update_status("j", "cancelled")
-        assert command.ends() == 0
-        assert "E42: m" in command.out
-
-
 def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run) -> None:
     with JobService(root, sync="none") as service:
         for number in range(60):
@@ -298,13 +278,6 @@ def test_options_that_cannot_be_are_refused(
     assert words in err
 
 
-@pytest.mark.parametrize("command", ["log", "watch", "wait"])
-def test_a_job_that_is_not_there_is_named(run: Run, command: str) -> None:
-    code, out, err = run(command, "nope")
-    assert (code, out) == (4, "")
-    assert "no job 'nope'" in err
-
-
 # --- the last events, read from the end
 
 
@@ -346,24 +319,6 @@ def test_the_last_events_are_the_end_of_all_of_them(
             assert not more
 
 
-def test_choosing_by_row_or_level_is_leaving_out_the_others(long: JobService) -> None:
-    history = long._history("j")
-
-    def chosen(choice: Choice) -> list[Event]:
-        return list(read_events(history, START, choice=choice))
-
-    events = chosen(Choice())
-    graver = {"ERROR", "CRITICAL"}
-    assert chosen(Choice(level="ERROR")) == [event for event in events if event.level in graver]
-    rows = [range(5, 7), range(301, 302)]
-    some = [event for event in events if event.row_number in {5, 6, 301}]
-    assert [event for event in chosen(Choice(rows=rows)) if event.kind != "added"] == [
-        event for event in some if event.kind != "added"
-    ]
-    since = events[len(events) // 2].at
-    assert chosen(Choice(since=since)) == [event for event in events if event.at >= since]
-
-
 @pytest.mark.parametrize("number", [1, 5, 30, 300, 301, 303])
 def test_the_events_of_one_row_are_the_same_when_another_is_chosen_too(
     long: JobService, number: int
@@ -377,29 +332,6 @@ def test_the_events_of_one_row_are_the_same_when_another_is_chosen_too(
 
 
 # --- in a terminal, and in a pipe
-
-
-@pytest.mark.parametrize("columns", [80])
-def test_in_a_terminal_each_event_has_its_place_in_forty_columns(root: Path, columns: int) -> None:
-    with Command(root, "log", "j", columns=columns) as command:
-        assert command.ends() == 0
-        shown = command.out
-    assert "\x1b[31mfailed\x1b[0m" in shown
-    assert "\x1b[33mWARNING\x1b[0m" in shown
-    plain = re.sub("\x1b\\[[0-9]*m", "", shown)
-    assert "\x1b" not in plain
-    assert parts(plain.replace("\r\n", "\n")) == ALL
-
-
-def test_a_reader_that_goes_away_ends_the_log_quietly(root: Path) -> None:
-    with JobService(root, sync="none") as service, service.batch("j"):
-        for number in range(5000):
-            service.log("j", f"m{number}")
-    with Command(root, "log", "j", "-n", "all") as command:
-        command.awaits("created")
-        command.close_out()
-        assert command.ends() == 141
-        assert command.err == ""
 
 
 @pytest.mark.parametrize(
@@ -447,22 +379,6 @@ def test_what_another_process_commits_is_shown_across_a_pause_until_the_job_ends
             "the last word",
             "cancelled",
         ]
-
-
-def test_followed_events_are_json_lines_each_written_at_once(root: Path) -> None:
-    with (
-        Command(root, "log", "j", "-f", "-n", "1", "--nl", "--level", "warning") as command,
-        JobService(root) as service,
-    ):
-        command.awaits('"text":"paused"')
-        service.start_job("j")  # INFO
-        for number in range(3):
-            service.log("j", f"m{number}", "ERROR")
-            command.awaits(f'"text":"m{number}"')
-        service.update_status("j", "failed")
-        assert command.ends() == 0
-        events = [json.loads(line) for line in command.out.splitlines()]
-    assert [event["text"] for event in events] == ["paused", "m0", "m1", "m2", "failed"]
 
 
 def test_rows_in_flight_of_an_ended_job_are_waited_for(root: Path) -> None:
@@ -540,20 +456,6 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
     monkeypatch.setattr("journal.store.listing.run_holder", moves_before)
     with pytest.raises(RefusedError, match="no longer there: it was deleted or moved"):
         list(follow_job(JobService(root), "j"))
-
-
-@pytest.mark.parametrize("command", ["watch", "wait"])
-def test_a_job_that_goes_on_is_said_to_run_again(root: Path, command: str) -> None:
-    with (
-        JobService(root) as service,
-        service.store.hold_run("j"),
-        Command(root, command, "j") as process,
-    ):
-        process.awaits("j: is paused; waiting for it to be resumed")
-        service.update_status("j", "running")
-        process.awaits("j: is running again")
-        service.update_status("j", "cancelled")
-        assert process.ends() == 3
 
 
 def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
@@ -758,14 +660,3 @@ def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
 )
 def test_a_duration_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: float) -> None:
     assert parse_seconds(text) == seconds
-
-
-def test_a_terminal_that_can_do_nothing_gets_no_bar(root: Path) -> None:
-    with JobService(root) as service:
-        service.start_job("j")
-        service.update_status("j", "failed")
-    with Command(root, "watch", "j", columns=80, more={"TERM": "dumb"}) as command:
-        assert command.ends() == 3
-        shown = command.out.splitlines()
-    assert shown[0].startswith("j: failed (1 row needs a review): ")
-    assert "look, then settle it" in shown[1]

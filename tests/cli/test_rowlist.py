@@ -3,20 +3,16 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.attempts import try_again
-from support.platforms import PEAK_UNIT_BYTES, needs_rlimits
 
 from journal import JobService
 from journal.cli.main import main
 from journal.history.reading import look
-from journal.inputs.read import read_rows
 from journal.report import page
 
 Capture = pytest.CaptureFixture[str]
@@ -106,19 +102,6 @@ def test_a_row_that_moves_on_while_it_is_listed_is_there_once(
     monkeypatch.setattr(page, "look", then_move(look))
     assert run(root, command[0], "ship", *command[1:]) == 0
     assert capsys.readouterr().out.count(count) == 2
-
-
-def test_rows_that_are_not_there_are_named_and_the_others_shown(
-    root: Path, capsys: Capture
-) -> None:
-    assert run(root, "rows", "ship", "--row", "6-8,20", "--nl") == 4
-    captured = capsys.readouterr()
-    assert captured.out.count("\n") == 1
-    assert captured.err == "journal: job ship has no row 7 (and 2 others): its rows are 1 to 6\n"
-    with JobService(root) as service:
-        service.create_rows("ship", [{"row_number": 9, "data": {}}])
-    assert run(root, "rows", "ship", "--row", "8") == 4
-    assert "no row 8: its rows are 1 to 9, with gaps" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -217,13 +200,6 @@ def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
     assert numbers(tmp_path, capsys, "--where", condition) == expected
 
 
-def test_a_column_that_no_row_has_is_named(root: Path, capsys: Capture) -> None:
-    assert run(root, "rows", "ship", "--where", "zpi=94107") == 0
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "'zpi'; the columns are: order, price, status, tags, zip; did you" in captured.err
-
-
 def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:
     wanted = "row_number,status,journal_status,order,price,nothing"
     assert run(root, "rows", "ship", "--columns", wanted, "--row", "4-5", "--nl") == 0
@@ -248,14 +224,6 @@ def test_csv_quotes_every_kind_of_line_end_so_that_a_row_is_one_record(
     assert list(records) == [["text"], *([text] for text in ends)]
 
 
-def test_failed_rows_as_csv_can_be_run_again(root: Path, capsys: Capture) -> None:
-    arguments = ("--status", "failed", "--columns", "order,zip,error_message", "--csv")
-    assert run(root, "rows", "ship", *arguments) == 0
-    (root / "rows.csv").write_text(capsys.readouterr().out)
-    rows = list(read_rows(root / "rows.csv"))
-    assert [(row["order"], row["zip"]) for row in rows] == [("A-2", "01234"), ("A-3", "1234")]
-
-
 def test_errors_are_grouped_and_their_rows_go_into_other_commands(
     root: Path, capsys: Capture
 ) -> None:
@@ -266,33 +234,6 @@ def test_errors_are_grouped_and_their_rows_go_into_other_commands(
         ("E2", 1, "3"),
     ]
     assert numbers(root, capsys, "--row", found[0]["rows"]) == [2]
-
-
-@needs_rlimits
-@pytest.mark.parametrize("form", ["", "--json"])
-def test_rows_need_no_more_memory_for_more_rows(tmp_path: Path, form: str) -> None:
-    text = "x" * 200
-    with JobService(tmp_path, sync="none") as service:
-        for count in (1_000, 30_000):
-            rows = ({"data": {"text": text, "n": n}} for n in range(count))
-            service.create_job("Rows", job_id=f"j{count}", row_data=rows)
-    script = """
-import resource, sys
-from journal.cli.main import main
-assert main(sys.argv[1:]) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
-"""
-    peaks = []
-    for count in (1_000, 30_000):
-        arguments = ("--root", str(tmp_path), "rows", f"j{count}", "--where", "n>=0", *form.split())
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=True,
-        )
-        peaks.append(int(done.stderr) * PEAK_UNIT_BYTES)
-    assert peaks[1] - peaks[0] < 6 << 20  # all of it is 15 MB; the index of it 1
 
 
 # --- members of nested values

@@ -135,22 +135,6 @@ def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert not (work / "again").exists()
 
 
-def test_show_names_the_command_of_the_last_run(work: Path) -> None:
-    for command in ("true", "echo {order}"):
-        journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", *command.split())
-    assert re.search(r"^command +echo '\{order\}'$", journal("show", "j").stdout, re.MULTILINE)
-
-
-def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(work: Path) -> None:
-    journal("run", "rows.csv", "--job", "j", "--limit", "1", "--", "true")
-    with JobService("jobs") as service:
-        service.start_job("j")
-        service.update_status("j", "completed")
-    done = journal("run", "rows.csv", "--job", "j", "--", "touch", "again")
-    assert done.returncode == 0
-    assert statuses("j") == {"completed": 5}
-
-
 def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j")
     journal(*run, "--limit", "1", "--", "true")
@@ -274,45 +258,6 @@ def test_rows_in_flight_at_sigkill_fail_if_told_so(held_run: HeldRun) -> None:
     assert statuses("j") == {"pending": 2, "completed": 3}
 
 
-def test_a_signal_pauses_waits_for_what_is_in_flight_and_prints_how_to_resume(
-    held_run: HeldRun,
-) -> None:
-    held_run.process.send_signal(signal.SIGTERM)
-    assert held_run.process.stderr is not None
-    said = ""
-    while "waiting for the rows in flight (2)" not in said:
-        line = held_run.process.stderr.readline()
-        assert line, said
-        said += line
-    assert held_run.process.poll() is None
-    held_run.open_gate()
-    said += held_run.process.stderr.read()
-    assert held_run.process.wait() == 143
-    assert statuses("j") == {"completed": 2, "pending": 3}
-    assert "paused" in journal("show", "j").stdout
-    (resume,) = [line for line in said.splitlines() if line.startswith("to continue")]
-    again = subprocess.run(resume.partition(": ")[2], shell=True, capture_output=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert statuses("j") == {"completed": 5}
-
-
-def test_a_second_signal_terminates_what_is_in_flight_and_leaves_it_to_a_person(
-    held_run: HeldRun,
-) -> None:
-    held_run.process.send_signal(signal.SIGINT)
-    assert held_run.process.stderr is not None
-    while "waiting" not in held_run.process.stderr.readline():
-        pass
-    held_run.process.send_signal(signal.SIGINT)
-    held_run.process.communicate()
-    assert held_run.process.returncode == 130
-    assert statuses("j") == {"needs_review": 2, "pending": 3}
-    with JobService("jobs") as service:
-        assert {row.error_message for row in service.get_rows("j", "needs_review")} == {
-            "it was ended while in flight (SIGTERM)"
-        }
-
-
 def test_a_second_run_of_the_same_job_is_refused_with_its_holder(held_run: HeldRun) -> None:
     second = journal(*held_run.arguments)
     assert second.returncode == 5
@@ -400,22 +345,6 @@ def test_of_standard_input_the_line_to_continue_can_be_pasted_behind_it(work: Pa
         line, shell=True, input=lines, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-
-
-def test_rows_that_a_dead_run_has_left_in_flight_are_reported_one_time(work: Path) -> None:
-    run = ("run", "rows.csv", "--job", "j")
-    command = ("--", "echo", "{zip}")
-    journal(*run, "--limit", "1", *command)
-    with JobService("jobs") as service:
-        service.start_job("j")
-        service.start_row("j:2")
-    said = (
-        "j: 1 row was in flight when an earlier run died, and may have taken effect (row 2): "
-        "1 is tried again (`--on-interrupted` is retry)"
-    )
-    done = journal(*run, "--on-interrupted", "retry", *command)
-    assert done.stderr.count("in flight") == done.stderr.count(said) == 1
-    assert "in flight" not in journal(*run, *command).stderr
 
 
 def test_on_interrupted_says_what_shows_how_to_settle_rows_in_review(work: Path) -> None:
@@ -666,17 +595,6 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 
-def test_a_dry_run_prints_and_counts_all_commands_up_to_the_limit(work: Path) -> None:
-    (work / "many.txt").write_text("".join(f"{n}\n" for n in range(1, 1013)))
-    words = ("run", "many.txt", "--lines", "--job", "j", "--dry-run")
-    done = journal(*words, "--", "echo", "{}")
-    assert done.stdout.splitlines() == [f"{n}\tnew\techo {n}" for n in range(1, 1013)]
-    assert "1012 commands would run" in done.stderr
-    ten = journal(*words, "--limit", "10", "--", "echo", "{}")
-    assert len(ten.stdout.splitlines()) == 10
-    assert "j: new: 1,012" in ten.stderr
-
-
 def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_done_too(
     work: Path,
 ) -> None:
@@ -835,13 +753,3 @@ def test_what_is_typed_to_go_on_puts_no_row_back_once_more(work: Path) -> None:
     assert job.last_run is not None
     assert "--halt 2" in " ".join(job.last_run.argv)
     assert "--retry-failed" not in job.last_run.argv
-
-
-def test_a_dry_run_gives_new_rows_the_numbers_that_they_will_have(work: Path) -> None:
-    (work / "rows.csv").write_text("order\nA-1\nA-2\n")
-    with JobService(work / "jobs") as service:
-        rows = [{"row_number": 10, "data": {"order": "A-1"}}]
-        service.create_job("J", job_id="j", key="order", row_data=rows)
-    run = ("run", "rows.csv", "--job", "j", "--key", "order")
-    done = journal(*run, "--dry-run", "--", "echo", "{order}")
-    assert done.stdout.splitlines() == ["10\tnew\techo A-1", "11\tnew in the input\techo A-2"]

@@ -122,18 +122,6 @@ def test_a_line_of_no_row_is_kept_with_the_first_row_that_needs_a_review(
     assert "1 line that names none of its rows" in (second.error_message or "")
 
 
-def test_a_problem_with_a_line_is_the_review_of_its_row_only() -> None:
-    lines = [{"row": number, "result": "shipped"} for number in (2, 3)]
-    wrong = {"row": 1, "outcome": "review", "code": "Twice", "after_s": "soon"}
-    command = ["sh", "-c", "echo >> calls; " + printing(wrong, *lines)[2]]
-    options = ("-n", "3", "--limit", "3", "--max-attempts", "3", "--stdout", "json")
-    assert run(*options, "--", *command) == 3
-    first, *others = rows()[:3]
-    assert first.status == "needs_review"
-    assert {(row.status, row.result) for row in others} == {("completed", "shipped")}
-    assert Path("calls").read_text() == "\n"
-
-
 @pytest.mark.parametrize(
     "part", ["subprocesses.output_head", "batches.output_lines", "batches._outcome"]
 )
@@ -207,9 +195,3 @@ def test_the_program_itself_is_no_argument_to_repeat(capsys: pytest.CaptureFixtu
     assert run("-n", "2", "--", "{order}", "x") == 2
     assert "the program must be the same for all rows" in capsys.readouterr().err
     assert not Path("jobs").exists()
-
-
-def test_a_command_that_takes_too_long_is_ended_with_all_its_rows() -> None:
-    words = ("-n", "5", "--timeout", "0.1")
-    assert run(*words, "--", "sh", "-c", "sleep 60", "sh", "{order}") == 3
-    assert {(row.status, row.error_code) for row in rows()} == {("needs_review", "TimeoutError")}

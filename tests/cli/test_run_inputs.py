@@ -58,22 +58,6 @@ def test_what_continues_a_run_can_be_pasted(
     assert results() == ["B", "A"]
 
 
-def test_a_dry_run_refuses_repeated_keys_as_the_run_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("JOURNAL_ROOT", raising=False)
-    Path("in.csv").write_text("order\nA\nB\nA\n")
-    said = []
-    for more in (["--dry-run"], []):
-        assert main(["run", "in.csv", "--job", "j", "--key", "order", *more, "--", "true"]) == 2
-        captured = capsys.readouterr()
-        said.append(captured.err)
-    assert "input row 3" in said[0]
-    assert said[0] == said[1]
-    assert not Path("jobs/j").exists()
-
-
 # --- names of files that are no UTF-8 ------------------------------------------------------------
 
 _HEX = (sys.executable, "-c", "import os, sys; print(os.fsencode(sys.argv[1]).hex())")

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
 from support.commands import journal
-from support.platforms import needs_shell, skip_without
 
 from journal.sets.choice import RESTARTS, VARIABLES
 
@@ -44,17 +41,6 @@ def test_a_shard_is_run_shown_and_settled_under_its_own_name(here: Path) -> None
     assert run("--shard", "1/3", "--dry-run").stdout.startswith("2\t")
 
 
-def test_a_dry_run_names_the_rows_of_the_shard_under_their_numbers(here: Path) -> None:
-    lines = run("--shard", "2/3", "--dry-run").stdout.splitlines()
-    numbers = [int(line.partition("\t")[0]) for line in lines]
-    assert numbers == [3 + 3 * ordinal for ordinal in range(len(numbers))]
-    assert run("-q", "--shard", "2/3").returncode == 0
-    rows = "".join(f"b{n},{n}\n" for n in range(9))
-    (here / "in.csv").write_text(f"id,n\n{rows}", encoding="utf-8")
-    first = run("--shard", "2/3", "--dry-run").stdout.partition("\t")[0]
-    assert int(first) == numbers[-1] + 3
-
-
 def test_the_command_to_paste_names_the_index_and_not_the_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -81,15 +67,6 @@ def test_a_task_names_the_command_for_all_shards_and_no_command_for_its_own(
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "1")
     task = journal(*words, "auto/2", "--", "false").stderr
     assert (task.count(" show ship\n"), " errors " in task) == (1, False)
-
-
-def test_steps_of_a_command_are_recorded_in_its_shard() -> None:
-    skip_without(needs_shell)
-    options = ("--shard", "0/2", "--job", "ship", "--key", "id", "--limit", "1", "--")
-    step = shlex.join([sys.executable, "-m", "journal", "step"])
-    script = f'{step} buy -- echo bought "$JOURNAL_ROW_ID"'
-    assert journal("run", "in.csv", *options, "sh", "-c", script, "sh", "{n}").returncode == 4
-    assert "bought ship:1" in journal("show", "ship/000-of-002", "--row", "1").stdout
 
 
 def test_a_job_and_a_set_of_one_name_refuse_each_other() -> None:

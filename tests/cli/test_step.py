@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -91,23 +90,6 @@ def test_a_later_attempt_gets_the_results_of_steps_that_are_done_and_runs_only_t
         "charge": ("done", "ch_7"),
         "mail": ("done", ""),
     }
-
-
-def test_a_step_prints_the_same_result_when_it_runs_and_when_it_is_done() -> None:
-    printed = {
-        r"printf 'a\nb\n\n'": "a\nb\n",
-        "printf a": "a",
-        "true": "",
-        r"printf '\377'": r"\xff",
-    }
-    lines = [
-        f'step {n} -- sh -c {shlex.quote(words)} >> "out$JOURNAL_ATTEMPT"'
-        for n, words in enumerate(printed)
-    ]
-    assert run("\n".join([*lines, 'test "$JOURNAL_ATTEMPT" = 2']), *TWICE).returncode == 0
-    assert [step.result for step in steps().values()] == list(printed.values())
-    shown = "".join(result and result + "\n" for result in printed.values())
-    assert Path("out1").read_text() == Path("out2").read_text() == shown
 
 
 def test_a_recorded_result_that_is_not_text_is_printed_as_json() -> None:
@@ -525,23 +507,6 @@ def test_a_step_of_a_row_in_flight_is_settled_only_if_its_run_has_died(
     assert row().status == ("pending" if policy == "resume" else "needs_review")
 
 
-def test_a_step_is_not_settled_if_a_run_has_started_the_row_since_the_command_looked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def start_again(service: JobService, job_id: str) -> AbstractContextManager[object]:
-        retry()
-        with JobService("jobs") as other:
-            other.start_row(ROW)
-        return batch(service, job_id)
-
-    in_doubt(ended=False)
-    batch = JobService.batch
-    monkeypatch.setattr(JobService, "batch", start_again)
-    done = journal("resolve", "j", "--row", "1", "--step", "charge", "--result", "1")
-    assert (done.returncode, "row j:1 is processing" in done.stderr) == (4, True)
-    assert states() == {"charge": "started"}
-
-
 def test_completing_a_row_by_hand_names_the_only_steps_that_are_done_and_what_is_left() -> None:
     with JobService("jobs") as service:
         in_flight(service, "resume")
@@ -603,19 +568,6 @@ def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
     )
     assert found["journal resolve j --row 5 --completed"] == "if they took effect"
     assert found["journal resolve j --row 5 --retry"].startswith("if they took no effect")
-
-
-def test_rows_in_flight_of_a_dead_run_get_the_advice_that_fits_their_steps() -> None:
-    with JobService("jobs") as service:
-        in_flight(service, "review", rows=4)
-        service.begin_step("j:1", 1, "charge")
-        service.record_step("j:2", "charge", "ch_2")
-    found = advised()
-    assert "journal resolve j --row 1 --step charge --not-done" in found
-    assert "continues after the recorded steps" in found["journal resolve j --row 2 --retry"]
-    rows = quote("3-4")
-    assert found[f"journal resolve j --row {rows} --completed"] == "if they took effect"
-    assert "in doubt    step charge: row 1\n" in journal("show", "j").stdout
 
 
 @pytest.mark.parametrize("policy", ["retry", "resume"])

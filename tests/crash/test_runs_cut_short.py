@@ -6,7 +6,6 @@ power cut leaves in each run; all with ``LONG=1 python -m pytest tests/crash/tes
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -101,26 +100,6 @@ def test_a_run_killed_again_and_again_calls_no_row_twice_but_those_in_flight_und
         assert set(calls) == set(range(1, ROWS + 1))
         assert ROWS <= sum(calls.values()) <= ROWS + in_flight
         assert (statuses, report.exit_code) == ({"completed": ROWS}, 0)
-
-
-def test_a_run_killed_at_half_its_way_has_called_each_row_once_or_left_it_in_flight(
-    tmp_path: Path,
-) -> None:
-    """With all calls in flight begun when it dies, the sums are exact."""
-    ledger, root = tmp_path / "ledger", tmp_path / "jobs"
-    with Child(RUNNER, root, "j", ledger, ROWS, "retry", WORKERS) as child:
-        for called in range(ROWS // 2):
-            assert child.hear().startswith("called")
-            if called >= WORKERS - 1 and called < ROWS // 2 - 1:
-                os.write(child._stdin.fileno(), b".")
-        child.kill()
-    with JobService(root) as service:
-        assert len(service.get_rows("j", "processing")) >= WORKERS  # others may be queued
-        assert len(service.get_rows("j", "completed")) == ROWS // 2 - WORKERS
-    again: list[int] = []
-    with journal.open_job(root / "j", on_interrupted="retry") as job:
-        assert job.run(lambda row: again.append(row.row_number)).exit_code == 0
-    assert len(ledger.read_text().split()) + len(again) == ROWS + WORKERS
 
 
 # --- power cuts ------------------------------------------------------------------------------

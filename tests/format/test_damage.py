@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from support.children import (
     place_journal,
     read_all,
     seal_commits,
-    split_commits,
 )
 from support.effort import IS_LONG
 
@@ -20,7 +18,6 @@ from journal import (
     JobMismatchError,
     JobService,
     JournalDamagedError,
-    JournalError,
 )
 
 JOB = "damaged"
@@ -104,11 +101,6 @@ def test_a_file_without_a_whole_job_record_is_damage(tmp_path: Path, content: by
     assert_damage(tmp_path, content)
 
 
-def test_the_first_commit_cut_at_any_byte_is_damage(tmp_path: Path, content: bytes) -> None:
-    for cut in range(1, len(split_commits(content)[0]) - 1):  # without its LF it counts
-        assert_damage(tmp_path, content[:cut])
-
-
 def test_a_directory_renamed_to_another_id_is_a_mismatch(tmp_path: Path, content: bytes) -> None:
     (tmp_path / JOB).rename(tmp_path / "renamed")
     with JobService(tmp_path) as service:
@@ -177,53 +169,4 @@ def record(kind: bytes, members: bytes) -> bytes:
     return b'{"type":"%b",%b,' % (kind, members) + AT
 
 
-def test_a_listing_goes_on_past_a_damaged_job_if_its_error_is_taken(
-    tmp_path: Path, content: bytes
-) -> None:
-    errors: list[JournalError] = []
-    lines = content.splitlines(keepends=True)
-    journal_path(tmp_path, JOB).write_bytes(b"".join(lines[:5] + lines[6:]))
-    with JobService(tmp_path) as service:
-        service.create_job("Sound", job_id="sound")
-        with pytest.raises(JournalDamagedError):
-            service.list_jobs()
-        assert [job.id for job in service.list_jobs(on_error=errors.append)] == ["sound"]
-    assert [type(error) for error in errors] == [JournalDamagedError]
-
-
 # --- memory ----------------------------------------------------------------------------------
-
-
-def test_opening_one_huge_commit_needs_little_memory_besides_its_index(tmp_path: Path) -> None:
-    count, index_bytes_a_row = 30_000, 40  # some 21 bytes, and what arrays over-allocate
-    with JobService(tmp_path, sync="none") as service:
-        service.create_job("Huge", job_id=JOB)
-        service.create_rows(JOB, ({"data": {"pad": "x" * 900}} for _ in range(count)))
-    path = journal_path(tmp_path, JOB)
-    assert path.stat().st_size > 30_000_000
-    assert len(split_commits(path.read_bytes())) == 2
-    tracemalloc.start()
-    try:
-        with JobService(tmp_path) as service:
-            assert service.get_job_summary(JOB)["total_rows"] == count
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < 12_000_000 + count * index_bytes_a_row
-
-
-def test_judging_a_huge_torn_tail_needs_little_memory(tmp_path: Path, content: bytes) -> None:
-    line = b'{"type":"row","row":25,"data":{"pad":"' + b"x" * 4_000 + b'"}}\n'
-    with journal_path(tmp_path, JOB).open("ab") as file:
-        file.write(line * 5_000)
-    tracemalloc.start()
-    try:
-        with JobService(tmp_path) as service:
-            assert service.get_job_summary(JOB)["total_rows"] == 24
-            service.start_job(JOB)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < 12_000_000
-    (saved,) = (tmp_path / JOB).glob("journal.torn-*")
-    assert saved.stat().st_size == 5_000 * len(line)

@@ -4,14 +4,11 @@ import re
 from pathlib import Path
 from zlib import crc32
 
-import pytest
-
 import journal
 from journal import JobService
 from journal.format.decode import decode_record
-from journal.format.records import MAX_DEPTH, now
+from journal.format.records import now
 from journal.format.seal import stated_crc
-from journal.format.values import nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.fs.names import SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
@@ -96,22 +93,6 @@ def test_data_that_looks_like_a_seal_is_data(tmp_path: Path) -> None:
     with JobService(tmp_path, sync="none") as service:
         rows: list[JobRow] = list(service.get_rows("j"))
     assert [row.data for row in rows] == [tricky, {"y": [tricky, tricky]}]
-
-
-@pytest.mark.parametrize(
-    ("text", "deeper"),
-    [
-        pytest.param(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, False, id="as deep as allowed"),
-        pytest.param(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1), True, id="one deeper"),
-        pytest.param(b"[" + b"[]," * 500 + b"1]", False, id="wide"),
-        pytest.param(b'["' + b"[" * 500 + b'"]', False, id="brackets in a string"),
-        pytest.param(rb'["\"' + b"[" * 500 + b'"]', False, id="behind an escaped quote"),
-        pytest.param(b'{"a":' * 101 + b"1" + b"}" * 101, True, id="objects"),
-        pytest.param(b"[" * 100_000, True, id="hostile"),
-    ],
-)
-def test_nesting_is_measured_outside_of_strings(text: bytes, deeper: bool) -> None:
-    assert nests_deeper_than(text, MAX_DEPTH) is deeper
 
 
 def test_times_have_six_digits_of_a_second_always() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,22 +75,6 @@ def test_what_stands_before_and_after_damage_takes_few_steps(path: Path) -> None
     assert report.commits == ROWS + 1
     path.write_bytes(seal_commits(commits()))
     assert steps < 3 * steps_of_reading(path)
-
-
-def test_verifying_takes_the_memory_of_an_open_job(tmp_path: Path) -> None:
-    def peak_of(rows: int) -> int:
-        numbers = range(1, rows + 1)
-        content = seal_commits([[HEADER], [row(n) for n in numbers], [status(n) for n in numbers]])
-        path = place_journal(tmp_path / str(rows), JOB, content)
-        tracemalloc.start()
-        try:
-            verify_job(path.parent)
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak_of(10)  # imports
-    assert peak_of(20_000) - peak_of(5_000) < 15_000 * 26  # an index takes 21 bytes a row
 
 
 @pytest.mark.parametrize("kind", ["row", "row_status", "row_step", "row_data"])

@@ -49,7 +49,6 @@ import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs.handles import JournalFile
-from journal.index.columns import Columns
 from journal.repair import repair_job
 from journal.store.transitions import put_record
 from journal.verify import verify_job
@@ -250,20 +249,6 @@ def test_opening_a_large_job_from_its_hint_reads_little_of_it(
         assert 0 < disk.read_bytes < size // 50
 
 
-def test_a_job_that_is_only_looked_at_reads_no_column_but_the_statuses(
-    tmp_path: Path, hint: Path, disk: CountingOs
-) -> None:
-    with JobService(tmp_path) as service:
-        service.get_job(JOB)
-        service.set_error(JOB, "E", "a commit")
-        columns = service.store.journal(JOB).index.columns
-        with pytest.raises(AttributeError):
-            object.__getattribute__(columns, "row_offsets")
-        assert service.get_row(f"{JOB}:5")
-        assert object.__getattribute__(columns, "row_offsets")
-        assert type(columns) is Columns  # each use of which takes less time
-
-
 # --- what isn't as it was written -------------------------------------------------------------
 
 
@@ -451,19 +436,6 @@ def test_who_has_read_a_commit_of_a_time_to_come_leaves_no_hint_over_an_edit(
         hint.unlink(missing_ok=True)
         edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
         service.get_job(JOB)
-    with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
-        service.get_job(JOB)
-
-
-def test_who_has_made_a_commit_by_a_clock_that_was_ahead_leaves_no_hint_over_an_edit(
-    tmp_path: Path, hint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with JobService(tmp_path) as service:
-        with monkeypatch.context() as patch:
-            patch.setattr(journal.store.log, "time_ns", lambda: time.time_ns() + 10**15)
-            service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
-        hint.unlink(missing_ok=True)
-        edit(journal_path(tmp_path, JOB), b'"n":4', b'"n":7')
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
         service.get_job(JOB)
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -20,7 +19,6 @@ from support.hints import (
     fixture_disk,
     fixture_hint,
     is_believed,
-    make_job,
     opened,
     quick_answers,
     replayed,
@@ -34,7 +32,6 @@ import journal.store.store
 from journal import CommitOutcomeUnknownError, JobService
 from journal.fs.handles import load_filelock
 from journal.fs.system import fcntl
-from journal.store.journal import Journal
 from journal.verify import verify_job
 
 __all__ = ["fixture_disk", "fixture_hint"]
@@ -126,20 +123,6 @@ def sealed(header: dict[str, Any]) -> bytes:
 
 
 # --- what keeps a hint from being written -----------------------------------------------------
-
-
-def test_a_job_that_gives_way_to_others_leaves_its_hint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 1)
-    hint = make_job(tmp_path)
-    hint.unlink()
-    with JobService(tmp_path) as service:
-        service.fail_row(f"{JOB}:5", "E", "no such address" * 20)
-        hint.unlink(missing_ok=True)
-        service.create_job("Other", job_id="other")
-        service.create_rows("other", [{}])
-        assert hint.exists()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT])
@@ -291,63 +274,4 @@ def test_no_hint_is_written_over_commits_in_doubt_or_a_discarded_batch(
     assert hint.read_bytes() == old
 
 
-@needs_boot_ids
-@pytest.mark.parametrize("sync", ["none", "commit"])
-def test_nobody_vouches_by_a_hint_for_what_a_failed_sync_has_left_in_doubt(
-    tmp_path: Path, hint: Path, sync: Literal["none", "commit"]
-) -> None:
-    hint.unlink()
-    log = Journal(hint.parent, sync=True, lock_timeout_s=1)
-    with log:
-        assert log.log._mark is not None
-        log.log._mark.set(1)
-    log.close()
-    assert not hint.exists()
-    with JobService(tmp_path, sync=sync) as reader:
-        assert reader.get_job(JOB) is not None
-    assert not hint.exists()
-    with log:
-        assert log.log._mark is not None
-        log.log._mark.clear()
-    with JobService(tmp_path, sync=sync) as reader:
-        assert reader.get_job(JOB) is not None
-    assert hint.exists()
-
-
 # --- copies of a live job ---------------------------------------------------------------------
-
-
-def test_a_copy_of_a_live_job_opens_as_a_prefix_of_it(tmp_path: Path) -> None:
-    script = """
-        import journal.index.hint
-        journal.index.hint.GROWTH_BYTES = journal.index.hint.MIN_BYTES = 1
-        service = JobService(root, sync="none")
-        service.create_job("Live", job_id=job_id, row_data=[{"data": {"n": 1}}] * 20)
-        tell("begun")
-        number = 0
-        while True:
-            number += 1
-            service.fail_row(f"{job_id}:{1 + number % 20}", "E", "x" * 300)
-            service.retry_row(f"{job_id}:{1 + number % 20}")
-            if number % 50 == 0:
-                service.close()
-                service = JobService(root, sync="none")
-    """
-    live = tmp_path / "live"
-    with Child(script, live, JOB) as child:
-        child.hear()
-        for number in range(30):
-            copy_function = (
-                shutil.copy2 if number % 2 else shutil.copyfile
-            )  # with times, or without
-            with suppress(shutil.Error):  # a file was replaced meanwhile
-                shutil.copytree(
-                    live / JOB, tmp_path / f"{number}" / JOB, copy_function=copy_function
-                )
-        child.kill()
-    whole = journal_path(live, JOB).read_bytes()
-    for number in range(30):
-        copy = tmp_path / f"{number}"
-        content = journal_path(copy, JOB).read_bytes()
-        assert whole.startswith(content)
-        assert opened(copy) == replayed(copy)

@@ -95,18 +95,6 @@ def test_a_file_of_log_records_takes_nothing_from_standard_error(
     assert capsys.readouterr().err.count(SAID) == 1
 
 
-def test_tell_gets_the_messages_besides_the_logger(
-    tmp_path: Path, root_logger: logging.Logger, capsys: Capture
-) -> None:
-    kept, told = Kept(), list[str]()
-    root_logger.addHandler(kept)
-    root_logger.setLevel("INFO")
-    run(tmp_path, tell=told.append)
-    assert told == [record.getMessage() for record in kept.records]
-    assert told[0] == SAID
-    assert capsys.readouterr().err == ""
-
-
 def test_an_error_code_controls_no_terminal_and_no_log(
     tmp_path: Path, root_logger: logging.Logger, capsys: Capture
 ) -> None:

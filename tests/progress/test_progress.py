@@ -71,14 +71,6 @@ def job_of(**values: Any) -> Job:
 # --- where it is shown
 
 
-def test_a_terminal_gets_a_bar_that_ends_as_the_run_has_ended(
-    tmp_path: Path, terminal: Terminal
-) -> None:
-    run(tmp_path, terminal)
-    (last,) = terminal.screen.splitlines()
-    assert re.match(r"j  \[#{30}\]  40/40  0 failed", last)
-
-
 @pytest.mark.parametrize("progress", [None, False])
 def test_without_a_terminal_nothing_is_shown_unless_asked_for(
     progress: bool | None, tmp_path: Path
@@ -109,13 +101,6 @@ def test_a_terminal_gets_no_bar_if_none_is_wanted_or_can_be_drawn(
     monkeypatch.setenv("TERM", term)
     run(tmp_path, terminal, **options)
     assert terminal.getvalue() == ""
-
-
-def test_on_progress_is_called_beside_the_bar(tmp_path: Path, terminal: Terminal) -> None:
-    seen: list[Job] = []
-    run(tmp_path, terminal, on_progress=seen.append)
-    assert seen
-    assert "40/40" in terminal.screen
 
 
 def test_of_two_runs_at_a_time_one_has_a_bar(tmp_path: Path, terminal: Terminal) -> None:

@@ -403,32 +403,6 @@ def test_a_job_that_is_closed_during_a_run_is_closed_once_its_rows_are_recorded(
         assert statuses(job) == {"completed": 2, "pending": 7}
 
 
-def test_stop_from_a_handler_pauses_the_run_and_says_why(path: Path) -> None:
-    def plain(row: JobRow) -> None:
-        if row.row_number == 2:
-            assert job.stop()
-
-    async def coroutine(row: JobRow) -> None:
-        plain(row)
-
-    runs: list[Callable[[JobRun], journal.RunReport]] = [
-        lambda job: job.run(plain),
-        lambda job: job.run(coroutine),
-        lambda job: run(job.arun(coroutine)),
-        lambda job: run(job.arun(plain)),
-    ]
-    for number, work in enumerate(runs):
-        # More rows than are ever queued, so that some are left however late the driver hears of it.
-        with open_job(path.parent / f"j{number}", 99) as job:
-            assert not job.stop()  # no run is in progress
-            report = work(job)
-            assert report.reason == "job.stop() was called"
-            assert report.job.status == "paused"
-            assert 2 <= report.completed < 99
-            assert not job.stop()
-            assert work(job).job.status == "completed"
-
-
 # --- other tasks that use the service
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import threading
 from collections.abc import Callable
@@ -13,11 +12,9 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import pytest
-from support.children import Child
 from support.clock import Clock
 
 import journal
@@ -26,10 +23,8 @@ from journal import (
     Fail,
     Hold,
     InvalidValueError,
-    Job,
     JobRow,
     JobRun,
-    JobService,
     NeedsReview,
     Retry,
     RowResult,
@@ -165,16 +160,6 @@ def test_what_a_call_raises_is_raised_by_each_row(job: JobRun) -> None:
     assert job.job.total_cost_cents == 7  # what the call has cost, once
 
 
-def test_a_row_may_ask_for_another_attempt_by_itself(job: JobRun) -> None:
-    def handle(rows: Batch) -> list[Any]:
-        first = [Retry(after_s=0) if row.row_number == 2 else None for row in rows]
-        return first if rows[0].attempts == 1 else [None] * len(rows)
-
-    rows = run(job, handle, max_attempts=2)
-    assert [row.attempts for row in rows] == [1, 2, 1, 1, 1]
-    assert {row.status for row in rows} == {"completed"}
-
-
 def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> None:
     def charge() -> None:
         raise NeedsReview("Timeout", "is it charged?")
@@ -188,37 +173,6 @@ def test_a_step_in_doubt_sends_its_row_to_a_review_and_no_other(job: JobRun) -> 
     assert sum(row.status == "completed" for row in rows) == 4
     assert rows[1].status == "needs_review"
     assert rows[1].result == "sent"
-
-
-def test_a_row_that_another_process_has_settled_meanwhile_stays_so_and_the_others_are_recorded(
-    job: JobRun,
-) -> None:
-    def handle(rows: Batch) -> list[RowResult]:
-        with JobService(job.service.root) as other:
-            other.fail_row(rows[1].id, "Person", "sent by hand")
-        return [RowResult(result="sent", cost_cents=2)] * len(rows)
-
-    report = job.run(handle, batch=50, tell=quiet)
-    rows = list(job.rows())
-    assert [row.result for row in rows] == ["sent", None, "sent", "sent", "sent"]
-    assert (rows[1].status, rows[1].error_code) == ("failed", "Person")
-    assert (report.completed, len(report.problems)) == (4, 1)
-    assert job.job.total_cost_cents == 10  # also that of the outcome which is no status
-
-
-def test_a_hold_that_a_call_raises_gives_back_all_of_its_rows(job: JobRun) -> None:
-    calls: list[int] = []
-
-    def handle(rows: Batch) -> list[None]:
-        calls.append(len(rows))
-        if len(calls) == 1:
-            raise Hold(after_s=0)
-        return [None] * len(rows)
-
-    rows = run(job, handle, 3)
-    assert {row.status for row in rows} == {"completed"}
-    assert calls[:2] == [3, 1]  # then a single row, as a probe
-    assert sum(calls[1:]) == 5
 
 
 def test_a_batch_is_a_sequence_that_nobody_can_change(job: JobRun) -> None:
@@ -346,27 +300,6 @@ def test_the_rows_of_a_call_that_takes_too_long_need_a_review_unless_timeouts_ar
     assert {row.status for row in rows[:3]} == {status}
 
 
-def test_a_call_that_hangs_gives_up_its_rows_and_settles_them_if_it_returns_after_all(
-    job: JobRun, clock: Clock
-) -> None:
-    may_return = threading.Event()
-
-    def handle(rows: Batch) -> list[str]:
-        if rows[0].row_number == 1:
-            clock.pass_timeouts()
-            may_return.wait(WAIT_S)
-        else:
-            may_return.set()
-            for row in rows:  # until the hanging call has settled its rows
-                while job.rows("needs_review"):
-                    sleep(0.001)
-                row.log("the others are settled")
-        return ["sent"] * len(rows)
-
-    rows = run(job, handle, 3, timeout_s=1, retry_on=())
-    assert [(row.status, row.result) for row in rows[:3]] == [("completed", "sent")] * 3
-
-
 class Cancellable:
     """A handle whose calls end when they are asked to."""
 
@@ -386,14 +319,6 @@ class Cancellable:
         return True
 
 
-def test_a_call_is_asked_once_to_end_however_many_rows_it_has(job: JobRun, clock: Clock) -> None:
-    handle = Cancellable()
-    clock.pass_timeouts_after(handle.has_begun.is_set)
-    rows = run(job, handle, timeout_s=1)
-    assert {row.error_code for row in rows} == {"TimeoutError"}
-    assert handle.asked == [("j:1", False)]
-
-
 def test_all_rows_of_a_call_have_its_deadline_however_long_their_dispatch_takes(
     job: JobRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -401,33 +326,6 @@ def test_all_rows_of_a_call_have_its_deadline_however_long_their_dispatch_takes(
     monkeypatch.setattr("journal.run.in_flight.monotonic", lambda: float(next(seconds)))
     rows = run(job, Cancellable(), timeout_s=4.5)
     assert {row.error_code for row in rows} == {"TimeoutError"}
-
-
-def test_rows_that_are_added_during_a_call_wait_for_its_end_though_it_has_room_for_them(
-    tmp_path: Path,
-) -> None:
-    is_added, looks, seen = threading.Event(), threading.Semaphore(0), list[int]()
-
-    def handle(rows: Batch) -> list[None]:
-        with JobService(tmp_path) as other:
-            if not is_added.is_set():
-                other.create_rows("j", [{"data": {"n": 3}}])
-                is_added.set()
-                for _ in range(3):
-                    assert looks.acquire(timeout=WAIT_S)
-            present = other.get_job("j")
-        assert present is not None
-        seen.append(present.processing_count)
-        return [None] * len(rows)
-
-    def look(_job: Job) -> None:
-        if is_added.is_set():
-            looks.release()
-
-    with open_job(tmp_path / "j", 2) as job:
-        rows = run(job, handle, 3, on_progress=look)
-    assert seen == [2, 1]
-    assert len(rows) == 3
 
 
 # --- what is refused
@@ -443,40 +341,3 @@ def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
 
 
 # --- a run that is killed
-
-RUNNER = """
-import journal
-
-def handle(rows):
-    tell(json.dumps([row.row_number for row in rows]))
-    hear()
-    return {row.id: None for row in rows}
-
-with journal.open_job(f"{root}/{job_id}", ({"n": n} for n in range(1, 41))) as job:
-    job.run(handle, batch=4, workers=2, tell=lambda text: None)
-"""
-
-
-def test_after_a_kill_exactly_the_rows_of_the_calls_in_flight_are_in_doubt(tmp_path: Path) -> None:
-    with Child(RUNNER, tmp_path, "j") as child:
-        calls = [json.loads(child.hear()) for _ in range(2)]
-        for _ in range(3):  # each call that returns lets another begin
-            child.tell("")
-            calls.append(json.loads(child.hear()))
-        child.kill()
-    begun = {number for call in calls for number in call}
-    with open_job(tmp_path / "j", 40) as job:
-        assert job.matched.added == 0
-        done = {row.row_number for row in job.rows("completed")}
-        in_flight = {row.row_number for row in job.rows("processing")}
-        assert done | in_flight == begun
-        assert len(in_flight) == 8
-        again: list[int] = []
-
-        def handle(rows: Batch) -> list[None]:
-            again.extend(row.row_number for row in rows)
-            return [None] * len(rows)
-
-        rows = run(job, handle, 4)
-        assert sorted(again) == sorted(set(range(1, 41)) - begun)
-        assert {row.row_number for row in rows if row.status == "needs_review"} == in_flight

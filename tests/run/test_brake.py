@@ -164,15 +164,6 @@ def test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again
     assert len(calls) == 4
 
 
-def test_ten_failed_calls_pause_a_run_that_tries_their_rows_again(path: Path) -> None:
-    with open_job(path) as job:
-        report = job.run(fail, batch=5, max_attempts=2, backoff_s=0.0, tell=quiet)
-        assert (report.reason or "").startswith(
-            "the first 50 rows of this run have all failed with "
-        )
-        assert sum(1 for row in job.rows() if row.attempts == 0) == 10
-
-
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
     halt = 10

@@ -92,18 +92,6 @@ def test_a_traceback_names_the_causes(path: Path) -> None:
     assert text.index("KeyError: 'missing'") < text.index("direct cause") < text.index("no label")
 
 
-@pytest.mark.parametrize("kind", ["failed", "pending"])
-def test_a_row_that_failed_or_waits_has_the_traceback(path: Path, kind: str) -> None:
-    def handler(row: AttemptedRow) -> None:
-        job.stop()
-        raise_in_place(row)
-
-    with open_job(path) as job:
-        job.run(handler, max_attempts=2 if kind == "pending" else 1, backoff_s=300)
-        (found,) = job.rows()
-    assert (str(found.status), HERE in str(found.traceback)) == (kind, True)
-
-
 @pytest.mark.parametrize(
     "outcome",
     [journal.Fail("E", "no"), journal.Skip(), journal.NeedsReview("E", "?"), journal.Retry()],

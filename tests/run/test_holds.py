@@ -158,21 +158,6 @@ def test_a_hold_that_a_person_ends_lets_one_row_try_whether_the_service_answers(
         assert holds.allowed(9, monotonic()) == 0
 
 
-def test_a_hold_takes_back_the_rows_that_wait_for_a_worker(path: Path) -> None:
-    """Workers must not begin queued rows before the driver has seen the first outcome."""
-    far_side = FarSide(1_000_000, after_s=3600.0)
-    with open_job(path, 2000) as job:
-
-        def stop(text: str) -> None:
-            if "holding" in text:
-                job.service.update_status("j", "cancelled")
-
-        job.run(far_side, workers=WORKERS, halt="never", tell=stop)
-        assert 1 <= far_side.refused <= WORKERS
-        assert job.job.processing_count == 0
-        assert {str(row.status) for row in job.rows()} == {"completed", "pending"}
-
-
 def test_a_held_attempt_is_given_back_with_its_cost_its_logs_and_its_reason(path: Path) -> None:
     def handler(row: AttemptedRow) -> None:
         row.log("asked")
@@ -527,27 +512,6 @@ def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_count
     holds.start(1)
     holds.hear(7, held("Down", "503", after_s=2400), now_s)
     assert holds.reason_to_pause() is None
-
-
-def test_an_empty_account_costs_few_more_calls_than_the_failures_that_halt_the_run(
-    path: Path,
-) -> None:
-    calls: list[int] = []
-    succeeded: list[int] = []  # rows start in the order of their numbers
-
-    def handler(row: JobRow) -> None:
-        calls.append(row.row_number)
-        if len(calls) > 500:
-            raise ConnectionError("402: the account is empty")
-        succeeded.append(row.row_number)
-
-    said: list[str] = []
-    with open_job(path, 2000) as job:
-        halt = 10
-        report = job.run(handler, workers=8, halt=halt, tell=said.append)
-    assert sum(number > max(succeeded) for number in calls) <= 10 + 8
-    assert report.reason == "the last 10 rows have failed"
-    assert report.job.status == "paused"
 
 
 def test_a_hold_is_in_force_before_the_driver_can_take_its_outcome() -> None:

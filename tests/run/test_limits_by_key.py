@@ -2,10 +2,8 @@
 
 import asyncio
 import functools
-import gc
 import itertools
 import threading
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +20,6 @@ from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, 
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
-from journal.run.pacing import per_key
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
@@ -441,16 +438,6 @@ def test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_ar
     assert queue.start(1, fresh_first=True) == [3]
 
 
-def test_rows_that_were_offered_are_not_due_any_more(make_queue: Callable[..., Queue]) -> None:
-    """Otherwise the driver would offer them again and again, without any wait."""
-    queue = make_queue("a", "a", max_attempts=2)
-    assert queue.start(2) == [1]
-    failed = Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0)
-    queue.rows.settle(queue.row(1), failed)  # given up: its slot stays taken
-    assert queue.start(2, fresh_first=True) == []
-    assert queue.rows.next_due_s is None
-
-
 def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(
     make_queue: Callable[..., Queue],
 ) -> None:
@@ -487,35 +474,6 @@ def test_a_row_that_can_not_start_takes_no_slot(make_queue: Callable[..., Queue]
     queue.end(3)
     assert queue.start(2) == []
     assert queue.row(1).status == "failed"  # its attempts are used up
-
-
-def test_a_row_that_waits_for_a_slot_takes_about_nine_bytes(
-    make_queue: Callable[..., Queue],
-) -> None:
-    count = 3000
-    queue = make_queue(*["a"] * count)
-    tracemalloc.start()
-    try:
-        assert queue.start(2) == [1]
-        assert queue.start(2) == []
-        gc.collect()  # the interpreter keeps freed tuples until then
-        taken = tracemalloc.take_snapshot()
-    finally:
-        tracemalloc.stop()
-    ours = taken.filter_traces([tracemalloc.Filter(True, per_key.__file__)])
-    assert 9 * (count - 1) < sum(trace.size for trace in ours.traces) < 16 * count
-
-
-def test_rows_with_large_numbers_wait_as_others_do(path: Path) -> None:
-    numbers = [5, 2**32 - 1, 2**32, 2**40]
-    with JobService(path.parent, sync="none") as service:
-        service.create_job(
-            "j", job_id="j", row_data=[{"row_number": n, "data": {"key": "a"}} for n in numbers]
-        )
-    calls = Calls()
-    with journal.open_job(path, sync="none") as job:
-        job.run(calls, workers=4, limit_per={"key": 1})
-    assert calls.began == numbers
 
 
 def test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up(

@@ -1,7 +1,6 @@
 """open_job: an input and its job, matched by key or by place."""
 
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -36,16 +35,6 @@ def people(*names: str) -> Iterator[Data]:
 
 def done(row: journal.JobRow) -> str:
     return f"did {row.data['id']}"
-
-
-def test_a_job_is_made_of_its_input_and_gone_on_with_by_the_same_call(path: Path) -> None:
-    for added in (2, 0):
-        with journal.open_job(path, people("a", "b"), key="id") as job:
-            assert job.matched.added == added
-            assert job.job.total_rows == 2
-            assert job.job.original_command.endswith("pytest") or "python" in (
-                job.job.original_command
-            )
 
 
 @pytest.mark.parametrize("bad", ["Enrich 2026", "a/..", "con", "x."])
@@ -464,23 +453,6 @@ def test_two_that_find_the_same_new_rows_add_them_once(path: Path) -> None:
         assert job.job.total_rows == 2
 
 
-def test_a_run_of_so_many_rows_completes_all_of_them(path: Path) -> None:
-    all_started = threading.Event()
-
-    def handle(row: journal.JobRow) -> None:  # quick at first, so that rows are queued
-        if row.row_number > 175:
-            all_started.wait(0.2)
-
-    def look(job: journal.Job) -> None:
-        if job.pending_count == 100:
-            all_started.set()
-
-    with journal.open_job(path, people(*map(str, range(300))), key="id") as job:
-        report = job.run(handle, max_rows=200, tell=lambda _text: None, on_progress=look)
-        assert (report.started, report.completed) == (200, 200)
-        assert report.reason == "200 rows were started, as many as were asked for"
-
-
 def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
         job.service.start_job(job.id)
@@ -704,21 +676,6 @@ def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: 
     for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
         with pytest.raises(InvalidValueError, match="idempotency key"):
             journal.open_job(path, rows, "o")
-
-
-def test_a_run_and_a_start_that_leave_reviews_say_which_command_names_them(path: Path) -> None:
-    def look(row: journal.JobRow) -> None:
-        if row.row_number != 2:
-            raise journal.NeedsReview("E", "look")
-
-    told: list[str] = []
-    with journal.open_job(path, [{"n": n} for n in range(3)]) as job:
-        job.run(look, halt="never", tell=told.append)
-        job.run(look, tell=told.append)
-    end, see, idle, again = told
-    assert end == f'{path.name}: failed; 2 rows need a review: `job.rows("needs_review")`'
-    assert idle.endswith('nothing is new, but 2 rows need a review: `job.rows("needs_review")`')
-    assert see == again == f"see: journal --root {path.parent} show {path.name}"
 
 
 def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None:

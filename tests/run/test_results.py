@@ -78,10 +78,6 @@ def value_of(seed: int, depth: int = 3) -> Any:
     return dict(enumerate(inner))
 
 
-def give(row: AttemptedRow) -> Any:
-    return value_of(row.data["seed"])
-
-
 def complete_with(row: AttemptedRow) -> journal.RowResult:
     return journal.RowResult(tracking_number="T-1", result=value_of(row.data["seed"]))
 
@@ -106,18 +102,6 @@ EXECUTORS = [
     pytest.param(lambda: None, 600, id="threads"),
     pytest.param(lambda: ProcessPoolExecutor(2), 200, id="processes"),
 ]
-
-
-@pytest.mark.parametrize(("make", "count"), EXECUTORS)
-def test_each_value_of_a_handler_is_the_result_or_its_repr_is(
-    tmp_path: Path, make: Callable[[], Executor | None], count: int
-) -> None:
-    rows = run(tmp_path, give, range(count), make())
-    assert [(row.status.value, row.result) for row in rows] == [
-        expected(row.data["seed"]) for row in rows
-    ]
-    assert {row.error_code for row in rows} == {None, "InvalidResult"}
-    assert all(row.attempts == 1 for row in rows)
 
 
 def test_a_value_given_to_complete_is_kept_with_what_was_given_beside_it(tmp_path: Path) -> None:

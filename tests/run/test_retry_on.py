@@ -1,11 +1,9 @@
 """``retry_on``: exception classes and error codes that allow another attempt."""
 
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clock import Clock
 
 import journal
 from journal import Fail, InvalidValueError, JobRun
@@ -101,24 +99,6 @@ def test_a_row_that_an_earlier_run_has_left_gets_the_attempts_of_its_kind(job: J
         job.run(handler, max_attempts=2, retry_on={ConnectionError: 5}, backoff_s=0)
     (row,) = job.rows()
     assert (row.status, row.attempts) == ("failed", 5)
-
-
-def test_the_code_timeouterror_accepts_a_second_attempt_beside_a_first_that_hangs(
-    job: JobRun, clock: Clock
-) -> None:
-    gate = threading.Event()
-
-    def handler(row: Any) -> str:
-        if row.attempts == 1:
-            clock.pass_timeouts()
-            gate.wait()
-        return "second"
-
-    report = job.run(
-        handler, timeout_s=1, max_attempts=2, retry_on=(KeyError, "TimeoutError"), backoff_s=0
-    )
-    gate.set()
-    assert (report.completed, job.rows()[0].attempts) == (1, 2)
 
 
 @pytest.mark.parametrize(

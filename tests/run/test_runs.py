@@ -214,31 +214,6 @@ def test_whatever_a_handler_does_ends_in_a_named_outcome(
         assert job.job.status == ("completed" if status == "skipped" else "failed")
 
 
-class OutOfStock(Fail):
-    """Of a caller who forgot what his base class needs."""
-
-    def __init__(self, sku: str) -> None:
-        self.sku = sku
-
-
-class BrokenPath:
-    def __fspath__(self) -> str:
-        raise OSError("no such thing")
-
-
-def test_exceptions_and_results_whose_own_code_breaks_end_in_an_outcome_too(path: Path) -> None:
-    def handler(row: JobRow) -> Any:
-        if row.row_number == 1:
-            raise OutOfStock("A-1")
-        return RowResult(label_path=BrokenPath())
-
-    with open_job(path, 2) as job:
-        job.run(handler)
-        first, second = job.rows()
-    assert (first.status, first.error_code) == ("failed", "Fail")
-    assert (second.status, second.error_code) == ("needs_review", "InvalidResult")
-
-
 @pytest.mark.parametrize("kind", [Retry, Hold])
 @pytest.mark.parametrize(
     "after_s",
@@ -344,34 +319,6 @@ def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any
         assert job.service.run_holder("j") is None
 
 
-def test_no_more_rows_are_in_flight_than_there_are_workers_where_none_may_wait(
-    path: Path,
-) -> None:
-    gate = Gate()
-    with open_job(path, 20) as job:
-        run = Background(job, gate, workers=3, halt=20)
-        for done in range(17):
-            gate.wait_for(done + 3)
-            assert job.job.processing_count == 3
-            gate.let_go(done + 1)
-        gate.let_go()
-        assert run.report().completed == 20
-
-
-def test_a_second_run_is_refused_with_the_name_of_the_first(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 1) as job, journal.open_job(path) as other:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        with pytest.raises(JobBusyError) as caught:
-            other.run(gate)
-        assert caught.value.pid
-        assert caught.value.started_at
-        gate.let_go()
-        assert run.report().exit_code == 0
-        assert other.run(gate).started == 0
-
-
 def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_said(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,21 +345,6 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
     assert (runs[0].pid, runs[0].argv, runs[0].directory) == (
         *(os.getpid(), ("on", "one"), os.getcwd()),
     )
-
-
-def test_a_job_that_is_started_by_hand_tells_its_hosts_too(path: Path) -> None:
-    with open_job(path) as job:
-        before = job.job
-        after = job.service.start_job("j", argv=["python", "by_hand.py"])
-        assert (before.hosts, after.hosts) == ((), (journal.fs.system.host_name(),))
-        assert after.last_run is not None
-        assert after.last_run.argv == ("python", "by_hand.py")
-    with JobService(path.parent) as service:
-        service.start_job("j")
-        job_now = service.get_job("j")
-    assert job_now is not None
-    assert job_now.last_run is not None
-    assert job_now.last_run.argv == (), "of the last run none is known"
 
 
 # --- attempts
@@ -611,43 +543,6 @@ def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_soon
         assert calls == dict.fromkeys(range(1, 9), 2)
         assert (report.failed, report.started) == (8, 16)
         assert early == []
-
-
-def test_a_row_put_back_is_taken_up_though_another_one_waits_for_long(path: Path) -> None:
-    gate = Gate()
-
-    def handler(row: JobRow) -> int:
-        if row.attempts > 1:
-            return gate(row)
-        if row.row_number == 1:
-            raise Retry(after_s=3600)
-        raise ValueError
-
-    with open_job(path, 2) as job, JobService(path.parent) as other:
-        run = Background(job, handler, max_attempts=2, retry_on=())
-        while not other.get_rows("j", "failed") or not other.get_rows("j", "pending"):
-            pass
-        other.skip_row("j:1")
-        other.retry_row("j:2")
-        gate.wait_for(1)
-        gate.let_go()
-        assert run.report().exit_code == 0
-
-
-def test_rows_that_wait_do_not_keep_others_from_their_turn(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    order: list[int] = []
-    monkeypatch.setattr("journal.run.row_queue.monotonic", lambda: 3600.0 * (3 in order))
-
-    def handler(row: JobRow) -> None:
-        order.append(row.row_number)
-        if row.row_number == 1 and row.attempts == 1:
-            raise Retry(after_s=60)
-
-    with open_job(path, 3) as job:
-        assert job.run(handler, max_attempts=2).completed == 3
-    assert order == [1, 2, 3, 1]
 
 
 # --- time
@@ -1030,21 +925,6 @@ def test_tasks_that_coroutines_have_left_are_cancelled_at_the_end_and_may_clean_
         assert all(task.cancelled() for task in left)
 
 
-@pytest.mark.parametrize("kind", ["gather", "wait_for"])
-def test_a_task_of_a_coroutine_that_exits_ends_no_other_row(path: Path, kind: str) -> None:
-    async def leave() -> None:
-        raise SystemExit(3)
-
-    async def handler(row: JobRow) -> None:
-        if row.row_number == 2:
-            await (asyncio.gather(leave()) if kind == "gather" else asyncio.wait_for(leave(), 9))
-
-    with open_job(path, 5) as job:
-        report = job.run(handler, workers=2)
-        assert statuses(job) == {"completed": 4, "failed": 1}
-        assert (report.failed, job.rows()[1].error_code) == (1, "SystemExit")
-
-
 def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
@@ -1120,22 +1000,6 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         assert len(slow.gate.calls) == 4
         assert job.job.pending_count == 3000 - 1504
         assert job.job.processing_count == 0
-
-
-def test_a_third_stop_gives_up_a_thread_that_hangs_and_the_run_ends_with_a_report(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("journal.run.in_flight._GRACE_S", 0.0)
-    gate = Gate()
-    with open_job(path, 2) as job:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        for _ in range(3):
-            job.stop(end_rows=True)
-        report = run.report()
-        gate.let_go()
-        assert report.job.status == "paused"
-        assert statuses(job) == {"needs_review": 1, "pending": 1}
 
 
 def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path: Path) -> None:
@@ -1257,23 +1121,6 @@ def test_a_run_waits_for_its_rate_instead_of_looking_all_the_time(
 # --- words from outside
 
 
-def test_a_paused_run_drains_and_waits_and_goes_on_when_it_is_resumed(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 6) as job, JobService(path.parent) as other:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        other.update_status("j", "paused")
-        gate.let_go()
-        run.wait_for(f"to continue this run: journal --root {path.parent} resume j")
-        while other.get_rows("j", "processing"):
-            pass
-        assert len(gate.calls) == 2
-        with pytest.raises(JobBusyError):
-            other.start_job("j")
-        other.update_status("j", "running")
-        assert run.report().completed == 6
-
-
 def test_a_job_that_is_paused_with_its_last_rows_in_flight_ends_with_them(path: Path) -> None:
     gate = Gate()
     with open_job(path, 2) as job, JobService(path.parent) as other:
@@ -1383,37 +1230,6 @@ def test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it(path
         assert run.report().completed == 2
 
 
-def test_a_cancelled_run_drains_and_leaves(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 6) as job, JobService(path.parent) as other:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        other.update_status("j", "cancelled")
-        gate.let_go()
-        report = run.report()
-        assert (report.job.status, report.completed) == ("cancelled", 2)
-        assert (report.exit_code, report.reason) == (4, None)
-        assert other.run_holder("j") is None
-
-
-@pytest.mark.parametrize("same_service", [True, False])
-def test_a_cancelled_job_is_not_reopened_while_its_run_has_rows_in_flight(
-    path: Path, *, same_service: bool
-) -> None:
-    gate = Gate()
-    with open_job(path, 6) as job, JobService(path.parent) as other:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        other.update_status("j", "cancelled")
-        with pytest.raises(JobBusyError) as caught:
-            (job.service if same_service else other).reopen_job("j")
-        assert caught.value.pid == os.getpid()
-        gate.let_go()
-        assert run.report().completed == 2
-        other.reopen_job("j")
-        assert job.run(gate).completed == 4
-
-
 @pytest.mark.parametrize(
     ("error", "code", "counted"), [(TimeoutError(), "TimeoutError", 1), (Hold(), None, 0)]
 )
@@ -1453,18 +1269,6 @@ def test_rows_put_back_or_added_by_another_process_are_taken_up(path: Path) -> N
         gate.let_go()
         assert run.report().job.successful_rows == 4
     assert gate.calls in ([2, 3, 1, 4], [2, 3, 4, 1])
-
-
-def test_rows_that_another_process_has_settled_are_not_handled(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 4) as job, JobService(path.parent) as other:
-        run = Background(job, gate, workers=1)
-        gate.wait_for(1)
-        other.skip_row("j:2")
-        other.complete_row("j:3", "by hand")
-        gate.let_go()
-        assert run.report().exit_code == 0
-    assert gate.calls == [1, 4]
 
 
 def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> None:

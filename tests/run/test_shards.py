@@ -336,14 +336,6 @@ def test_an_existing_job_is_continued_and_none_is_made(path: Path, shard: Any) -
         run(path, shard, ORDERS[:4], existing=True)
 
 
-def test_two_starts_of_one_shard_are_refused_and_its_neighbour_is_not(path: Path) -> None:
-    with journal.open_job(path, ORDERS, shard=(0, 2)) as job:
-        job.service.start_job(job.id)
-        with pytest.raises(journal.JobBusyError, match="ship/000-of-002"):
-            run(path, (0, 2))
-        assert run(path, (1, 2))[1].exit_code == 0
-
-
 def test_a_row_of_a_shard_keeps_its_place_when_its_data_changes(path: Path) -> None:
     for rows in (ORDERS, [{**row, "n": row["n"] + 100} for row in reversed(ORDERS)]):
         run(path, (0, 2), rows, key="id", on_changed="redo")

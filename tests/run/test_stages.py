@@ -150,15 +150,6 @@ def test_each_stage_has_its_time_until_the_attempt_is_given_up(
     assert (workers.given_up, len(workers.asked)) == ([1], 2)
 
 
-def test_an_attempt_that_can_not_be_asked_is_given_up_at_once(at: Any) -> None:
-    workers = Hanging(can_be_asked=False)
-    stage = at(workers)
-    stage.dispatch(1)
-    (result,) = stage.turn(2)
-    assert (result.call.is_given_up, result.outcome.kind) == (True, "lost")
-    assert (workers.asked, workers.given_up) == ([("j:1", False)], [1])
-
-
 def test_an_attempt_that_has_ended_is_not_asked_to(at: Any) -> None:
     workers = Hanging()
     stage = at(workers, timeout_s=TIMEOUT_S)

@@ -148,35 +148,6 @@ def test_an_attempt_repeats_no_step_that_an_earlier_one_has_done(
 # --- doubt
 
 
-class Died(BaseException):
-    pass
-
-
-def test_a_step_that_was_cut_short_needs_a_review_that_names_it(
-    tmp_path: Path, ledger: Ledger
-) -> None:
-    def cut(row: AttemptedRow) -> None:
-        row.step("charge", interrupted, ledger)
-
-    def interrupted(ledger: Ledger) -> None:
-        ledger.add("charge")
-        raise Died
-
-    with open_job(tmp_path, 1) as job:
-        job.run(cut, max_attempts=3, retry_on=(Died,), backoff_s=0)
-        (row,) = job.rows()
-        assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "StepInDoubt")
-        assert "step 'charge' of row mails:1 began in attempt 1" in str(row.error_message)
-        assert "journal resolve mails --row 1 --step charge" in str(row.error_message)
-        assert ledger.effects() == ["charge"]
-        # A person finds that it was charged.
-        job.service.record_step(row.id, "charge", "ch_1")
-        job.service.retry_row(row.id)
-        job.run(cut)
-        assert job.job.successful_rows == 1
-    assert ledger.effects() == ["charge"]
-
-
 def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
     def ask(_row: AttemptedRow) -> None:
         raise NeedsReview("Timeout", "the gateway timed out")

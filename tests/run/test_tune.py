@@ -787,21 +787,6 @@ def test_a_limit_by_a_column_that_is_called_as_the_rate_of_starts_is_named() -> 
     assert tuned_text(tuned) == "limit_per none -> rows=2, rate 5/s -> none"
 
 
-def test_who_does_not_wait_gets_neither_an_answer_nor_a_refusal(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise a handler's row could fail, if the run is ending and answers quickly."""
-    refusal = TunedRecord(id="f" * 16, reason="the run is ending", at=UNSET_TIME)
-    monkeypatch.setattr(JobService, "_wait_for_answer", lambda *_: refusal)
-    with open_job(path, 1) as job, JobService(path.parent) as holder:
-        holder.start_job("j")
-        assert job.tune(workers=2, wait_s=0) is None
-        with pytest.raises(RefusedError, match="the run is ending"):
-            job.tune(workers=2)
-        holder.update_status("j", "paused")
-    assert event_of(TunedRecord(id="f" * 16, at=UNSET_TIME)).text.endswith("limits already")
-
-
 def test_ctrl_c_while_tune_waits_says_that_the_change_may_still_come(
     path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

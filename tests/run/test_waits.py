@@ -7,8 +7,7 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -132,21 +131,6 @@ def test_rows_of_one_call_wait_each_for_itself_or_all_together(path: Path) -> No
     assert calls[0] == [1, 2, 3]
     assert {number for call in calls[1:] for number in call} == {2, 3}
     assert report.job.total_cost_cents == 5
-
-
-def test_a_row_that_waits_is_pending_with_its_due_time_and_frees_its_worker(path: Path) -> None:
-    with open_job(path) as job:
-        begin = datetime.now(UTC)
-        report = job.run(lambda _row: Wait(3600, "submitted"), no_wait=True, tell=quiet)
-        rows = job.rows("pending")
-        first = rows[0]
-        assert first.due is not None
-        assert first.waiting_since is not None
-        assert (len(rows), first.reason, first.error_code) == (4, "submitted", None)
-        assert begin <= first.waiting_since == first.updated_at
-        assert first.due - first.waiting_since == timedelta(hours=1)
-        assert (report.job.waiting_count, report.job.pending_count) == (4, 4)
-        assert job.service.get_row("j:1") == first
 
 
 def test_without_waiting_a_run_pauses_and_the_next_one_too_until_a_row_is_due(path: Path) -> None:
@@ -301,21 +285,6 @@ def test_a_wait_without_a_time_is_as_long_as_all_before_it(path: Path) -> None:
         first = job.rows()[0]
         assert first.due is not None
         assert first.due - first.updated_at == timedelta(seconds=0.5)
-
-
-def test_a_wait_with_a_step_in_doubt_needs_a_review(path: Path) -> None:
-    def submit() -> None:
-        raise KeyboardInterrupt
-
-    def handler(row: AttemptedRow) -> Wait:
-        with suppress(KeyboardInterrupt):
-            row.step("submit", submit)
-        return Wait(1)
-
-    with open_job(path, 1) as job:
-        job.run(handler, tell=quiet)
-        (row,) = job.rows()
-        assert (row.status, row.error_code, row.due) == ("needs_review", "StepInDoubt", None)
 
 
 def test_a_row_that_others_have_settled_while_it_waited_is_not_asked_for(path: Path) -> None:

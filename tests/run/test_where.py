@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_proc
 
 import journal
-from journal import JobRow, JobService, Retry
+from journal import JobRow, Retry
 from journal.run.held_job import HeldJob, Settings
 from journal.run.open_job import JobRun
 from journal.run.outcome import Outcome
@@ -107,35 +103,6 @@ def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path)
         assert {row.error_code for row in job.rows("failed")} == {"zip"}
 
 
-def test_a_row_that_another_process_retries_is_chosen_during_the_run(tmp_path: Path) -> None:
-    waits, go_on = threading.Event(), threading.Event()
-
-    def handle(row: journal.AttemptedRow) -> None:
-        if row.row_number == 1 and row.attempts == 1:
-            raise journal.Fail("zip", "no such zip")
-        if row.row_number == 3:
-            waits.set()
-            assert go_on.wait(60)
-        elif row.attempts == 2:
-            go_on.set()
-
-    def retry() -> None:
-        assert waits.wait(60)
-        with JobService(tmp_path, sync="none") as other:
-            while not other.get_rows("j", "failed"):
-                pass
-            other.skip_row("j:2", "not needed")  # the condition has passed over this row
-            other.retry_row("j:1")
-
-    with open_job(tmp_path) as job:
-        thread = threading.Thread(target=retry)
-        thread.start()
-        report = job.run(handle, where=is_west, workers=2, tell=quiet)
-        thread.join()
-        assert numbers(job, "completed") == [1, 3, 5, 7, 9]
-        assert report.reason == "4 rows stay open, since the run is for others"
-
-
 def test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal(
     tmp_path: Path,
 ) -> None:
@@ -209,22 +176,3 @@ def test_an_error_of_the_condition_ends_the_run_and_loses_nothing(tmp_path: Path
         assert numbers(job, "completed") == sorted(done)
         assert job.job.status == "paused"
         assert not numbers(job, "processing")
-
-
-@needs_proc
-def test_the_files_of_a_run_that_ends_with_an_exception_are_not_left_to_the_garbage_collector(
-    tmp_path: Path,
-) -> None:
-    def where(row: JobRow) -> bool:
-        raise LookupError(row.id)
-
-    gc.collect()
-    gc.disable()
-    try:
-        with open_job(tmp_path) as job, suppress(LookupError):
-            job.run(print, where=where, tell=quiet)
-        del job
-        found = (each.resolve() for each in Path("/proc/self/fd").iterdir())
-        assert not [path for path in found if tmp_path in path.parents]
-    finally:
-        gc.enable()

@@ -3,7 +3,7 @@
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -133,26 +133,6 @@ def test_a_job_has_at_most_100_names_of_usage(service: JobService) -> None:
         service.complete_row(f"{JOB}:2", usage={"100": 1})
     service.complete_row(f"{JOB}:2", usage={"99": 1})
     assert usage(service)["99"] == 2
-
-
-def test_each_outcome_of_an_attempt_counts_whatever_becomes_of_the_row(
-    service: JobService,
-) -> None:
-    spent: dict[str, Any] = {"cost_cents": 0.06, "usage": {"tokens": 100}}
-    outcomes: list[Callable[[str], object]] = [
-        lambda row: try_again(service, row, "E", "again", **spent),
-        lambda row: service.review_row(row, "E", "unsure", **spent),
-        lambda row: service.fail_row(row, "E", "no", **spent),
-        lambda row: service.skip_row(row, "known", **spent),
-        lambda row: service.complete_row(row, **spent),
-    ]
-    for number, end in enumerate(outcomes, 1):
-        service.start_row(f"{JOB}:{number}")
-        end(f"{JOB}:{number}")
-        row = service.get_row(f"{JOB}:{number}")
-        assert row is not None
-        assert (row.cost_cents, row.usage) == (0.06, {"tokens": 100})
-    assert (total(service), usage(service)) == (0.3, {"tokens": 500})
 
 
 def test_a_change_that_is_undone_has_cost_nothing(service: JobService) -> None:

@@ -267,13 +267,6 @@ def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobSe
         service.reopen_job(JOB)
 
 
-def test_a_redo_is_one_commit_with_its_new_key(service: JobService) -> None:
-    end(service)
-    made = commits_of(service, lambda: service.redo_row(f"{JOB}:1", new_key=True))
-    assert made == (1, ["job_reopened", "row_status", "row_data"])
-    assert row(service, 1).idempotency_key == f"{JOB}:1#2"
-
-
 # --- other data
 
 
@@ -339,34 +332,7 @@ def test_what_a_discarded_batch_did_to_passes_rows_and_data_is_undone(service: J
         assert list(other.get_rows(JOB)) == before[1]
 
 
-def test_a_batch_reopens_retries_and_redoes_in_one_commit(service: JobService) -> None:
-    end(service)
-
-    def both() -> None:
-        with service.batch(JOB):
-            service.redo_row(f"{JOB}:1")
-            service.retry_failed_rows(JOB, "interrupted")
-            service.update_row_data(f"{JOB}:4", {"order": "B-4"})
-
-    assert commits_of(service, both)[0] == 1
-    assert (job(service).passes, job(service).pending_count) == (2, 3)
-    with JobService(service.root, sync="none") as other:
-        assert list(other.get_rows(JOB)) == list(service.get_rows(JOB))
-
-
 # --- ends
-
-
-def test_a_failed_job_becomes_completed_with_the_last_row_that_is_settled(
-    service: JobService,
-) -> None:
-    service.skip_row(f"{JOB}:5")
-    end(service)
-    service.skip_row(f"{JOB}:2")
-    assert job(service).status is JobStatus.FAILED
-    made = commits_of(service, lambda: service.skip_row(f"{JOB}:4"))
-    assert made == (1, ["row_status", "job_status"])
-    assert (job(service).status, job(service).passes) == (JobStatus.COMPLETED, 1)
 
 
 def test_a_reopened_job_ends_with_the_last_open_row_that_is_settled(service: JobService) -> None:

@@ -320,17 +320,6 @@ def test_prune_leaves_a_job_that_a_person_has_paused_and_delete_deletes_it(root:
         assert service.delete_job("j")
 
 
-def test_a_job_that_is_paused_takes_its_input_in_python_and_is_not_run(root: Path) -> None:
-    make(root, "completed")
-    pause(root)
-    rows = [{"n": n} for n in (1, 2, 3, 4)]
-    with journal.open_job(root / "j", rows, "n") as job:
-        assert (job.matched.added, job.job.status) == (1, "pending")
-        assert is_paused_by_alice(job.job)
-        with pytest.raises(JobPausedError):
-            job.run(lambda _row: None)
-
-
 def test_a_resume_while_a_script_compares_its_input_waits_for_its_run(root: Path) -> None:
     with journal.open_job(root / "j", [{"n": 1}, {"n": 2}], key="n") as job:
         job.run(lambda row: row.row_number, max_rows=1, progress=False)

@@ -2,27 +2,23 @@
 
 import asyncio
 import copy
-import datetime as dt
-import gc
 import json
 import os
 import pickle
-import socket
 import stat
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 import pytest
 from support.attempts import give_back, try_again
-from support.platforms import needs_links, needs_modes, needs_proc
+from support.platforms import needs_links, needs_modes
 
 import journal
 import journal.errors
@@ -53,25 +49,7 @@ from journal.cli.main import main
 from journal.format.records import RowRecord
 from journal.fs import locks
 from journal.history.reading import History, look
-from journal.store.listing import state_of_job
-from journal.store.rows import find_rows
 
-SUMMARY_KEYS = [
-    "total_rows",
-    "processed_rows",
-    "successful_rows",
-    "failed_rows",
-    "pending_count",
-    "processing_count",
-    "skipped_count",
-    "needs_review_count",
-    "total_cost_cents",
-    "usage",
-    "status",
-    "created_at",
-    "started_at",
-    "completed_at",
-]
 # How a job and a row get to each status from pending.
 JOB_PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
     JobStatus.PENDING: (),
@@ -157,10 +135,6 @@ def row_of(service: JobService, row_id: str) -> JobRow:
     return row
 
 
-def state_of(service: JobService, job_id: str) -> str:
-    return state_of_job(service.store, job_of(service, job_id))
-
-
 def job_of(service: JobService, job_id: str) -> Job:
     job = service.get_job(job_id)
     assert job is not None
@@ -203,10 +177,6 @@ def test_a_name_without_a_letter_for_its_id_still_makes_a_job(service: JobServic
     assert "-job-" in service.create_job("注文").id
 
 
-def test_a_job_id_of_the_callers_own_is_taken_as_it_is(service: JobService) -> None:
-    assert service.create_job("x", job_id="2024.v1_final-a").id == "2024.v1_final-a"
-
-
 def test_a_job_id_that_exists_is_refused_and_its_job_untouched(
     service: JobService, job: Job
 ) -> None:
@@ -215,22 +185,6 @@ def test_a_job_id_that_exists_is_refused_and_its_job_untouched(
         service.create_job("x", job_id=job.id)
     assert caught.value.job_id == job.id
     assert journal_bytes(service, job.id) == before
-
-
-def test_a_root_is_made_by_the_first_job_only(root: Path) -> None:
-    with JobService(root) as service:
-        assert service.list_jobs() == []
-        assert service.get_job("nobody") is None
-        assert not service.delete_job("nobody")
-        assert not root.exists()
-        service.create_job("x")
-        assert root.is_dir()
-
-
-def test_a_root_with_missing_parents_is_made(tmp_path: Path) -> None:
-    with JobService(tmp_path / "a" / "b" / "jobs") as service:
-        job = service.create_job("x")
-        assert service.get_job(job.id) == job
 
 
 def test_a_service_stays_in_its_root_when_the_directory_changes(
@@ -265,28 +219,6 @@ def test_a_job_moves_as_the_table_says(service: JobService, current: JobStatus) 
         assert (service.get_job(job_id), journal_bytes(service, job_id)) == before
 
 
-def test_started_at_is_that_of_the_first_start(service: JobService, job: Job) -> None:
-    first = service.update_status(job.id, JobStatus.RUNNING)
-    assert first.started_at == first.updated_at
-    service.update_status(job.id, JobStatus.PAUSED)
-    assert service.update_status(job.id, JobStatus.RUNNING).started_at == first.started_at
-
-
-@pytest.mark.parametrize("status", TERMINAL)
-def test_completed_at_is_set_when_a_job_ends(
-    service: JobService, job: Job, status: JobStatus
-) -> None:
-    assert service.update_status(job.id, "running").completed_at is None
-    ended = service.update_status(job.id, status)
-    assert ended.completed_at == ended.updated_at
-
-
-def test_update_counts_without_counts_changes_nothing(service: JobService, job: Job) -> None:
-    before = journal_bytes(service, job.id)
-    assert service.update_counts(job.id) == service.get_job(job.id)
-    assert journal_bytes(service, job.id) == before
-
-
 def test_delete_job_removes_all_of_it_once(service: JobService, job: Job) -> None:
     (service.artifacts_dir(job.id) / "1.pdf").write_bytes(b"label")
     assert service.delete_job(job.id) is True
@@ -294,14 +226,6 @@ def test_delete_job_removes_all_of_it_once(service: JobService, job: Job) -> Non
     assert service.get_job(job.id) is None
     assert service.list_jobs() == []
     assert service.delete_job(job.id) is False
-
-
-def test_a_deleted_job_takes_no_changes(service: JobService, other: JobService, job: Job) -> None:
-    other.set_error(job.id, "a", "b")
-    service.delete_job(job.id)
-    for each in (service, other):
-        with pytest.raises(JobNotFoundError):
-            each.complete_row("ship:1")
 
 
 def test_a_job_made_anew_under_a_deleted_id_is_another_job(
@@ -313,23 +237,6 @@ def test_a_job_made_anew_under_a_deleted_id_is_another_job(
     for each in (service, other):
         assert each.get_job(job.id) == new
         assert len(each.get_rows(job.id)) == 0
-
-
-def test_a_job_whose_run_is_on_is_not_deleted(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_job(job.id)
-    for each in (service, other):
-        with pytest.raises(JobBusyError):
-            each.delete_job(job.id)
-    assert len(service.get_rows(job.id)) == 4
-
-
-def test_artifacts_dir_is_made_inside_the_job(service: JobService, job: Job) -> None:
-    path = service.artifacts_dir(job.id)
-    assert path == service.root / job.id / "artifacts"
-    assert path.is_dir()
-    assert service.artifacts_dir(job.id) == path
 
 
 # --- listing
@@ -348,12 +255,6 @@ def listed(service: JobService, *args: Any, **options: Any) -> list[str]:
     return [job.id for job in service.list_jobs(*args, **options)]
 
 
-def test_list_jobs_filters_by_status(service: JobService, many: list[str]) -> None:
-    assert listed(service, JobStatus.RUNNING) == many[::2][::-1]
-    assert listed(service, "pending") == many[1::2][::-1]
-    assert listed(service, "failed") == []
-
-
 def test_list_jobs_takes_limit_and_offset_after_the_filter(
     service: JobService, many: list[str]
 ) -> None:
@@ -364,20 +265,6 @@ def test_list_jobs_takes_limit_and_offset_after_the_filter(
     assert listed(service, limit=0) == []
     running = many[::2][::-1]
     assert listed(service, "running", limit=1, offset=1) == running[1:2]
-
-
-def test_list_jobs_takes_since_inclusive(service: JobService, many: list[str]) -> None:
-    times = [job_of(service, job_id).created_at for job_id in many]
-    assert listed(service, since=times[2]) == many[2:][::-1]
-    tokyo = dt.timezone(timedelta(hours=9))
-    assert listed(service, since=times[2].astimezone(tokyo)) == many[2:][::-1]
-
-
-def test_list_jobs_passes_over_what_is_no_job(service: JobService, many: list[str]) -> None:
-    (service.root / "notes").mkdir()
-    (service.root / "README.txt").write_text("hello")
-    (service.root / "Not A Job").mkdir()
-    assert listed(service) == many[::-1]
 
 
 def damage(service: JobService, job_id: str, place: int) -> None:
@@ -416,26 +303,7 @@ def test_list_jobs_goes_on_when_on_error_takes_the_error(
 # --- summary
 
 
-def test_summary_has_the_agreed_keys_and_goes_into_json(service: JobService, job: Job) -> None:
-    for status in (JobStatus.PENDING, JobStatus.COMPLETED):
-        move_job(service, job.id, status)
-        summary = service.get_job_summary(job.id)
-        assert list(summary) == SUMMARY_KEYS
-        assert json.loads(json.dumps(summary)) == summary
-        assert type(summary["status"]) is str
-
-
 # --- rows
-
-
-def test_sparse_rows_are_found_by_their_number(service: JobService) -> None:
-    job = service.create_job("x", job_id="x")
-    service.create_rows(job.id, [{"row_number": n} for n in (10, 2**63 - 1, 4)])
-    service.complete_row(f"x:{2**63 - 1}")
-    for each in (service, reopened(service)):
-        assert row_of(each, f"x:{2**63 - 1}").row_number == 2**63 - 1
-        assert each.get_row("x:5") is None
-    assert [row.row_number for row in service.get_pending_rows(job.id)] == [4, 10]
 
 
 def test_no_row_follows_the_highest_number_there_is(service: JobService, job: Job) -> None:
@@ -455,68 +323,6 @@ def test_a_checksum_defaults_to_that_of_canonical_json(service: JobService, job:
         "1eb2779624646b3af9fab946a5d0e9f98c5abfd1dc6b0f397e75303cb119d07e"
     )
     assert rows[1].row_checksum == "mine"
-
-
-def test_data_reads_back_as_it_was_given(service: JobService, job: Job) -> None:
-    data = {
-        "text": "\u2028\x00\"\\ 😀 '\r\n",
-        "numbers": [0, -1, 2**63, 2**64, -(2**63), 0.1, 1e300, -0.5],
-        "nested": {"": [], "a": {"b": [None, True, False]}},
-        "seal": '"},"crc":"00000000"}\n',
-    }
-    service.create_rows(job.id, [{"row_number": 5, "data": data}])
-    for each in (service, reopened(service)):
-        assert row_of(each, "ship:5").data == data
-
-
-def test_tuples_read_back_as_lists(service: JobService, job: Job) -> None:
-    assert service.create_rows(job.id, [{"data": {"a": (1, (2,))}}])[0].data == {"a": [1, [2]]}
-
-
-def test_data_nests_up_to_99_deep(service: JobService, job: Job) -> None:
-    data: dict[str, Any] = {}
-    for _ in range(98):
-        data = {"a": data}
-    service.create_rows(job.id, [{"row_number": 5, "data": data}])
-    service.complete_row("ship:5", result=data)
-    for each in (service, reopened(service)):
-        row = row_of(each, "ship:5")
-        assert (row.data, row.result) == (data, data)
-
-
-def test_rows_are_stamped_no_earlier_than_what_their_iterable_does_to_the_job(
-    service: JobService, root: Path, job: Job
-) -> None:
-    def rows() -> Iterator[dict[str, Any]]:
-        for number in range(1, 4):
-            yield {}
-            service.start_row(f"ship:{number}")
-
-    service.create_rows(job.id, rows())
-    lines = (root / job.id / "journal.jsonl").read_text().splitlines()
-    times = [json.loads(line)["at"] for line in lines]
-    assert times == sorted(times)
-
-
-def test_rows_are_taken_from_any_iterable(service: JobService, job: Job) -> None:
-    assert len(service.create_rows(job.id, iter([{}, {}]))) == 2
-    assert len(service.create_rows(job.id, ({} for _ in range(3)))) == 3
-    assert len(service.create_rows(job.id, ())) == 0
-    assert len(service.get_rows(job.id)) == 9
-
-
-def test_no_rows_are_no_commit(service: JobService, job: Job) -> None:
-    before = service.get_job(job.id), journal_bytes(service, job.id)
-    assert len(service.create_rows(job.id, [])) == 0
-    assert (service.get_job(job.id), journal_bytes(service, job.id)) == before
-
-
-def test_no_rows_within_a_batch_leave_no_trace(service: JobService, job: Job) -> None:
-    with service.batch(job.id):
-        service.complete_row("ship:1")
-        service.create_rows(job.id, [])
-    with reopened(service) as again:
-        assert service.get_job(job.id) == again.get_job(job.id)
 
 
 @pytest.mark.parametrize("good", [2, 20_000], ids=["few", "more than a buffer"])
@@ -563,31 +369,6 @@ def test_a_row_moves_as_the_table_says(service: JobService, current: RowStatus) 
         assert row_id in str(error)
         after = service.get_row(row_id), service.get_job(job_id), journal_bytes(service, job_id)
         assert after == before
-
-
-@pytest.mark.usefixtures("job")
-def test_a_completed_row_holds_its_outcome(service: JobService) -> None:
-    service.start_row("ship:1")
-    row = service.complete_row("ship:1", "1Z9", "artifacts/1.pdf", 1250, result={"ok": [True]})
-    assert (row.tracking_number, row.label_path, row.cost_cents, row.result) == (
-        "1Z9",
-        "artifacts/1.pdf",
-        1250,
-        {"ok": [True]},
-    )
-    assert row.processed_at == row.updated_at
-    for each in (service, reopened(service)):
-        assert each.get_row("ship:1") == row
-
-
-def test_a_result_is_any_json_value(service: JobService) -> None:
-    results: list[Any] = [0, False, "", [], {}, 1.5, "text", [{"a": None}]]
-    job_id = service.create_job("x", row_data=[{}] * len(results)).id
-    for number, result in enumerate(results, 1):
-        service.complete_row(f"{job_id}:{number}", result=result)
-    for each in (service, reopened(service)):
-        found = [row.result for row in each.get_rows(job_id)]
-        assert [(read, type(read)) for read in found] == [(one, type(one)) for one in results]
 
 
 @pytest.mark.parametrize("status", TERMINAL)
@@ -1004,49 +785,7 @@ def test_another_threads_change_waits_for_the_batch_and_is_no_part_of_it(
     assert [row.row_number for row in service.get_rows(job.id, "completed")] == [1]
 
 
-def test_a_pause_that_was_discarded_leaves_the_run_lock_held(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_job(job.id)
-    with discarded(service, job.id):
-        service.update_status(job.id, "paused")
-    assert job_of(service, job.id).status is JobStatus.RUNNING
-    assert state_of(other, job.id) == "running"
-    with pytest.raises(JobBusyError):
-        other.start_job(job.id)
-
-
-def test_a_start_that_was_discarded_leaves_the_run_lock_free(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    with discarded(service, job.id):
-        service.update_status(job.id, "running")
-    assert job_of(service, job.id).status is JobStatus.PENDING
-    assert other.run_holder(job.id) is None
-    assert other.start_job(job.id).status is JobStatus.RUNNING
-
-
 # --- runs
-
-
-def test_a_second_run_is_refused_and_told_who_holds_the_job(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_job(job.id)
-    before = journal_bytes(service, job.id)
-    for each in (service, other):
-        for call in (each.start_job, each.recover_job):
-            with pytest.raises(JobBusyError) as caught:
-                call(job.id)
-            error = caught.value
-            assert (error.job_id, error.pid, error.host) == (
-                job.id,
-                os.getpid(),
-                socket.gethostname(),
-            )
-            assert datetime.fromisoformat(error.started_at) <= datetime.now(UTC)
-            assert "by another run of this process, since" in str(error)
-    assert journal_bytes(service, job.id) == before
 
 
 def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
@@ -1067,69 +806,6 @@ def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
     assert other.run_holder(job.id) is None
     assert main(["--root", str(other.root), "delete", "--yes", job.id]) == 0
     assert service.get_job(job.id) is None
-
-
-def test_update_status_running_writes_its_record_though_another_holds_the_lock(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.start_job(job.id)
-    other.update_status(job.id, "paused")
-    assert other.run_holder(job.id) is not None
-    assert other.update_status(job.id, "running").status is JobStatus.RUNNING
-    assert job_of(service, job.id).status is JobStatus.RUNNING
-    other.close()
-    assert service.run_holder(job.id) is not None
-
-
-def test_a_job_left_running_by_a_service_that_closed_is_interrupted(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    service.create_job("not started")
-    service.start_job(job.id)
-    assert state_of(other, job.id) == "running"
-    service.close()
-    assert state_of(other, job.id) == "interrupted"
-    other.start_job(job.id)
-    assert state_of(other, job.id) == "running"
-
-
-def test_a_run_that_is_killed_leaves_an_interrupted_job_that_starts_again(
-    service: JobService, job: Job
-) -> None:
-    script = (
-        "import sys, journal\n"
-        "service = journal.JobService(sys.argv[1])\n"
-        "service.start_job('ship')\n"
-        "service.complete_row('ship:1')\n"
-        "service.start_row('ship:2')\n"
-        "print('ready', flush=True)\n"
-        "sys.stdin.read()\n"
-    )
-    package = str(Path(journal.__file__).parents[1])
-    run = subprocess.Popen(
-        [sys.executable, "-c", script, str(service.root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": package},
-    )
-    with run:
-        try:
-            assert run.stdout is not None
-            assert run.stdout.readline().strip() == b"ready"
-            with pytest.raises(JobBusyError) as caught:
-                service.start_job(job.id)
-            assert caught.value.pid == run.pid
-            assert state_of(service, job.id) == "running"
-        finally:
-            run.kill()
-    assert state_of(service, job.id) == "interrupted"
-    assert service.start_job(job.id).status is JobStatus.RUNNING
-    assert [row.status.value for row in service.get_rows(job.id)] == [
-        "completed",
-        "needs_review",
-        "pending",
-        "pending",
-    ]
 
 
 @pytest.mark.parametrize(
@@ -1160,18 +836,6 @@ def test_recover_job_settles_rows_in_flight_by_its_policy(
     assert service.recover_job(job.id, policy) == 0
 
 
-def test_a_row_put_back_for_another_attempt_says_what_the_last_one_died_of(
-    service: JobService, job: Job
-) -> None:
-    service.start_row("ship:1")
-    row = try_again(service, "ship:1", "TimeoutError", "no answer")
-    assert row == row_of(service, "ship:1")
-    assert (row.status, row.attempts) == (RowStatus.PENDING, 1)
-    assert (row.error_code, row.error_message) == ("TimeoutError", "no answer")
-    service.start_row("ship:1")
-    assert service.retry_row("ship:1").error_code is None
-
-
 def test_a_row_in_flight_is_given_to_a_person_and_nothing_starts_it_before_it_is_settled(
     service: JobService, job: Job
 ) -> None:
@@ -1183,22 +847,6 @@ def test_a_row_in_flight_is_given_to_a_person_and_nothing_starts_it_before_it_is
     with pytest.raises(InvalidStateTransition):
         service.start_row("ship:1")
     assert service.retry_row("ship:1").status is RowStatus.PENDING
-
-
-def test_find_rows_walks_through_the_rows_of_a_status_without_reading_them(
-    service: JobService, job: Job
-) -> None:
-    service.start_row("ship:2")
-    service.retry_row("ship:2")
-    service.complete_row("ship:3")
-    first = find_rows(service.store, job.id, RowStatus.PENDING, 0, 2)
-    assert first == [(0, 1, 0, True), (1, 2, 0, False)]  # its attempt was before its retry
-    assert find_rows(service.store, job.id, RowStatus.PENDING, first[-1].position + 1) == [
-        (3, 4, 0, True)
-    ]
-    assert find_rows(service.store, job.id, RowStatus.FAILED) == []
-    with pytest.raises(JobNotFoundError):
-        find_rows(service.store, "other", RowStatus.FAILED)
 
 
 # --- time
@@ -1216,17 +864,6 @@ def test_a_clock_that_steps_back_is_held(
     assert service.create_rows(job.id, [{}])[0].created_at == latest
     monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=1))
     assert service.complete_row("ship:4").updated_at == latest + timedelta(days=1)
-
-
-def test_a_time_in_a_discarded_batch_holds_no_later_time_back(
-    service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    latest = job_of(service, job.id).updated_at
-    monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=9))
-    with discarded(service, job.id):
-        service.complete_row("ship:1")
-    monkeypatch.setattr(journal.store.journal, "now", lambda: latest + timedelta(days=1))
-    assert service.complete_row("ship:1").updated_at == latest + timedelta(days=1)
 
 
 # --- files
@@ -1261,29 +898,6 @@ def test_a_copied_store_goes_on_elsewhere(service: JobService, job: Job, tmp_pat
         moved.complete_row("ship:2")
 
 
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-@needs_proc
-def test_a_service_keeps_a_bounded_number_of_journals_open(
-    service: JobService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 4)
-    gc.collect()  # what an earlier test left to the collector would be closed between two counts
-    before = open_descriptors()
-    ids = [service.create_job("x", job_id=f"job-{n}").id for n in range(20)]
-    for _ in range(2):
-        for job_id in ids:
-            service.create_rows(job_id, [{}])
-            assert open_descriptors() <= before + 5
-    assert {len(service.get_rows(job_id)) for job_id in ids} == {2}
-    assert len(service.list_jobs()) == 20
-    assert open_descriptors() <= before + 5
-    service.close()
-    assert open_descriptors() == before
-
-
 def test_an_open_batch_outlasts_the_use_of_many_other_jobs(
     service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1298,48 +912,6 @@ def test_an_open_batch_outlasts_the_use_of_many_other_jobs(
 
 
 # --- threads
-
-
-@pytest.mark.parametrize("sync", ["commit", "none"])
-def test_32_threads_complete_different_rows_of_one_job(root: Path, sync: Any) -> None:
-    with JobService(root, sync=sync, lock_timeout_s=60.0) as service:
-        service.create_job("x", job_id="x")
-        service.create_rows("x", ({} for _ in range(320)))
-        barrier = threading.Barrier(32)
-
-        def work(worker: int) -> None:
-            barrier.wait()
-            for number in range(worker + 1, 321, 32):
-                service.start_row(f"x:{number}")
-                service.complete_row(f"x:{number}", cost_cents=number, result=worker)
-
-        with ThreadPoolExecutor(32) as pool:
-            list(pool.map(work, range(32)))
-        for each in (service, reopened(service)):
-            summary = each.get_job_summary("x")
-            assert summary["successful_rows"] == 320
-            assert summary["total_cost_cents"] == sum(range(1, 321))
-            assert [row.result for row in each.get_rows("x")] == [
-                (number - 1) % 32 for number in range(1, 321)
-            ]
-
-
-def test_of_threads_that_complete_one_row_exactly_one_succeeds(
-    service: JobService, job: Job
-) -> None:
-    barrier = threading.Barrier(16)
-
-    def complete(worker: int) -> bool:
-        barrier.wait()
-        try:
-            service.complete_row("ship:1", f"1Z{worker}", cost_cents=7)
-        except InvalidStateTransition:
-            return False
-        return True
-
-    with ThreadPoolExecutor(16) as pool:
-        assert sum(pool.map(complete, range(16))) == 1
-    assert service.get_job_summary(job.id)["total_cost_cents"] == 7
 
 
 def test_of_threads_that_create_one_job_id_exactly_one_succeeds(service: JobService) -> None:
@@ -1475,54 +1047,6 @@ def test_a_job_behind_a_link_is_not_deleted(service: JobService, tmp_path: Path)
     assert service.get_job("linked") is not None
 
 
-def test_a_job_is_not_deleted_under_a_batch_of_another_service(service: JobService) -> None:
-    service.create_job("Busy", job_id="busy")
-    with (
-        JobService(service.root, lock_timeout_s=0.05) as other,
-        service.batch("busy"),
-        pytest.raises(JobLockedError),
-    ):
-        other.delete_job("busy")
-    assert service.delete_job("busy")
-
-
-def test_those_who_look_for_a_holder_do_not_see_each_other(service: JobService) -> None:
-    service.create_job("Interrupted", job_id="looked-at")
-    service.start_job("looked-at")
-    service.close()
-    seen: list[object] = []
-
-    def look() -> None:
-        with JobService(service.root) as observer:
-            seen.extend(observer.run_holder("looked-at") for _ in range(500))
-
-    threads = [threading.Thread(target=look) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == [None] * 1500
-
-
-def test_a_job_can_be_made_whole_with_its_rows(service: JobService) -> None:
-    job = service.create_job("Whole", job_id="whole", row_data=[{"data": {"n": 1}}, {}])
-    assert (job.total_rows, job.pending_count) == (2, 2)
-    with pytest.raises(InvalidValueError, match="row 2"):
-        service.create_job("Not", job_id="not", row_data=[{}, {"data": {"x": float("nan")}}])
-    assert service.get_job("not") is None
-
-
-def test_text_of_a_subclass_of_str_is_recorded_as_text(service: JobService) -> None:
-    class Label(str):
-        __slots__ = ()
-
-    row = {"row_checksum": Label("c1"), "idempotency_key": Label("k1"), "data": {}}
-    service.create_job(Label("Labelled"), job_id="labelled", row_data=[row])
-    service.start_job("labelled")
-    assert [row.idempotency_key for row in service.get_rows("labelled")] == ["k1"]
-    assert service.complete_row("labelled:1", Label("1Z")).tracking_number == "1Z"
-
-
 # --- history
 
 
@@ -1562,16 +1086,6 @@ def test_a_look_at_a_live_job_is_of_one_moment(
         found, history, (rows,) = look(service.store, job.id, None)
     made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
     assert found.total_rows == len(rows) == made == 5
-
-
-def test_history_that_was_changed_in_place_is_damage(
-    service: JobService, root: Path, job: Job
-) -> None:
-    history = service.get_history(job.id)
-    path = root / job.id / "journal.jsonl"
-    path.write_bytes(path.read_bytes().replace(b'"row":2', b'"row":9'))
-    with pytest.raises(JournalDamagedError):
-        list(history)
 
 
 def test_a_job_counts_its_rows_by_status_and_each_status_says_what_it_is(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,15 +183,6 @@ def test_a_row_whose_record_was_changed_in_place_is_damage_and_none_is_started(
     path.write_bytes(content.replace(b'"row":2,', b'"row":9,', 1))
     with pytest.raises(JournalDamagedError):
         start(service, 1, 2)
-
-
-def test_in_a_batch_that_is_discarded_nothing_has_started(service: JobService) -> None:
-    with suppress(ZeroDivisionError), service.batch("j"):
-        start(service, 1, 2)
-        complete(service, 1)
-        raise ZeroDivisionError
-    assert statuses(service) == ["pending"] * 5
-    assert start(service, 1) == [1]
 
 
 def test_a_row_does_not_start_before_what_was_recorded_while_it_was_chosen(

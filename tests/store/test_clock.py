@@ -99,20 +99,6 @@ def test_processes_whose_clocks_differ_by_days_never_write_a_time_before_the_las
     assert [row.status for row in read_all(tmp_path, JOB)[1][:6]] == ["completed"] * 6
 
 
-def test_a_clock_that_steps_back_in_a_process_is_held_and_followed_again_when_it_passes(
-    tmp_path: Path,
-) -> None:
-    with Child(OFF_CLOCK, tmp_path, JOB) as child:
-        assert child.hear() == "ready"
-        order(child, f"0 job {JOB}")
-        first = order(child, "0 row 1")
-        assert order(child, "-5000 row 2") == first
-        assert order(child, "-4000 batch 3") == first
-        assert order(child, "-600 row 4") == first
-        assert order(child, "600 row 5") > first
-    assert_never_back(tmp_path, JOB)
-
-
 FAR_OFF = {
     "1970, an empty clock battery": datetime(1970, 1, 1, 2, tzinfo=UTC),
     "2106, where 32 bits end": datetime(2106, 2, 8, tzinfo=UTC),

@@ -512,26 +512,6 @@ def test_each_end_of_a_run_leaves_a_durable_hint_of_all_commits_however_small(ro
     assert witness_of(root) == path_of(root).stat().st_size
 
 
-def test_the_end_of_work_by_hand_leaves_a_durable_hint(tmp_path: Path) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
-        service.update_status(JOB, "running")
-        service.start_row(f"{JOB}:1")
-        service.complete_row(f"{JOB}:1", "T")
-        service.update_status(JOB, "paused")
-        assert witness_of(tmp_path) == path_of(tmp_path).stat().st_size
-
-
-def test_a_command_that_is_no_run_leaves_no_hint(tmp_path: Path) -> None:
-    with JobService(tmp_path) as service, JobService(tmp_path) as other:
-        service.create_job("Cut", job_id=JOB, row_data=({"data": row} for row in ROWS))
-        start_run(service.store, JOB, keep=True)
-        other.update_status(JOB, "paused")
-        assert not hint_of(tmp_path).exists()
-        service.store.release_run(JOB)
-        assert hint_of(tmp_path).exists()
-
-
 def test_the_hint_at_the_end_of_a_run_covers_what_an_unsynced_writer_added(root: Path) -> None:
     with JobService(root) as service:
         start_run(service.store, JOB, keep=True)

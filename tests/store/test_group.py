@@ -28,7 +28,6 @@ import journal.fs.system
 from journal import (
     CommitOutcomeUnknownError,
     InvalidStateTransition,
-    JobLockedError,
     JobRow,
     JobService,
     JournalError,
@@ -396,49 +395,6 @@ def test_who_is_interrupted_while_waiting_takes_its_change_back(
     assert statuses(service)[:3] == [RowStatus.COMPLETED, RowStatus.PENDING, RowStatus.COMPLETED]
 
 
-def test_threads_that_wait_for_an_open_batch_give_up_in_time(service: JobService) -> None:
-    with JobService(service.root, lock_timeout_s=0.05) as hasty:
-        with hasty.batch(JOB):
-            waiting = [complete(hasty, number) for number in (1, 2, 3)]
-            assert [type(one.refused()) for one in waiting] == [JobLockedError] * 3
-            hasty.complete_row(f"{JOB}:4")
-        assert complete(hasty, 1).heard().row_number == 1
-    done, pending = RowStatus.COMPLETED, RowStatus.PENDING
-    assert statuses(service)[:4] == [done, pending, pending, done]
-
-
-@needs_fork
-def test_a_forked_child_is_not_in_the_parents_queue(tmp_path: Path) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("Together", job_id=JOB, row_data=[{}] * 40)
-    script = """
-        import threading, time
-        service = JobService(root)
-        def work(numbers):
-            for number in numbers:
-                service.complete_row(f"{job_id}:{number}")
-        threads = [threading.Thread(target=work, args=(range(n, 37, 4),)) for n in (1, 2, 3, 4)]
-        for thread in threads:
-            thread.start()
-        pids = []
-        for number in (37, 38, 39, 40):
-            pid = os.fork()
-            if not pid:
-                service.complete_row(f"{job_id}:{number}")
-                os._exit(0)
-            pids.append(pid)
-        for thread in threads:
-            thread.join()
-        for pid in pids:
-            assert os.waitpid(pid, 0)[1] == 0
-        tell("done")
-        hear()
-    """
-    with Child(script, tmp_path, JOB) as child:
-        assert child.hear() == "done"
-    assert [row.status for row in read_all(tmp_path, JOB)[1]] == [RowStatus.COMPLETED] * 40
-
-
 @needs_fork
 def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
     with JobService(tmp_path) as service:
@@ -477,36 +433,6 @@ def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path)
     with Child(script, tmp_path, JOB) as child:
         assert child.hear() == "pending completed"
         assert child.hear() == "[]"
-
-
-def test_many_threads_lose_no_change_and_make_none_twice(
-    tmp_path: Path, count: Callable[[str, int], None]
-) -> None:
-    per_thread, threads = 25, 16
-    heard: list[JobRow] = []
-    refused: list[JournalError] = []
-    with JobService(tmp_path) as service:
-        rows = [{"data": {"n": n}} for n in range(per_thread * threads // 2)]
-        service.create_job("Together", job_id=JOB, row_data=rows)
-
-        def work(first: int) -> None:  # every row is asked for by two threads
-            for place in range(first, first + per_thread):
-                number = place % len(rows) + 1
-                try:
-                    heard.append(service.complete_row(f"{JOB}:{number}", cost_cents=1))
-                except InvalidStateTransition as error:
-                    refused.append(error)
-
-        starts = [place * per_thread for place in range(threads)]
-        workers = [threading.Thread(target=work, args=(start,)) for start in starts]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-        assert service.get_job_summary(JOB)["total_cost_cents"] == len(rows)
-        count("commits of 400 changes by 16 threads", len(commits(service)) - 1)
-    assert len(heard) == len(refused) == len(rows)
-    assert sorted(heard, key=lambda row: row.row_number) == read_all(tmp_path, JOB)[1]
 
 
 class Mutex:

@@ -415,17 +415,6 @@ def test_of_many_jobs_those_that_were_used_last_stay_open(
     assert row.status is RowStatus.SKIPPED
 
 
-def test_a_run_that_was_let_go_of_is_kept_no_more_when_the_next_begins(
-    path: Path, service: JobService
-) -> None:
-    start_run(service.store, JOB, keep=True)
-    service.store.release_run(JOB)
-    service.start_job(JOB)
-    service.update_status(JOB, "paused")
-    with JobService(path.parents[1]) as other:
-        other.start_job(JOB)
-
-
 def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
     path: Path, service: JobService
 ) -> None:

@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.children import FaultyOs
 from support.platforms import needs_alarms, skip_without
 
-import journal.fs.system
 from journal import JobService, JournalError, RowStatus
 
 ROUNDS = 1500
@@ -123,21 +121,3 @@ def test_after_an_interrupt_as_a_thread_gets_its_turn_others_get_theirs(
     other.start()
     other.join()
     assert [entry.message for entry in service.get_logs("j")] == ["other"]
-
-
-def test_a_change_may_be_recorded_although_its_call_was_interrupted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt_after(real: Callable[..., int], *arguments: object) -> int:
-        real(*arguments)
-        raise KeyboardInterrupt
-
-    faulty = FaultyOs()
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    with JobService(tmp_path) as service, JobService(tmp_path) as other:
-        service.create_job("j", job_id="j")
-        faulty.plan("write", interrupt_after)
-        with pytest.raises(KeyboardInterrupt):
-            service.log("j", "recorded")
-        for each in (service, other):
-            assert [entry.message for entry in each.get_logs("j")] == ["recorded"]

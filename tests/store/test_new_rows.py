@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,22 +76,6 @@ def test_rows_that_the_iterable_itself_adds_stand_between_those_that_it_yields(
     assert in_file(service) == list(enumerate(wanted, 1))
 
 
-def test_a_bad_row_is_refused_as_such_though_its_iterable_uses_the_job_first(
-    service: JobService,
-) -> None:
-    def rows() -> Iterator[dict[str, Any]]:
-        yield from numbered(100)
-        yield {"data": {"n": float("nan")}}
-        assert len(service.get_rows("j")) >= 1
-        yield {"data": {"n": 102}}
-
-    with service.batch("j"):
-        with pytest.raises(InvalidValueError, match=re.escape("row 101: data.n")):
-            service.create_rows("j", rows())
-        service.create_rows("j", [{"data": {"n": 1}}])
-    assert in_file(service) == [(1, 1)]
-
-
 @pytest.mark.parametrize("place", [1, 2, 64, 65, 66, 129, COUNT])
 def test_the_error_names_the_element_of_the_iterable(service: JobService, place: int) -> None:
     rows: list[Any] = list(numbered())
@@ -100,13 +83,6 @@ def test_the_error_names_the_element_of_the_iterable(service: JobService, place:
     with pytest.raises(InvalidValueError, match=f"row_data, element {place}: row_number"):
         service.create_rows("j", rows)
     assert in_file(service) == []
-
-
-def test_numbers_of_ones_own_may_come_in_any_order(service: JobService) -> None:
-    numbers = [*range(1, 200), 1000, 500, 501, 400, *range(2000, 1900, -1), 2001]
-    service.create_rows("j", ({"row_number": n, "data": {"n": n}} for n in numbers))
-    service.create_rows("j", [{"data": {"n": 2002}}])
-    assert in_file(service) == [(n, n) for n in sorted([*numbers, 2002])]
 
 
 @pytest.mark.parametrize("again", [1, 64, 150])
@@ -117,19 +93,6 @@ def test_a_number_that_an_earlier_row_of_the_same_call_has_is_refused(
     with pytest.raises(InvalidValueError, match=f"row {again}: this row number is in use"):
         service.create_rows("j", rows)
     assert in_file(service) == []
-
-
-def test_an_iterable_may_use_one_dict_for_all_rows(service: JobService) -> None:
-    data: dict[str, Any] = {}
-    item: dict[str, Any] = {"data": data}
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for number in range(1, COUNT + 1):
-            data["n"] = number
-            yield item
-
-    service.create_rows("j", rows())
-    assert in_file(service) == [(n, n) for n in range(1, COUNT + 1)]
 
 
 def test_a_bad_row_is_refused_before_the_next_one_is_taken(service: JobService) -> None:

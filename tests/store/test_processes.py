@@ -219,33 +219,6 @@ def test_a_reader_beside_a_writer_sees_whole_batches_and_never_an_error(
 # --- the run lock ----------------------------------------------------------------------------
 
 
-def test_another_process_resumes_a_run_that_waits_without_taking_its_lock(
-    tmp_path: Path,
-) -> None:
-    script = """
-    service = JobService(root, sync="none")
-    service.start_job(job_id)
-    tell("running")
-    hear()
-    tell(service.get_job(job_id).status)
-    hear()
-    tell(service.get_job(job_id).status)
-    hear()
-    """
-    make_job(tmp_path, 1)
-    with Child(script, tmp_path, JOB) as runner, JobService(tmp_path) as service:
-        assert runner.hear() == "running"
-        service.update_status(JOB, "paused")
-        runner.tell("look")
-        assert runner.hear() == "paused"
-        service.update_status(JOB, "running")
-        runner.tell("look")
-        assert runner.hear() == "running"
-        holder = service.run_holder(JOB)
-        assert holder is not None
-        assert holder.pid == runner.pid
-
-
 # --- a journal that others delete, move or replace -------------------------------------------
 
 
@@ -336,20 +309,6 @@ def test_a_change_waits_for_a_batch_of_another_process_that_ends_in_time(
         service.complete_row(f"{JOB}:2", "T-2")
         assert not held
         assert [row.tracking_number for row in service.get_rows(JOB)] == ["T-1", "T-2"]
-
-
-def test_a_batch_whose_process_is_killed_leaves_nothing_and_frees_the_lock(
-    tmp_path: Path,
-) -> None:
-    make_job(tmp_path, 2)
-    with (
-        Child(BATCHER, tmp_path, JOB) as batcher,
-        JobService(tmp_path, lock_timeout_s=0) as service,
-    ):
-        assert batcher.hear() == "in the batch"
-        batcher.kill()
-        service.complete_row(f"{JOB}:2", "T-2")
-        assert [row.tracking_number for row in service.get_rows(JOB)] == [None, "T-2"]
 
 
 # --- fork ------------------------------------------------------------------------------------
@@ -508,31 +467,3 @@ def test_a_forked_child_does_not_keep_the_run_lock_of_its_dead_parent(tmp_path: 
         parent.kill()
         os.kill(pid, 0)  # the child lives on
         assert service.start_job(JOB).status == "running"
-
-
-@needs_fork
-def test_a_forked_child_that_ends_does_not_free_the_run_lock_of_its_parent(
-    tmp_path: Path,
-) -> None:
-    script = """
-    service = JobService(root, sync="none")
-    service.start_job(job_id)
-    pid = os.fork()
-    if not pid:
-        try:
-            service.start_job(job_id)
-        except JobBusyError as error:
-            tell("child:", error.pid)
-        service.close()
-        os._exit(0)
-    os.waitpid(pid, 0)
-    tell("child gone")
-    hear()
-    """
-    make_job(tmp_path, 1)
-    with Child(script, tmp_path, JOB) as parent, JobService(tmp_path) as service:
-        assert parent.hear() == f"child: {parent.pid}"
-        assert parent.hear() == "child gone"
-        with pytest.raises(JobBusyError) as refused:
-            service.start_job(JOB)
-        assert refused.value.pid == parent.pid

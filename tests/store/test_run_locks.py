@@ -78,15 +78,6 @@ def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
             assert keeps.count(True) == 1
 
 
-def test_a_service_closes_though_it_was_refused_before_it_read_the_job(
-    tmp_path: Path, service: JobService
-) -> None:
-    service.start_job("j")
-    with JobService(tmp_path) as other, pytest.raises(JobBusyError):
-        start_run(other.store, "j", keep=True)
-    assert service.store.runs.holds("j")
-
-
 @pytest.mark.parametrize("start", [JobService.start_job, JobService.recover_job])
 def test_a_lock_that_waits_for_its_commit_is_let_go_of_by_no_other_change(
     service: JobService, start: Callable[[JobService, str], object]
@@ -199,21 +190,6 @@ def test_a_run_signs_over_a_longer_name_than_its_own(tmp_path: Path, service: Jo
     assert holder is not None
     assert holder.pid == os.getpid()
     assert service.store.runs.holds("j")
-
-
-def test_rows_are_added_to_a_job_that_another_service_holds_by_hand_only_after_that(
-    tmp_path: Path, service: JobService
-) -> None:
-    def add() -> None:
-        with journal.open_job(tmp_path / "j", [{"k": "1"}, {"k": "2"}], key="k"):
-            pass
-
-    service.update_status("j", "running")
-    with pytest.raises(JobBusyError):
-        add()
-    service.update_status("j", "paused")
-    add()
-    assert [row.data["k"] for row in service.get_rows("j")] == ["1", "2"]
 
 
 def test_a_row_in_flight_in_another_service_s_run_is_not_made_pending(

@@ -42,23 +42,6 @@ def anew(service: JobService) -> JobService:
     return JobService(service.root)
 
 
-def test_a_step_that_is_done_is_not_begun_again_and_gives_its_result(service: JobService) -> None:
-    assert service.begin_step(ROW, 1, "charge") is None
-    assert service.end_step(ROW, 1, "charge", {"id": ("a", 1)}) == {"id": ["a", 1]}
-    service.retry_row(ROW)
-    service.start_row(ROW)
-    done = service.begin_step(ROW, 2, "charge")
-    assert done is not None
-    assert (done.name, done.state, done.attempt, done.result) == (
-        "charge",
-        "done",
-        1,
-        {"id": ["a", 1]},
-    )
-    with anew(service) as other:
-        assert other.get_steps(ROW) == (done,)
-
-
 @pytest.mark.parametrize("idempotent", [False, True])
 def test_an_attempt_that_begins_a_step_again_which_it_has_done_is_refused_and_needs_a_review(
     service: JobService, *, idempotent: bool
@@ -306,19 +289,6 @@ def test_steps_come_from_a_hint_as_from_the_journal(
         service.record_step(f"{JOB}:4", "b", 2)
         assert states(service, f"{JOB}:1") == {"c": "done"}
         assert states(service, f"{JOB}:4") == {"a": "done", "b": "done"}
-
-
-def test_a_hint_has_no_bytes_for_steps_where_no_row_has_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.index.hint, "MIN_BYTES", 1)
-    with JobService(tmp_path) as service:
-        service.create_job("Steps", job_id=JOB, row_data=[{}])
-        with suppress(KeyError), service.batch(JOB):
-            service.record_step(ROW, "a", 1)
-            raise KeyError
-        service.skip_row(ROW)
-    assert b"step_" not in (tmp_path / JOB / "index.hint").read_bytes()
 
 
 # --- steps that were done twice

@@ -14,12 +14,10 @@ from support.attempts import give_back, try_again
 
 import journal
 from journal import InvalidValueError, JobService, MissingExtraError, Rows
-from journal.tables.columns import IF_USED, JOURNAL_COLUMNS
+from journal.tables.columns import JOURNAL_COLUMNS
 from journal.transfer import pack_to_file, pull_job, unpack_job
 
 pa = pytest.importorskip("pyarrow", reason="no wheel of pyarrow here")
-
-CORE = [name for name in JOURNAL_COLUMNS if name not in IF_USED]
 
 
 @pytest.fixture
@@ -67,13 +65,6 @@ def eventful(service: JobService) -> str:
     service.skip_row("e:11", "not needed")
     service.start_row("e:12")
     return job_id
-
-
-def test_a_table_has_the_columns_of_the_data_then_those_of_the_journal(service: JobService) -> None:
-    rows = made(service, {"order": "A-1", "zip": "02134"}, {"qty": 2})
-    assert rows.to_arrow().column_names == ["order", "zip", "qty", *CORE]
-    assert rows.to_arrow([*JOURNAL_COLUMNS]).column_names == [*JOURNAL_COLUMNS]
-    assert list(rows.to_dicts()[0]) == ["order", "zip", "qty", *CORE]
 
 
 def test_the_table_has_the_values_of_the_rows_whatever_has_happened_to_them(
@@ -139,27 +130,6 @@ def test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type(
             "x": "int64",
             "result": "int64",
         }
-
-
-def test_rows_with_numbers_in_any_order_are_in_the_order_of_their_numbers(
-    service: JobService,
-) -> None:
-    numbers = [5000, 3, 10**12, 1]
-    service.create_job(
-        "J", job_id="j", row_data=[{"row_number": n, "data": {"n": n}} for n in numbers]
-    )
-    service.start_row(f"j:{10**12}")
-    service.fail_row(f"j:{10**12}", "E", "m")
-    service.retry_row(f"j:{10**12}")
-    begun = [service.start_row(f"j:{n}").updated_at for n in (10**12, 3)]
-    service.complete_row("j:5000", result=7)
-    names = ["n", "row_number", "status", "result", "started_at", "duration_s"]
-    table = service.get_rows("j").to_arrow(names)
-    assert table["n"].to_pylist() == table["row_number"].to_pylist() == sorted(numbers)
-    assert table["status"].to_pylist() == ["pending", "processing", "completed", "processing"]
-    assert table["result"].to_pylist() == [None, None, 7, None]
-    assert table["started_at"].to_pylist() == [None, begun[1], None, begun[0]]
-    assert table["duration_s"].to_pylist() == [None] * 4
 
 
 def test_a_row_with_new_data_and_rows_that_a_merge_has_changed_are_as_in_the_rows(

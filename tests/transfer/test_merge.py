@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from support.attempts import try_again, wait
-from support.children import FaultyOs, append_commit, fails, journal_path, split_commits, works
+from support.children import FaultyOs, append_commit, fails, journal_path, works
 from support.copies import (
     JOB,
     change,
@@ -70,39 +69,6 @@ def row_of(root: Path, number: int) -> journal.JobRow:
         row = service.get_row(f"{JOB}:{number}")
     assert row is not None
     return row
-
-
-def test_outcomes_that_only_the_other_copy_has_are_taken_over_with_their_fields(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3)
-
-    def act(service: JobService) -> None:
-        complete(service, 4)
-        service.start_row(f"{JOB}:5")
-        service.fail_row(f"{JOB}:5", "E", "first")
-        service.start_row(f"{JOB}:5")
-        service.complete_row(f"{JOB}:5", "T", "artifacts/5.pdf", 7, result={"a": [1]})
-        service.start_row(f"{JOB}:6")
-        service.fail_row(f"{JOB}:6", "E", "no")
-        service.skip_row(f"{JOB}:7", "not needed")
-
-    change(there, act)
-    put_artifact(there, "5.pdf", b"5")
-    before = journal_path(here, JOB).read_bytes()
-    found = merged(here, there)
-    assert found.applied == [4, 5, 6, 7]
-    assert (found.review, found.twice, found.added) == ([], [], [])
-    assert journal_path(here, JOB).read_bytes().startswith(before)
-    assert len(split_commits(journal_path(here, JOB).read_bytes()[len(before) :])) == 1
-    for number in (4, 5, 6, 7):
-        ours, theirs = row_of(here, number), row_of(there, number)
-        same = {"updated_at": theirs.updated_at, "processed_at": theirs.processed_at}
-        assert msgspec.structs.replace(ours, **same) == theirs
-    assert (here / JOB / "artifacts/5.pdf").read_bytes() == b"5"
-    assert states_of(here)[2] == "completed"
-    with JobService(here) as service:
-        assert service.get_job_summary(JOB)["total_cost_cents"] == 1 + 2 + 3 + 4 + 7
 
 
 def test_a_row_that_both_worked_on_needs_a_review_with_both_outcomes(

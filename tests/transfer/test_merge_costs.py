@@ -4,12 +4,9 @@ import io
 import json
 from contextlib import suppress
 from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from support.attempts import try_again
 from support.copies import copied
 
@@ -173,50 +170,3 @@ def test_a_repair_keeps_what_was_spent(roots: tuple[Path, Path]) -> None:
     path.write_bytes(b"".join([*lines[:5], b"damage\n", *lines[5:]]))  # after the first commit
     repair_job(here / JOB)
     assert spent(here) == (5.56, {"tokens": 3})
-
-
-MILLIONTHS = st.integers(0, 10**12).map(lambda number: Decimal(number) / 10**6)
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    here=st.lists(st.tuples(st.integers(0, 3), MILLIONTHS), max_size=8),
-    there=st.lists(st.tuples(st.integers(0, 3), MILLIONTHS), max_size=8),
-)
-def test_after_merges_both_totals_are_the_decimal_sum(
-    tmp_path_factory: pytest.TempPathFactory,
-    here: list[tuple[int, Decimal]],
-    there: list[tuple[int, Decimal]],
-) -> None:
-    root = tmp_path_factory.mktemp("jobs") / "a"
-    make_job(root)
-    other = copied(root, "b")
-    for place, costs in ((root, here), (other, there)):
-        with JobService(place, sync="none") as service:
-            service.log(JOB, place.name)
-            for outcome, cost in costs:
-                _attempt(service, outcome, cost)
-    pull(root, other)
-    pull(other, root)
-    expected = float(sum((cost for _, cost in here + there), Decimal(0)))
-    assert (spent(root)[0], spent(other)[0]) == (expected, expected)
-
-
-def _attempt(service: JobService, outcome: int, cost: Decimal) -> None:
-    """One attempt at row 1, with one of four outcomes."""
-    row = f"{JOB}:1"
-    found = service.get_row(row)
-    assert found is not None
-    if found.status == "completed":
-        service.redo_row(row)
-    elif found.status == "needs_review":
-        service.retry_row(row)
-    service.start_row(row)
-    if outcome == 0:
-        service.complete_row(row, cost_cents=cost)
-    elif outcome == 1:
-        service.fail_row(row, "E", "no", cost_cents=cost)
-    elif outcome == 2:
-        try_again(service, row, "E", "busy", cost_cents=cost)
-    else:
-        service.review_row(row, "E", "unsure", cost_cents=cost)

@@ -246,17 +246,6 @@ def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
     unpack_job(there, source(tmp_path / "pack"))
 
 
-def test_a_job_under_work_is_packed_as_of_one_of_its_commits(
-    here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    before = journal_path(here, JOB).read_bytes()
-    Changing(monkeypatch, journal_path(here, JOB), lambda: go_on(here, 3, 4))
-    packed(here, tmp_path / "pack")
-    unpack_job(there, source(tmp_path / "pack"))
-    assert journal_path(there, JOB).read_bytes() == before
-    assert journal_path(here, JOB).read_bytes().startswith(before)
-
-
 def test_a_damaged_job_is_not_packed(here: Path, tmp_path: Path) -> None:
     path = journal_path(here, JOB)
     damaged = bytearray(path.read_bytes())
@@ -633,21 +622,6 @@ def test_files_and_directories_count_for_the_free_space(
     assert staging_of(there) == []
     monkeypatch.setattr(journal.fs.files, "free_bytes", lambda _: takes)
     unpack_job(there, Source("deep", io.BytesIO(pack).read))
-
-
-@needs_deep_paths
-def test_directories_are_not_held_while_they_are_made(tmp_path: Path) -> None:
-    def peak_of(count: int) -> int:
-        pack = deep_pack(count)
-        tracemalloc.start()
-        try:
-            unpack_job(tmp_path / str(count), Source("deep", io.BytesIO(pack).read))
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-
-    peak_of(1)  # what is imported on the way is no part of it
-    assert peak_of(12) - peak_of(4) < 20 * 8 * 4096  # passes over the names, as above
 
 
 @pytest.mark.parametrize("way", ["unpacked", "pulled", "previewed"])

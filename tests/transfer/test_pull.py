@@ -25,7 +25,6 @@ from support.children import (
 from support.copies import (
     JOB,
     change,
-    complete,
     content_of,
     go_on,
     is_well,
@@ -82,18 +81,6 @@ def test_a_copy_that_is_behind_gets_exactly_the_commits_that_are_missing(
     assert states_of(here)[:7] == ["completed"] * 6 + ["pending"]
 
 
-def test_a_service_that_is_open_goes_on_behind_what_was_pulled(here: Path, there: Path) -> None:
-    with JobService(here, sync="none") as service:
-        count = service.get_job_summary(JOB)["successful_rows"]
-        go_on(there, count + 1)
-        assert pull(here, there).action == "forwarded"
-        assert service.get_job_summary(JOB)["successful_rows"] == count + 1
-        complete(service, count + 2)
-        assert service.get_job_summary(JOB)["successful_rows"] == count + 2
-    is_well(here)
-    assert pull(there, here).commits == 2
-
-
 @needs_links
 def test_a_journal_that_is_cut_after_a_pull_is_found_to_be_cut(here: Path, there: Path) -> None:
     before = journal_path(here, JOB).read_bytes()
@@ -118,17 +105,6 @@ def test_copies_that_differ_because_one_is_damaged_are_not_said_to_have_diverged
     for root, other in ((here, there), (there, here)):
         with pytest.raises(JournalDamagedError):
             pull(root, other)
-
-
-def test_a_job_that_is_not_here_is_made(here: Path, tmp_path: Path) -> None:
-    put_artifact(here, "a/1.pdf", b"1")
-    (here / JOB / "artifacts" / "link").symlink_to("a")
-    pulled = pull(tmp_path / "new", here)
-    assert (pulled.action, pulled.artifacts) == ("made", ["artifacts/a/1.pdf"])
-    assert pulled.left_out == ["artifacts/link"]
-    (here / JOB / "artifacts" / "link").unlink()
-    assert content_of(tmp_path / "new") == content_of(here)
-    is_well(tmp_path / "new")
 
 
 @not_under_wine
