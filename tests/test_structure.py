@@ -191,7 +191,9 @@ def test_a_room_has_no_more_than_fifteen_files_and_the_root_no_more_than_ten() -
 def test_no_file_has_over_400_lines_of_code_and_no_function_over_50() -> None:
     def too_long(name: str, path: Path) -> dict[str, int]:
         source = path.read_text(encoding="utf-8")
-        whole_functions = (n for n in nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
+        whole_functions = (
+            n for n in nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
         longest = max(((n.end_lineno or 0) - n.lineno for n in whole_functions), default=0)
         if source.count("\n") <= 400 and longest < 50:
             return {}  # without a look at each token
