@@ -417,6 +417,12 @@ else:
 """
 
 
+def test_no_backoff_is_longer_than_the_longest_one(work: Path) -> None:
+    options = ["--max-attempts", "2", "--backoff", "1h", "--max-backoff", "10ms"]
+    second = "import os, sys; sys.exit(os.environ['JOURNAL_ATTEMPT'] != '2')"
+    assert run(options, [1], second) == 0
+
+
 def test_rows_that_wait_are_shown_with_the_time_when_the_next_is_due(
     work: Path, capsys: Capture
 ) -> None:

@@ -49,6 +49,7 @@ import journal.store.log
 from journal import JobService, JournalDamagedError, RowStatus
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs.handles import JournalFile
+from journal.index.columns import Columns
 from journal.repair import repair_job
 from journal.store.transitions import put_record
 from journal.verify import verify_job
@@ -247,6 +248,20 @@ def test_opening_a_large_job_from_its_hint_reads_little_of_it(
         with JobService(tmp_path) as service:
             ask(service)
         assert 0 < disk.read_bytes < size // 50
+
+
+def test_a_job_that_is_only_looked_at_reads_no_column_but_the_statuses(
+    tmp_path: Path, hint: Path, disk: CountingOs
+) -> None:
+    with JobService(tmp_path) as service:
+        service.get_job(JOB)
+        service.set_error(JOB, "E", "a commit")
+        columns = service.store.journal(JOB).index.columns
+        with pytest.raises(AttributeError):
+            object.__getattribute__(columns, "row_offsets")
+        assert service.get_row(f"{JOB}:5")
+        assert object.__getattribute__(columns, "row_offsets")
+        assert type(columns) is Columns  # each use of which takes less time
 
 
 # --- what isn't as it was written -------------------------------------------------------------
