@@ -312,7 +312,8 @@ class JobRun:
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
-        "holding until …" after a :class:`Hold`, and which rows wait if none is in flight, else "".
+        "holding until …" after a :class:`Hold`, "waiting for the rate …" if a rate by usage lets no
+        row start, and which rows wait if none is in flight, else "".
         """
         return self._pace()
 
