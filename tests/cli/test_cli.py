@@ -1,6 +1,5 @@
 """`journal list`, `show`, `rows`, `verify`, `retry`: output and exit codes."""
 
-import json
 import os
 import subprocess
 import sys
@@ -43,32 +42,6 @@ def test_list_of_a_store_that_is_not_there_says_so_and_makes_nothing(
     assert captured.out == ""
     assert "does not exist" in captured.err
     assert not (tmp_path / "none").exists()
-
-
-def test_list_names_a_damaged_job_and_shows_the_others(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = root / "ship-ca" / "journal.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"A-2", b"A-9"))
-    assert run(root, "list") == 6
-    captured = capsys.readouterr()
-    assert "ship-or" in captured.out
-    assert "ship-ca" not in captured.out
-    assert str(path) in captured.err
-    assert "line 2" in captured.err
-
-
-def test_a_running_job_without_a_run_is_shown_as_interrupted(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with JobService(root, sync="none") as service:
-        service.update_status("ship-or", "running")
-    assert run(root, "show", "ship-or") == 0
-    out = capsys.readouterr().out
-    assert "status      interrupted" in out
-    assert "start again the program that made the job" in out
-    assert run(root, "list", "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("command", ["show", "wait", "delete"])

@@ -107,24 +107,12 @@ def test_a_column_wins_over_what_is_always_there() -> None:
     assert Template(["{id} {#}"]).fill(row({"id": "A-1", "#": "one"})) == ["A-1 one"]
 
 
-def test_rows_are_checked_for_what_the_command_needs_before_a_job_is_made() -> None:
-    checked = Template(["{a}{#}{id}"]).checked([{"a": 1}, {"a": None}, {"b": 1}])
-    assert [next(checked), next(checked)] == [{"a": 1}, {"a": None}]
-    with pytest.raises(InvalidValueError, match=r"input row 3: has no 'a'.*got \['b'\]"):
-        next(checked)
-
-
 def test_a_row_that_lacks_a_column_has_no_command() -> None:
     with pytest.raises(InvalidValueError, match=r"no such column: it has \['a'\]"):
         Template(["{b}"]).fill(row({"a": 1}))
 
 
 # --- what a command finds and leaves
-
-
-def test_of_a_flood_the_first_mebibyte_is_kept() -> None:
-    result = run("head", "-c", "3000000", "/dev/zero").result
-    assert result == "\0" * (1 << 20) + "\n[1951424 more bytes of output were not kept]"
 
 
 @pytest.mark.parametrize(
@@ -141,12 +129,6 @@ def test_a_command_that_cannot_be_started_has_failed_for_good(
     outcome = run(program)
     assert (outcome.kind, outcome.error_code, outcome.retryable) == ("failed", code, False)
     assert words in outcome.error_message
-
-
-def test_a_command_may_read_its_row_as_json() -> None:
-    data = {"a": [1, None], "b": "x\ny"}
-    assert run("cat", data=data, stdin_json=True).result == '{"a":[1,null],"b":"x\\ny"}'
-    assert run("cat", data=data).result == ""
 
 
 def test_a_row_that_is_not_read_fails_nothing() -> None:

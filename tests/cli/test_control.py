@@ -24,7 +24,6 @@ from journal.repair import repair_job
 from journal.store.interrupted_rows import start_run
 from journal.store.transitions import put_record
 from journal.text import clock_text, time_text
-from journal.verbs import row_ranges, rows_of
 
 # Holds the run of job j with row 1 in flight, and says how the job stands whenever it is asked.
 RUN = """
@@ -268,17 +267,6 @@ def test_resume_without_a_run_that_waits_ends_the_pause_and_says_what_to_run(
     assert cli.journal() == before
 
 
-def test_a_completed_job_is_not_resumed_since_nothing_is_left(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_job("Done", job_id="done", row_data=[{"data": {}}])
-        service.start_job("done")
-        service.complete_row("done:1")
-        service.update_status("done", "completed")
-    code, _, err = cli("resume", "done")
-    assert code == 4
-    assert "job done is completed, and no run of it waits: nothing was changed" in err
-
-
 # --- cancel
 
 
@@ -315,28 +303,6 @@ def test_retry_puts_failed_rows_back_for_the_run_of_another_process(
     assert f"process {run.process.pid} on " in err
     assert run.sees() == "running processing pending pending skipped completed"
     assert cli("retry", "j")[:2] == (0, "0")
-
-
-@pytest.mark.parametrize(
-    ("options", "count", "statuses"),
-    [
-        (["--row", "2"], "1", "pending pending failed skipped completed"),
-        (["--row", "3-4"], "2", "pending failed pending pending completed"),
-        (["--error-code", "E2"], "1", "pending failed pending skipped completed"),
-        (
-            ["--error-code", "E1", "--error-code", "E2"],
-            "2",
-            "pending pending pending skipped completed",
-        ),
-        (["--error-code", "E"], "0", "pending failed failed skipped completed"),
-        (["--row", "1-5", "--error-code", "E1"], "1", "pending pending failed skipped completed"),
-    ],
-)
-def test_retry_puts_back_the_rows_that_are_named(
-    cli: Cli, options: list[str], count: str, statuses: str
-) -> None:
-    assert cli("retry", "j", *options)[:2] == (0, count)
-    assert cli.statuses() == statuses.split()
 
 
 @pytest.mark.parametrize("verb", [["retry", "j"], ["redo", "j", "--row", "2-3", "--yes"]], ids=str)
@@ -540,14 +506,6 @@ def test_redo_and_resolve_choose_rows_by_their_results_and_usages(cli: Cli) -> N
     ]
 
 
-def test_redo_does_nothing_if_one_of_the_rows_is_open(cli: Cli, run: OtherRun) -> None:
-    before = cli.journal()
-    code, out, err = cli("redo", "j", "--row", "1,5", "--yes")
-    assert (code, out) == (4, "")
-    assert "row j:1 is processing, not completed or failed or skipped" in err
-    assert cli.journal() == before
-
-
 @pytest.mark.parametrize("what", ["status", "data"])
 def test_redo_does_nothing_if_a_row_has_changed_since_it_asked(
     cli: Cli, monkeypatch: pytest.MonkeyPatch, what: str
@@ -630,18 +588,6 @@ def test_a_failed_job_becomes_completed_as_its_last_row_is_settled(cli: Cli) -> 
     for command in ("skip", "retry", "skip"):
         assert ("j: completed, since" in cli(command, "j", "--row", "3")[2]) is (command == "skip")
     assert job(cli).status is JobStatus.COMPLETED
-
-
-def test_a_code_that_no_row_failed_with_is_said_and_changes_nothing(cli: Cli) -> None:
-    before = cli.journal()
-    for command in ("skip", "retry"):
-        code, out, err = cli(command, "j", "--error-code", "E3")
-        assert (code, out) == (0, "0")
-        assert "no row failed with code 'E3': `journal errors j` lists the codes" in err
-        assert "no row of these failed" in cli(command, "j", "--error-code", "E1", "--row", "3")[2]
-    assert cli("skip", "j", "--error-code", "E1", "--row", "77")[0] == 4
-    assert cli("skip", "j")[0] == 2
-    assert cli.journal() == before
 
 
 def test_skip_does_nothing_if_one_of_the_rows_is_in_flight_or_done(cli: Cli, run: OtherRun) -> None:
@@ -839,17 +785,6 @@ def test_rows_that_are_not_there_are_named_and_nothing_is_done(
     assert code == 4
     assert f"job j has {words}" in err
     assert cli.journal() == before
-
-
-def test_of_a_job_with_gaps_rows_are_found_and_gaps_are_named(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        numbers = [1, 2, 3, 10, 11, 20]
-        service.create_job("K", job_id="k", row_data=[{"row_number": n} for n in numbers])
-        rows = service.get_rows("k")
-        found = rows_of("k", rows, row_ranges("2-3,10-11,20"))
-        assert [row.row_number for row in found] == [2, 3, 10, 11, 20]
-    _, _, err = cli("skip", "k", "--row", "1-3,5,8-12,15-99999999999")
-    assert "job k has no row 5 (and 99999999987 others): its rows are 1 to 20" in err
 
 
 # --- a hold

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.attempts import try_again
 from support.commands import PYTHON, journal
 
 from journal import JobService
@@ -63,13 +62,6 @@ def test_a_command_reports_its_cost_and_usage_also_when_it_fails() -> None:
         assert (rows[1].status, rows[1].error_code, rows[1].result) == ("failed", "3", None)
 
 
-def test_a_limit_of_cost_pauses_each_run_of_the_job() -> None:
-    write_rows(*[("0.06", 0)] * 5)
-    for _ in range(2):
-        assert journal(*RUN, "--max-cost-cents", "0.12", *SPEND).returncode == 4
-        assert shown()["total_cost_cents"] == 0.12
-
-
 def advice() -> str:
     return str(shown()["next"][0]["why"])
 
@@ -121,28 +113,6 @@ def test_a_row_is_resolved_with_parts_of_a_cent() -> None:
         service.review_row("j:1", "E", "unsure", cost_cents=1)
     assert journal("resolve", "j", "--row", "1", "--completed", "--cost-cents", "0.06").stdout
     assert shown()["total_cost_cents"] == 1.06
-
-
-def test_show_forecasts_the_cost_of_the_whole_job() -> None:
-    make_job(310)
-    assert (
-        "cost        310 cents, about 1240 cents expected in all\n" in journal("show", "j").stdout
-    )
-    assert "usage       tokens 812\n" in journal("show", "j").stdout
-    assert shown()["expected_cost_cents"] == 1240
-
-
-def test_errors_sum_the_cost_of_failed_attempts() -> None:
-    make_job(rows=3)
-    with JobService("jobs") as service:
-        for number in (1, 2):
-            service.start_row(f"j:{number}")
-            try_again(service, f"j:{number}", "E", "busy", cost_cents=5)
-            service.start_row(f"j:{number}")
-            service.fail_row(f"j:{number}", "E", "busy", cost_cents=0.5)
-    groups = json.loads(journal("errors", "j", "--json").stdout)
-    assert [(group["count"], group["cost_cents"]) for group in groups] == [(2, 1)]
-    assert "CENTS" in journal("errors", "j").stdout
 
 
 def test_exports_have_costs_and_usages_as_they_are() -> None:

@@ -47,20 +47,6 @@ def test_delete_refuses_where_nobody_can_answer(
     assert jobs(root) == ["a", "b", "c"]
 
 
-def test_the_beginning_of_an_id_names_no_job_to_delete(root: Path, capsys: Capture) -> None:
-    with JobService(root, sync="none") as service:
-        service.create_job("Long", job_id="long-name")
-    assert main(["--root", str(root), "delete", "--yes", "a", "long"]) == 4
-    assert "did you mean 'long-name'?" in capsys.readouterr().err
-    assert jobs(root) == ["a", "b", "c", "long-name"]
-    code, shown = on_terminal("--root", str(root), "delete", "long-name", columns=80, answer="y\n")
-    assert code == 0
-    assert "long-name: Long: pending" in shown
-    assert "Delete long-name and all their files" in shown
-    assert main(["--root", str(root), "delete", "--yes", str(root / "a"), "b"]) == 0
-    assert jobs(root) == ["c"]
-
-
 def test_a_job_at_work_is_not_deleted_and_neither_are_the_others(
     root: Path, capsys: Capture
 ) -> None:

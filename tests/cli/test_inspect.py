@@ -63,16 +63,6 @@ def root(tmp_path: Path) -> Path:
 # --- list
 
 
-def test_list_tells_interrupted_jobs_from_running_ones(root: Path, capsys: Capture) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_job("waits")
-        assert ids(root, capsys, "--status", "interrupted") == ["died"]
-        assert ids(root, capsys, "--status", "running") == ["waits"]
-        assert ids(root, capsys, "--status", "paused") == ["rests"]
-        shown = as_json(root, capsys, "list")
-    assert [job["status"] for job in shown] == ["completed", "paused", "interrupted", "running"]
-
-
 def test_list_takes_moments_and_how_long_ago(root: Path, capsys: Capture) -> None:
     with JobService(root) as service:
         job = service.get_job("rests")

@@ -188,15 +188,6 @@ def test_control_characters_move_no_column() -> None:
     assert len(set(map(len, shown))) == 1
 
 
-def test_clocks_of_two_hosts_may_differ() -> None:
-    """No duration is negative, if the clock of the run's host is ahead."""
-    shown = "\n".join(texts(seen(now=ago(3600))))
-    assert "running for 0ms" in shown
-    assert "  7  0ms  " in shown
-    assert "charge (0ms)" in shown
-    assert "-" not in shown
-
-
 def reader(root: Path, job_id: str) -> JobReader:
     return JobReader(FoundJob(ReadingService(root), job_id, lambda *words: " ".join(words)))
 

@@ -105,30 +105,6 @@ def test_the_log_says_all_that_has_happened_in_words_oldest_first(run: Run) -> N
     assert parts(out) == ALL
 
 
-def test_passes_and_what_people_put_back_are_told_in_words(root: Path, run: Run) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_job("j")
-        service.fail_row("j:5", "lost", "no answer", unknown=True)
-        service.update_status("j", "failed")
-        begin = service._history("j").end
-        service.reopen_job("j", "the carrier is back")
-        service.retry_row("j:5")
-        service.redo_row("j:1", "wrong label", new_key=True)
-        service.update_row_data("j:2", {"zip": "1"})
-        events = list(read_events(service._history("j"), begin))
-    assert [(event.kind, event.row_number, event.text) for event in events] == [
-        ("reopened", None, "the carrier is back"),
-        ("retried", 5, ""),
-        ("redone", 1, "wrong label"),
-        ("changed", 1, "its data; idempotency key j:1#2"),
-        ("changed", 2, "its data"),
-    ]
-    assert events[-1].details == {"data": {"zip": "1"}, "key": "j:2", "key_count": 1}
-    assert {event.level for event in events} == {"INFO"}
-    assert "lost: no answer, whether it took effect is unknown" in run("log", "j", "--row", "5")[1]
-    assert "redone" in run("log", "j", "--row", "1", "--level", "info")[1]
-
-
 def test_steps_of_rows_are_told_with_their_names_results_and_errors(root: Path, run: Run) -> None:
     with JobService(root, sync="none") as service:
         service.start_job("j")
@@ -317,18 +293,6 @@ def test_the_last_events_are_the_end_of_all_of_them(
             assert more
         if count > len(events):
             assert not more
-
-
-@pytest.mark.parametrize("number", [1, 5, 30, 300, 301, 303])
-def test_the_events_of_one_row_are_the_same_when_another_is_chosen_too(
-    long: JobService, number: int
-) -> None:
-    history = long._history("j")
-    one = range(number, number + 1)
-    events = list(read_events(history, START, choice=Choice(rows=[one])))
-    both = Choice(rows=[one, range(1000, 1001)])
-    assert events == list(read_events(history, START, choice=both))
-    assert events[0].kind == "added"
 
 
 # --- in a terminal, and in a pipe
@@ -607,27 +571,6 @@ def test_the_exit_code_is_how_the_job_has_ended(
         said = process.err.replace(" (recorded on here by ann: look before you paste)", "")
         assert said.endswith(f"\n{words}\n")
     assert run(command, "j") == (code, "", words + "\n")  # it has ended already
-
-
-@pytest.mark.parametrize("command", ["watch", "wait"])
-def test_a_paused_job_that_no_run_holds_is_not_waited_for(
-    root: Path, run: Run, command: str
-) -> None:
-    how = "j: to continue, start again the program that made the job: ship"
-    counts = "j: paused: 1 completed, 1 skipped, 1 need review, 2 not done\n"
-    code, out, err = run(command, "j")
-    assert (code, out) == (3, "")  # a row needs a review
-    assert counts in err
-    assert how in err
-    assert "waiting" not in err
-    with JobService(root) as service:
-        service.skip_row("j:3")
-        assert run(command, "j")[0] == 4
-        with service.store.hold_run("j"), Command(root, command, "j") as process:
-            process.awaits("j: is paused; waiting for it to be resumed")
-            service.close()  # the run ends without a resume
-            assert process.ends() == 4
-            assert how in process.err
 
 
 def test_a_wait_may_be_limited(root: Path, run: Run) -> None:

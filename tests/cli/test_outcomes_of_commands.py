@@ -321,14 +321,6 @@ def test_an_outcome_that_can_t_be_read_needs_a_review_that_keeps_the_output_and_
     assert (review.cost_cents, review.usage) == (2.5, {"tokens": 3})
 
 
-@pytest.mark.parametrize("status", [0, 7])
-@pytest.mark.parametrize("after_s", [1e18, "soon", -1, [], True])
-def test_a_time_is_an_ordinary_member_of_a_printed_review(after_s: Any, status: int) -> None:
-    review = said({"outcome": "review", "code": "Twice", "after_s": after_s, **SPENT}, status)
-    assert (review.kind, review.error_code, review.cost_cents) == ("review", "Twice", 2.5)
-    assert review.result == {"after_s": after_s}
-
-
 @pytest.mark.parametrize("part", ["outcomes._said", "subprocesses._part"])
 def test_a_command_that_has_ended_is_not_repeated_because_of_an_error_of_this_package(
     work: Path, monkeypatch: pytest.MonkeyPatch, part: str
@@ -476,27 +468,3 @@ def test_a_status_may_let_a_row_wait_until_its_command_says_that_it_is_done(work
     assert [(row.result, row.attempts, row.earlier_attempts) for row in rows()] == [
         *[("done", 3, 2)] * 2
     ]
-
-
-def test_a_run_does_what_its_commands_print(work: Path) -> None:
-    script = """
-print({
-    "1": ['{"outcome": "retry", "after_s": 0, "cost_cents": 2}',
-          '{"outcome": "completed", "result": "late", "cost_cents": 3}'][attempt - 1],
-    "2": '{"outcome": "skip", "reason": "known"}',
-    "3": '{"outcome": "fail", "code": "Bad"}',
-    "4": '{"outcome": "fail", "code": "75"}',
-}[number])
-sys.exit(75 if number == "2" else 0)
-"""
-    options = ["--stdout", "json", "--max-attempts", "2", "--retry-on", "75"]
-    assert run(options, [1, 2, 3, 4], script) == 3
-    assert [(str(row.status), row.attempts, row.error_code) for row in rows()] == [
-        ("completed", 2, None),
-        ("skipped", 1, None),
-        ("failed", 1, "Bad"),
-        ("failed", 2, "75"),
-    ]
-    assert (rows()[0].result, rows()[1].reason) == ("late", "known")
-    with JobService("jobs") as service:
-        assert service.get_job_summary("j")["total_cost_cents"] == 5

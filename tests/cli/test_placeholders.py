@@ -170,21 +170,6 @@ def test_a_row_of_an_earlier_input_is_filled_as_the_input_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "script",
-    [
-        'awk "{print \\$1}" "$1"',
-        'f() { printf %s "${1:-none}"; }; f "$1"',
-        "echo ${HOME} {a,b}",
-        'echo "{{}}" "$1"',
-    ],
-)
-def test_braces_of_a_script_need_no_doubling(script: str) -> None:
-    template = Template(["sh", "-c", script, "sh", "{email}"])
-    template.check(list(DATA))
-    assert template.fill(row(DATA))[2] == script.replace("{{}}", "{}")
-
-
-@pytest.mark.parametrize(
     "script", ["echo ${line}", "echo ${id}", "cat {line//}", "f() {first name}", "echo {email}"]
 )
 def test_a_script_that_names_a_column_is_refused(script: str) -> None:

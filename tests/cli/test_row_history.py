@@ -8,7 +8,7 @@ import pytest
 from support.attempts import give_back
 
 import journal
-from journal import JobService, RowHistory, RowNotFoundError
+from journal import JobService, RowHistory
 from journal.cli.main import main
 from journal.fs.system import host_name
 
@@ -80,11 +80,6 @@ def test_the_history_of_a_row_has_its_messages_steps_and_other_changes(history: 
     )
     assert [event.kind for event in history.changes] == ["changed", "retried"]
     assert (history.row.status, history.row.result) == ("completed", "label 1")
-
-
-def test_a_row_that_does_not_exist_has_no_history(root: Path) -> None:
-    with JobService(root) as service, pytest.raises(RowNotFoundError):
-        service.get_row_history("j:4")
 
 
 def test_an_attempt_in_flight_that_was_given_back_or_cut_says_so(tmp_path: Path) -> None:

@@ -135,24 +135,6 @@ def test_a_job_that_is_done_is_not_done_again(work: Path) -> None:
     assert not (work / "again").exists()
 
 
-def test_a_cancelled_job_says_so_in_the_words_of_a_command_line(work: Path) -> None:
-    run = ("run", "rows.csv", "--job", "j")
-    journal(*run, "--limit", "1", "--", "true")
-    journal("cancel", "j")
-    resume = f" `{shlex.join(JOURNAL)} resume j`"
-    idle = journal(*run, "--retry-failed", "--", "true")
-    assert idle.returncode == 4
-    assert "j: cancelled with 4 rows pending, so nothing is run: first `" in idle.stderr
-    assert resume in idle.stderr
-    with (work / "rows.csv").open("a") as file:
-        file.write("A-6,6\n")
-    for options in ((), ("--dry-run",)):
-        refused = journal(*run, *options, "--", "true")
-        assert refused.returncode == 4
-        assert resume in refused.stderr
-    assert statuses("j") == {"completed": 1, "pending": 4}
-
-
 def test_what_is_said_of_failed_rows_can_be_pasted_and_runs_them_alone(
     work: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -290,19 +272,6 @@ def test_an_order_that_left_the_input_is_not_shipped_if_that_is_asked_for(work: 
 
 
 # --- bad input: an error of our own, exit code 2, no job made
-
-
-def test_a_bad_csv_is_named_and_makes_no_job(work: Path) -> None:
-    for content, words in [
-        (b"", "bad.csv: is empty"),
-        (b"order,zip\n1,2\n3\n", "bad.csv line 3: has 1 cells"),
-        (b"zip\n1\n", "no such column"),
-    ]:
-        (work / "bad.csv").write_bytes(content)
-        done = journal("run", "bad.csv", "--job", "j", "--", "echo", "{order}")
-        assert (done.returncode, words in done.stderr.replace(", line", " line")) == (2, True)
-        assert "Traceback" not in done.stderr
-        assert not Path("jobs/j").exists()
 
 
 def test_lines_that_have_moved_lead_to_their_key_which_can_be_given_later(work: Path) -> None:
@@ -612,12 +581,6 @@ def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_
     assert "nothing to do" in done.stderr
 
 
-def test_quiet_says_that_the_command_is_another_one_whatever_that_is(work: Path) -> None:
-    run = ("run", "rows.csv", "--job", "j", "-q")
-    journal(*run, "--limit", "1", "--", "false", "added")
-    assert "which was: false added\n" in journal(*run, "--", "true").stderr
-
-
 def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_errors(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j", "--key", "order", "-q")
     script = '[ "$1" = A-1 ] || { echo no; echo more; exit 7; } >&2'
@@ -646,28 +609,6 @@ def test_a_dry_run_refuses_what_a_run_would_refuse(work: Path) -> None:
 
 
 # --- inputs, and what a command is given and gives
-
-
-def test_what_a_command_prints_as_json_fills_the_fields_of_its_row(work: Path) -> None:
-    (work / "rows.csv").write_text("n\n1\n2\n3\n")
-    script = """
-import sys
-printed = '{{"tracking_number": "1Z", "cost_cents": 7, "eta": 3}}', "[1]", "no json"
-print(printed[int(sys.argv[1]) - 1])
-"""
-    run = ("run", "rows.csv", "--job", "j", "--stdout", "json")
-    done = journal(*run, "--", *PYTHON, script, "{n}")
-    assert done.returncode == 3, done.stderr
-    with JobService("jobs") as service:
-        first, second, third = service.get_rows("j")
-    assert (first.tracking_number, first.cost_cents, first.result) == ("1Z", 7, {"eta": 3})
-    assert second.result == [1]
-    assert (third.status, third.error_code, third.result) == (
-        "needs_review",
-        "InvalidResult",
-        "no json",
-    )
-    assert str(third.error_message).startswith("the command printed 'no json', which can't be read")
 
 
 def test_the_option_shell_is_refused_with_the_command_that_stands_in_for_it(work: Path) -> None:

@@ -88,16 +88,6 @@ def test_a_line_of_json_is_the_outcome_of_its_row_and_rows_without_one_need_a_re
     assert "printed no line for this row" in (third.error_message or "")
 
 
-def test_after_another_status_rows_with_a_line_have_its_outcome_and_the_others_that_of_the_status() -> (
-    None
-):
-    command = printing({"row": 1, "result": "sent"}, status=9)
-    assert run("-n", "5", "--stdout", "json", "--", *command) == 3
-    first, *others = rows()
-    assert (first.status, first.result) == ("completed", "sent")
-    assert {(row.status, row.error_code) for row in others} == {("failed", "9")}
-
-
 @pytest.mark.parametrize(
     ("line", "kept"),
     [

@@ -54,39 +54,12 @@ def test_rows_of_a_run_are_chosen_by_number_too(capsys: Capture) -> None:
     assert run("--row", "1", "--dry-run") == 0
 
 
-@pytest.mark.parametrize("condition", ["price<10", "price<=10", "price>1", "price>=1"])
-def test_a_row_without_a_price_is_not_run_for_a_low_or_a_high_one(condition: str) -> None:
-    with Path("orders.csv").open("a") as orders:
-        orders.write("D,94110,\n")
-    assert run("--where", condition) == 4
-    found = statuses()
-    assert (found["A"], found["D"]) == ("completed", "pending")
-
-
-def test_a_dry_run_prints_only_what_the_condition_chooses(capsys: Capture) -> None:
-    for _ in range(2):  # without a job, and with one
-        assert run("--where", "zip~941", "--dry-run") == 0
-        captured = capsys.readouterr()
-        assert [line.split("\t")[2] for line in captured.out.splitlines()] == ["echo A", "echo C"]
-        assert "j: new: 2 (rows 1, 3), left open: 1 (row 2)\n" in captured.err
-        assert run("--limit", "1", "--where", "order=nobody") == 4
-        capsys.readouterr()
-
-
 def test_a_column_that_no_row_has_is_named(capsys: Capture) -> None:
     for more in ((), ("--dry-run",)):
         run("--where", "zpi=94107", *more)
         said = capsys.readouterr().err
         assert "j: none of the rows checked has a column 'zpi'" in said
         assert "order, price, zip" in said
-
-
-def test_retry_failed_tries_only_the_rows_that_the_condition_chooses(capsys: Capture) -> None:
-    assert run("--halt", "never", command="false") == 3
-    capsys.readouterr()
-    assert run("--retry-failed", "--where", "order=C") == 3
-    assert "; 1 failed row is tried again" in capsys.readouterr().err
-    assert statuses() == {"A": "failed", "B": "failed", "C": "completed"}
 
 
 def test_what_is_no_condition_is_refused_before_the_job_is_made(capsys: Capture) -> None:

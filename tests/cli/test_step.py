@@ -205,14 +205,6 @@ def test_a_name_used_twice_in_an_attempt_runs_nothing_and_puts_the_row_in_review
     assert (resolved.returncode, "in doubt" in resolved.stderr) == (0, False)
 
 
-def test_a_run_that_dies_after_a_name_was_used_twice_does_not_resume_the_row() -> None:
-    script = "step mail -- true; step mail -- true; kill -9 $PPID"
-    assert run(script, by=journal_process).returncode == -signal.SIGKILL
-    run("echo all sent")
-    assert (row().status, row().error_code, row().attempts) == ("needs_review", "interrupted", 1)
-    assert "'mail' is the name of a step" in str(row().error_message)
-
-
 def test_a_killed_idempotent_step_leaves_no_doubt() -> None:
     assert run("step put --idempotent -- sh -c 'kill -9 $$'").returncode == 3
     assert (row().status, row().error_code, steps()) == (RowStatus.FAILED, "137", {})
@@ -321,13 +313,6 @@ def test_a_result_that_cant_be_recorded_is_told_and_its_step_is_in_doubt() -> No
 
 
 # --- outside of a run
-
-
-def test_outside_of_a_run_it_is_said_where_the_command_belongs() -> None:
-    done = journal("step", "charge", "--", "true", JOURNAL_ROW_ID=ROW)
-    assert done.returncode == 2
-    assert "JOURNAL_JOB and JOURNAL_ATTEMPT and JOURNAL_CLAIM are not set" in done.stderr
-    assert "inside the command of `journal run`" in done.stderr
 
 
 @pytest.mark.parametrize(

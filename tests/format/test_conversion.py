@@ -390,15 +390,6 @@ def test_what_stands_beside_a_value_that_raises_in_its_own_code_is_kept(name: st
         assert value is bad or "7" in str(outcome.result)
 
 
-def test_a_value_that_stands_in_another_twice_is_shown_twice() -> None:
-    class Holder:
-        def __init__(self, *held: object) -> None:
-            self.held = held
-
-    shared = [7]
-    assert repr_text(Holder(shared, shared)).count("list(7)") == 2
-
-
 @pytest.mark.parametrize("depth", [2_000, 200_000])
 def test_the_outer_levels_of_a_value_of_any_depth_are_kept(depth: int) -> None:
     outcome = outcome_of_value(["core", nested(depth, 1)])

@@ -9,7 +9,7 @@ import pytest
 from corpus.cases import rec, sealed
 from support.copies import JOB, complete, go_on, make_job
 
-from journal import Job, JobService, Rows
+from journal import Job, JobService
 from journal.format.records import MergeRecord
 from journal.format.seal import stated_crc
 from journal.history.events import event_of
@@ -58,17 +58,6 @@ def test_a_writer_continues_after_a_record_of_another_program_and_shows_it(here:
         ("DEBUG", "x_note"),
     ]
     assert verify_job(here / JOB).findings == []
-
-
-def test_tables_leave_out_records_of_other_programs(here: Path) -> None:
-    pytest.importorskip("pyarrow", reason="no wheel of pyarrow here")
-    note(here)
-    go_on(here, 4)
-    with JobService(here) as service:
-        rows: Rows = service.get_rows(JOB)
-        statuses = rows.to_arrow().column("status").to_pylist()
-        assert statuses.count("completed") == 3
-        assert rows.to_arrow(columns=["n"]).column("n").to_pylist() == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_fast_forward_copies_records_of_other_programs_and_a_merge_counts_them(

@@ -29,7 +29,6 @@ from journal.format.arguments import new_row
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
 from journal.format.records import SANE_BYTES, JobRecord, encode_row, now, row_end
 from journal.format.values import encode_value, plain_json
-from journal.store.listing import _END_BYTES
 from journal.store.rows import READ_AHEAD_BYTES
 
 AT = b"2026-11-24T13:35:00.000001Z"
@@ -336,17 +335,6 @@ def test_a_row_whose_data_is_taken_at_once_is_what_the_close_look_gives(
 
 
 # --- headers read in a run
-
-
-def test_a_long_header_is_listed_as_a_short_one(tmp_path: Path) -> None:
-    with service_at(tmp_path) as service:
-        for length in (10, *range(_END_BYTES - 200, _END_BYTES + 20, 20), 100_000):
-            service.create_job("Name", job_id=f"j{length}", description="x" * length)
-        listed = service.list_jobs(limit=None)
-        assert {len(job.description or "") for job in listed} == {
-            int(job.id.removeprefix("j")) for job in listed
-        }
-        assert len(listed) == 13
 
 
 # --- what a command doesn't need it doesn't import

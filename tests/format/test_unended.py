@@ -19,7 +19,7 @@ from journal.fs.handles import JournalFile
 from journal.fs.locks import wait_for_lock
 from journal.index import hint
 from journal.repair import repair_job
-from journal.transfer import pack_to_file, pull_job, unpack_job
+from journal.transfer import pull_job
 from journal.transfer.copies import open_copy
 from journal.verify import verify_job
 
@@ -145,12 +145,6 @@ def test_copies_with_and_without_the_line_end_are_the_same(path: Path) -> None:
         service.set_error(JOB, "E", "m")
     assert pull_job(path.parents[1], whole(path).parent).action == "forwarded"
     assert path.read_bytes() == whole(path).read_bytes()
-
-
-def test_a_pack_of_it_holds_the_line_end(path: Path, tmp_path: Path) -> None:
-    pack_to_file(path.parent, tmp_path / "pack")
-    unpack_job(tmp_path / "unpacked", tmp_path / "pack")
-    assert journal_path(tmp_path / "unpacked", JOB).read_bytes() == whole(path).read_bytes()
 
 
 def test_while_a_writer_is_at_work_it_does_not_count_yet(path: Path) -> None:

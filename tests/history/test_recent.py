@@ -118,20 +118,6 @@ def test_rows_that_ended_before_the_last_run_do_not_count_for_its_rate(service: 
     assert len(recent.took_s) == 3
 
 
-@pytest.mark.parametrize("until", [datetime(2030, 1, 1, tzinfo=UTC), None], ids=["hold", "its end"])
-def test_rows_that_ended_before_the_last_hold_do_not_count_for_the_rate(
-    service: JobService, until: datetime | None
-) -> None:
-    attempt(service, 1, 2)
-    service.store.journal("j").change(
-        put_record, HoldRecord(until=until, reason="503", at=UNSET_TIME)
-    )
-    attempt(service, 3)
-    recent = Recent()
-    recent.read(history(service))
-    assert (recent.ended, len(recent.took_s)) == (1, 3)
-
-
 def test_what_a_person_settles_is_no_end_of_an_attempt_and_no_error_any_more(
     service: JobService,
 ) -> None:
@@ -190,21 +176,3 @@ def test_only_attempts_of_the_last_run_say_whether_it_has_stalled(service: JobSe
     service.complete_row("j:2")
     recent.read(history(service))
     assert recent.stalled_s(begin, late) is not None
-
-
-def test_a_stall_is_counted_from_the_last_end_or_the_oldest_start(service: JobService) -> None:
-    attempt(service, 1)
-    recent = Recent()
-    recent.read(history(service))
-    end = recent.quiet_since
-    assert end is not None
-    recent.took_s.extend([20.0] * 5)
-    late = end + timedelta(seconds=300)
-    assert recent.stalled_s(end - timedelta(days=1), late) == 300
-    assert recent.stalled_s(end + timedelta(seconds=200), late) is None
-    service.pause_job("j")
-    recent.read(history(service))
-    assert recent.quiet_since is not None
-    assert recent.quiet_since > end, "during a pause nothing ends"
-    recent.took_s.clear()
-    assert recent.stalled_s(end, late) is None, "nobody knows how long attempts take"

@@ -13,7 +13,6 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -195,14 +194,6 @@ def test_a_byte_order_mark_shows_the_encoding_and_is_no_text(
     assert list(journal.read_rows(path, encoding=given)) == [{"ordér": "1", "zip": "2"}]
 
 
-def test_a_given_encoding_wins_over_a_byte_order_mark(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes("order\n".encode("utf-8-sig") + b"Z\xfcrich\n")
-    assert list(journal.read_rows(path, encoding="cp1252")) == [{"ï»¿order": "Zürich"}]
-    path.write_bytes(b"\xff\xfe\n1\n")
-    assert list(journal.read_rows(path, encoding="cp1252")) == [{"ÿþ": "1"}]
-
-
 @pytest.mark.parametrize(
     ("given", "cell"), [(";", "4,5"), ("|", "x"), ("tab", ";"), ("\\t", "a b")]
 )
@@ -338,12 +329,6 @@ def test_a_query_that_is_wrong_is_named_and_changes_nothing(
     assert said in refusal(path)
     assert shop.read_bytes() == before
     assert sorted(os.listdir()) == ["a.csv", "shop.db"]
-
-
-def test_the_rows_of_a_query_may_be_read_in_another_thread(shop: Path) -> None:
-    rows = journal.read_rows(f"sqlite:{shop}?SELECT id FROM orders")
-    with ThreadPoolExecutor(1) as pool:
-        assert len(pool.submit(list, rows).result()) == 2
 
 
 # --- workbooks ---------------------------------------------------------------------------------

@@ -1007,13 +1007,6 @@ GROUPS = [
         "tests/store/test_group.py::test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_changes_nothing",
     ),
     Patch(
-        "the causes of a failed commit keep no file open",
-        "store/group_commit",
-        "        _drop_tracebacks(error.__cause__)\n",
-        "",
-        "tests/store/test_group.py::test_a_commit_that_fails_leaves_no_error_to_the_garbage_collector",
-    ),
-    Patch(
         "a group whose commit was interrupted before it was written tries again",
         "store/group_commit",
         "                for request in requests:\n",

@@ -70,18 +70,6 @@ def test_messages_are_records_with_a_level_and_the_job(
     assert capsys.readouterr().err == ""  # such a handler is believed to show them
 
 
-@pytest.mark.parametrize("level", ["INFO", "WARNING"])
-def test_what_a_handler_shows_on_the_terminal_is_not_printed_as_well(
-    level: str, tmp_path: Path, root_logger: logging.Logger, capsys: Capture
-) -> None:
-    root_logger.addHandler(logging.StreamHandler(sys.stderr))
-    root_logger.setLevel(level)
-    run(tmp_path)
-    err = capsys.readouterr().err
-    assert err.count(SAID) == 1
-    assert err.count("to continue: ") == 1
-
-
 def test_a_file_of_log_records_takes_nothing_from_standard_error(
     tmp_path: Path, root_logger: logging.Logger, capsys: Capture
 ) -> None:

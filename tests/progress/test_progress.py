@@ -79,17 +79,6 @@ def test_without_a_terminal_nothing_is_shown_unless_asked_for(
     assert plain.getvalue() == ""
 
 
-def test_without_a_terminal_progress_is_lines_with_the_last_counts_at_the_end(
-    tmp_path: Path,
-) -> None:
-    def handle(row: journal.AttemptedRow) -> None:
-        if row.row_number % 2 == 0:
-            raise journal.Skip("even")
-
-    run(tmp_path, plain := io.StringIO(), handle, progress=True)
-    assert plain.getvalue().startswith("j: 40 of 40 rows done, 0 failed")
-
-
 @pytest.mark.parametrize(("options", "term"), [({"progress": False}, "xterm"), ({}, "dumb")])
 def test_a_terminal_gets_no_bar_if_none_is_wanted_or_can_be_drawn(
     options: dict[str, Any],
@@ -295,21 +284,6 @@ def test_a_hold_is_shown_in_place_of_the_rate_unless_its_run_has_died(terminal: 
             progress.end(job)
         assert details in terminal.screen.splitlines()[-1]
     assert "holding" not in terminal.screen.splitlines()[-1]
-
-
-def test_the_time_of_a_hold_counts_for_no_rate(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now_s, at = time.monotonic(), datetime.now(UTC)
-    monkeypatch.setattr("time.monotonic", lambda: now_s)
-    hold = HoldState(reason="Down: 503", until=at, since=at)
-    with on(terminal), Progress(job_of(total_rows=20)) as progress:
-        for done, took_s, held in ((4, 1, None), (4, 600, hold), (4, 1, None), (12, 4, None)):
-            now_s += took_s
-            counts = {RowStatus.COMPLETED: done, RowStatus.PENDING: 20 - done}
-            job = job_of(total_rows=20, counts=counts, status=JobStatus.RUNNING, hold=held)
-            progress.show(job)
-        assert "2.0/s, 0:00:04 left" in terminal.screen
 
 
 def test_what_a_run_under_a_rate_by_usage_waits_for_is_shown_in_place_of_a_forecast(

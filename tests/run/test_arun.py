@@ -137,25 +137,6 @@ def test_a_plain_function_runs_in_threads_and_the_loop_lives_on(path: Path) -> N
         assert {row.result for row in job.rows()} == {"journal-worker"}
 
 
-def test_steps_of_coroutines_are_not_repeated(path: Path) -> None:
-    charged: list[int] = []
-
-    async def charge(number: int) -> str:
-        charged.append(number)
-        return f"c{number}"
-
-    async def handler(row: AttemptedRow) -> Any:
-        receipt = await row.step("charge", charge, row.row_number)
-        if row.attempts == 1:
-            raise journal.Retry(after_s=0)
-        return receipt
-
-    with open_job(path, 3) as job:
-        run(job.arun(handler, workers=3, max_attempts=2))
-        assert [row.result for row in job.rows()] == ["c1", "c2", "c3"]
-    assert sorted(charged) == [1, 2, 3]
-
-
 def end_of_run(job: JobRun) -> str:
     """Why the run ended early, as it is recorded."""
     found = job.service.get_job("j")
@@ -495,30 +476,6 @@ def test_a_task_that_is_cancelled_before_its_first_step_was_not_started(path: Pa
 
     with open_job(path, 1) as job, failing_if_it_hangs():
         asyncio.run(main(job))
-
-
-def test_rows_begin_a_few_at_a_time_so_that_other_tasks_get_their_turn(path: Path) -> None:
-    begun = [0]
-
-    async def handler(_row: JobRow) -> None:
-        begun[-1] += 1
-
-    async def main(job: JobRun) -> None:
-        results = Results()
-        workers = await workers_in_this_loop(handler, 100, results)
-        for call in calls_of(job):
-            workers.dispatch(call)
-        ended = 0
-        while ended < 50:
-            await asyncio.sleep(0)
-            begun.append(0)
-            while results.take() is not None:
-                ended += 1
-
-    with open_job(path, 50) as job, failing_if_it_hangs():
-        asyncio.run(main(job))
-    assert sum(begun) == 50
-    assert len([count for count in begun if count]) >= 5  # 8, 9, 10, 11, 12: fewer if they are slow
 
 
 def test_closed_workers_make_no_tasks_for_rows_that_were_cancelled(path: Path) -> None:

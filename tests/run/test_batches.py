@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +22,6 @@ from journal import (
     JobRow,
     JobRun,
     NeedsReview,
-    Retry,
     RowResult,
     Skip,
 )
@@ -205,30 +200,6 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
 # --- where the call runs
 
 
-def far(rows: Batch) -> dict[str, Any]:
-    """Runs in a process of a pool: one row kills it."""
-    if any(row.data["n"] == 3 for row in rows):
-        os._exit(9)
-    rows[0].log("far")
-    return {row.id: RowResult(result=os.getpid(), cost_cents=1.5) for row in rows[1:]} | {
-        rows[0].id: Skip("nothing to do")
-    }
-
-
-def test_a_batch_that_dies_with_its_worker_puts_each_of_its_rows_to_the_policy(
-    tmp_path: Path,
-) -> None:
-    pool = partial(ProcessPoolExecutor, 1, get_context("spawn"))
-    with open_job(tmp_path / "j", 6) as job:
-        rows = run(job, far, 2, executor=pool)
-        assert [str(row.status) for row in rows] == [
-            *("skipped", "completed", "needs_review", "needs_review", "skipped", "completed")
-        ]
-        assert rows[1].result != os.getpid()
-        assert job.job.total_cost_cents == 3
-        assert [entry.message for entry in job.service.get_logs("j", row_number=1)] == ["far"]
-
-
 # --- limits count rows, and a timeout is that of the call
 
 
@@ -241,46 +212,6 @@ def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_n
     assert rate.allowed(5.4, pending=7) == 40  # all that is left
     assert rate.allowed(5.5, pending=1000) == 50
     assert Rate.parse("9/h", batch=50).allowed(5.0, pending=1000) == 9
-
-
-@pytest.mark.parametrize("cause", ["where", "hold", "max_rows"])
-def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
-    job: JobRun, cause: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pending: list[int] = []
-    allowed, calls = Rate.allowed, list[int]()
-
-    def listen(rate: Rate, now_s: float, rows: int = 1) -> int:
-        if len(calls) == 1:
-            pending.append(rows)
-        return allowed(rate, now_s, rows)
-
-    def handle(rows: Batch) -> list[None]:
-        calls.append(len(rows))
-        if len(calls) == 1:
-            raise Hold(after_s=0) if cause == "hold" else Retry(after_s=0)
-        return [None] * len(rows)
-
-    monkeypatch.setattr(Rate, "allowed", listen)
-    causes: dict[str, Any] = {"where": lambda row: row.data["n"] < 4, "max_rows": 3}
-    options = {cause: causes[cause]} if cause in causes else {}
-    job.run(handle, batch=5, rate="5000/s", max_attempts=2, tell=quiet, **options)
-    assert pending
-    assert pending[-1] == (1 if cause == "hold" else 3)
-    assert sum(calls[1:]) == (5 if cause == "hold" else 3)
-
-
-def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) -> None:
-    """After a crash, all rows of a call that had not begun would be in doubt."""
-    with open_job(tmp_path / "j", 400, sync="none") as job:
-        seen: list[int] = []
-
-        def handle(rows: Batch) -> list[None]:
-            seen.append(job.job.processing_count)
-            return [None] * len(rows)
-
-        assert job.run(handle, batch=2, workers=1).completed == 400
-    assert max(seen) == 2
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import AttemptedRow, JobRow, JobRun, JobService, NeedsReview, Retry, RunReport
+from journal import AttemptedRow, JobRow, JobRun, NeedsReview, RunReport
 from journal.run.outcome import Outcome, failed
 from journal.run.pacing.halt import Brake
 
@@ -75,22 +75,6 @@ def test_reviews_that_a_handler_asks_for_do_not_pause_the_run(path: Path) -> Non
         assert (report.reason, report.job.needs_review_count) == (None, 60)
 
 
-def test_a_run_whose_last_rows_are_the_first_that_all_fail_ends_by_itself(path: Path) -> None:
-    with open_job(path, 10) as job:
-        report = job.run(fail, tell=quiet)
-        assert (report.reason, report.failed, report.job.status) == (None, 10, "failed")
-
-
-def test_failures_whose_handler_says_when_to_try_again_do_not_pause_the_run(path: Path) -> None:
-    def handler(row: JobRow) -> None:
-        if row.attempts == 1:
-            raise Retry("Busy", "no", after_s=0)
-
-    with open_job(path) as job:
-        report = job.run(handler, max_attempts=2, tell=quiet)
-        assert (report.reason, report.completed) == (None, 60)
-
-
 @pytest.mark.parametrize("kind", ["held", "unstarted"])
 def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
     path: Path, kind: Any
@@ -123,18 +107,6 @@ def test_one_failure_in_ten_of_another_kind_does_not_release_the_brake_nor_do_ma
     assert brake.is_due == is_due
 
 
-def test_failures_of_rows_that_were_tried_before_are_none_of_the_first(path: Path) -> None:
-    brake = Brake(is_on=True)
-    with open_job(path, 1) as job:
-        for _ in range(2):
-            job.run(fail, retry_failed=True, tell=quiet)
-        (row,) = job.rows("failed")
-    assert row.attempts == 2
-    for call in range(20):
-        brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
-    assert not brake.is_due
-
-
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
     options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
     with open_job(path) as job:
@@ -147,23 +119,6 @@ def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) 
         assert job.run(lambda _row: None, **options).completed == 60
 
 
-def test_one_failed_call_of_many_rows_does_not_pause_a_run_that_tries_them_again(
-    path: Path,
-) -> None:
-    calls: list[int] = []
-
-    def handle(rows: list[AttemptedRow]) -> list[str]:
-        calls.append(len(rows))
-        if len(calls) == 1:
-            raise ConnectionError("HTTP 500")
-        return ["sent" for _ in rows]
-
-    with open_job(path) as job:
-        report = job.run(handle, batch=20, max_attempts=2, backoff_s=0.0, tell=quiet)
-        assert (report.reason, report.completed) == (None, 60)
-    assert len(calls) == 4
-
-
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
     halt = 10
@@ -172,30 +127,3 @@ def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path
     failed = "10 rows failed: `run(..., retry_failed=True)` tries them again, unless they may have taken effect"
     assert said[-3] == f"j: paused; {failed}"
     assert said[-1].endswith("python again.py")
-
-
-@pytest.mark.parametrize(
-    ("policy", "became"),
-    [
-        ("review", "2 need a review"),
-        ("retry", "2 are tried again"),
-        ("fail", "2 have failed"),
-        ("resume", "2 need a review"),  # no step says how far they came
-    ],
-)
-def test_a_run_reports_what_became_of_rows_in_flight_when_an_earlier_run_died(
-    policy: Any, became: str, path: Path
-) -> None:
-    open_job(path).close()
-    with JobService(path.parent) as service:
-        service.start_job("j")
-        for number in (1, 2):
-            service.start_row(f"j:{number}")
-    said: list[str] = []
-    with open_job(path, on_interrupted=policy) as job:
-        job.run(lambda _row: None, tell=said.append)
-        flight = "j: 2 rows were in flight when an earlier run died, and may have taken effect (rows 1-2)"
-        assert said[0] == f"{flight}: {became} (`on_interrupted` is {policy})"
-        said.clear()
-        job.run(lambda _row: None, tell=said.append)
-        assert not any("in flight" in text for text in said)

@@ -366,22 +366,3 @@ def test_a_run_says_which_limit_it_has_reached_first(path: Path) -> None:
         report = job.run(handle, workers=2, max_cost_cents=1, halt="soon,1", tell=hear)
     assert (report.started, report.failed) == (2, 1)
     assert str(report.reason).startswith("the job has cost 1 cent")
-
-
-def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Path) -> None:
-    in_flight: list[int] = []
-    with open_job(path, 900) as job:  # enough for the run to know that its handler is fast
-
-        def handler(_row: JobRow) -> RowResult:
-            in_flight.append(job.job.processing_count)
-            return RowResult(cost_cents=10)
-
-        report = job.run(handler, workers=4, max_cost_cents=6000, tell=quiet)
-        assert 6000 <= report.job.total_cost_cents <= 6000 + 3 * 10
-    assert max(in_flight) <= 4  # none waits for a worker
-
-
-def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
-    with open_job(path, 3) as job:
-        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3)
-        assert (report.job.status, report.reason) == ("completed", None)

@@ -106,25 +106,6 @@ def test_an_outcome_raised_on_purpose_leaves_no_traceback(path: Path, outcome: E
     assert b"traceback" not in (path / "journal.jsonl").read_bytes()
 
 
-class BrokenPath:
-    def __fspath__(self) -> str:
-        raise OSError("no such label")
-
-
-def test_a_result_whose_own_code_raises_leaves_a_traceback(path: Path) -> None:
-    def handler(row: AttemptedRow) -> Any:
-        if row.data["n"] == 1:
-            return journal.RowResult(label_path=BrokenPath())
-        return journal.RowResult(cost_cents=-1)
-
-    with open_job(path, 2) as job:
-        job.run(handler)
-        broken, refused = job.rows()
-    assert broken.status == refused.status == "needs_review"
-    assert "in __fspath__" in str(broken.traceback)
-    assert refused.traceback is None
-
-
 class Hostile(Exception):
     """Raises wherever it is asked."""
 
@@ -347,20 +328,6 @@ def test_a_log_is_bounded_and_says_how_much_was_dropped(path: Path) -> None:
     assert MAX_LOG_BYTES * 0.9 < sum(len(e.message) + 10_000 for e in kept) <= MAX_LOG_BYTES
     assert last.message == f"{100 - len(kept)} more messages of this attempt were dropped"
     assert log.take() == ()
-
-
-def test_what_a_step_has_recorded_counts_for_the_bound(path: Path) -> None:
-    def handler(row: AttemptedRow) -> None:
-        for number in range(3):
-            for _ in range(MAX_LOG_ENTRIES // 2):
-                row.log(f"part {number}")
-            row.step(f"step {number}", lambda: None)
-
-    with open_job(path, sync="none") as job:
-        job.run(handler)
-    found = messages(path)
-    assert len(found) == MAX_LOG_ENTRIES + 1
-    assert found[-1] == f"{MAX_LOG_ENTRIES // 2} more messages of this attempt were dropped"
 
 
 def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path, clock: Clock) -> None:

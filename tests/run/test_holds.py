@@ -17,11 +17,11 @@ import pytest
 
 import journal
 import journal.run.pacing.holds
-from journal import AttemptedRow, Fail, Hold, JobRow, JobRun, JobService, NeedsReview, Retry, Skip
+from journal import AttemptedRow, Fail, Hold, JobRun, JobService, NeedsReview, Retry, Skip
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.model import EarlyEnd, Job
 from journal.run.held_job import HeldJob, Settings
-from journal.run.outcome import Outcome, failed, held, outcome_of_error, throttled
+from journal.run.outcome import Outcome, held, outcome_of_error, throttled
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call, Results
@@ -180,22 +180,6 @@ def test_a_held_attempt_is_given_back_with_its_cost_its_logs_and_its_reason(path
     assert [entry.message for entry in history.logs] == ["asked", "asked"]
 
 
-def test_a_held_attempt_is_none_of_the_attempts_that_a_row_has_over_runs(path: Path) -> None:
-    with open_job(path, 1) as job:
-        for _ in range(3):
-            with pytest.raises(KeyboardInterrupt):
-                job.run(FarSide(0).refuse, tell=interrupt)
-        outcomes = iter([ValueError("no"), None])
-
-        def handler(_row: JobRow) -> None:
-            error = next(outcomes)
-            if error:
-                raise error
-
-        report = job.run(handler, max_attempts=2, backoff_s=0)
-        assert report.completed == 1
-
-
 def test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so(path: Path) -> None:
     calls: list[int] = []
 
@@ -290,12 +274,6 @@ def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
         assert any("Throttled: 429" in line for line in said)
 
 
-def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
-    holds = new_holds(Limits(backoff_s=1e300, max_backoff_s=1e300))
-    holds.start(1)
-    assert "until" in holds.hear(1, held("Down", "503"), 0.0)
-
-
 def test_seconds_where_the_code_belongs_are_refused_with_what_to_write() -> None:
     with pytest.raises(TypeError, match=r"write Hold\(after_s=30\)"):
         Hold(30)  # type: ignore[arg-type]
@@ -364,19 +342,6 @@ def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it
     assert holds.hear(18, held("Down", "503", after_s=0), 100.0)
 
 
-def test_holds_in_succession_that_state_no_time_wait_longer_each_up_to_a_second() -> None:
-    holds = new_holds(Limits())
-    waits = []
-    for ticket in range(1, 13):
-        holds.start(1)
-        holds.hear(ticket, held("Down", "503", after_s=0), 100.0)
-        waits.append(round(holds.until_s - 100, 2))
-    assert waits == [0.0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0, 1.0, 1.0]
-    holds.start(1)
-    holds.hear(13, held("Down", "503", after_s=7), 100.0)
-    assert holds.until_s == 107.0
-
-
 @pytest.mark.parametrize(
     "error", [Fail("NoCredit", "bad row"), Skip("later"), NeedsReview("Sent", "was it sent?")]
 )
@@ -395,52 +360,12 @@ def raised(error: Exception) -> Outcome:
         return outcome_of_error(caught, {})
 
 
-@pytest.mark.parametrize(
-    "outcome",
-    [
-        raised(ConnectionError("refused")),
-        raised(Retry("Busy", "no")),
-        raised(Retry("Busy", "no", counts=False, after_s=9)),
-        failed("TimeoutError", "it took longer than 1 s"),
-        Outcome(kind="lost", error_code="Stopped", error_message="it was given up"),
-    ],
-)
-def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff(
-    outcome: Outcome,
-) -> None:
-    holds = new_holds(Limits(backoff_s=8.0))
-    holds.start(1)
-    holds.hear(1, held("Down", "503", after_s=0), 100.0)
-    holds.start(1)
-    assert outcome.error_code in holds.hear(2, outcome, 101.0)
-    assert holds.count == 2
-    assert 8.0 <= holds.until_s - 101.0 <= 16.0
-
-
 def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -> None:
     holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
     for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):
         holds.start(1)
         holds.hear(ticket, held("Down", "503"), 100.0)
         assert longest / 2 <= holds.until_s - 100.0 <= longest
-
-
-def test_of_many_short_holds_the_first_and_longer_ones_are_reported_with_their_ends() -> None:
-    holds = new_holds(Limits())
-
-    def is_news(outcome: Outcome, now_s: float) -> bool:
-        holds.start()
-        assert holds.hear(holds._last, outcome, now_s)
-        return holds._is_news(now_s)
-
-    for after_s, begin_s, expected in (
-        (1, 100, True),
-        (1, 105, False),
-        (2, 110, True),
-        (1, 300, True),
-    ):
-        assert is_news(held("Down", "503", after_s=after_s), begin_s) == expected
-        assert is_news(DONE, begin_s + after_s) == expected
 
 
 def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on(
@@ -465,34 +390,6 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
         assert any("no attempt has succeeded" in line and "pausing" in line for line in said)
         assert "to continue: " in said[-1]
         assert said[-1].endswith("python again.py")
-
-
-def test_a_hold_of_any_length_gets_its_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a probe in flight, nor a pause by a person, counts as time without an answer."""
-    now_s = 0.0
-    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
-    holds = new_holds(Limits())
-    holds.start(1)
-    holds.hear(1, held("Quota", "later", after_s=7200), 0.0)
-    now_s = 90_000.0  # the job was paused for a day
-    assert (holds.reason_to_pause(), holds.allowed(4, now_s)) == (None, 1)
-    holds.start(1)
-    now_s = 99_000.0
-    assert holds.reason_to_pause() is None
-    holds.hear(2, held("Quota", "later", after_s=1), now_s)
-    assert holds.reason_to_pause() is not None
-
-
-def test_a_pause_by_a_person_is_no_time_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 0.0
-    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
-    holds = new_holds(Limits())
-    holds.start(1)
-    holds.hear(1, held("Down", "503", after_s=60), 0.0)
-    now_s = 90_000.0
-    holds.start(1)
-    holds.hear(2, held("Down", "503", after_s=60), now_s + 10)
-    assert holds.reason_to_pause() is None
 
 
 def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew(

@@ -24,7 +24,6 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
 from journal.run.workers.handover import Call
-from journal.store import rows
 
 WAIT_S = 60.0
 
@@ -223,27 +222,6 @@ def test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting
     assert report.job.pending_count == 2
 
 
-def test_what_other_processes_do_with_rows_that_wait_for_a_slot_is_obeyed(path: Path) -> None:
-    calls = Calls(1, 8)
-    with open_job(path, [*rows_of(*"aaaabc"), {"key": "a"}, {"key": "d"}]) as job:
-        job.service.skip_row("j:6", "later")
-        with running(job, calls) as run, JobService(path.parent, sync="none") as other:
-            calls.wait_for(1, 5, 8)
-            other.skip_row("j:2", "not needed")
-            other.complete_row("j:3")
-            other.skip_row("j:4", "not needed")
-            other.retry_row("j:4")  # is among those that wait, and stays there
-            other.update_row_data("j:7", {"key": "d"})
-            other.retry_row("j:6")
-            calls.wait_for(6)  # found again after the last row
-            calls.let_go(1)
-            calls.wait_for(4)
-            assert 7 not in calls.began  # it waits for another key now
-            calls.let_go(8)
-            assert run.result(WAIT_S).completed == 6
-    assert sorted(calls.began) == [1, 4, 5, 6, 7, 8]
-
-
 def test_rows_of_earlier_runs_and_failed_rows_keep_to_the_limit_too(path: Path) -> None:
     def fail(row: JobRow) -> None:
         raise journal.Fail("E", "no")
@@ -373,27 +351,6 @@ def test_a_turn_looks_at_a_bounded_number_of_rows_and_the_next_one_goes_on(
     assert queue.start(2) == []
 
 
-def test_rows_that_wait_for_a_slot_are_looked_at_again_only_when_they_may_start(
-    make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    queue = make_queue(*["a"] * 1500)
-    assert queue.start(2) == [1]
-    looks: list[int] = []
-    read = rows.position_of
-
-    def counted(*arguments: Any) -> int:
-        looks.append(arguments[-1])
-        return read(*arguments)
-
-    monkeypatch.setattr("journal.store.bulk.position_of", counted)
-    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_S", 0.0)
-    monkeypatch.setattr("journal.run.row_queue._LOOK_AGAIN_EACH_S", 0.0)
-    for number in range(2, 52):
-        queue.end(number - 1)
-        assert queue.start(2) == [number]
-    assert looks == list(range(2, 52))
-
-
 def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones(
     make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,31 +368,6 @@ def test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones
     queue.end(1)
     assert queue.start(2) == [3]
     assert not queue.rows.has_fresh()
-
-
-def test_rows_that_have_waited_are_left_no_more_when_they_are_started(
-    make_queue: Callable[..., Queue],
-) -> None:
-    queue = make_queue("a", "a", "b", where=lambda row: row.row_number != 3)
-    assert queue.start(3) == [1]
-    queue.end(1)
-    assert not queue.is_empty()
-    assert queue.start(3) == [2]
-    assert queue.is_empty()
-
-
-def test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due(
-    make_queue: Callable[..., Queue],
-) -> None:
-    queue = make_queue("a", None, "a", None, max_attempts=2)
-    assert queue.start(2) == [1, 2]
-    queue.end(2, Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0))
-    assert queue.start(1, fresh_first=True) == [4]
-    queue.end(4)
-    assert queue.start(1, fresh_first=True) == [2]
-    assert queue.rows.next_due_s is None
-    queue.end(1, Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0))
-    assert queue.start(1, fresh_first=True) == [3]
 
 
 def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(

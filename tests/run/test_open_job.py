@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 import journal
@@ -19,7 +18,6 @@ from journal import (
     JobService,
     RowChangedError,
 )
-from journal.store.interrupted_rows import start_run
 
 Data = dict[str, Any]
 
@@ -212,22 +210,6 @@ def test_an_empty_input_skips_no_rows_since_it_is_more_likely_a_mistake(
     journal.open_job(path, [], key, on_gone="skip").close()
 
 
-def _last_commit(path: Path) -> list[bytes]:
-    """The lines of the journal's last commit."""
-    lines = (path / "journal.jsonl").read_bytes().splitlines()
-    first = max((at for at, line in enumerate(lines[:-1]) if b'"crc":"' in line), default=-1)
-    return lines[first + 1 :]
-
-
-def test_what_a_changed_input_brings_is_one_commit_with_the_reopening(path: Path) -> None:
-    with journal.open_job(path, people("a", "b"), key="id") as job:
-        job.run(lambda _row: 1 / 0)
-    changed = [{"id": "a", "mail": "x"}, *people("b", "c")]
-    journal.open_job(path, changed, key="id", on_changed="retry").close()
-    kinds = [msgspec.json.decode(line)["type"] for line in _last_commit(path)]
-    assert kinds == ["job_reopened", "row", "row_data", "row_status"]
-
-
 def test_a_row_that_was_changed_begins_anew_with_all_its_attempts(path: Path) -> None:
     calls: list[str] = []
 
@@ -243,20 +225,6 @@ def test_a_row_that_was_changed_begins_anew_with_all_its_attempts(path: Path) ->
             job.run(broken, max_attempts=3, backoff_s=0)
             assert job.rows()[0].attempts == tried
     assert calls == ["x"] * 2 + ["y"] * 3 + ["z"] * 3
-
-
-def test_a_row_that_was_changed_and_changed_back_is_compared_with_its_last_input(
-    path: Path,
-) -> None:
-    journal.open_job(path, people("a", "b"), key="id").close()
-    changed = [{"id": "a", "mail": "x"}, *people("b")]
-    journal.open_job(path, changed, key="id", on_changed="retry").close()
-    with pytest.raises(RowChangedError) as caught:
-        journal.open_job(path, people("a", "b"), key="id")
-    assert caught.value.row_id == "enrich:1"
-    with journal.open_job(path, people("a", "b"), key="id", on_changed="retry") as job:
-        assert job.matched.updated == 1
-        assert job.rows("pending")[0].data["mail"] == "a@example.com"
 
 
 @pytest.mark.parametrize("how", ["in review", "in flight", "unknown"])
@@ -463,24 +431,6 @@ def test_rows_left_pending_in_a_job_that_has_ended_are_taken_up(path: Path) -> N
         assert (job.job.status, job.job.passes, job.job.successful_rows) == ("completed", 2, 2)
 
 
-def test_a_start_that_another_run_overtakes_finds_nothing_to_do(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-
-    def overtaken(*arguments: Any, **options: Any) -> journal.Job:
-        monkeypatch.undo()
-        with journal.open_job(path) as other:
-            assert other.run(done).completed == 2
-        return start_run(*arguments, **options)
-
-    monkeypatch.setattr("journal.run.held_job.start_run", overtaken)
-    with journal.open_job(path, people("a", "b"), key="id") as job:
-        report = job.run(done, tell=said.append)
-    assert (report.job.status, report.started) == ("completed", 0)
-    assert said == ["enrich: completed already, and nothing is new: nothing to do"]
-
-
 def test_a_start_that_does_nothing_says_why_and_what_takes_failed_rows_up(path: Path) -> None:
     said: list[str] = []
     with journal.open_job(path, people("a", "b"), key="id") as job:
@@ -581,17 +531,6 @@ def test_a_choice_of_rows_that_cannot_be_changed_changes_none(
 def of_another_job() -> journal.JobRow:
     now = datetime.now(UTC)
     return journal.JobRow("x:1", "x", 1, "", {}, now, now)
-
-
-def test_a_plan_counts_what_a_run_would_do_and_names_the_first_rows(path: Path) -> None:
-    with journal.open_job(path, people(*"abcdefgh"), key="id") as job:
-        job.run(lambda row: 1 / (row.row_number - 3), max_rows=4)
-        job.service.skip_row("enrich:8")
-        plan = job.plan(retry_failed=True)
-        assert plan.counts["retry"] == 1
-        assert str(plan) == "retry: 1 (row 3), new: 3 (rows 5, 6, 7), done: 4"
-        assert str(job.plan()) == "new: 3 (rows 5, 6, 7), failed: 1, done: 4"
-        assert job.run(done, retry_failed=True).started == 4
 
 
 # --- idempotency keys

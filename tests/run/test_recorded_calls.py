@@ -223,38 +223,6 @@ def test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps(path: Path
     assert records(path, "call")[-1]["state"] == "ended"
 
 
-def test_a_row_that_is_retried_during_a_run_comes_back_to_its_call(path: Path) -> None:
-    service = Service(polls=0)
-
-    def handle(batch: Batch) -> Any:
-        done = service.handle(batch)
-        if len(service.submitted) == 2:
-            job.service.retry_row("j:2")
-        elif len(batch) == 3:
-            done["j:2"] = Fail("E", "no")
-        return done
-
-    with open_job(path) as job:
-        job.run(handle, batch=3, tell=quiet)
-        assert [row.result for row in job.rows()] == ["batch 1"] * 3 + ["batch 2"] * 3
-    assert service.submitted == [[1, 2, 3], [4, 5, 6]]
-
-
-def test_a_row_keeps_its_own_steps_when_its_call_comes_back(path: Path) -> None:
-    done: list[int] = []
-    answers: list[Any] = [Wait(0), Wait(0), [1, 1]]
-
-    def handle(batch: Batch) -> Any:
-        for row in batch:
-            row.step("own", done.append, row.row_number)
-        return answers.pop(0)
-
-    with open_job(path, 2) as job:
-        job.run(handle, batch=2, tell=quiet)
-        assert [(row.result, row.error_message) for row in job.rows()] == [(1, None)] * 2
-    assert done == [1, 2]
-
-
 def test_a_run_of_single_rows_is_refused_while_calls_are_open(path: Path) -> None:
     kill(path, "poll")
     before = (path / JOURNAL_NAME).read_bytes()

@@ -89,18 +89,6 @@ def test_a_mapping_gives_each_kind_its_own_number_of_attempts(
     assert (report.failed, job.rows()[0].attempts) == (1, attempts)
 
 
-def test_a_row_that_an_earlier_run_has_left_gets_the_attempts_of_its_kind(job: JobRun) -> None:
-    def handler(row: Any) -> None:
-        if row.attempts == 3:
-            job.stop()
-        raise Refused
-
-    for _ in range(2):
-        job.run(handler, max_attempts=2, retry_on={ConnectionError: 5}, backoff_s=0)
-    (row,) = job.rows()
-    assert (row.status, row.attempts) == ("failed", 5)
-
-
 @pytest.mark.parametrize(
     ("retry_on", "instead"),
     [

@@ -9,7 +9,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,7 +28,6 @@ from journal import (
     Hold,
     InvalidValueError,
     Job,
-    JobBusyError,
     JobNotFoundError,
     JobRow,
     JobRun,
@@ -154,17 +153,6 @@ def test_a_start_is_on_the_disk_before_the_handler_is_called(path: Path) -> None
 
     with open_job(path) as job:
         assert job.run(handler, workers=2).exit_code == 0
-
-
-def test_named_fields_are_filled_from_a_row_result(path: Path) -> None:
-    with open_job(path, 1) as job:
-        label = job.service.artifacts_dir("j") / "1.pdf"
-        result = RowResult(result=[1], tracking_number="1Z", label_path=label, cost_cents=1250)
-        assert job.run(lambda _row: result).job.total_cost_cents == 1250
-        (row,) = job.rows()
-    assert (row.result, row.tracking_number, row.label_path, row.cost_cents) == (
-        ([1], "1Z", "artifacts/1.pdf", 1250)
-    )
 
 
 class Odd(Exception):
@@ -493,33 +481,6 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
         assert statuses(job) == {"completed": 2, "pending": 2}
 
 
-def test_a_run_whose_workers_are_busy_rests_though_a_row_is_due(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_busy, has_waited = threading.Event(), threading.Event()
-    waits: list[float] = []
-    wait = Results.wait
-
-    def noted(results: Results, timeout_s: float, wanted: int) -> None:
-        if is_busy.is_set():
-            waits.append(timeout_s)
-            if len(waits) == 3:
-                has_waited.set()
-        wait(results, timeout_s, wanted)
-
-    def handler(row: JobRow) -> None:
-        if row.row_number == 1 and row.attempts == 1:
-            raise TimeoutError
-        if row.row_number == 2:
-            is_busy.set()
-            assert has_waited.wait(WAIT_S)
-
-    monkeypatch.setattr(Results, "wait", noted)
-    with open_job(path, 2) as job:
-        assert job.run(handler, max_attempts=2, backoff_s=0).exit_code == 0
-    assert min(waits[:3]) > 0.1  # otherwise it would look again and again
-
-
 def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
     path: Path,
 ) -> None:
@@ -620,29 +581,6 @@ def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a
         assert (report.completed, report.failed) == (2, 1)
         first = job.rows()[0]
         assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
-
-
-def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(
-    path: Path, clock: Clock
-) -> None:
-    slow, again = Gate(), Gate()
-    hang = hanging(clock, slow)
-    with open_job(path, 1) as job:
-        run = Background(
-            job,
-            lambda row: hang(row) if row.attempts == 1 else again(row),
-            timeout_s=1,
-            max_attempts=2,
-            retry_on=(TimeoutError,),
-            backoff_s=0,
-        )
-        again.wait_for(1)
-        slow.let_go()
-        while str(job.rows()[0].status) != "completed":
-            assert job.job.status == "running"
-        again.let_go()
-        report = run.report()
-        assert (report.completed, report.failed) == (1, 0)
 
 
 def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone(
@@ -943,25 +881,6 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         assert (report.job.status, report.exit_code) == ("paused", 3)
 
 
-def test_a_place_that_hung_for_a_while_is_a_place_again(path: Path, clock: Clock) -> None:
-    gate = Gate()
-
-    async def handler(row: JobRow) -> None:
-        if row.row_number in (1, 5):
-            with suppress(asyncio.CancelledError):
-                await asyncio.to_thread(gate, row)
-
-    with open_job(path, 8) as job:
-        run = Background(job, handler, workers=1, timeout_s=1)
-        for calls, number in enumerate((1, 5), 1):
-            gate.wait_for(calls)
-            clock.pass_timeouts()
-            while str(job.rows()[number - 1].status) == "processing":
-                pass
-            gate.let_go(calls)
-        assert run.report().reason is None
-
-
 # --- giving up
 
 
@@ -1000,20 +919,6 @@ def test_rows_that_no_worker_has_begun_are_given_back_when_the_run_is_to_stop(
         assert len(slow.gate.calls) == 4
         assert job.job.pending_count == 3000 - 1504
         assert job.job.processing_count == 0
-
-
-def test_a_run_that_is_paused_by_its_own_service_keeps_others_from_its_rows(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 2) as job, journal.open_job(path, on_interrupted="retry") as other:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        job.service.update_status("j", "paused")
-        with pytest.raises(JobBusyError):
-            other.run(gate)
-        job.service.update_status("j", "running")
-        gate.let_go()
-        assert run.report().completed == 2
-        assert other.service.run_holder("j") is None
 
 
 def test_a_stopped_run_waits_once_for_a_locked_job_whatever_the_number_of_its_rows(
@@ -1283,27 +1188,6 @@ def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> 
     assert (report.completed, report.failed) == (0, 0)
     assert "row j:1 ended as completed and this could not be recorded" in problem
     assert problem in run.said
-
-
-def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 4, lock_timeout_s=0.05) as job, JobService(path.parent) as other:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        with other.batch("j"):
-            gate.let_go()
-            other.skip_row("j:4")
-            run.wait_for("still waiting")
-            with (
-                pytest.raises(journal.JobLockedError),
-                JobService(
-                    path.parent, lock_timeout_s=0.3
-                ) as third,  # the run tries again meanwhile
-            ):
-                third.skip_row("j:3")
-        report = run.report()
-        assert (report.completed, report.job.skipped_count) == (3, 1)
-        assert sum("still waiting" in text for text in run.said) == 1
 
 
 # --- when the disk is full

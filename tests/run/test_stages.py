@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
 from journal.run.in_flight import InFlight, Result
@@ -247,18 +246,6 @@ def test_while_an_outcome_holds_the_run_no_worker_begins_a_call(at: Any, is_late
     assert next_one.begin()
 
 
-@pytest.mark.parametrize("wanted", [1, 3])
-def test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes(wanted: int) -> None:
-    results, calls = Results(), [Call((), 1), Call((), 2)]
-    for call in calls:
-        results.put(call, [])
-    with failing_if_it_hangs():
-        for call in calls:  # there is only one piece of news
-            results.wait(3600.0, wanted)
-            assert results.take() == (call, [])
-    assert results.take() is None
-
-
 # --- what counts as a stop
 
 
@@ -291,16 +278,3 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
         "ending the rows in flight (1) by force; a further Ctrl-C leaves them"
     ]
     assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
-
-
-@pytest.mark.parametrize(("stops", "after_s"), [(1, 0.0), (0, TIMEOUT_S + 1.0)])
-def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(
-    at: Any, stops: int, after_s: float
-) -> None:
-    workers = Hanging()
-    stage = at(workers, timeout_s=TIMEOUT_S)
-    stage.dispatch(1, 2)
-    stage.dispatch_as_one(3, 4)
-    assert [row.id for row in workers.calls[2].rows] == ["j:3", "j:4"]
-    assert [result.outcome.kind for result in stage.turn(stops, after_s)] == ["unstarted"] * 2
-    assert ("j:3", False) not in workers.asked

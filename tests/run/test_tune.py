@@ -24,7 +24,6 @@ from journal.cli.commands import run as run_command
 from journal.cli.main import main
 from journal.display.plain import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
-from journal.history.events import event_of
 from journal.history.reading import read_history
 from journal.model import Tuned
 from journal.run.held_job import HeldJob
@@ -188,21 +187,6 @@ def test_the_number_of_workers_goes_up_and_down_under_load_and_nothing_in_flight
         assert_nothing_is_lost(job)
         assert job.job.last_run is not None
         assert job.job.last_run.tuned == {"workers": 1}
-
-
-def test_workers_that_are_too_many_come_back_before_they_have_left(path: Path) -> None:
-    crowd = Crowd()
-    with (
-        open_job(path) as job,
-        in_thread(lambda: in_threads(job, crowd, workers=6, halt="never")),
-    ):
-        crowd.until(6)
-        tune_elsewhere(path, workers=1)
-        tune_elsewhere(path, workers=6)
-        crowd.let_go(6)
-        crowd.until(6)
-        crowd.open()
-    assert crowd.most == 6
 
 
 def test_the_size_of_a_pool_is_its_bound_and_the_answer_says_so(path: Path) -> None:
@@ -595,28 +579,6 @@ def test_a_run_takes_a_change_while_it_works_is_paused_or_waits_for_rows(
 # --- who asks, and what is recorded
 
 
-def test_two_that_tune_at_once_are_answered_in_the_order_of_their_records(path: Path) -> None:
-    crowd = Crowd()
-    answers = dict[int, Tuned]()
-
-    def ask(workers: int) -> None:
-        answers[workers] = tune_elsewhere(path, workers=workers)
-
-    with open_job(path) as job, in_thread(lambda: in_threads(job, crowd, workers=2)):
-        crowd.until(2)
-        with in_thread(lambda: ask(7)), in_thread(lambda: ask(5)):
-            pass
-        crowd.open()
-    asked, told = records(path, TuneRecord), records(path, TunedRecord)
-    assert [record.id for record in asked] == [record.id for record in told]
-    first, last = (record.values["workers"] for record in asked)
-    assert answers[first].changes == {"workers": (2, first)}
-    assert answers[last].changes == {"workers": (first, last)}
-    assert {record.person for record in asked} == {"alice@host"}
-    texts = [event_of(record).text for record in (asked[0], told[0])]
-    assert texts == [f"workers {first} by alice@host", f"workers 2 -> {first}"]
-
-
 @pytest.mark.parametrize(
     ("values", "text"),
     [
@@ -666,39 +628,6 @@ def test_what_another_program_has_asked_and_this_one_does_not_know_is_answered(
     assert [(record.id, record.changes) for record in answers[:1]] == [("f" * 16, {})]
     assert answers[0].reason
     assert len(answers) == 2, "another run's has no effect"
-
-
-def test_of_many_changes_that_wait_for_a_run_the_last_ones_count(path: Path) -> None:
-    crowd = Crowd()
-    with open_job(path, 2) as job, in_thread(lambda: in_threads(job, crowd)):
-        crowd.until(1)
-        with job.service.batch("j"):
-            for workers in range(2, 152):
-                job.tune(workers=workers)
-        assert tune_elsewhere(path, workers=1).changes == {"workers": (151, 1)}
-        crowd.open()
-    assert len(records(path, TuneRecord)) == 151
-    assert 100 <= len(records(path, TunedRecord)) <= 101
-
-
-def test_a_run_that_is_tuned_all_the_time_goes_on_with_its_rows(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    report = HeldJob.report
-    asked: list[str] = []
-
-    def tune_again(held: HeldJob, text: str, *rest: Any) -> None:
-        report(held, text, *rest)
-        if ": tuned: " in text:
-            asked.append(text)
-            assert len(asked) < 1000, "the run does nothing else"
-            held.service.tune_job("j", workers=2 + len(asked) % 2, wait_s=0)
-
-    monkeypatch.setattr(HeldJob, "report", tune_again)
-    with open_job(path) as job:
-        job.run(lambda row: row.row_number > 1 or job.tune(workers=9, wait_s=0), workers=2)
-        assert_nothing_is_lost(job)
-    assert asked
 
 
 def test_without_a_run_there_is_nothing_to_tune(path: Path) -> None:

@@ -23,7 +23,7 @@ from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, failed, held, outcome_of_error
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.usage_rate import UsageRates, Window
+from journal.run.pacing.usage_rate import UsageRates
 from journal.run.workers.handover import Call
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -96,30 +96,6 @@ def test_no_minute_of_the_provider_has_more_than_the_limit_which_is_nearly_used_
     assert simulation.total >= 0.85 * 21 * limit  # in 20 minutes, the first of which begins at 0
 
 
-def test_an_estimate_is_the_largest_of_few_usages_and_the_95th_percentile_of_more() -> None:
-    window = Window("tokens", "100/m")
-    assert (window.known, window.estimate) == (0, 0.0)
-    for amount in range(19, 0, -1):
-        window.learn(amount)
-    assert window.estimate == 19
-    window.learn(100)
-    assert window.estimate == 19
-    for _ in range(1000):
-        window.learn(3)
-    assert (window.known, window.estimate) == (1000, 3)
-
-
-def test_an_amount_above_the_limit_may_be_used_when_nothing_else_is() -> None:
-    window = Window("tokens", "100/m")
-    window.use(1, 50.0)
-    window.use(2, 60.0)
-    assert window.wait_s(500, 70.0) == 50.0
-    assert window.wait_s(98, 70.0) == 40.0
-    assert window.wait_s(500, 120.0) == 0.0
-    window.in_flight = 1
-    assert window.wait_s(500, 120.0) == float("inf")
-
-
 def new_rates(monkeypatch: pytest.MonkeyPatch, **limits: Any) -> UsageRates:
     return Simulation(monkeypatch, Limits(rate={"tokens": "100/m"}, **limits)).rates
 
@@ -185,19 +161,6 @@ def test_a_failed_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_
     end(rates, outcome, 11)  # a late result of a call that was given up
 
 
-def test_a_row_that_was_admitted_and_not_started_takes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rates = new_rates(monkeypatch)
-    for number in (1, 2):
-        end(rates, USED_9, *start(rates, number))
-    for _ in range(9):
-        rates.begin_turn(9)
-        assert rates.admits(3)
-        assert rates.admits(4)
-        rates.start([])
-
-
 def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -209,14 +172,6 @@ def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
         call = Call(tuple(rows), first)  # type: ignore[arg-type]
         rates.end([Result(1, row, one, call) for row, one in zip(rows, shared, strict=True)])
     assert start(rates, *range(9, 13)) == [9, 10, 11, 12]  # 60 are used, and the call would use 30
-
-
-def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    rates = new_rates(monkeypatch, batch=4)
-    assert start(rates, *range(1, 9)) == [1, 2, 3, 4]
-    end(rates, Outcome(kind="completed", usage={"tokens": 20}), 1, 2, 3, 4)
-    assert start(rates, *range(5, 9)) == []  # 80 are used, and the call would use 80
-    assert start(rates, 5, pending=1) == [5]
 
 
 def test_the_function_estimate_says_what_a_row_will_use(path: Path) -> None:

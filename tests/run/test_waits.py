@@ -7,7 +7,6 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -278,15 +277,6 @@ def test_an_attempt_of_a_run_that_died_does_not_end_a_wait(path: Path) -> None:
         assert wait(job.service, "j:1", 9).waiting_since == since
 
 
-def test_a_wait_without_a_time_is_as_long_as_all_before_it(path: Path) -> None:
-    with open_job(path, 1) as job, Held(job, backoff_s=0.5, max_backoff_s=7) as run:
-        (row,) = run.start(1)
-        run.settle(row, waiting("", None))
-        first = job.rows()[0]
-        assert first.due is not None
-        assert first.due - first.updated_at == timedelta(seconds=0.5)
-
-
 def test_a_row_that_others_have_settled_while_it_waited_is_not_asked_for(path: Path) -> None:
     with open_job(path, 2) as job:
         wait(job.service, "j:1", 0)
@@ -309,15 +299,3 @@ def test_a_row_whose_input_is_gone_while_it_waits_needs_a_review(path: Path) -> 
             *[("needs_review", "gone")],
             *[("skipped", None), ("pending", None)],
         ]
-
-
-def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited(
-    path: Path,
-) -> None:
-    with journal.open_job(path, ({"n": n, "to": "x"} for n in range(5)), sync="none") as job:
-        for number, after_s in ((1, 0), (2, 0), (3, 0), (4, 3600)):
-            wait(job.service, f"j:{number}", after_s)
-        with Held(job, workers=2, limit_per={"to": 1}) as run:
-            assert run.queue.most(run.job) == 1
-            assert numbers(run.start(2)) == [1]
-            assert run.queue.most(run.job) == 3, "rows 2 and 3, and 5, which is parked, too"

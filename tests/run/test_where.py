@@ -72,22 +72,6 @@ def test_a_row_that_stays_open_is_asked_about_once(
         assert len(asked) == 500
 
 
-def test_the_brake_looks_only_at_chosen_rows(tmp_path: Path) -> None:
-    def handle(row: journal.AttemptedRow) -> None:
-        raise ValueError("same")
-
-    with open_job(tmp_path, 60) as job:
-        report = job.run(handle, where=is_west, tell=quiet)
-        assert report.failed == 10
-        assert report.reason is not None
-        assert report.reason.startswith(
-            "the first 10 rows of this run have all failed with ValueError"
-        )
-    with open_job(tmp_path / "few", 20) as job:  # ten chosen rows, and none is left after them
-        report = job.run(handle, where=is_west, tell=quiet)
-        assert report.reason == "10 rows stay open, since the run is for others"
-
-
 def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path) -> None:
     def fail(row: journal.AttemptedRow) -> None:
         raise journal.Fail("zip", "no such zip")
@@ -101,24 +85,6 @@ def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path)
         assert numbers(job, "completed") == [1, 3, 5, 7, 9]
         assert numbers(job, "failed") == [2, 4, 6, 8, 10]
         assert {row.error_code for row in job.rows("failed")} == {"zip"}
-
-
-def test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal(
-    tmp_path: Path,
-) -> None:
-    with open_job(tmp_path, 5001) as job:
-        held = HeldJob(job.service, "j", Settings())
-        queue = RowQueue(held, Limits(where=lambda row: row.row_number > 5000))
-        held.start()
-        turns: list[list[JobRow]] = []
-        while not turns or not turns[-1]:
-            assert not queue.is_empty(held.job())
-            turns.append(queue.start(1, held.job()))
-            assert len(turns) < 10
-            if not turns[-1]:
-                assert queue.next_due_s == 0.0  # the next turn need not wait
-        assert [[row.row_number for row in turn] for turn in turns] == [[], [], [5001]]
-        held.release()
 
 
 def test_a_search_that_is_not_at_its_end_keeps_the_run(tmp_path: Path) -> None:

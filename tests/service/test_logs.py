@@ -168,22 +168,6 @@ def test_a_position_before_any_byte_is_the_end_of_a_commit(
     assert sum(block.lines.count(b"") for block in history.blocks(begin)) == 0  # they verify
 
 
-def test_a_position_at_a_time_has_all_since_then_behind_it_and_one_commit_more(
-    long: JobService,
-) -> None:
-    history = long._history("j")
-    entries = list(history.entries())
-    times = [entry.record.at for entry in entries]
-    for at in (times[0], *times[::7], times[-1]):
-        begin = history.position_at(at)
-        assert next(e.offset for e in entries if e.record.at >= at) >= begin.offset
-        before = [e.record.at for e in history.entries(begin) if e.record.at < at]
-        assert len(set(before)) <= 1  # of one commit
-    late = history.position_at(times[-1] + timedelta(seconds=1))
-    assert len(list(history.entries(late))) == 1
-    assert history.position_at(datetime(2020, 1, 1, tzinfo=UTC)) == START
-
-
 def test_a_history_knows_positions_of_its_own_from_others(long: JobService) -> None:
     history = long._history("j")
     middle = history.position_before(history.end.offset // 2)

@@ -166,17 +166,6 @@ def test_an_ended_job_is_reopened_by_the_commit_that_puts_a_row_back(
     assert job(service).status is JobStatus.PENDING
 
 
-def test_rows_of_unknown_outcome_are_retried_only_if_they_are_named(service: JobService) -> None:
-    assert row(service, 4).unknown
-    assert service.retry_failed_rows(JOB) == 1
-    assert row(service, 4).status is RowStatus.FAILED
-    assert service.retry_failed_rows(JOB, "interrupted") == 1
-    assert row(service, 4).status is RowStatus.PENDING
-    assert not row(service, 4).unknown
-    service.fail_row(f"{JOB}:4", "E", "m", unknown=True)
-    assert service.retry_row(f"{JOB}:4").status is RowStatus.PENDING
-
-
 def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: JobService) -> None:
     retried = service.retry_row(f"{JOB}:2")
     assert (retried.attempts, retried.earlier_attempts) == (1, 1)

@@ -103,24 +103,6 @@ def test_no_run_starts_while_a_pause_holds_and_the_error_says_who_when_and_what_
     assert journal_path(root, "j").read_bytes() == before
 
 
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_a_run_of_a_job_that_has_ended_says_that_it_is_paused_and_does_not_reopen_it(
-    root: Path, status: str
-) -> None:
-    make(root)
-
-    def handle(row: journal.JobRow) -> None:
-        if status == "failed":
-            raise journal.Fail("no")
-
-    with journal.open_job(root / "j") as job:
-        assert job.run(handle).job.status == status
-        pause(root)
-        with pytest.raises(JobPausedError):
-            job.run(handle)
-    assert job_in(root).status == status
-
-
 def test_a_pause_of_another_writer_that_left_the_job_running_holds_too(root: Path) -> None:
     make(root, "running")
     with JobService(root) as service:
@@ -201,27 +183,6 @@ def test_a_run_finishes_its_rows_in_flight_waits_and_continues_when_it_is_resume
     assert report.exit_code == 0
     assert statuses == ["running"]
     assert (report.job.status, report.job.pause) == ("completed", None)
-
-
-def test_the_pause_of_a_run_holds_after_the_run_has_been_stopped_and_its_report_says_so(
-    root: Path,
-) -> None:
-    make(root)
-    messages: list[str] = []
-
-    def tell(text: str) -> None:
-        messages.append(text)
-        if "paused by another process" in text:
-            job.stop()
-
-    with journal.open_job(root / "j") as job:
-        report = job.run(lambda _row: pause(root), tell=tell)
-        assert is_paused_by_alice(report.job)
-        assert report.exit_code == 4
-        with pytest.raises(JobPausedError):
-            job.run(lambda _row: None)
-    first = 'to continue: first `job.service.resume_job("j")`, then '
-    assert any(first in text for text in messages), messages
 
 
 # --- resume

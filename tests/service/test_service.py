@@ -30,7 +30,6 @@ from journal import (
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
     InvalidStateTransition,
-    InvalidValueError,
     Job,
     JobBusyError,
     JobExistsError,
@@ -177,16 +176,6 @@ def test_a_name_without_a_letter_for_its_id_still_makes_a_job(service: JobServic
     assert "-job-" in service.create_job("注文").id
 
 
-def test_a_job_id_that_exists_is_refused_and_its_job_untouched(
-    service: JobService, job: Job
-) -> None:
-    before = journal_bytes(service, job.id)
-    with pytest.raises(JobExistsError) as caught:
-        service.create_job("x", job_id=job.id)
-    assert caught.value.job_id == job.id
-    assert journal_bytes(service, job.id) == before
-
-
 def test_a_service_stays_in_its_root_when_the_directory_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,14 +293,6 @@ def test_list_jobs_goes_on_when_on_error_takes_the_error(
 
 
 # --- rows
-
-
-def test_no_row_follows_the_highest_number_there_is(service: JobService, job: Job) -> None:
-    service.create_rows(job.id, [{"row_number": 2**63 - 1}])
-    before = journal_bytes(service, job.id)
-    with pytest.raises(InvalidValueError, match="row_number"):
-        service.create_rows(job.id, [{}])
-    assert journal_bytes(service, job.id) == before
 
 
 def test_a_checksum_defaults_to_that_of_canonical_json(service: JobService, job: Job) -> None:
@@ -577,19 +558,6 @@ def test_threads_may_read_one_sequence(
 # --- other services
 
 
-def test_a_reader_sees_a_commit_as_long_as_the_torn_tail_it_replaces(
-    service: JobService, other: JobService, job: Job
-) -> None:
-    before = len(journal_bytes(service, job.id))
-    service.set_error(job.id, "E", "first")
-    length = len(journal_bytes(service, job.id)) - before
-    with (service.root / job.id / "journal.jsonl").open("ab") as file:
-        file.write(b"x" * length)  # a writer died here
-    assert job_of(other, job.id).error_message == "first"
-    service.set_error(job.id, "E", "again")
-    assert job_of(other, job.id).error_message == "again"
-
-
 # --- batches
 
 
@@ -690,16 +658,6 @@ def test_jobs_are_neither_made_nor_deleted_while_another_process_is_at_it(
     lock.close()
     other.create_job("another", job_id="another")
     assert other.delete_job(job.id)
-
-
-def test_another_thread_of_the_service_gives_up_on_an_open_batch_in_time(root: Path) -> None:
-    with JobService(root, sync="none", lock_timeout_s=0.0) as service:
-        service.create_job("x", job_id="x")
-        service.create_rows("x", [{}])
-        with ThreadPoolExecutor(1) as pool, service.batch("x"):
-            error = pool.submit(service.complete_row, "x:1").exception()
-        assert isinstance(error, JobLockedError)
-        assert service.get_job_summary("x")["pending_count"] == 1
 
 
 def test_a_batch_is_made_while_another_thread_imports_asyncio(
@@ -836,19 +794,6 @@ def test_recover_job_settles_rows_in_flight_by_its_policy(
     assert service.recover_job(job.id, policy) == 0
 
 
-def test_a_row_in_flight_is_given_to_a_person_and_nothing_starts_it_before_it_is_settled(
-    service: JobService, job: Job
-) -> None:
-    with pytest.raises(InvalidStateTransition):
-        service.review_row("ship:1", "lost", "the worker died")
-    service.start_row("ship:1")
-    row = service.review_row("ship:1", "lost", "the worker died")
-    assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "lost")
-    with pytest.raises(InvalidStateTransition):
-        service.start_row("ship:1")
-    assert service.retry_row("ship:1").status is RowStatus.PENDING
-
-
 # --- time
 
 
@@ -896,19 +841,6 @@ def test_a_copied_store_goes_on_elsewhere(service: JobService, job: Job, tmp_pat
         assert row.label_path is not None
         assert (moved.root / job.id / row.label_path).read_bytes() == b"label"
         moved.complete_row("ship:2")
-
-
-def test_an_open_batch_outlasts_the_use_of_many_other_jobs(
-    service: JobService, job: Job, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal.store.store, "MAX_OPEN_JOURNALS", 2)
-    with service.batch(job.id):
-        service.complete_row("ship:1")
-        for n in range(6):
-            service.create_rows(service.create_job("x", job_id=f"job-{n}").id, [{}])
-        service.complete_row("ship:2")
-        assert job_of(service, job.id).successful_rows == 2
-    assert job_of(service, job.id).successful_rows == 2
 
 
 # --- threads

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 import journal
-from journal import JobNotFoundError, JobService, RefusedError, Shard
+from journal import JobNotFoundError, JobService, Shard
 from journal.sets import look_at_set
 from journal.tables import export_rows
 
@@ -83,33 +82,3 @@ def test_a_set_is_exported_by_its_name_and_a_shard_that_is_not_here_is_reported(
     jobs, out = ["other", "ship", "other"], io.BytesIO()
     assert export_rows(service, jobs, out, "csv", columns=["n"]) == 2 + len(ROWS)
     assert out.getvalue().split() == [b"n", b"99", *numbers, b"99"]
-
-
-def test_rows_are_exported_at_their_places_if_the_order_of_the_input_has_changed(
-    tmp_path: Path,
-) -> None:
-    new = [{"id": f"b{n}", "n": 100 + n} for n in range(1, 21)]
-    for rows in (ROWS, [*new, *ROWS]):
-        for index in range(4):
-            run(tmp_path, index, rows)
-    out = io.BytesIO()
-    with JobService(tmp_path) as service:
-        assert export_rows(service, "ship", out, "csv", columns=["place", "row_number", "n"]) == 40
-    exported = [tuple(map(int, line.split(b","))) for line in out.getvalue().split()[1:]]
-    assert exported == sorted(exported)
-    assert {n: place for place, _, n in exported} == {n % 100: n % 100 for n in range(1, 21)} | {
-        100 + n: n for n in range(1, 21)
-    }
-
-
-def test_an_export_refuses_shards_without_a_key_that_have_seen_different_inputs(
-    tmp_path: Path,
-) -> None:
-    for index in range(4):
-        run(tmp_path, index, ROWS if index < 3 else [*ROWS, {"id": "b", "n": 21}], key=None)
-    with JobService(tmp_path) as service:
-        with pytest.raises(RefusedError, match="have seen different inputs"):
-            export_rows(service, "ship", io.BytesIO(), "csv")
-        shutil.rmtree(tmp_path / "ship" / "003-of-004")
-        names = [part.id for part in look_at_set(service, "ship").parts if part.job]
-        assert export_rows(service, names, io.BytesIO(), "csv") > 0

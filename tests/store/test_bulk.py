@@ -14,7 +14,6 @@ from journal import (
     InvalidStateTransition,
     JobRow,
     JobService,
-    JournalDamagedError,
     RowNotFoundError,
 )
 from journal.format.arguments import MAX_USAGE_NAMES
@@ -172,17 +171,6 @@ def test_new_names_of_usage_are_left_to_single_changes_which_count_them(
     job = service.get_job("j")
     assert job is not None
     assert job.usage["t1"] == 5
-
-
-def test_a_row_whose_record_was_changed_in_place_is_damage_and_none_is_started(
-    service: JobService, tmp_path: Path
-) -> None:
-    service.get_job("j")
-    path = tmp_path / "j" / "journal.jsonl"
-    content = path.read_bytes()
-    path.write_bytes(content.replace(b'"row":2,', b'"row":9,', 1))
-    with pytest.raises(JournalDamagedError):
-        start(service, 1, 2)
 
 
 def test_a_row_does_not_start_before_what_was_recorded_while_it_was_chosen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import os
 import signal
 import threading
@@ -30,7 +29,6 @@ from journal import (
     InvalidStateTransition,
     JobRow,
     JobService,
-    JournalError,
     RowStatus,
     StorageError,
 )
@@ -234,29 +232,6 @@ def test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_chang
     assert statuses(service)[1:4] == [RowStatus.PENDING] * 3
     assert service.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
     assert statuses(service)[1:4] == [RowStatus.PENDING, RowStatus.COMPLETED, RowStatus.PENDING]
-
-
-def test_a_commit_that_fails_leaves_no_error_to_the_garbage_collector(
-    service: JobService, faulty: FaultyOs
-) -> None:
-    """What such an error references, the journal's file for example, would stay open till then."""
-    gc.collect()
-    gc.disable()
-    try:
-        disk = SlowDisk(faulty, fails(errno.EIO))
-        first, others = ask_during_a_sync(service, disk, range(2, 5))
-        disk.go_on()
-        first.heard()
-        for other in others:
-            assert type(other.refused()) is StorageError
-            other.error = None  # the thread and its error reference each other
-        gc.set_debug(gc.DEBUG_SAVEALL)
-        gc.collect()
-        assert [error for error in gc.garbage if isinstance(error, JournalError)] == []
-    finally:
-        gc.set_debug(0)
-        gc.garbage.clear()
-        gc.enable()
 
 
 @pytest.mark.parametrize("cut", [True, False])

@@ -11,7 +11,7 @@ from support.children import FaultyOs, journal_path, split_commits
 from support.system_os import SYSTEM_OS
 
 import journal.fs.system
-from journal import JobService, JobStatus, JournalError
+from journal import JobService, JournalError
 
 STATUSES = {"p": "pending", "r": "running", "d": "completed", "c": "cancelled", "again": "pending"}
 
@@ -56,12 +56,6 @@ def fixture_root(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def listed(root: Path, status: Any) -> list[str]:
     with JobService(root, sync="none") as service:
         return [job.id for job in service.list_jobs(status, limit=None)]
-
-
-@pytest.mark.parametrize("status", [None, *JobStatus])
-def test_a_listing_has_the_jobs_of_the_status_newest_first(root: Path, status: Any) -> None:
-    wanted = [job_id for job_id, its in STATUSES.items() if status in (None, its)]
-    assert listed(root, status) == wanted[::-1]
 
 
 def test_a_job_of_another_status_is_read_at_its_ends_only(

@@ -85,16 +85,6 @@ def test_the_error_names_the_element_of_the_iterable(service: JobService, place:
     assert in_file(service) == []
 
 
-@pytest.mark.parametrize("again", [1, 64, 150])
-def test_a_number_that_an_earlier_row_of_the_same_call_has_is_refused(
-    service: JobService, again: int
-) -> None:
-    rows = [{"row_number": n, "data": {"n": n}} for n in [*range(1, 151), again]]
-    with pytest.raises(InvalidValueError, match=f"row {again}: this row number is in use"):
-        service.create_rows("j", rows)
-    assert in_file(service) == []
-
-
 def test_a_bad_row_is_refused_before_the_next_one_is_taken(service: JobService) -> None:
     taken = []
 

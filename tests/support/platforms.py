@@ -21,7 +21,6 @@ import pytest
 IS_WINDOWS = sys.platform == "win32"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
-PEAK_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 # What each reason of these marks begins with, and no other reason does.
 NOT_HERE = "not on this system: "

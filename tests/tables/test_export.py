@@ -5,11 +5,9 @@ import gzip
 import io
 import json
 import os
-import pickle
 import re
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_links, needs_modes, needs_rlimits, needs_signals
+from support.platforms import needs_links, needs_rlimits, needs_signals
 
 from journal import AttemptedRow, JobService, Retry, RowResult, open_job
 from journal.cli.main import main
 from journal.errors import (
     InvalidValueError,
-    MissingExtraError,
 )
 from journal.format.records import UNSET_TIME, RowSpentRecord
 from journal.history.reading import look
@@ -233,25 +230,6 @@ def test_a_database_is_not_put_beside_what_another_one_left_to_be_applied(
     assert run(store, "export", "ship-ca", out, "--force") == 0
 
 
-@needs_modes
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o400])
-def test_a_file_that_replaces_another_has_its_permissions(
-    store: Path, tmp_path: Path, mode: int
-) -> None:
-    out, new = tmp_path / "out.csv", tmp_path / "new.csv"
-    out.touch()
-    out.chmod(mode)
-    before = os.umask(0o027)
-    try:
-        assert run(store, "export", "ship-ca", out, "--force") == 0
-        assert run(store, "export", "ship-ca", new) == 0
-    finally:
-        os.umask(before)
-    assert len(csv_rows(out)) == 5
-    assert stat.S_IMODE(out.stat().st_mode) == mode
-    assert stat.S_IMODE(new.stat().st_mode) == 0o640
-
-
 @contextmanager
 def live(root: Path, then: Callable[[JobService, str], object]) -> Iterator[JobService]:
     """A service. ``then`` is called between an export's look at a job and the reading of its rows."""
@@ -419,22 +397,6 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
     small, large = peak_kib(2_000), peak_kib(50_000)
     assert large - small < 8_000  # the rows alone are 12 MB, and as objects 40
-
-
-def test_the_extra_is_named_when_it_is_missing(store: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['pyarrow'] = None; "
-        "from journal.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
-    arguments = ["--root", str(store), "export", "ship-ca", str(tmp_path / "out.parquet")]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "pip install 'rowjournal[parquet]'" in done.stderr
-    assert done.stderr.count("\n") == 1
-    error = pickle.loads(pickle.dumps(MissingExtraError("a", "b", "c")))
-    assert (error.purpose, error.library, error.extra) == ("a", "b", "c")
 
 
 # --- steps

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,22 +197,6 @@ def note(text: str) -> bytes:
     return b'{"type":"log","message":"%b","at":"2026-11-24T13:35:00.000001Z"}' % text.encode()
 
 
-class Counting:
-    """Counts the reads of every journal, and their bytes."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.reads = self.size = 0
-        real = JournalFile.read_some
-
-        def read_some(file: JournalFile, offset: int, length: int) -> bytes:
-            data = real(file, offset, length)
-            self.reads += 1
-            self.size += len(data)
-            return data
-
-        monkeypatch.setattr(JournalFile, "read_some", read_some)
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_the_fork_is_found_wherever_it_is(tmp_path: Path, seed: int) -> None:
     """Histories of commits of all sizes, some larger than what is read at once."""
@@ -242,34 +225,6 @@ def test_the_fork_is_found_wherever_it_is(tmp_path: Path, seed: int) -> None:
         (True, True): "diverged",
     }
     assert relate(a, b)[0] == expected[bool(ours), bool(theirs)]
-
-
-def test_a_long_common_history_costs_a_few_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    history = [[note("x" * 60)]] * 100_000
-    place_journal(tmp_path / "c", JOB, seal_commits([[HEADER], *history]))
-    with JobService(tmp_path / "c", sync="none") as service:
-        service.create_rows(JOB, [{"data": {}}] * 1000)
-    whole = journal_path(tmp_path / "c", JOB).read_bytes()
-    for root, number in (("a", 1), ("b", 2)):
-        shutil.copytree(tmp_path / "c", tmp_path / root)
-        go_on(tmp_path / root, number)
-    counting = Counting(monkeypatch)
-    for other, most in (("c", 20), ("b", 80)):
-        counting.reads = counting.size = 0
-        a, b = open_copy(tmp_path / "a" / JOB), open_copy(tmp_path / other / JOB)
-        assert find_fork(a, b).offset == len(whole)
-        assert counting.reads <= most
-        assert counting.size < len(whole) // 5
-    counting.reads = counting.size = 0
-    a, b = open_copy(tmp_path / "a" / JOB), open_copy(tmp_path / "b" / JOB)
-    assert relate(a, b)[0] == "diverged"
-    assert counting.size < len(whole) // 5
-    assert preview_pull(tmp_path / "a", tmp_path / "b" / JOB).line == whole.count(b"\n") + 1
-    counting.reads = 0
-    assert preview_pull(tmp_path / "a", tmp_path / "c" / JOB).action == "ahead"
-    assert counting.reads <= 40
 
 
 def test_a_commit_of_the_same_length_at_the_same_place_is_not_taken_for_the_same(

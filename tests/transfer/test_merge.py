@@ -274,19 +274,6 @@ def test_what_a_repaired_copy_does_not_know_needs_a_review(here: Path, there: Pa
     assert {3, 6} <= set(merged(here, there).review)
 
 
-def test_an_outcome_does_not_settle_the_review_of_a_copy_that_has_lost_what_happened(
-    here: Path, there: Path
-) -> None:
-    go_on(here, 3, 4)
-    path = journal_path(here, JOB)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines).replace(lines[-2], b"~" * (len(lines[-2]) - 1) + b"\n"))
-    assert journal_line(here, "repair", JOB).returncode == 3
-    go_on(there, 6)
-    assert 6 in merged(here, there).review
-    assert states_of(here)[5] == "needs_review"
-
-
 def test_the_same_bytes_in_two_histories_are_work_done_twice(here: Path, tmp_path: Path) -> None:
     """Clocks that are behind a journal's last time write that, all of them."""
     late = b'{"type":"log","message":"late","at":"2999-11-24T13:35:00.000001Z"}'

@@ -135,23 +135,6 @@ def test_any_tar_reads_a_pack_as_the_job_s_directory(here: Path, tmp_path: Path)
         assert service.get_job_summary(JOB)["successful_rows"] == 2
 
 
-@needs_links
-def test_packing_again_replaces_the_file_whole_and_a_device_not_at_all(
-    here: Path, there: Path, tmp_path: Path
-) -> None:
-    pack = packed(here, tmp_path / "pack")
-    go_on(here, 3)
-    packed(here, pack)
-    unpack_job(there, source(pack))
-    assert content_of(there) == content_of(here)
-    assert sorted(os.listdir(tmp_path)) == ["here", "pack", "there"]
-    link = tmp_path / "null"
-    link.symlink_to("/dev/null")
-    with pytest.raises(InvalidValueError, match="exists and is not a file"):
-        packed(here, link)
-    assert Path("/dev/null").is_char_device()
-
-
 @needs_fifos
 @needs_links
 def test_links_and_pipes_among_the_artifacts_are_left_out_and_named(

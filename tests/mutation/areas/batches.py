@@ -7,13 +7,6 @@ from mutation.patch import Patch
 CALLS = "tests/run/test_recorded_calls.py"
 PATCHES = [
     Patch(
-        "outcomes that one commit doesn't take don't wait",
-        "run/workers/handover",
-        "            if not (is_woken or self._ended):\n",
-        "            if not is_woken:\n",
-        "tests/run/test_stages.py::test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes",
-    ),
-    Patch(
         "of many rows only those that are pending are started",
         "store/bulk",
         "        is_open = columns.statuses[position] in (PENDING, WAITING)\n",
@@ -33,20 +26,6 @@ PATCHES = [
         "            if len(outcomes) != rows:  # nobody",
         "            if False:  # nobody",
         "tests/run/test_executors.py::test_what_an_executor_garbles_needs_a_review",
-    ),
-    Patch(
-        "a batch waits for no more of the rate than it has rows",
-        "run/pacing/starts",
-        "self.rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
-        "self.rate.allowed(monotonic(), self._queue.most(job)))\n",
-        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
-    ),
-    Patch(
-        "a batch waits for no rows that the condition leaves open",
-        "run/row_queue",
-        "        others = job.pending_count - job.waiting_count - self._chosen.left\n",
-        "        others = job.pending_count\n",
-        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
     ),
     Patch(
         "many rows start only in a job that has not ended",
@@ -105,13 +84,6 @@ PATCHES = [
         "tests/run/test_batches.py::test_what_a_call_raises_is_raised_by_each_row",
     ),
     Patch(
-        "rows of a call in flight wait for no turn",
-        "run/pacing/starts",
-        "        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)\n",
-        "        count = (slots + ahead) * (self._limits.batch or 1) - len(self._in_flight)\n",
-        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
-    ),
-    Patch(
         "a batch has no more rows than the rate names",
         "run/pacing/rate",
         "        return cls(number / unit_s, min(batch, max(1, int(number))))\n",
@@ -140,13 +112,6 @@ PATCHES = [
         "tests/cli/test_run_batches.py::test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost",
     ),
     Patch(
-        "what both lines of a row have cost counts",
-        "cli/run/batches",
-        "    return with_sums(review, outcomes)\n",
-        "    return review\n",
-        "tests/cli/test_run_batches.py::test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost",
-    ),
-    Patch(
         "a row whose line may have been cut off does not fail by the status",
         "cli/run/batches",
         '        if outcome.kind != "completed" and not printed.cut_off:\n',
@@ -154,25 +119,11 @@ PATCHES = [
         "tests/cli/test_run_batches.py::test_a_line_that_was_cut_off_is_the_outcome_of_no_row_and_its_row_may_be_done",
     ),
     Patch(
-        "of the lines of no row one MiB is kept",
-        "cli/run/batches",
-        "        if self._room > 0:\n",
-        "        if True:\n",
-        "tests/cli/test_run_batches.py::test_of_the_lines_of_no_row_one_mib_is_kept_and_the_outcomes_of_the_rows_all_the_same",
-    ),
-    Patch(
         "a line that is too long is not read as JSON",
         "cli/run/subprocesses",
         "        yield (_cut_off(text, more), True) if more else (text, False)\n",
         "        yield text, False\n",
         "tests/cli/test_run_batches.py::test_a_line_that_was_cut_off_is_the_outcome_of_no_row_and_its_row_may_be_done",
-    ),
-    Patch(
-        "the program is the same for all rows",
-        "cli/run/template",
-        "            if self._is_filled(place):\n",
-        "            if False:\n",
-        "tests/cli/test_run_batches.py::test_the_program_itself_is_no_argument_to_repeat",
     ),
     Patch(
         "a late result is recorded after the outcome with which it was given up",
@@ -196,13 +147,6 @@ PATCHES = [
         "        if self.calls.keeps(row, outcome):\n",
         "        if False:\n",
         f"{CALLS}::test_a_call_that_waits_comes_back_with_its_rows_and_its_step_is_done_once",
-    ),
-    Patch(
-        "rows of a call are found by no search",
-        "run/row_queue",
-        "            others = self.calls.others(rows)\n",
-        "            others = rows\n",
-        f"{CALLS}::test_a_row_that_is_retried_during_a_run_comes_back_to_its_call",
     ),
     Patch(
         "a run of single rows takes no row of a call",

@@ -6,13 +6,6 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
-        "after a pause for its cost a job needs a higher limit",
-        "cli/advice",
-        '    if run and kind == "cost" and',
-        "    if False and",
-        "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",
-    ),
-    Patch(
         "costs are rounded to millionths, not cut",
         "model",
         "else round(cents * _MILLION)",
@@ -41,25 +34,11 @@ PATCHES = [
         "tests/service/test_cost.py::test_20_000_costs_of_6_hundredths_of_a_cent_sum_exactly",
     ),
     Patch(
-        "a job handed out has a usage of its own",
-        "index/summary",
-        "usage=dict(index.usage)",
-        "usage=index.usage",
-        "tests/service/test_cost.py::test_a_job_handed_out_keeps_its_usage_while_the_sums_grow",
-    ),
-    Patch(
         "a cost is rounded to the nearest millionth",
         "format/arguments",
         "exact.quantize(_MILLIONTH, context=_EXACT)",
         "exact.quantize(_MILLIONTH, rounding='ROUND_DOWN', context=_EXACT)",
         "tests/service/test_cost.py::test_a_cost_is_written_exactly_and_shown_as_an_int_where_it_is_whole",
-    ),
-    Patch(
-        "a cost is one that a float states exactly",
-        "format/arguments",
-        "    if millionths(cents) != total:\n",
-        "    if False:\n",
-        "tests/service/test_cost.py::test_another_cost_is_refused_with_words_and_changes_nothing",
     ),
     Patch(
         "names of usage have a bound",
@@ -97,25 +76,11 @@ PATCHES = [
         "tests/run/test_costs_of_runs.py::test_each_attempt_counts_whatever_becomes_of_it",
     ),
     Patch(
-        "a limit of cost keeps rows from being queued",
-        "run/pacing/bounds",
-        "        return self._limits.max_cost_cents is not None or self._halt is not None\n",
-        "        return self._halt is not None\n",
-        "tests/run/test_costs_of_runs.py::test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached",
-    ),
-    Patch(
         "a failed command states its cost",
         "cli/run/outcomes",
         '    return with_cost(ended, fields.get("cost_cents"), fields.get("usage"))\n',
         "    return ended\n",
         "tests/cli/test_costs.py::test_a_command_reports_its_cost_and_usage_also_when_it_fails",
-    ),
-    Patch(
-        "a forecast is for all rows",
-        "model",
-        "job.total_cost_cents * job.total_rows / ended",
-        "job.total_cost_cents * ended / job.total_rows",
-        "tests/cli/test_costs.py::test_show_forecasts_the_cost_of_the_whole_job",
     ),
     Patch(
         "a merge counts the costs of statuses that it doesn't import",

@@ -181,13 +181,6 @@ PATCHES = [
         "tests/format/test_verify.py::test_commits_that_a_writer_takes_back_meanwhile_are_no_damage",
     ),
     Patch(
-        "a damaged journal is read quickly again after the damage",
-        "format/damage",
-        '            if successive >= _GOOD_COMMITS and ending == b"\\n":\n',
-        "            if False:\n",
-        "tests/format/test_verify.py::test_what_stands_before_and_after_damage_takes_few_steps",
-    ),
-    Patch(
         "a reader believes a commit without its LF only with writers locked out",
         "store/log",
         "            if not locked:\n                return False\n",

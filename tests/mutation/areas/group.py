@@ -13,32 +13,11 @@ PATCHES = [
         "tests/store/test_group.py::test_who_waits_behind_a_thread_that_gives_up_has_its_own_time",
     ),
     Patch(
-        "who is interrupted in a group takes its change back",
-        "store/group_commit",
-        "            request.is_withdrawn = True\n",
-        "            pass\n",
-        "tests/store/test_group.py::test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next",
-    ),
-    Patch(
         "no request joins the group of a commit that has begun",
         "store/group_commit",
         "                self._close(group)\n                requests",
         "                requests",
         "tests/store/test_group.py::test_threads_that_shared_a_commit_share_the_next_one_from_its_first_request_on",
-    ),
-    Patch(
-        "each thread of a group has an error of its own",
-        "store/group_commit",
-        "            error = copy.copy(group.error)\n",
-        "            error = group.error\n",
-        "tests/store/test_group.py::test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_changes_nothing",
-    ),
-    Patch(
-        "an error names its cause to each thread of a group",
-        "store/group_commit",
-        "            error.__cause__ = group.error.__cause__\n",
-        "",
-        "tests/store/test_group.py::test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_changes_nothing",
     ),
     Patch(
         "a group whose commit was interrupted while it ended has an unknown outcome",

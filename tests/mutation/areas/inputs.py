@@ -20,32 +20,11 @@ PATCHES = [
         "tests/inputs/test_broken.py::test_a_pipe_cannot_be_read_again",
     ),
     Patch(
-        "a formula without a value isn't an empty cell",
-        "inputs/excel",
-        '                if cells[formula].value is None and cells[formula].data_type != "str":\n',
-        "                if False:\n",
-        "tests/inputs/test_broken.py::test_a_wrong_cell_of_a_workbook_is_named",
-    ),
-    Patch(
         "a query can't make a file",
         "inputs/sqlite",
         "    connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # ATTACH would make a file\n",
         "",
         "tests/inputs/test_broken.py::test_a_query_that_is_wrong_is_named_and_changes_nothing",
-    ),
-    Patch(
-        "a given encoding wins over a byte order mark",
-        "inputs/text",
-        "source.encoding or encoding_of_mark(stream.peek(4)[:4])",
-        "encoding_of_mark(stream.peek(4)[:4]) or source.encoding",
-        "tests/inputs/test_broken.py::test_a_given_encoding_wins_over_a_byte_order_mark",
-    ),
-    Patch(
-        "an error of decoding names the line",
-        "inputs/text",
-        "            number += error.object[: error.start].count(end)\n",
-        "",
-        "tests/inputs/test_broken.py::test_a_file_is_named_for_what_it_is",
     ),
     Patch(
         "a command gets the bytes of a file's name",
@@ -81,13 +60,6 @@ PATCHES = [
         "if row is None or row.unknown or row.status not in _UNDONE:",
         "if row is None or row.status not in _UNDONE:",
         "tests/run/test_open_job.py::test_rows_that_are_gone_from_the_input_are_skipped_if_that_is_asked_for",
-    ),
-    Patch(
-        "a dry run plans no row that the start would skip",
-        "run/plan",
-        "    others = {*changed, *gone}\n",
-        "    others = {*changed}\n",
-        "tests/cli/test_run.py::test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too",
     ),
     Patch(
         "an empty input skips no rows",

@@ -202,25 +202,11 @@ PATCHES = [
         "tests/docs/test_stories.py::test_a_typo_costs_ten_rows_and_says_what_to_type_once_it_is_mended",
     ),
     Patch(
-        "many failures that are heard of at once are braked",
-        "run/pacing/halt",
-        "self._is_alike or self._failures.total() <= ",
-        "self._failures.total() <= ",
-        "tests/run/test_brake.py::test_one_failure_in_ten_of_another_kind_does_not_release_the_brake_nor_do_many_at_once",
-    ),
-    Patch(
         "the brake counts one error alone",
         "run/pacing/halt",
         " and alike * 10 >= self._failures.total() * 9\n",
         "\n",
         "tests/docs/test_stories.py::test_first_rows_that_fail_of_several_errors_let_a_run_go_on",
-    ),
-    Patch(
-        "rows that were tried before don't count for the brake",
-        "run/pacing/halt",
-        "        elif row.attempts == 1:\n",
-        "        else:\n",
-        "tests/run/test_brake.py::test_failures_of_rows_that_were_tried_before_are_none_of_the_first",
     ),
     Patch(
         "nothing is handed out ahead while all may fail alike",

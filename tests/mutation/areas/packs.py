@@ -20,25 +20,11 @@ PATCHES = [
         "tests/transfer/test_prune.py::test_a_job_with_a_file_that_no_pack_can_hold_is_left",
     ),
     Patch(
-        "a dry run says that a run works on a job",
-        "transfer/prune",
-        "        if run_holder(directory) is not None:\n",
-        "        if False:\n",
-        "tests/transfer/test_prune.py::test_a_cancelled_job_is_left_while_a_run_works_on_its_last_rows",
-    ),
-    Patch(
         "the packs of a prune are private",
         "transfer/prune",
         "whole_file(path, private=True)",
         "whole_file(path)",
         "tests/transfer/test_prune.py::test_a_pack_is_private_as_the_journal_in_it",
-    ),
-    Patch(
-        "a job that another process has deleted is no result of a prune",
-        "transfer/prune",
-        "        except JobNotFoundError:  # another process has deleted the job\n            continue\n",
-        "",
-        "tests/transfer/test_prune.py::test_a_job_that_was_deleted_meanwhile_is_passed_over",
     ),
     Patch(
         "a name in a pack doesn't lead out of the job",
@@ -193,13 +179,6 @@ PATCHES = [
         '            if not piece:\n                raise PackError(self.path, "it is cut short")\n',
         "            if not piece:\n                return\n",
         "tests/transfer/test_pack.py::test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothing",
-    ),
-    Patch(
-        "files of a pack are private when tar unpacks it",
-        "transfer/tarball",
-        "file.size_bytes, 0o600, made_s",
-        "file.size_bytes, 0o644, made_s",
-        "tests/transfer/test_pack.py::test_any_tar_reads_a_pack_as_the_job_s_directory",
     ),
     Patch(
         "a name that isn't UTF-8 is in no pack",

@@ -43,13 +43,6 @@ PATCHES = [
         "tests/run/test_limits_by_key.py::test_rows_of_a_full_key_wait_in_their_order_while_others_go_on",
     ),
     Patch(
-        "rows that wait for a key that is full again stay where they are",
-        PER_KEY,
-        " or parked.first != number or self._is_full(key):\n",
-        " or parked.first != number:\n",
-        "tests/run/test_limits_by_key.py::test_rows_that_wait_for_a_slot_are_looked_at_again_only_when_they_may_start",
-    ),
-    Patch(
         "text and other values of the same characters are different keys",
         PER_KEY,
         "return '\"' + value if type(value) is str else canonical_json(value).decode()",
@@ -78,46 +71,10 @@ PATCHES = [
         "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
     ),
     Patch(
-        "rows that wait for a slot count as rows that were never started",
-        "run/row_queue",
-        "        if self._per_key.has_fresh:\n            return True\n",
-        "",
-        "tests/run/test_limits_by_key.py::test_rows_that_wait_for_a_slot_are_left_when_the_first_rows_all_fail",
-    ),
-    Patch(
-        "rows that wait for a slot don't keep rows that are due from starting",
-        "run/row_queue",
-        "            first = parked() or self._next_found(fresh_only=True) or due()\n",
-        "            first = parked() or self._next_found(fresh_only=True)\n"
-        "            first = first or (0 if self.has_fresh() else due())\n",
-        "tests/run/test_limits_by_key.py::test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due",
-    ),
-    Patch(
-        "a run that has started as many rows as it may waits",
-        "run/pacing/starts",
-        "        if not (self._room(job) or",
-        "        if not (True or",
-        "tests/run/test_runs.py::test_a_run_whose_workers_are_busy_rests_though_a_row_is_due",
-    ),
-    Patch(
-        "a turn looks at a bounded number of rows that can't start",
-        "run/row_queue",
-        "            self._looks = max(0, self._looks - is_parked)\n",
-        "",
-        "tests/run/test_limits_by_key.py::test_a_turn_looks_at_a_bounded_number_of_rows_and_the_next_one_goes_on",
-    ),
-    Patch(
         "a run whose last rows wait for attempts that were given up ends",
         "run/driver",
         "        elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:\n",
         "        elif (end := None) is not None:\n",
         "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
-    ),
-    Patch(
-        "rows that are due again come before others of their key",
-        PER_KEY,
-        "WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)\n",
-        "WAITED, FRESH, RETRIED, STARTED = RANKS = range(4)\n",
-        "tests/run/test_limits_by_key.py::test_a_row_that_is_due_again_waits_for_a_slot_and_then_comes_before_new_ones",
     ),
 ]

@@ -69,13 +69,6 @@ PATCHES = [
         "tests/store/test_guards_writers.py::test_a_journal_is_closed_without_a_hint_of_what_may_not_be_in_it",
     ),
     Patch(
-        "an attempt that ends after a failed commit has a cost though its row is settled",
-        "run/driver",
-        '                self._settling.add_cost(result.row, result.outcome)\n                self._problems.append(_unrecorded(result, "its row',
-        '                self._problems.append(_unrecorded(result, "its row',
-        "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_before_a_commit_failed_has_a_cost",
-    ),
-    Patch(
         "a late success after a failed commit settles its row",
         "run/driver",
         "if self._why_lost or result.is_late:\n                self._settle(result, self._problems)",

@@ -205,24 +205,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_an_attempt_that_was_given_up_and_succeeds_after_all_settles_its_review",
     ),
     Patch(
-        "a late success of a row that is repeated was counted as no failure",
-        "run/driver",
-        "        if row is not None and row.status is RowStatus.NEEDS_REVIEW:",
-        "        if True:",
-        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
-    ),
-    Patch(
-        "a row that another process has settled is none that this run has settled",
-        "run/driver",
-        "            problems.append(_unrecorded(result, error))\n"
-        "            return\n"
-        "        self._brake",
-        "            problems.append(_unrecorded(result, error))\n"
-        "            outcome, again = result.outcome, False\n"
-        "        self._brake",
-        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
-    ),
-    Patch(
         "a run looks in each turn whether it holds its lock",
         "run/driver",
         "        self._check_lock()\n        job = self._held.job()\n",
@@ -322,13 +304,6 @@ PATCHES = [
         "tests/run/test_executors.py::test_where_the_scheduler_of_dask_can_not_be_asked_the_handler_is_not_called",
     ),
     Patch(
-        "what an executor garbles has come back",
-        "run/workers/executors",
-        "        except BaseException as error:  # noqa: BLE001  (the rows may be done)\n",
-        "        except ZeroDivisionError as error:\n",
-        "tests/run/test_executors.py::test_what_an_executor_garbles_needs_a_review",
-    ),
-    Patch(
         "a pool of Parsl that repeats tasks is refused",
         "run/workers/executors",
         "        if retries:\n",
@@ -341,13 +316,6 @@ PATCHES = [
         "(not self.queues or len(self._futures) < self.count)",
         "True",
         "tests/run/test_executors.py::test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be_cancelled",
-    ),
-    Patch(
-        "an executor gets a waiting row when a worker is free",
-        "run/workers/executors",
-        "        self._submit_next()  # after",
-        "        pass  # after",
-        "tests/run/test_executors.py::test_an_executor_gets_the_next_row_when_a_worker_is_free",
     ),
     Patch(
         "a pool is made anew when it breaks",
@@ -480,13 +448,6 @@ PATCHES = [
         "run/in_flight",
         "        if not stops and now_s < self.next_deadline_s:\n",
         "        if not stops and now_s < self.next_deadline_s + 60:\n",
-        "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
-    ),
-    Patch(
-        "attempts are looked at again when the next deadline comes",
-        "run/in_flight",
-        "            if not call.is_ended and call.deadline_s is not None:\n",
-        "            if False:\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
     ),
     Patch(

@@ -19,13 +19,6 @@ PATCHES = [
         _SETS + "a_shard_whose_journal_was_cut_is_named_and_not_started_again",
     ),
     Patch(
-        "absent shards, which may run elsewhere, can be left out of those to start again",
-        "cli/commands/list",
-        "if not (here and part.state == ABSENT)",
-        "if part",
-        _SETS + "what_is_missing_is_printed_as_the_array_of_a_scheduler",
-    ),
-    Patch(
         "what was changed before a shard was refused is reported",
         "cli/commands/settle",
         "            if done:\n                report_changed(job, done)\n            raise\n",
@@ -223,14 +216,6 @@ PATCHES = [
         _SETS + "a_set_is_exported_in_the_order_of_its_input",
     ),
     Patch(
-        "an export sorts the rows of a shard that were added when the input had another order",
-        "tables/collected",
-        "if sorted((last, *chunk.places)) != [last, *chunk.places]:",
-        "if False:",
-        "tests/sets/test_sets_in_python.py::test_rows_are_exported_at_their_places_if_the_order_of_the_"
-        "input_has_changed",
-    ),
-    Patch(
         "a set takes no job into its directory",
         "store/store",
         "if not self._root_synced and any(map(split_shard_name, self.subdirectories())):",
@@ -285,20 +270,6 @@ PATCHES = [
         "        return part.state == ABSENT\n",
         "        return False\n",
         _SETS + "wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set",
-    ),
-    Patch(
-        "a wait for a set ends if the other shards are paused",
-        "cli/follow",
-        "_has_ended(service, part.job) or _is_left_paused(service, part.job)",
-        "_has_ended(service, part.job)",
-        _SETS + "wait_ends_if_the_other_shards_need_a_person_and_names_them",
-    ),
-    Patch(
-        "a wait for a set says by its exit code that a shard can't be read",
-        "cli/commands/log",
-        "return EXIT_DAMAGED if whole.errors else job_exit_code(whole.job)",
-        "return job_exit_code(whole.job)",
-        _SETS + "wait_ends_if_the_other_shards_need_a_person_and_names_them",
     ),
     Patch(
         "a set is not completed while a shard can't be read",

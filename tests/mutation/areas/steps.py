@@ -6,13 +6,6 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
-        "a step that failed is a warning",
-        "history/events",
-        '"failed": "WARNING", "dropped"',
-        '"failed": "INFO", "dropped"',
-        "tests/cli/test_log_command.py::test_steps_of_rows_are_told_with_their_names_results_and_errors",
-    ),
-    Patch(
         "an attempt that leaves a step in doubt is in review",
         "run/settling",
         "        outcome = self._with_doubt(row, outcome)\n",
@@ -116,13 +109,6 @@ PATCHES = [
         "            if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):\n",
         "            if True:\n",
         "tests/cli/test_step.py::test_a_row_with_another_question_stays_in_review",
-    ),
-    Patch(
-        "rows whose steps are known get their own advice",
-        "cli/advice",
-        '            kinds = doubts or [("known", "")]\n',
-        '            kinds = doubts or [("other", code)]\n',
-        "tests/cli/test_step.py::test_each_row_in_review_gets_the_advice_that_fits_its_steps",
     ),
     Patch(
         "a row that two copies worked on is not simply continued",

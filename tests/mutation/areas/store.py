@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-PROCESSES = (
-    "tests/store/test_guards_writers.py tests/store/test_guards.py tests/store/test_processes.py"
-)
-
 PATCHES = [
     Patch(
         "a root that is no directory is refused at once",
@@ -148,20 +144,6 @@ PATCHES = [
         "        if not system.os.path.samestat(moved, opened):\n",
         "        if False:\n",
         "tests/store/test_strange_files.py::test_a_directory_that_takes_a_jobs_place_while_the_job_is_deleted_is_not_deleted",
-    ),
-    Patch(
-        "a link that leads to itself is no directory",
-        "fs/directories",
-        "        if error.errno == errno.ELOOP:\n            return False\n",
-        "",
-        "tests/cli/test_inspect.py::test_strange_things_in_a_store_hide_no_job",
-    ),
-    Patch(
-        "hidden directories are no jobs",
-        "fs/directories",
-        '        if not entry.name.startswith(".") and _is_directory(entry):\n',
-        "        if _is_directory(entry):\n",
-        "tests/cli/test_inspect.py::test_list_tells_interrupted_jobs_from_running_ones",
     ),
     Patch(
         "directories too deep for a pack are not entered",

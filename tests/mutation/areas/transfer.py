@@ -195,13 +195,6 @@ PATCHES = [
         "tests/transfer/test_guards_copies.py::test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then",
     ),
     Patch(
-        "an output keeps the permissions of what it replaces",
-        "fs/output",
-        "        if not private:\n            with",
-        "        if False:\n            with",
-        "tests/tables/test_export.py::test_a_file_that_replaces_another_has_its_permissions",
-    ),
-    Patch(
         "a pack is private whatever it replaces",
         "fs/output",
         "        if not private:\n            with",

@@ -51,13 +51,6 @@ PATCHES = [
         f"{WAITS}test_a_row_whose_input_is_gone_while_it_waits_needs_a_review",
     ),
     Patch(
-        "rows that are due leave half of the workers to others",
-        "run/row_queue",
-        "max(1, self.workers // 2) * (",
-        "self.workers * (",
-        f"{WAITS}test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
-    ),
-    Patch(
         "rows in flight may wait next, so they count for max_waiting",
         "run/row_queue",
         "most - job.waiting_count - job.processing_count",
@@ -70,13 +63,6 @@ PATCHES = [
         "            if rank > RETRIED:\n",
         "            if rank != RETRIED:\n",
         f"{WAITS}test_rows_that_have_waited_are_none_of_the_rows_that_were_asked_for",
-    ),
-    Patch(
-        "a row that has waited and waits for a slot counts for a rate",
-        "run/row_queue",
-        "self._waits.due(monotonic()) + self._per_key.waited\n",
-        "self._waits.due(monotonic())\n",
-        f"{WAITS}test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
     ),
     Patch(
         "a wait that others have ended is not asked for",

@@ -6,13 +6,6 @@ from mutation.patch import Patch
 
 PATCHES = [
     Patch(
-        "what continues a job leaves out a condition that no row left meets",
-        "run/pacing/condition",
-        "            del words[place : place + 2]\n",
-        "            break\n",
-        "tests/cli/test_run_where.py::test_conditions_choose_the_rows_of_a_run_and_all_must_hold",
-    ),
-    Patch(
         "a condition stays while rows that meet it are left",
         "run/pacing/condition",
         '    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":\n',
@@ -46,34 +39,6 @@ PATCHES = [
         "        return not any(map(self._is_pending, self._waiting))\n",
         "        return True\n",
         "tests/run/test_where.py::test_a_row_that_waits_for_another_attempt_keeps_the_run",
-    ),
-    Patch(
-        "a search that finds nothing gives the journal to others between its turns",
-        "run/row_queue",
-        "        if self._chosen:\n            self._looks = max(0, self._looks - 1)\n",
-        "        if self._chosen:\n",
-        "tests/run/test_where.py::test_a_long_search_ends_each_of_its_turns_so_that_others_get_the_journal",
-    ),
-    Patch(
-        "a row that waits for another attempt is not asked about again",
-        "run/row_queue",
-        "        if found.row_number in self._waiting:\n",
-        "        if found.row_number in self._waiting and not self._chosen:\n",
-        "tests/run/test_where.py::test_a_row_that_waits_for_another_attempt_keeps_the_run",
-    ),
-    Patch(
-        "a start counts only the failed rows that meet the condition as tried again",
-        "run/plan",
-        "        if is_free and (where is None or where(row)):\n",
-        "        if is_free:\n",
-        "tests/cli/test_run_where.py::test_retry_failed_tries_only_the_rows_that_the_condition_chooses",
-    ),
-    Patch(
-        "a plan has only the failed rows that meet the condition",
-        "run/plan",
-        "        if where is None or where(one.row):\n",
-        "        if True:\n",
-        "tests/run/test_where.py::test_failed_rows_are_retried_only_if_they_meet_the_condition",
     ),
     Patch(
         "failed rows that don't meet the condition stay failed in a run",
