@@ -191,7 +191,7 @@ def find_job(ctx: click.Context, name: str) -> FoundJob:
     if isinstance(found, FoundSet):
         one = found.command(str(ctx.info_name), min(found.service.store.shards(found.id)))
         raise RefusedError(
-            f"{found.id} is a set of shards, and this command takes one of them: `{one}`; "
+            f"{found.id} is a set of shards, and this command takes one of them, with the same options: `{one}`; "
             f"`{found.command('shards', found.id)}` lists them"
         )
     return found

@@ -270,11 +270,14 @@ def test_a_stall_is_seen_and_shown_only_while_rows_are_expected_to_end(
         assert "\nin flight   row 1; the oldest, row 1, for " in out
         assert "\nstalled     no attempt has ended for 12m00s\n" in out
         assert " left" not in out, "no end is forecast"
+        assert main(["--root", str(tmp_path), "list"]) == 0
+        assert "ship  running, stalled  " in capsys.readouterr().out
         hold = HoldRecord(until=datetime.now(UTC) + timedelta(hours=1), reason="503", at=UNSET_TIME)
         service.store.journal("ship").change(put_record, hold)
         assert (view.read("running").stalled_s, view.read("running").rate) == (None, None)
-        assert main(["--root", str(tmp_path), "show", "ship"]) == 0
-        assert "stalled" not in capsys.readouterr().out
+        for words in (("show", "ship"), ("list",)):
+            assert main(["--root", str(tmp_path), *words]) == 0
+            assert "stalled" not in capsys.readouterr().out
 
 
 def test_a_view_writes_nothing_and_needs_no_right_to_write(tmp_path: Path) -> None:

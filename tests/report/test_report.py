@@ -1,16 +1,18 @@
 """`journal report`: one page that says how a job went, and does nothing else."""
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -23,6 +25,7 @@ from support.commands import journal
 from journal import Entry, Fail, JobRow, JobService, Position, open_job
 from journal.cli.follow import Seen
 from journal.cli.main import main
+from journal.errors import StorageError
 from journal.format.records import (
     CallRecord,
     HoldRecord,
@@ -589,6 +592,30 @@ def test_a_page_is_written_anew_no_sooner_than_ten_times_as_long_as_writing_took
     assert [s for s, _ in written_s][:4] == [100, 121, 176, 231]
     assert {every_s for _, every_s in written_s[:-1]} == {20}
     assert written_s[-1][1] is None
+
+
+def test_a_page_that_a_full_disk_has_no_room_for_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed_job(tmp_path, 3)
+    tries = Counter[str]()
+
+    def look(service: JobService, job_id: str) -> Iterator[Seen]:
+        job = existing_job(service, job_id)
+        yield from (Seen(job, number == 5, job.status) for number in range(6))
+
+    def write(*_: object, **__: object) -> None:
+        tries["all"] += 1
+        if tries["all"] in (2, 3):
+            raise StorageError(tmp_path / "job.html", "write", errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("journal.cli.commands.report.MIN_PAUSES", 0)
+    monkeypatch.setattr("journal.cli.commands.report.monotonic", count(100, 100).__next__)
+    monkeypatch.setattr("journal.cli.commands.report.follow_job", look)
+    monkeypatch.setattr("journal.cli.commands.report.write_report", write)
+    words = ["--root", str(tmp_path), "report", "job", "--every", "20s"]
+    assert (main(words), tries["all"]) == (3, 6)
+    assert capsys.readouterr().err.count("no space left; the last version stays") == 1
 
 
 def test_a_page_of_a_job_that_has_ended_is_written_once(tmp_path: Path) -> None:

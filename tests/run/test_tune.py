@@ -244,6 +244,8 @@ def test_commands_of_a_run_are_tuned_from_another_terminal(
         assert main(["--root", "jobs", "tune", "j", "-j", "3", "--rate", "900/s"]) == 0
         assert capfd.readouterr().err == "j: workers 1 -> 3, rate none -> 900/s\n"
         until_begun(3)
+        assert main(["--root", "jobs", "tune", "j", "--rate", "many"]) == 2
+        assert capfd.readouterr().err.endswith("above 0 and /s, /m or /h: 50/s, or none\n")
         assert main(["--root", "jobs", "tune", "j", "-j", "2", "--rate", "none"]) == 0
         assert capfd.readouterr().err == "j: workers 3 -> 2, rate 900/s -> none\n"
         for number in (0, 1):

@@ -366,7 +366,10 @@ def test_a_command_says_what_it_has_changed_before_a_shard_was_refused() -> None
 def test_a_command_that_takes_one_shard_says_so(ship: str, name: str) -> None:
     refused = command(name, ship)
     assert refused.returncode == 4
-    assert f"takes one of them: `journal {name} ship/000-of-004`" in refused.stderr
+    assert (
+        f"takes one of them, with the same options: `journal {name} ship/000-of-004`"
+        in refused.stderr
+    )
     assert command("shards", "ship/000-of-004").returncode == 4
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -32,11 +33,12 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, its status in the listing, and the seconds that the job has taken so far."""
+    """A job, its status in the listing, the seconds that it has taken so far, and if it stalls."""
 
     job: Job
     state: str
     duration_s: float | None
+    is_stalled: bool
 
 
 def _of_job(name: str, title: str = "", **column: Any) -> Field:
@@ -48,7 +50,7 @@ _COLUMNS = (
     _of_job("id", "JOB"),
     Field(
         *("status", "STATUS", attrgetter("state")),
-        text=lambda x: status_text(x.job, x.state),
+        text=lambda x: status_text(x.job, x.state) + ", stalled" * x.is_stalled,
         status=True,
     ),
     Field(title="PROGRESS", text=lambda x: bar(x.job.done_rows, x.job.total_rows, _BAR_CELLS)),
@@ -107,7 +109,8 @@ def list_command(
     includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
     PENDING, too. "paused until resume" beside a status is a pause by
     `journal pause`. A running job may be "holding" until a time, since the called service is down:
-    `journal show JOB` says why.
+    `journal show JOB` says why. If it has "stalled",
+    none of its attempts has ended for far too long.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
@@ -137,12 +140,14 @@ def list_command(
             states.append((whole.job, whole.state))
     if sets:
         states.sort(key=lambda one: (one[0].created_at, one[0].id), reverse=True)
-    found = [
-        Listed(job, state, duration_s(job, state, now))
-        for job, state in states
-        if not of_run or state == status
+    found = [(job, state) for job, state in states if not of_run or state == status]
+    shown = [
+        Listed(
+            *(job, state, duration_s(job, state, now)),
+            job.id not in sets and _stalls(ctx, job, state),
+        )
+        for job, state in found[:limit]
     ]
-    shown = found[:limit]
     none = f"0 jobs in {service.root}"
     if not service.root.exists():
         none += ", which does not exist"
@@ -153,6 +158,19 @@ def list_command(
         echo_err(f"these are the newest {limit} jobs; --limit all shows all")
     echo_problems(*errors)
     return EXIT_DAMAGED if errors else EXIT_OK
+
+
+def _stalls(ctx: click.Context, job: Job, state: str) -> bool:
+    """Return whether no attempt of a running job has ended for far too long, as `show` says."""
+    if state != JobStatus.RUNNING or not job.processing_count:
+        return False
+    from journal.cli.watch.seen import JobReader  # noqa: PLC0415  (rarely needed, and slow)
+    from journal.history.recent import NEXT_BYTES  # noqa: PLC0415
+
+    found = FoundJob.of(ctx, ReadingService(ctx.obj), job.id)
+    with suppress(JournalError), found.service:
+        return JobReader(found, NEXT_BYTES).read(state).stalled_s is not None
+    return False
 
 
 def _of_part(name: str, title: str, **column: Any) -> Field:

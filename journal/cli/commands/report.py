@@ -14,6 +14,7 @@ from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err, echo_problems
 from journal.cli.shared_options import force_option, option
 from journal.cli.times import parse_limit_s
+from journal.errors import StorageError
 from journal.model import Job, job_exit_code
 from journal.report import report_page, write_report
 from journal.report.page import MIN_PAUSES
@@ -47,7 +48,8 @@ def report_command(job: FoundJob, out: str | None, every_s: float | None, force:
     The report of a set of shards is about all shards that are here. Those that can't be read are
     named on standard error, and the exit code is 6.
 
-    The page contains data of the rows, so look at it before you send it.
+    The page contains data of the rows, so look at it before you send it. The command needs jinja2:
+    pip install 'rowjournal[report]'.
 
     Example: journal report ship-ca -o report.html
     """
@@ -66,14 +68,23 @@ def report_command(job: FoundJob, out: str | None, every_s: float | None, force:
 
 
 def _write_until_end(job: FoundJob, out: str, every_s: float, *, force: bool) -> int:
-    next_s = 0.0
+    next_s, is_failing = 0.0, False
     for found, has_ended in _looks(job):
         begin_s = monotonic()
         if has_ended:
             write_report(job.service, job.id, out, force=force)
             echo_err(f"wrote {out} for the last time: {job.id} is {found.status}")
         elif begin_s >= next_s:
-            write_report(job.service, job.id, out, force=force, every_s=every_s)
+            try:
+                write_report(job.service, job.id, out, force=force, every_s=every_s)
+            except StorageError as error:  # a full disk, which may have room later
+                if not next_s:
+                    raise
+                if not is_failing:
+                    job.say(f"{error}; the last version stays, and is tried again")
+                is_failing = True
+            else:
+                is_failing = False
             if not next_s:
                 echo_err(f"wrote {out}, and write it anew until {job.id} ends")
             end_s, force = monotonic(), True

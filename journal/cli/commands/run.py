@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,20 @@ def _some(rows: RowInput) -> Iterator[dict[str, Any]]:
     raise rows.source.refused("has no rows, so nothing was changed, and no row is run")
 
 
+def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let "none" stand for a value, and name it in the errors of ``parse``."""
+
+    def parsed(value: Any) -> Any:
+        if value in (NONE, (NONE,)):
+            return NONE
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or none") from None
+
+    return parsed
+
+
 _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if it can commit
 
 
@@ -275,19 +289,19 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
     "--rate RATE",
     "The maximum number of starts: 50/s, 100/m, 9/h, none. Or of a usage: input_tokens=200000/m, "
     "input_tokens=none. Other rates stay. Repeatable.",
-    partial(rates, or_none=True),
+    _or_none(partial(rates, or_none=True)),
     multiple=True,
 )
 @option(
     "--limit-per COLUMN=N",
     "Run at most N commands at a time for each value of COLUMN. none: no limit.",
-    partial(limit_by_column, or_none=True),
+    _or_none(limit_by_column),
     multiple=True,
 )
 @option(
     "--max-cost-cents CENTS",
     "Pause when the job, over all its runs, has cost this much. none: no limit.",
-    lambda value: value if value == NONE else parse_cents(value),
+    _or_none(parse_cents),
 )
 @option("--end-hold", "If the run waits since a service is down or throttles, try a row now.")
 def tune_command(job: FoundJob, **asked: Any) -> None:

@@ -18,7 +18,7 @@ from journal.cli.selection import rows_option
 from journal.cli.shared_options import Option, option, parse_cents
 from journal.cli.times import parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
-from journal.format.arguments import NONE, ROWS, rates_of
+from journal.format.arguments import ROWS, rates_of
 from journal.inputs.formats import FORMATS
 from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
@@ -51,15 +51,11 @@ def rates(values: tuple[str, ...], *, or_none: bool = False) -> dict[str, str] |
     return found or None
 
 
-def limit_by_column(
-    values: tuple[str, ...], *, or_none: bool = False
-) -> dict[str, int] | str | None:
-    """The value of ``--limit-per``. ``or_none``: it may be "none"."""
+def limit_by_column(values: tuple[str, ...]) -> dict[str, int] | None:
+    """The value of ``--limit-per``."""
     if len(values) > 1:
         raise ValueError("limits one column: give it once")
     for value in values:
-        if or_none and value == NONE:
-            return NONE
         match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
         if match is None:
             wanted = "must be a column and a number from 1, such as carrier=2"
