@@ -335,7 +335,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     reported numbers for each name.
 
     Passes: the first pass begins when the job is created. Each time that the job is reopened,
-    another pass begins. ``reopened_at`` has the times of these reopenings. ``created_at`` and
+    another pass begins. ``reopened_at`` is the time of the last reopening. ``created_at`` and
     ``started_at`` belong to the first pass. ``completed_at``, ``error_code`` and ``error_message``
     belong to the last pass. ``pass_started_at`` is the start of the current pass. ``worked_s`` is
     the duration of all passes that have ended, in seconds.
@@ -364,7 +364,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     key: str | None = None
     idempotency_key: str | None = None
     passes: int = 1
-    reopened_at: tuple[datetime, ...] = ()
+    reopened_at: datetime | None = None
     status: JobStatus = JobStatus.PENDING
     total_rows: int = 0
     processed_rows: int = 0

@@ -84,7 +84,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     - ``crcs``: of the two parts.
     """
 
-    hint: Literal[15]  # increment it when replay makes a different index of the same journal
+    hint: Literal[16]  # increment it when replay makes a different index of the same journal
     byteorder: str  # of the columns
     offset: int  # the end of the last commit that the hint covers
     crc: int
@@ -396,7 +396,7 @@ def write_hint(
             return
         line = file.find_line(0) or b""
         header = _Header(
-            hint=15,
+            hint=16,
             byteorder=sys.byteorder,
             offset=position.offset,
             crc=position.crc,

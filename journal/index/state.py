@@ -72,7 +72,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     tunes: tuple[TuneRecord, ...] = ()  # of the last run, which it hasn't answered
     answers: tuple[TunedRecord, ...] = ()  # its latest ones
     input: InputSeen | None = None  # of a shard: the whole input
-    reopened_at: tuple[Moment, ...] = ()  # when each pass from the second on began
+    passes: int = 1
+    reopened_at: Moment | None = None  # when the current pass began, from the second pass on
     pass_started_at: Moment | None = None  # when the current pass was first set to running
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
     version: str | None = None  # the version of the last run in this pass
@@ -104,7 +105,8 @@ def _after_reopening(state: JobState, record: JobReopenedRecord, _: Counts) -> J
         completed_at=None,
         version=None,
         error=None,
-        reopened_at=(*state.reopened_at, record.at),
+        passes=state.passes + 1,
+        reopened_at=record.at,
     )
 
 
@@ -155,6 +157,10 @@ def _after_error(state: JobState, record: JobErrorRecord, _: Counts) -> JobState
     return msgspec.structs.replace(state, error=error, repaired=state.repaired or is_repair)
 
 
+# The members of a run that its record has by the same name.
+_OF_RUN = [name for name in Run.__struct_fields__ if name in RunRecord.__struct_fields__]
+
+
 def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
     others = (name for name in state.hosts if name != record.host)
     return msgspec.structs.replace(
@@ -162,19 +168,7 @@ def _after_run(state: JobState, record: RunRecord, _: Counts) -> JobState:
         hosts=(*others, record.host)[-_MAX_HOSTS:],
         tunes=(),
         answers=(),
-        run=Run(
-            id=record.id,
-            host=record.host,
-            user=record.user,
-            pid=record.pid,
-            started_at=record.at,
-            argv=record.argv,
-            directory=record.directory,
-            is_command=record.is_command,
-            version=record.version,
-            on_interrupted=record.on_interrupted,
-            limits=record.limits,
-        ),
+        run=Run(started_at=record.at, **{name: getattr(record, name) for name in _OF_RUN}),
         hold=None,
         version=record.version,
         has_versions=state.has_versions or record.version is not None,

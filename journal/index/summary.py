@@ -5,11 +5,20 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import cast
 
+from journal.format.records import JobRecord
 from journal.index.columns import CODES, WAITING
 from journal.index.index import Index
-from journal.index.state import Counts, JobState
+from journal.index.state import Counts, JobState, Progress
 from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text
+
+# The members of a job that its record, or its state, has by the same name.
+_OF_HEADER = [name for name in Job.__struct_fields__ if name in JobRecord.__struct_fields__][1:]
+_OF_STATE = [
+    name
+    for name in Job.__struct_fields__
+    if name in Progress.__struct_fields__ and name != "counts"
+]
 
 
 def job_of(index: Index) -> Job:
@@ -24,18 +33,12 @@ def job_of(index: Index) -> Job:
         RowStatus.PENDING: index.pending_count,
     }
     code, message = (state.error.code, state.error.message) if state.error else (None, None)
+    members = {name: getattr(header, name) for name in _OF_HEADER}
+    members |= {name: getattr(state, name) for name in _OF_STATE}
+    members["metadata"] = deepcopy(header.metadata)  # a copy, since the caller may change it
     return Job(
+        **members,
         id=header.job_id,
-        name=header.name,
-        original_command=header.original_command,
-        description=header.description,
-        mode=header.mode,
-        metadata=deepcopy(header.metadata),  # a copy, since the caller may change it
-        key=header.key,
-        idempotency_key=header.idempotency_key,
-        passes=1 + len(state.reopened_at),
-        reopened_at=state.reopened_at,
-        status=state.status,
         total_rows=counts.total,
         processed_rows=counts.processed,
         counts={
@@ -47,18 +50,8 @@ def job_of(index: Index) -> Job:
         usage=dict(index.usage),
         error_code=code,
         error_message=message,
-        repaired=state.repaired,
-        hosts=state.hosts,
         last_run=state.run,
-        pause=state.pause,
-        hold=state.hold,
-        shard=header.shard,
-        input=state.input,
         created_at=header.at,
-        started_at=state.started_at,
-        pass_started_at=state.pass_started_at,
-        worked_s=state.worked_s,
-        completed_at=state.completed_at,
         updated_at=index.last_at,
     )
 

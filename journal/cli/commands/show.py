@@ -225,7 +225,7 @@ def _echo_lines(lines: Iterable[tuple[str, str]], state: str) -> None:
 
 def _facts(shown: Shown) -> dict[str, str]:
     job = shown.job
-    last_pass = _time_text(job.reopened_at[-1] if job.reopened_at else None)
+    last_pass = _time_text(job.reopened_at)
     took = duration_text(shown.duration_s)
     return {
         "job": job.id,

@@ -211,7 +211,7 @@ PATCHES = [
     Patch(
         "a hint of another version is none",
         "index/hint",
-        "    hint: Literal[15]  #",
+        "    hint: Literal[16]  #",
         "    hint: int  #",
         "tests/store/test_guards_writers.py::test_a_hint_over_unsynced_commits_needs_a_start_of_the_system_and_a_version_that_is_known",
     ),
