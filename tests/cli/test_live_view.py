@@ -485,7 +485,7 @@ def test_without_keys_or_colours_lines_are_written(working: tuple[Path, JobServi
         Command(root, "watch", "ship") as piped,
     ):
         for command in (dumb, piped):
-            command.awaits("ship: running: 4 not done")
+            command.awaits("ship: running: 1 processing, 3 pending")
         service.update_status("ship", "cancelled")
         service.close()
         assert (dumb.ends(), piped.ends()) == (4, 4)

@@ -528,13 +528,13 @@ def end_left_open(service: JobService) -> None:
     ("command", "end", "code", "words"),
     [
         ("watch", end_completed, 0, "j: completed: 1 completed, 4 skipped"),
-        ("wait", end_failed, 3, "j: failed: 1 completed, 2 skipped, 2 failed"),
+        ("wait", end_failed, 3, "j: failed: 1 completed, 2 failed, 2 skipped"),
         (
             "watch",
             end_undone,
             4,
             (
-                "j: cancelled: 1 completed, 2 skipped, 2 not done\n"
+                "j: cancelled: 1 completed, 2 skipped, 2 pending\n"
                 "the job was cancelled; to continue the job, resume it first: "
                 "journal --root {root} resume j\n"
                 "j: 2 rows are not done; start again the program that made the job: ship --state CA, as "
@@ -546,7 +546,7 @@ def end_left_open(service: JobService) -> None:
             end_left_open,
             4,
             (
-                "j: completed: 1 completed, 2 skipped, 2 not done\n"
+                "j: completed: 1 completed, 2 skipped, 2 pending\n"
                 "j: 2 rows are not done; start again the program that made the job: ship --state CA, as "
                 "job j, which reopens it"
             ),

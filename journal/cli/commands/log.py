@@ -29,6 +29,7 @@ from journal.cli.find import (
     FoundSet,
     counts_text,
     found_job_or_set,
+    row_counts,
     status_text,
 )
 from journal.cli.follow import follow_job, follow_set, gone
@@ -310,11 +311,4 @@ def _follow_set(
 
 
 def _counts_text(job: Job) -> str:
-    counts = {
-        "completed": job.successful_rows,
-        "skipped": job.skipped_count,
-        "failed": job.failed_rows,
-        "need review": job.needs_review_count,
-        "not done": job.open_rows,
-    }
-    return counts_text(counts) or "no rows"
+    return counts_text(row_counts(job)) or "no rows"
