@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 from journal.display.session import in_notebook
 from journal.errors import JobBusyError
@@ -14,15 +14,10 @@ from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
 from journal.text import shorten
 
+if TYPE_CHECKING:  # only needed in notebooks
+    from journal.progress.notebook import Cell
+
 _REASON_CHARACTERS = 40
-
-
-class _View(Protocol):
-    every_s: float  # the minimum time between two drawings
-
-    def draw(self, job: Job, details: Sequence[str]) -> None: ...
-
-    def close(self, *, withdraw: bool = False) -> None: ...
 
 
 class Progress:
@@ -54,7 +49,7 @@ class Progress:
         self._recent = RecentRate()
         self._rate: float | None = None
         self._state = ""
-        self._view: _View | None = None
+        self._view: Bar | Lines | Cell | None = None
         self._drawn_s = time.monotonic()
 
     def __enter__(self) -> Self:

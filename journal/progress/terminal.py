@@ -87,7 +87,7 @@ class Bar:
         """Draw the bar in one line. Text over several lines could not be overwritten."""
         with self._lock:
             shown = [*map(escaped, all_details(job, details))]
-            self._line = bar_line(job, shown, _columns(self._terminal))
+            self._line = bar_line(job, shown, size_of(self._terminal)[0])
             self.draw_again()
 
     def draw_again(self) -> None:
@@ -201,11 +201,13 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     return f"{label}  [{'#' * filled}{'-' * (width - filled)}]  {count}  {text}"
 
 
-def _columns(terminal: TextIO) -> int:
+def size_of(terminal: TextIO) -> tuple[int, int]:
+    """The columns and lines of a terminal; 80 and 24 if it doesn't say."""
     try:
-        return os.get_terminal_size(terminal.fileno()).columns or 80
+        columns, lines = os.get_terminal_size(terminal.fileno())
     except (OSError, ValueError):
-        return 80
+        columns = lines = 0
+    return columns or 80, lines or 24
 
 
 class Lines:

@@ -7,7 +7,7 @@ records in a separate ``with journal:`` block, like the functions of ``transitio
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, NoReturn
 
 from journal.errors import (
     InvalidStateTransition,
@@ -113,25 +113,13 @@ def _records(
     return records
 
 
-class Stated(Protocol):
-    """A record of a step, or a change that was made from such a record."""
-
-    @property
-    def step(self) -> str: ...
-    @property
-    def state(self) -> str: ...
-
-
-AnyStated = TypeVar("AnyStated", bound=Stated)
-
-
-def deciding_records(records: Iterable[AnyStated]) -> dict[str, AnyStated]:
+def deciding_records(records: Iterable[Any]) -> dict[str, Any]:
     """Return the deciding record of each step: see :func:`latest_records`.
 
-    ``records`` are all records of a row's steps, in order. A step that was dropped isn't returned,
+    ``records`` are all records of a row's steps, in order, or the changes made from them. A step that was dropped isn't returned,
     nor are the steps that began after it.
     """
-    latest: dict[str, AnyStated] = {}  # in the order in which the steps began
+    latest: dict[str, Any] = {}  # in the order in which the steps began
     for record in records:
         known = latest.get(record.step)
         if record.state == "dropped":

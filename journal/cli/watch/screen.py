@@ -12,7 +12,7 @@ from typing import Self
 
 from journal.cli.output import colored, use_color
 from journal.fs import system
-from journal.progress.terminal import has_terminal
+from journal.progress.terminal import has_terminal, size_of
 from journal.run.platform.keyboard import Keyboard, is_foreground, suspendable
 from journal.run.signals import ending_signals
 
@@ -63,11 +63,7 @@ class Screen:
     @property
     def size(self) -> tuple[int, int]:
         """The columns and lines of the terminal."""
-        try:
-            columns, lines = os.get_terminal_size(self._terminal)
-        except OSError:
-            columns = lines = 0
-        return columns or 80, lines or 24
+        return size_of(sys.stderr)
 
     def draw(self, lines: Sequence[Line]) -> None:
         """Draw lines that fit the :attr:`size`. Only those that differ from before are written."""
