@@ -51,7 +51,7 @@ class Target(NamedTuple):
 
     def given(self, rows: Rows) -> AttemptedRow | Batch:
         """What the handler gets."""
-        return rows if isinstance(rows, Batch) else rows[0]
+        return rows if type(rows) is Batch else rows[0]  # isinstance() would take 0.3 µs
 
     def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
         """The outcomes of the rows, after the handler has raised ``error``."""

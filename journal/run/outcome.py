@@ -322,7 +322,7 @@ def outcome_of_value(value: Any) -> Outcome:
         return done
     given = {"result": value}
     if issubclass(kind, RowResult):
-        given = {name: getattr(value, name) for name in CHECKS}
+        given = {name: each for name in CHECKS if (each := getattr(value, name)) is not None}
     return with_fields(_COMPLETED, given)
 
 

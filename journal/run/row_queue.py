@@ -255,6 +255,13 @@ class RowQueue:
         ``room``: how many of them may be rows that haven't waited.
         """
         places, per_key = self._places, self._per_key
+        may_wait = per_key.gate or self.usage or self._waiting or self._waits or self._blocked
+        while not may_wait and room > 0 and places > 0 and self._looks:  # most runs, for speed
+            if not (number := self._next_found()):
+                return
+            self._new.add(number)
+            yield number
+            room, places = room - 1, places - 1
         polls = max(1, self.workers // 2) * (self._limits.batch or 1) - len(self._polled)
         while self._looks and (
             number := self._next(
@@ -380,7 +387,9 @@ class RowQueue:
     def _next_found(self, *, fresh_only: bool = False) -> int:
         if len(self._waiting) >= _MAX_WAITING:
             return 0
-        while (found := self._peek()) and (found.is_fresh or not fresh_only):
+        while (found := self._found[0] if self._found else self._peek()) and (
+            found.is_fresh or not fresh_only
+        ):
             self._found.popleft()
             used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)
             if not used_up:

@@ -27,7 +27,7 @@ from journal.index.columns import PENDING, PROCESSING, WAITING, View
 from journal.model import JobRow
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_row, row_from_records
-from journal.store.transitions import let_start, put_row_status, state_of, version_of_attempt
+from journal.store.transitions import let_start, state_of, version_of_attempt
 
 # Called with the position and the data of a row. If the row is no longer pending, the data is None.
 Admits = Callable[[int, dict[str, Any] | None], bool]
@@ -44,8 +44,9 @@ def start_rows(
     has ended.
     """
     let_start(journal, "its rows can't be started", reopens=False)
-    index, file, exact = journal.index, journal.file, journal.exact
+    index, log, exact = journal.index, journal.log, journal.exact
     index.detach()
+    file, end = log.file, log.end.offset
     state = state_of(journal)
     record = RowStatusRecord(row=0, status="processing", version=state.version, at=journal.now())
     by.sign(record)
@@ -60,14 +61,17 @@ def start_rows(
                 admits(position, None)
             continue
         offset = columns.row_offsets[position]
-        row = read_row(file, journal.row_line(offset), offset, number, exact=exact)
+        # A record after the journal's end is in the open commit.
+        line = log.row_line(offset) if offset < end else journal.read_line(offset)
+        row = read_row(file, line, offset, number, exact=exact)
         if admits is not None and not admits(position, row.data):
             continue
         record.row = number
         if record.at < index.last_at:  # the caller's code has changed this job
             record.at = journal.now()
-        attempts = put_row_status(journal, position, record)
-        before = columns.earlier_attempts(position)
+        journal.append(record)
+        columns = index.columns
+        attempts, before = columns.attempts[position], columns.earlier_attempts(position)
         started.append(row_from_records(journal.id_of_rows, row, record, attempts, before))
     return started
 
@@ -99,7 +103,7 @@ def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[
                 record.version = version_of_attempt(journal, position)
             record.at = at
             try:
-                put_row_status(journal, position, record)
+                journal.append(record)
             except InvalidValueError:  # the record is too long
                 is_plain = False
         done.append(is_plain)

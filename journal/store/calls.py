@@ -69,7 +69,6 @@ from journal.store.transitions import (
     let_start,
     put_logs,
     put_record,
-    put_row_status,
     state_of,
 )
 from journal.text import counted
@@ -226,7 +225,7 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
             record = RowStatusRecord(
                 row=number, status="processing", version=version, at=journal.now()
             )
-            put_row_status(journal, position, by.sign(record))
+            journal.append(by.sign(record))
     turn = _known(journal, id_).turn
     call = msgspec.structs.replace(call, turn=turn, waits=False, due=None, after_s=None)
     return call, [row_of(journal, position) for position in positions]

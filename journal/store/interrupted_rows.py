@@ -23,7 +23,6 @@ from journal.store.store import Store
 from journal.store.transitions import (
     change_row,
     let_start,
-    put_row_status,
     put_run,
     set_job_status,
     state_of,
@@ -228,4 +227,4 @@ def put_in_doubt(
         since=waits_since(journal, position) if in_flight and target is RowStatus.PENDING else None,
         at=journal.now(),
     )
-    put_row_status(journal, position, by.sign(record))
+    journal.append(by.sign(record))

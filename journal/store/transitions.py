@@ -511,12 +511,6 @@ def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: st
         put_back(journal, position_of(journal, number), by)
 
 
-def put_row_status(journal: Journal, position: int, record: RowStatusRecord) -> int:
-    """Append a status of the row at ``position``; return the row's attempts."""
-    journal.append(record)
-    return journal.index.columns.attempts[position]
-
-
 def put_back(journal: Journal, position: int, by: By) -> None:
     """Set a row back to pending, and count its attempts from zero again.
 
@@ -524,7 +518,7 @@ def put_back(journal: Journal, position: int, by: By) -> None:
     """
     number = journal.index.columns.number(position)
     record = RowStatusRecord(row=number, status="pending", reset="retry", at=journal.now())
-    put_row_status(journal, position, by.sign(record))
+    journal.append(by.sign(record))
 
 
 def retry_failed(journal: Journal, codes: set[str] | None, by: By) -> int:

@@ -106,8 +106,8 @@ PATCHES = [
     Patch(
         "a row starts after what was recorded while it was chosen",
         "store/bulk",
-        "            record.at = journal.now()\n        attempts",
-        "            pass\n        attempts",
+        "            record.at = journal.now()\n        journal",
+        "            pass\n        journal",
         "tests/store/test_bulk.py::test_a_row_does_not_start_before_what_was_recorded_while_it_was_chosen",
     ),
     Patch(
