@@ -77,11 +77,17 @@ class Calls(dict[int, OpenCall]):
     def begin(
         self, call: int, offset: int, rows: list[int], columns: Columns, counts: list[int]
     ) -> None:
-        """Begin a call with exactly these rows. The record at ``offset`` has them."""
+        """Begin a call with exactly these rows, which the record at ``offset`` has.
+
+        A row that waits by itself stays out of the call, since a call would end its wait. No writer
+        begins a call with such a row.
+        """
         for position in chain(rows, *(self.rows(call, columns) if call in self else ())):
             self.leave(position, columns, counts)
         spans = list[range]()
         for position in rows:
+            if columns.statuses[position] == WAITING:
+                continue
             columns.set_call(position, call)
             if spans and spans[-1].stop == position:
                 spans[-1] = range(spans[-1].start, position + 1)

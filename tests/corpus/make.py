@@ -88,8 +88,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
     distance = first.get("shard", {}).get("count", 1)
 
     def resume(number: int) -> None:
-        steps = {name: value for name, value in rows[number].items() if name == "steps"}
-        rows[number] = own.pop(number, rows[number]) | steps
+        rows[number] = with_steps_of(rows[number], own.pop(number, rows[number]))
 
     def leave(number: int) -> None:
         for numbers in calls.values():
@@ -173,7 +172,8 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                 if record.get("rows"):
                     for number in [*numbers_of(record, distance), *calls.get(record["id"], ())]:
                         leave(number)
-                    calls[record["id"]] = numbers_of(record, distance)
+                    numbers = numbers_of(record, distance)
+                    calls[record["id"]] = [one for one in numbers if "due" not in rows[one]]
                 in_call = calls[record["id"]]
                 for number in list(in_call):
                     if record["state"] == "ended":
@@ -182,7 +182,7 @@ def meaning(records: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[st
                         resume(number)
                     elif rows[number]["status"] == "processing" or number in own:
                         own.setdefault(number, rows[number])
-                        rows[number] = waiting(own[number], record)
+                        rows[number] = with_steps_of(rows[number], waiting(own[number], record))
             case "job_status":
                 job["status"] = record["status"]
                 if record["status"] == "running":
@@ -246,10 +246,16 @@ def numbers_of(record: dict[str, Any], distance: int) -> list[int]:
     return [number for a, b in ranges for number in range(a, b + 1, distance)]
 
 
+def with_steps_of(other: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    steps = {name: value for name, value in other.items() if name == "steps"}
+    return {name: value for name, value in row.items() if name != "steps"} | steps
+
+
 def waiting(row: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     """A row in processing while the call that it is in waits."""
-    row = row | dict.fromkeys(OF_A_STATUS) | {"status": "pending", "updated_at": record["at"]}
-    row["reason"] = record.get("reason")
+    row = {name: value for name, value in row.items() if name not in {"usage", "traceback"}}
+    row |= dict.fromkeys(OF_A_STATUS) | {"status": "pending", "updated_at": record["at"]}
+    row |= {"reason": record.get("reason"), "unknown": False}
     if record.get("due") is not None:
         row |= due_and_since(record)
     return row
