@@ -2,7 +2,7 @@
 
 Peers that aren't in the standard library: ``pip install '.[bench]'``, and GNU parallel from the
 system's packages; what is missing is named in the table and left out. A quick look:
-``python -m benchmarks --scale 0.01 --rounds 1``. How costs grow: ``python -m benchmarks.plot``.
+``python -m benchmarks --scale 0.01 --rounds 1``.
 
 Each round runs all sides of a work in turn; shown are medians, and ratios of medians. The JSON has
 minimum, quartiles, maximum and all figures.
