@@ -26,6 +26,7 @@ from support.platforms import (
     IS_WINDOWS,
     NO_CLUSTER,
     NOT_HERE,
+    ONLY_LONG,
     WINDOWS_ONLY,
     needs_shell,
     skip_without,
@@ -220,6 +221,6 @@ def unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
         return []
     windows_only = f"{NOT_HERE}{WINDOWS_ONLY}"
     not_here = windows_only if sys.platform == "linux" else NOT_HERE
-    expected = (NO_FAULT_DISK, NO_CLUSTER, not_here)
+    expected = (NO_FAULT_DISK, NO_CLUSTER, ONLY_LONG, not_here)
     unexpected = {(where, why) for where, why in skips(reporter) if not why.startswith(expected)}
     return sorted(f"{where}: {why}" for where, why in unexpected)

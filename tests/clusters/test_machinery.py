@@ -12,6 +12,7 @@ import pytest
 from clusters.nfs import Nfs, why_no_nfs
 from clusters.slurm import Slurm, why_no_slurm
 from support.paths import TOP
+from support.platforms import only_long
 
 # One node has run or changed the job, and keeps it open. Another node works on it.
 READ_AFTER = """
@@ -66,6 +67,7 @@ def test_a_slurm_runs_an_array_and_ends_with_its_tasks(tmp_path: Path) -> None:
     assert not slurm.directory.exists()
 
 
+@only_long
 @pytest.mark.skipif(WHY_NO_NFS is not None, reason=WHY_NO_NFS or "")
 def test_two_clients_read_at_once_what_the_other_writes_and_nothing_is_left_of_them() -> None:
     """The second one keeps a job open that the first one runs or changes."""

@@ -86,7 +86,7 @@ def take_step(service: JobService, kind: str, number: int, data: dict[str, Any])
         pass  # there is no such row, or it may not go there
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, cut=st.slices(12))
 def test_rows_read_in_a_run_are_those_read_one_by_one(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Any], cut: slice
@@ -240,7 +240,7 @@ def outcome(call: Callable[[bytes], object], line: bytes) -> object:
         return type(error), str(error)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(line=st.sampled_from(RECORDS), edits=EDITS)
 def test_the_quick_look_at_a_header_says_what_the_decoder_of_all_says(
     line: bytes, edits: list[tuple[int, int, bytes]]
@@ -280,7 +280,7 @@ def nested(depth: int, filling: str) -> Any:
     return value
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(value=st.dictionaries(TEXT, ANYTHING, max_size=3))
 def test_what_is_written_at_once_is_what_the_close_look_gives(value: dict[str, Any]) -> None:
     text = plain_json(value)
@@ -320,7 +320,7 @@ ROWS = st.fixed_dictionaries(
 KEYED = JobRecord(format=1, id="j", name="J", key="n", idempotency_key="k", at=now())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(item=ROWS, next_number=st.sampled_from([1, 2, 2**63 - 1, 2**63]))
 def test_a_row_whose_data_is_taken_at_once_is_what_the_close_look_gives(
     item: dict[str, Any], next_number: int

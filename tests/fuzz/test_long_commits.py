@@ -86,7 +86,7 @@ def test_a_bit_flipped_at_the_end_of_a_last_commit_is_damage_for_all_who_read_it
     made: Made,
 ) -> None:
     root = made.path.parents[1]
-    for _, _, flipped in flips(made.content, 6 if len(made.content) < 100_000 else 1):
+    for _, _, flipped in flips(made.content, 2 if len(made.content) < 100_000 else 1):
         made.path.write_bytes(flipped)
         with JobService(root) as service:
             with pytest.raises(JournalDamagedError) as refused:

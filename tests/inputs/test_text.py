@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from support.effort import sample
 
 from journal import InvalidValueError
 from journal.format.records import MAX_LINE_BYTES
@@ -154,7 +155,7 @@ def test_what_is_wrong_is_named_by_file_line_and_value(
     assert words in refusal(content, kind)
 
 
-@pytest.mark.parametrize("kind", TEXT_FORMATS)
+@pytest.mark.parametrize("kind", sample(TEXT_FORMATS, 2))
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(kind: str) -> None:
     class Endless(io.RawIOBase):
         def readable(self) -> bool:

@@ -37,6 +37,7 @@ from support.platforms import (
     needs_fork,
     needs_process_groups,
     needs_signals,
+    only_long,
     skip_without,
 )
 
@@ -255,6 +256,7 @@ def parsl_pool(directory: Path, kind: str, options: Row, retries: int = 0) -> Ex
     return pool
 
 
+@only_long
 @pytest.mark.usefixtures("makers")  # which sets what workers of Parsl find programs and modules by
 def test_rows_are_done_once_by_processes_of_parsl(work: Work) -> None:
     slots: Row = {"max_workers_per_node": 2, "cores_per_worker": 0.01, "encrypted": False}

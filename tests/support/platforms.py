@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from support.effort import IS_LONG
 
 IS_WINDOWS = sys.platform == "win32"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -26,6 +27,9 @@ IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 NOT_HERE = "not on this system: "
 # What each reason of tests/clusters begins with, if what it needs isn't installed.
 NO_CLUSTER = "no cluster here: "
+# Of a test that takes many seconds, and whose subject others prove in the small.
+ONLY_LONG = "only with LONG=1"
+only_long = pytest.mark.skipif(not IS_LONG, reason=ONLY_LONG)
 
 
 def _needs(is_there: bool, what: str) -> pytest.MarkDecorator:

@@ -220,7 +220,7 @@ def get_row(service: JobService, number: int) -> JobRow:
     return found
 
 
-@pytest.mark.parametrize("seed", sample(range(400), 20))
+@pytest.mark.parametrize("seed", sample(range(400), 10))
 def test_whatever_two_copies_do_no_row_of_a_call_is_submitted_again_by_one_that_knows_it(
     tmp_path: Path, seed: int
 ) -> None:

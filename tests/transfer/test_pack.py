@@ -29,7 +29,6 @@ from support.copies import (
     source,
     staging_of,
 )
-from support.effort import IS_LONG
 from support.platforms import (
     IS_WINDOWS,
     needs_deep_paths,
@@ -37,6 +36,7 @@ from support.platforms import (
     needs_links,
     needs_modes,
     needs_shell,
+    only_long,
 )
 
 import journal.fs.system
@@ -286,10 +286,11 @@ def peaks_of(root: Path, rows: int, artifact_bytes: int) -> tuple[int, int]:
     return peaks[0], peaks[1]
 
 
+@only_long
 def test_packing_and_unpacking_take_no_more_memory_for_large_files_and_a_byte_for_a_row(
     tmp_path: Path,
 ) -> None:
-    rows = 10_000, 300_000 if IS_LONG else 110_000
+    rows = 10_000, 300_000
     few = peaks_of(tmp_path / "few", rows[0], 4 << 20)
     many = peaks_of(tmp_path / "many", rows[1], 32 << 20)
     for less, more in zip(few, many, strict=True):
@@ -650,7 +651,7 @@ def test_every_flipped_byte_of_a_pack_is_refused_or_changes_nothing_that_is_unpa
 def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
     here: Path, tmp_path: Path
 ) -> None:
-    put_artifact(here, "large", bytes(64 << 20))
+    put_artifact(here, "large", bytes(8 << 20))
     with packed(here, tmp_path / "pack").open("rb") as stream:
         _, contents = read_pack(stream.read, "pack")
         sizes = {max(map(len, pieces), default=0) for _, _, pieces in contents}
