@@ -27,7 +27,7 @@ from journal import JobRow, JobService
 
 
 class _FixedOs:
-    """Stands in for ``journal.fs.system.os``: one inode for all files, one name of the system."""
+    """Stands in for ``journal.fs.system.os``: one inode for all files."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(SYSTEM_OS, name)
@@ -37,9 +37,6 @@ class _FixedOs:
 
     def fstat(self, fd: int) -> Any:
         return _fixed(os.fstat(fd))
-
-    def read(self, _fd: int, _length: int) -> bytes:
-        return b"fuzzed\n"  # nothing else is read in this way when a job is looked at
 
 
 def _fixed(stat: os.stat_result) -> Any:
@@ -51,6 +48,7 @@ def _fixed(stat: os.stat_result) -> Any:
 def _fixed_system(hint_bytes: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.fs.system, "os", _FixedOs())
+        patch.setattr(journal.fs.system, "boot_id", lambda: "fuzzed")
         patch.setattr(journal.index.hint, "MIN_BYTES", hint_bytes)
         yield
 
