@@ -128,6 +128,8 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         record: Record = (decode_sane_exact if exact else decode_sane)(line)
     except DECODE_ERRORS as error:
         record = _extension(line, error)
+    if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
+        _check_utf8(line)
     # Most records have no time but ``at``, and their lines end with it as a writer writes it, with
     # or without a seal. A decoded time of this length that ends with Z has six digits of a fraction.
     # No calls, and type() instead of isinstance(): this runs for every row that is read.
@@ -143,8 +145,6 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         is_written = line[-3] == _Z and line[-19] == _T and line[-35:-29] == _AT
     if not has_one_time or not is_written:
         _check_times(line, record)
-    if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
-        _check_utf8(line)
     if isinstance(record, JobRecord) and record.format != FORMAT:
         if record.format > FORMAT:
             raise UnknownRecordError(_newer_format(record.format))

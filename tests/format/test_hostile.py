@@ -234,6 +234,9 @@ REFUSED = {  # beside those in the corpus
     "invalid UTF-8 in the name of a member": record(b"log", b'"message":"m","\xff":1'),
     "invalid UTF-8 in an unknown member of a row": row_3(b'{},"new":"\xc3"'),
     "invalid UTF-8 in an unknown member of a status": completed(b'"new":{"a":["\x80"]}'),
+    "invalid UTF-8 in an unknown member of an origin": completed(
+        b'"origin":{"id":"0123456789abcdef","new":"\xff",%b' % AT
+    ),
     "cost 1e400": completed(b'"cost_cents":1e400'),
     "a usage that is no object": completed(b'"usage":[5]'),
     "a usage of 2**63": completed(b'"usage":{"a":%d}' % 2**63),
