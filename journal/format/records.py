@@ -95,6 +95,9 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
 # Digits that tell a record from all records that other copies of the job write.
 RandomId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+CallId = Annotated[
+    str, msgspec.Meta(pattern=r"^(?!0{16})[0-9a-f]{16}\Z")
+]  # 0 is no call in the index
 Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 
@@ -325,7 +328,7 @@ class CallRecord(msgspec.Struct, tag_field="type", tag="call", kw_only=True, omi
     ``due``, ``after_s``, ``since``, ``reason``, ``by``, ``origin``: as in a row's status.
     """
 
-    id: Annotated[RandomId, INDEXED]
+    id: Annotated[CallId, INDEXED]
     rows: Annotated[RowRanges, INDEXED] = ()
     state: Annotated[Literal["started", "waiting", "ended"], INDEXED]
     due: Annotated[Moment | None, INDEXED] = None

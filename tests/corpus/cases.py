@@ -775,6 +775,7 @@ DAMAGED = [
                before=(call(1, "started", '"rows":[[1,2]],'), call(1, "ended"))),
     bad_record("call-of-no-row", "no record before has made it", call(1, "started", '"rows":[[1,3]],')),
     bad_record("call-of-a-row-twice", "in no range that another one has", call(1, "started", '"rows":[[2,2],[1,2]],')),
+    bad_record("call-of-id-0", "an id has a digit that isn't 0", call(0, "started", '"rows":[[1,2]],')),
     bad_record("call-of-a-row-alone", "a range has two numbers", call(1, "started", '"rows":[1],')),
     Case(
         "damaged-shard-step-up-to-no-row", "the last number of a range is one of its rows",

@@ -406,6 +406,12 @@ def is_one_of(words: str) -> Check:
 
 
 WORDS: list[Check] = []  # another text is of a newer version
+
+
+def is_call_id(value: Any) -> bool:
+    return is_hex(16, value) and value != "0" * 16
+
+
 is_id, is_seal = partial(is_hex, 16), partial(is_hex, 8)
 is_row = partial(is_integer, least=1)
 is_positive = partial(is_integer, least=1)
@@ -447,7 +453,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
         },
     ),
     "call": (
-        {"id": is_id, "state": is_one_of("started waiting ended")},
+        {"id": is_call_id, "state": is_one_of("started waiting ended")},
         {
             "rows": is_ranges, "due": is_time, "since": is_time, "after_s": is_number, "reason": is_text,
             "by": is_text, "origin": is_origin,

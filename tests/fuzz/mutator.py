@@ -116,7 +116,10 @@ def _step(rng: random.Random, text: str) -> dict[str, Any]:
 
 
 def _of_a_call(rng: random.Random, at_us: int, rows: int, calls: set[str]) -> bytes:
-    call, state = f"{rng.randrange(3):016x}", rng.choice(("started", "waiting", "waiting", "ended"))
+    call, state = (
+        f"{rng.randrange(1, 4):016x}",
+        rng.choice(("started", "waiting", "waiting", "ended")),
+    )
     ranges = _of_rows(rng, rows).get("rows") if call in calls else [[1, rows]]
     (calls.discard if state == "ended" else calls.add)(call)
     more: dict[str, Any] = {} if ranges is None else {"rows": ranges}
