@@ -224,13 +224,16 @@ class _Check:
         except (UndecodableError, UnknownRecordError):
             self._look_closely(block.offset, block.lines, line)
             return
-        if self._applies:
-            try:
-                apply(self._index, block.offset, block.lines, records=records)
-            except BadRecordError as error:
-                self._look_closely(block.offset, block.lines, line, error)
-                return
-        self._rows += list(map(type, records)).count(RowRecord)
+        if not self._applies:
+            self._rows += list(map(type, records)).count(RowRecord)
+            return
+        rows_before = self._index.row_count
+        try:
+            apply(self._index, block.offset, block.lines, records=records)
+        except BadRecordError as error:
+            self._look_closely(block.offset, block.lines, line, error)
+        else:
+            self._rows += self._index.row_count - rows_before
 
     def _look_closely(
         self, offset: int, lines: list[bytes], line: int, bad: BadRecordError | None = None

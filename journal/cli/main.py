@@ -10,7 +10,6 @@ import warnings
 from typing import Any
 
 import click
-from click.shell_completion import shell_complete
 
 from journal.cli.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.cli.find import DEFAULT_ROOT, PATH, did_you_mean, meant_by
@@ -105,6 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: echo_err(f"journal: {message}")
             if instruction := os.environ.get(_COMPLETE):
+                from click.shell_completion import shell_complete  # noqa: PLC0415  (rarely used)
+
                 return shell_complete(cli, {}, "journal", _COMPLETE, instruction)
             # Not cli.main(), which exits with code 1 if standard output is closed.
             with cli.make_context(

@@ -97,6 +97,7 @@ decode_sane_exact = msgspec.json.Decoder(KnownRecord, float_hook=own_number).dec
 # Takes a third of the time of decode_sane.
 decode_slim = msgspec.json.Decoder[Any](reduce(or_, _SLIM)).decode
 _AT, _T, _Z = b'"at":"', ord("T"), ord("Z")
+_AT_AT_END, _AT_BEFORE_SEAL = slice(-35, -29), slice(-52, -46)  # made once, not for each line
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
@@ -140,9 +141,9 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
             type(record) is RowStepRecord and record.origin is None
         )
     if line[-20] == _Z:
-        is_written = line[-36] == _T and line[-52:-46] == _AT
+        is_written = line[-36] == _T and line[_AT_BEFORE_SEAL] == _AT
     else:
-        is_written = line[-3] == _Z and line[-19] == _T and line[-35:-29] == _AT
+        is_written = line[-3] == _Z and line[-19] == _T and line[_AT_AT_END] == _AT
     if not has_one_time or not is_written:
         _check_times(line, record)
     if isinstance(record, JobRecord) and record.format != FORMAT:
@@ -206,9 +207,9 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
                 and record.since is None
             ) or type(record) is RowRecord:
                 if line[-20] == _Z:  # as in decode_record()
-                    if line[-36] == _T and line[-52:-46] == _AT:
+                    if line[-36] == _T and line[_AT_BEFORE_SEAL] == _AT:
                         continue
-                elif line[-3] == _Z and line[-19] == _T and line[-35:-29] == _AT:
+                elif line[-3] == _Z and line[-19] == _T and line[_AT_AT_END] == _AT:
                     continue
             decode_record(line, exact=False)  # the rules for the rarer records
             decode_slim(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
@@ -201,4 +200,6 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
 
 def merged_rows(rows: Iterable[Iterable[JobRow]]) -> Iterator[JobRow]:
     """Merge the rows of shards, each in ascending order of their numbers."""
-    return heapq.merge(*rows, key=attrgetter("row_number"))
+    from heapq import merge  # noqa: PLC0415  (every command imports this module)
+
+    return merge(*rows, key=attrgetter("row_number"))
