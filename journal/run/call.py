@@ -246,14 +246,14 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
         problem = f"what the handler returned can't be read: {text_of(error)}"
         answer = Answer({}, value, problem)
     outcomes = []
-    kept_by = ""  # the id of the row whose review keeps the rest
+    is_kept = False
     for row in rows:
         if row.id in answer.by_row:
             outcomes.append(_outcome_of_one(row, answer.by_row[row.id], retry_on))
         else:
-            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))
-            kept_by = kept_by or row.id
-    if answer.problem and not kept_by:
+            outcomes.append(with_unrecorded(row, _review(answer, is_first=not is_kept)))
+            is_kept = True
+    if answer.problem and not is_kept:
         rows[0].log(f"{answer.problem}; each row has an outcome", "WARNING", returned=answer.rest)
     return outcomes
 
@@ -303,18 +303,12 @@ def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
     return Answer({row.id: one for row, one in zip(rows, listed, strict=True)})
 
 
-def _review(answer: Answer, kept_by: str) -> Outcome:
-    """The review of a row without an outcome.
-
-    The first such review of a call keeps the rest of the answer.
-
-    ``kept_by``: the id of the row whose review keeps the rest; "" if this is the first review.
-    """
+def _review(answer: Answer, *, is_first: bool) -> Outcome:
+    """The review of a row without an outcome. The first of a call keeps the rest of the answer."""
     if not answer.problem:
         return Outcome(kind="review", error_code=NO_OUTCOME, error_message=answer.left_out)
-    kept, where = Outcome(kind="review"), f"the review of row {kept_by}"
-    if not kept_by:
-        kept, where = outcome_of_value(RowResult(result=answer.rest)), "this review"
+    kept = outcome_of_value(RowResult(result=answer.rest) if is_first else None)
+    where = "the first such review of the call"
     message = f"{answer.problem}; {answer.left_out}; the result of {where} keeps what it was"
     return msgspec.structs.replace(
         kept, kind="review", error_code=INVALID_RESULT, error_message=message

@@ -474,12 +474,12 @@ def _outcome_of(error: RowOutcome) -> Outcome:
         case Retry():
             outcome = failed(code, message, retryable=True, after_s=error.after_s)
             if not error.counts:
-                outcome = throttled(code, message, after_s=error.after_s)
+                outcome = later("throttled", code, message, error.after_s)
             return msgspec.structs.replace(outcome, from_step=text_of(error.from_step or ""))
         case Hold():
-            return held(code, message, after_s=error.after_s)
+            return later("held", code, message, error.after_s)
         case Wait():
-            return waiting(message, error.after_s)
+            return later("waiting", "", message, error.after_s)
         case Skip():
             reason = None if error.reason is None else text_of(error.reason)
             return Outcome(kind="skipped", reason=reason)
@@ -490,15 +490,14 @@ def _outcome_of(error: RowOutcome) -> Outcome:
 
 
 def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
-    name = type(error).__name__
-    message = text_of(error) or name
+    code, message = code_and_message(error)
     if isinstance(error, TypeError) and message.startswith("Unexpected keyword argument"):
         message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec says no more
     limit = attempts_for(type(error), retry_on)
     return Outcome(
         kind="failed",
-        error_code=_text(name),
-        error_message=_text(message),
+        error_code=code,
+        error_message=message,
         retryable=limit is not None,
         max_attempts=limit or 0,
         traceback=traceback_of(error),
@@ -561,29 +560,21 @@ def text_of(value: object) -> str:
 
 def failed(code: str, message: str, *, retryable: bool = False, after_s: Any = None) -> Outcome:
     """The outcome of an attempt that failed. ``after_s``: see :func:`seconds_of`."""
-    return msgspec.structs.replace(_later("failed", code, message, after_s), retryable=retryable)
+    return msgspec.structs.replace(later("failed", code, message, after_s), retryable=retryable)
 
 
-def held(code: str, message: str, *, after_s: Any = None) -> Outcome:
-    """Make the outcome of an attempt that has asked the whole run to wait: see :class:`Hold`."""
-    return _later("held", code, message, after_s)
-
-
-def throttled(code: str, message: str, *, after_s: Any = None) -> Outcome:
-    """Make the outcome of an attempt that doesn't count: see :class:`Retry`."""
-    return _later("throttled", code, message, after_s)
-
-
-def waiting(message: str, after_s: Any = None) -> Outcome:
-    """Make the outcome of an attempt whose row waits for somebody else: see :class:`Wait`."""
-    reason = _text(message) or None
-    return msgspec.structs.replace(_later("waiting", "", "", after_s), reason=reason)
-
-
-def _later(
-    kind: Literal["failed", "held", "throttled", "waiting"], code: str, message: str, after_s: Any
+def later(
+    kind: Literal["failed", "held", "throttled", "waiting"],
+    code: str = "",
+    message: str = "",
+    after_s: Any = None,
 ) -> Outcome:
-    """The outcome. If ``after_s`` is text that can't be read, the row's log gets a warning."""
+    """The outcome of an attempt that may be followed by another, after ``after_s``.
+
+    If ``after_s`` is text that can't be read, the row's log gets a warning. The message of a row that
+    waits is the reason.
+    """
+    waits = kind == "waiting"
     logs: tuple[LogEntry, ...] = ()
     seconds = seconds_of(after_s)
     if seconds is None and after_s is not None:
@@ -592,7 +583,8 @@ def _later(
     return Outcome(
         kind=kind,
         error_code=_text(code),
-        error_message=_text(message),
+        error_message="" if waits else _text(message),
+        reason=_text(message) or None if waits else None,
         after_s=seconds,
         logs=logs,
     )

@@ -135,7 +135,7 @@ def test_what_belongs_to_no_row_is_kept_in_the_first_review_and_the_others_name_
     for row in others:
         assert row.result is None
         assert said in (row.error_message or "")
-        assert "of the review of row j:1 keeps" in (row.error_message or "")
+        assert "of the first such review of the call keeps" in (row.error_message or "")
 
 
 def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log(

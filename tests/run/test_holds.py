@@ -21,7 +21,7 @@ from journal import AttemptedRow, Fail, Hold, JobRun, JobService, NeedsReview, R
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.model import EarlyEnd, Job
 from journal.run.held_job import HeldJob, Settings
-from journal.run.outcome import Outcome, held, outcome_of_error, throttled
+from journal.run.outcome import Outcome, later, outcome_of_error
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call, Results
@@ -146,7 +146,7 @@ def test_a_hold_that_a_person_ends_lets_one_row_try_whether_the_service_answers(
         holds = Holds(Limits(), HeldJob(job.service, "j", Settings()), WORKERS)
         assert holds.until is None
         holds.start(4)
-        holds.hear(1, held("Down", "503", after_s=3600), monotonic())
+        holds.hear(1, later("held", "Down", "503", after_s=3600), monotonic())
         assert holds.allowed(9, monotonic()) == 0
         holds.end()
         assert holds.allowed(9, monotonic()) == 1
@@ -154,7 +154,9 @@ def test_a_hold_that_a_person_ends_lets_one_row_try_whether_the_service_answers(
         assert record.until is not None
         assert record.until - record.at < timedelta(minutes=1)
         holds.start()
-        assert holds.hear(5, held("Down", "503", after_s=3600), monotonic())  # it is still down
+        assert holds.hear(
+            5, later("held", "Down", "503", after_s=3600), monotonic()
+        )  # it is still down
         assert holds.allowed(9, monotonic()) == 0
 
 
@@ -293,11 +295,11 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     holds = new_holds(Limits())
     assert holds.allowed(9, 0.0) == 9
     holds.start(8)
-    assert "30.0s" in holds.hear(3, held("Down", "503", after_s=30), 100.0)
+    assert "30.0s" in holds.hear(3, later("held", "Down", "503", after_s=30), 100.0)
     assert (holds.allowed(9, 129.9), holds.allowed(9, 130.0)) == (0, 1)
     assert holds.hear(4, DONE, 101.0) == ""
-    assert holds.hear(5, held("Down", "503", after_s=40), 102.0) == ""
-    assert holds.hear(6, held("Down", "503", after_s=1), 103.0) == ""
+    assert holds.hear(5, later("held", "Down", "503", after_s=40), 102.0) == ""
+    assert holds.hear(6, later("held", "Down", "503", after_s=1), 103.0) == ""
     assert (holds.count, holds.until_s) == (1, 142.0)  # the longest of them
     holds.start(1)
     assert holds.allowed(9, 143.0) == 0  # one probe at a time
@@ -312,34 +314,34 @@ def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_ho
     holds = new_holds(Limits())
     holds.start(40)
     for ticket in (*range(1, 8), 3, 3, 3):  # a call of many rows counts once
-        assert holds.hear(ticket, throttled("Busy", "429", after_s=0.1), 100.0) == ""
+        assert holds.hear(ticket, later("throttled", "Busy", "429", after_s=0.1), 100.0) == ""
     assert holds.hear(20, raised(Retry("Slow", "no")), 100.0) == ""  # begun after them
     for ticket in (8, 9, *range(21, 30)):
-        assert holds.hear(ticket, throttled("Busy", "429", after_s=0.1), 100.0) == ""
+        assert holds.hear(ticket, later("throttled", "Busy", "429", after_s=0.1), 100.0) == ""
         assert holds.hear(10, DONE, 100.0) == ""  # begun before them
     assert holds.hear(31, Outcome(kind="unstarted"), 100.0) == ""
-    text = holds.hear(32, throttled("Busy", "429", after_s=0.1), 100.0)
+    text = holds.hear(32, later("throttled", "Busy", "429", after_s=0.1), 100.0)
     assert "10 calls in a row were throttled: Busy: 429" in text
     assert (holds.until_s, holds.allowed(9, 100.4), holds.allowed(9, 100.5)) == (100.5, 0, 1)
     many = Holds(Limits(), HeldJob(JobService("unused"), "j", Settings()), 50)
-    said = [many.hear(ticket, throttled("Busy", "429"), 100.0) for ticket in range(1, 51)]
+    said = [many.hear(ticket, later("throttled", "Busy", "429"), 100.0) for ticket in range(1, 51)]
     assert [bool(text) for text in said] == [False] * 49 + [True]
 
 
 def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it_says() -> None:
     holds = new_holds(Limits(max_backoff_s=6.0))
     for ticket in range(1, 10):
-        holds.hear(ticket, throttled("Busy", "429"), 100.0)
+        holds.hear(ticket, later("throttled", "Busy", "429"), 100.0)
     waits = []
     for ticket, after_s in enumerate((0.7, 0.7, None, 0.7, 0.7, 7.0, 0.7), 10):
         holds.start(10 if ticket == 10 else 1)
-        holds.hear(ticket, throttled("Busy", "429", after_s=after_s), 100.0)
+        holds.hear(ticket, later("throttled", "Busy", "429", after_s=after_s), 100.0)
         waits.append(round(holds.until_s - 100, 2))
     assert waits == [0.7, 1.4, 2.8, 5.6, 6.0, 7.0, 6.0]
     holds.start(1)
     assert "going on" in holds.hear(17, DONE, 100.0)
-    assert holds.hear(16, throttled("Busy", "429"), 100.0) == ""
-    assert holds.hear(18, held("Down", "503", after_s=0), 100.0)
+    assert holds.hear(16, later("throttled", "Busy", "429"), 100.0) == ""
+    assert holds.hear(18, later("held", "Down", "503", after_s=0), 100.0)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it
 def test_an_attempt_whose_handler_decides_on_its_row_ends_a_hold(error: Exception) -> None:
     holds = new_holds(Limits(retry_on=("NoCredit",)))  # such a failure is an answer, too
     holds.start(1)
-    holds.hear(1, held("Down", "503", after_s=0), 100.0)
+    holds.hear(1, later("held", "Down", "503", after_s=0), 100.0)
     holds.start(1)
     assert "going on" in holds.hear(2, outcome_of_error(error, {}), 101.0)
 
@@ -364,7 +366,7 @@ def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -
     holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
     for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):
         holds.start(1)
-        holds.hear(ticket, held("Down", "503"), 100.0)
+        holds.hear(ticket, later("held", "Down", "503"), 100.0)
         assert longest / 2 <= holds.until_s - 100.0 <= longest
 
 
@@ -377,7 +379,9 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
     for ticket in range(1, 62):
         assert holds.reason_to_pause() is None
         holds.start()
-        holds.hear(ticket, held("Down", "503", after_s=50), now_s + 10)  # a probe takes 10 s
+        holds.hear(
+            ticket, later("held", "Down", "503", after_s=50), now_s + 10
+        )  # a probe takes 10 s
         now_s += 60
     reason = "no attempt has succeeded in 1h00m of holding; the last hold said: Down: 503"
     assert holds.reason_to_pause() == (EarlyEnd("hold", reason), 1)
@@ -401,13 +405,13 @@ def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_count
     for ticket in (1, 4):
         for number in range(2):
             holds.start(1)
-            holds.hear(ticket + number, held("Down", "503", after_s=2400), now_s)
+            holds.hear(ticket + number, later("held", "Down", "503", after_s=2400), now_s)
             now_s += 2400
         holds.start(1)
         assert "answered after 1h20m of holding" in holds.hear(ticket + 2, DONE, now_s)
         assert holds.reason_to_pause() is None
     holds.start(1)
-    holds.hear(7, held("Down", "503", after_s=2400), now_s)
+    holds.hear(7, later("held", "Down", "503", after_s=2400), now_s)
     assert holds.reason_to_pause() is None
 
 

@@ -46,7 +46,7 @@ from journal.run.call import Target
 from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
 from journal.run.handler import AttemptedRow
-from journal.run.outcome import held
+from journal.run.outcome import later
 from journal.run.pacing.rate import Rate
 from journal.run.settling import Settling
 from journal.run.signals import Stops
@@ -236,7 +236,7 @@ def test_seconds_may_be_text_as_in_a_header(kind: type[Retry | Hold], after_s: A
 def test_a_time_to_wait_may_be_a_date_in_each_form_of_http(form: str) -> None:
     asked = datetime.now(UTC)
     at = asked.replace(microsecond=0) + timedelta(hours=1)
-    waits_s = held("Down", "503", after_s=at.strftime(form)).after_s
+    waits_s = later("held", "Down", "503", after_s=at.strftime(form)).after_s
     assert waits_s is not None
     assert asked <= at - timedelta(seconds=waits_s) <= datetime.now(UTC)
     assert Retry(after_s=(asked - timedelta(days=1)).strftime(form)).after_s == 0.0

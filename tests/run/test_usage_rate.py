@@ -21,7 +21,7 @@ from journal.cli.main import main
 from journal.run.call import outcomes_of_raised
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
-from journal.run.outcome import Outcome, failed, held, outcome_of_error
+from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.workers.handover import Call
@@ -137,7 +137,7 @@ def test_no_more_calls_are_in_flight_than_usages_are_known(
         (outcome_of_error(journal.Fail("Bad"), {}), 8),
         (outcome_of_error(ValueError("no JSON"), {}), 8),
         (outcome_of_error(Retry(counts=False), {}), 9),
-        (held("Down", "503"), 9),
+        (later("held", "Down", "503"), 9),
         (Outcome(kind="unstarted"), 9),
         (failed("ConnectionError", "lost", retryable=True), 8),
         (Outcome(kind="lost", error_code="Stopped"), 8),

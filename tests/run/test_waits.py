@@ -19,7 +19,7 @@ from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
 from journal.run.held_job import HeldJob, Settings
 from journal.run.in_flight import Result
-from journal.run.outcome import Outcome, waiting
+from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
 from journal.run.workers.handover import Call
@@ -177,7 +177,7 @@ def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_
             assert numbers(first) == [5, 6, 1, 2]
             run.settle(first[2], Outcome(kind="completed"))
             assert numbers(run.start(1)) == [3], "two of four workers ask for rows that wait"
-            run.settle(first[0], waiting("", 3600))
+            run.settle(first[0], later("waiting", "", "", 3600))
             assert numbers(run.start(1)) == [7]
             assert numbers(run.start(9)) == [4, 10, 11, 12, 8, 9], "nothing else is left"
 
@@ -190,7 +190,7 @@ def test_no_more_rows_are_out_than_max_waiting_allows(path: Path) -> None:
             started = run.start(8)
             assert numbers(started) == [2, 3, 4], "with row 1, which waits, four rows are out"
             assert run.start(8) == []
-            run.settle(started[1], waiting("", 3600))
+            run.settle(started[1], later("waiting", "", "", 3600))
             assert run.start(8) == []
             run.settle(started[0], Outcome(kind="completed"))
             assert numbers(run.start(8)) == [5]

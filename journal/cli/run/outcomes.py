@@ -26,12 +26,10 @@ from journal.run.outcome import (
     as_review,
     code_and_message,
     failed,
-    held,
+    later,
     outcome_of_value,
     seconds_of,
     text_of,
-    throttled,
-    waiting,
     with_cost,
     with_fields,
 )
@@ -294,16 +292,14 @@ def _unreadable(text: Any, problem: str, members: Mapping[str, Any]) -> Outcome:
 
 def _outcome(word: str, code: str, message: str, after_s: Any = None) -> Outcome:
     match word:
-        case "retry":
-            return failed(code, message, retryable=True, after_s=after_s)
         case "skip":
             return Outcome(kind="skipped", error_code=code, reason=text_of(message) or None)
         case "review":
             return Outcome(kind="review", error_code=text_of(code), error_message=text_of(message))
         case "hold":
-            return held(code, message, after_s=after_s)
+            return later("held", code, message, after_s)
         case "throttled":
-            return throttled(code, message, after_s=after_s)
+            return later("throttled", code, message, after_s)
         case "wait":
-            return waiting(message, after_s)
-    return failed(code, message)
+            return later("waiting", "", message, after_s)
+    return failed(code, message, retryable=word == "retry", after_s=after_s)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from journal.display.plain import tuned_text
 from journal.errors import InvalidValueError
-from journal.format.arguments import NONE, ROWS, check_tune, rates_of
+from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import InFlight
@@ -44,13 +43,6 @@ class Tuning:
         self._holds = holds
         self._starts = starts
         self._stops = stops
-        self._ways: dict[str, Callable[[Any], tuple[Any, Any, str]]] = {
-            "workers": self._tune_workers,
-            "rate": self._tune_rate,
-            "limit_per": self._tune_limit_per,
-            "max_cost_cents": self._tune_max_cost,
-            "end_hold": self._tune_hold,
-        }
 
     def take(self) -> None:
         """Take the changes that are asked for now, in their order. Each is recorded, and then made.
@@ -78,7 +70,7 @@ class Tuning:
             if self._stops.count:
                 asked, reasons = {}, ["the run is ending: start the job again with these limits"]
             for name, value in asked.items():
-                was, now, reason = self._ways[name](value)
+                was, now, reason = self._tuned(name, value)
                 reasons += [reason] if reason else []
                 changes |= {} if was == now else {name: (was, now)}
         except (InvalidValueError, TypeError) as error:  # of another program, or a newer version
@@ -86,10 +78,7 @@ class Tuning:
         why = "; ".join(reasons) or None
         return TunedRecord(id=tune.id, changes=changes, reason=why, at=UNSET_TIME)
 
-    # Each of these returns the value of a limit before and after the change, and why the change
-    # isn't the one that was asked for.
-
-    def _tune_workers(self, asked: int) -> tuple[int, int, str]:
+    def _tuned_workers(self, asked: int) -> tuple[int, int, str]:
         count, most = self._workers.count, self._workers.maximum
         lost = count - self._in_flight.slots
         if asked <= lost:
@@ -101,36 +90,29 @@ class Tuning:
             )
         if most is None or asked <= most:
             return count, asked, ""
-        return (
-            count,
-            most,
-            f"the executor has {counted(most, 'worker|workers')}, and no run uses more",
-        )
+        workers = counted(most, "worker|workers")
+        return count, most, f"the executor has {workers}, and no run uses more"
 
-    def _tune_rate(self, asked: dict[str, str]) -> tuple[Any, Any, str]:
-        was, known = rates_of(self._limits.rate), {ROWS: 0, **self._job.job().usage}
-        if len(known) > 1 and (wrong := [each for each in asked if each not in (*known, *was)]):
-            names = ", ".join(map(repr, known))
-            return was or None, was or None, f"no outcome has used {wrong[0]!r}, but {names}"
-        now = {name: rate for name, rate in (was | asked).items() if rate != NONE}
-        return was or None, now or None, ""
-
-    def _tune_limit_per(self, asked: Any) -> tuple[Any, Any, str]:
-        was, now = self._limits.limit_per, None if asked == NONE else asked
-        was = None if was is None else {**was}
-        reason = unknown_column(self._job, now)
-        return was, was if reason else now, reason
-
-    def _tune_max_cost(self, asked: Any) -> tuple[Any, Any, str]:
-        return self._limits.max_cost_cents, None if asked == NONE else asked, ""
-
-    def _tune_hold(self, _: bool) -> tuple[str | None, None, str]:
-        until = self._holds.until
-        return (
-            time_text(until) if until else None,
-            None,
-            "" if until else "the run doesn't hold",
-        )
+    def _tuned(self, name: str, asked: Any) -> tuple[Any, Any, str]:
+        """The value of a limit before and after the change, and why it isn't what was asked for."""
+        was = self._limits.tunable.get(name)
+        now, reason = None if asked == NONE else asked, ""
+        if name == "rate":
+            rates = {**(was or {}), **asked}
+            known = {ROWS: 0, **self._job.job().usage}
+            wrong = [each for each in asked if each not in (*known, *(was or {}))]
+            if len(known) > 1 and wrong:
+                names = ", ".join(map(repr, known))
+                return was, was, f"no outcome has used {wrong[0]!r}, but {names}"
+            now = {each: rate for each, rate in rates.items() if rate != NONE} or None
+        elif name == "limit_per" and (reason := unknown_column(self._job, now)):
+            now = was
+        elif name == "workers":
+            return self._tuned_workers(asked)
+        elif name == "end_hold":
+            until, now = self._holds.until, None
+            was, reason = (time_text(until), "") if until else (None, "the run doesn't hold")
+        return was, now, reason
 
     def _change(self, changes: dict[str, tuple[Any, Any]]) -> None:
         limits = self._limits

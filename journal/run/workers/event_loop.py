@@ -18,12 +18,9 @@ from journal.run.outcome import Outcome, interrupted
 from journal.run.signals import OwnProcess
 from journal.run.workers.handover import Call, Results
 
-# How many coroutines may begin in one turn of the loop, and how long a turn may take. Other tasks
-# wait while these coroutines run up to their first ``await``. With an HTTP client, that may take
-# milliseconds.
-_BEGUN = 8
-_MAX_BEGUN = 64
-_TURN_S = 0.005
+# How many coroutines may begin in one turn of the loop. Other tasks wait while these coroutines run
+# up to their first ``await``. With an HTTP client, that may take milliseconds.
+_MAX_BEGUN = 8
 _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 
 # If a task raises one of these exceptions, asyncio also raises it in the code that runs the loop.
@@ -52,8 +49,6 @@ class LoopWorkers:
         self._results = results
         self._new: deque[Call] = deque()  # not begun yet
         self._will_look = False  # whether the loop is going to look into _new
-        self._begun = _BEGUN  # how many coroutines to begin in the next turn of the loop
-        self._turn_from_s: float | None = None  # when the last turn ended, if it has begun calls
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._asked: set[Call] = set()  # calls that the driver has asked to end
         self._closing = False
@@ -169,17 +164,12 @@ class LoopWorkers:
         Then other tasks of the loop run before more rows begin.
         """
         self._will_look = False
-        from_s, self._turn_from_s = self._turn_from_s, None
-        if from_s is not None:
-            is_long = perf_counter() - from_s > _TURN_S
-            self._begun = max(self._begun // 2, 1) if is_long else min(self._begun + 1, _MAX_BEGUN)
-        for _ in range(self._begun):
+        for _ in range(_MAX_BEGUN):
             if not self._new or len(self._tasks) >= self.count:
                 return
             call = self._new.popleft()
             task = self._tasks[call] = self._loop.create_task(self._work(call))
             task.add_done_callback(functools.partial(self._end, call))
-        self._turn_from_s = perf_counter()
         self._look_again()
 
     def _look_again(self) -> None:

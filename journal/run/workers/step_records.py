@@ -15,7 +15,7 @@ from journal.errors import InvalidValueError, StepRepeatedError
 from journal.format.arguments import check_step_name
 from journal.format.idempotency import step_key
 from journal.format.values import read_back
-from journal.model import LogEntry, RowStep
+from journal.model import RowStep
 from journal.service import JobService
 from journal.store import calls
 from journal.store.journal import Journal
@@ -44,22 +44,11 @@ class RowSteps(NamedTuple):
     def key(self, _service: JobService, name: str) -> str:
         return step_key(self.key_of_row, name)
 
-    def begin_step(
-        self, service: JobService, name: str, *, idempotent: bool, logs: Sequence[LogEntry] = ()
-    ) -> RowStep | None:
-        attempt = self.row_id, self.attempt
-        return service.begin_step(*attempt, name, idempotent=idempotent, logs=logs)
+    def begin_step(self, service: JobService, name: str, **options: Any) -> RowStep | None:
+        return service.begin_step(self.row_id, self.attempt, name, **options)
 
-    def end_step(
-        self,
-        service: JobService,
-        name: str,
-        result: Any = None,
-        *,
-        error: tuple[str, str] | None = None,
-        logs: Sequence[LogEntry] = (),
-    ) -> Any:
-        return service.end_step(self.row_id, self.attempt, name, result, error=error, logs=logs)
+    def end_step(self, service: JobService, name: str, result: Any = None, **options: Any) -> Any:
+        return service.end_step(self.row_id, self.attempt, name, result, **options)
 
 
 class CallSteps:
@@ -84,35 +73,21 @@ class CallSteps:
         turn, id_of_rows = self._change(service, lambda journal, _turn: journal.id_of_rows)
         return step_key(f"{id_of_rows}:call-{turn.id:016x}", name)
 
-    def begin_step(
-        self, service: JobService, name: str, *, idempotent: bool, logs: Sequence[LogEntry] = ()
-    ) -> RowStep | None:
+    def begin_step(self, service: JobService, name: str, **options: Any) -> RowStep | None:
         """Record that a step begins: as :meth:`JobService.begin_step`. Also records the call."""
         check_step_name(name)
         begin = calls.begin_step
-        _, found = self._change(
-            service,
-            lambda journal, turn: begin(journal, *turn, name, idempotent=idempotent, logs=logs),
-        )
-        step: RowStep | None = found
+        step: RowStep | None
+        _, step = self._change(service, lambda log, turn: begin(log, *turn, name, **options))
         return step
 
-    def end_step(
-        self,
-        service: JobService,
-        name: str,
-        result: Any = None,
-        *,
-        error: tuple[str, str] | None = None,
-        logs: Sequence[LogEntry] = (),
-    ) -> Any:
+    def end_step(self, service: JobService, name: str, result: Any = None, **options: Any) -> Any:
         """Record the end of a step: as :meth:`JobService.end_step`. ``result``: a JSON value."""
         rows = [row for row, _ in self.attempts]
+        end, given = calls.end_step, (rows, name)
         _, other = self._change(
             service,
-            lambda journal, turn: calls.end_step(
-                journal, *turn, rows, name, result=result, error=error, logs=logs
-            ),
+            lambda log, turn: end(log, *turn, *given, result=result, **options),
             is_end=True,
         )
         if other is not None:

@@ -58,14 +58,14 @@ PATCHES = [
     Patch(
         "a row that the answer leaves out needs a review",
         "run/call",
-        "            outcomes.append(with_unrecorded(row, _review(answer, kept_by)))\n",
+        "            outcomes.append(with_unrecorded(row, _review(answer, is_first=not is_kept)))\n",
         '            outcomes.append(Outcome(kind="completed"))\n',
         "tests/run/test_batches.py::test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_their_outcome",
     ),
     Patch(
         "what belongs to no row is kept though each row has an outcome",
         "run/call",
-        "    if answer.problem and not kept_by:\n",
+        "    if answer.problem and not is_kept:\n",
         "    if False:\n",
         "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log",
     ),
