@@ -44,7 +44,7 @@ with (
     httpx.Client(base_url=URL, headers=KEY, timeout=120) as client,
     journal.open_job(f"jobs/reviews-{version}", reviews, "id", on_interrupted="retry") as job,
 ):
-    attempts = {"Malformed": 2, httpx.TransportError: 5}
-    report = job.run(label, workers=50, retry_on=attempts, max_cost_cents=500)
+    kinds = ("Malformed", httpx.TransportError)
+    report = job.run(label, workers=50, max_attempts=2, retry_on=kinds, max_cost_cents=500)
     print(report.job.successful_rows, "labelled for", report.job.total_cost_cents, "cents")
 raise SystemExit(report.exit_code)

@@ -493,9 +493,7 @@ class JobRun:
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
         - ``retry_on``: an exception class, an error code, or a collection of these. A class
           includes its subclasses. A code is compared with the row's error code, which is the name of the
-          exception's own class, or the code of a :class:`Fail`. A dict gives each its own maximum
-          number of attempts, in place of ``max_attempts``: ``{TimeoutError: 8, "Malformed": 2}``.
-          The first class that fits counts.
+          exception's own class, or the code of a :class:`Fail`.
         - ``backoff_s``: seconds before the second attempt. The time doubles with each further
           attempt, up to ``max_backoff_s``, with jitter.
         - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.

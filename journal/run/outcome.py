@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -22,11 +22,9 @@ from journal.run.workers.tracebacks import traceback_of
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import encode_json
 
-# Classes of exceptions that allow another attempt, each with the maximum number of attempts. 0
-# means the run's ``max_attempts``.
-Errors = Mapping[type[BaseException], int]
+Errors = Collection[type[BaseException]]  # classes of exceptions that allow another attempt
 Repeated = type[BaseException] | str  # str: an error code
-RetryOn = Repeated | Collection[Repeated] | Mapping[Repeated, int]
+RetryOn = Repeated | Collection[Repeated]
 
 MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
@@ -250,8 +248,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       the whole run must wait: see :class:`Hold`. "throttled" means that it had no effect, and that
       the row must wait: see :class:`Retry`. "waiting" means that the row waits for somebody else: see
       :class:`Wait`. The other kinds are statuses of a row.
-    - ``retryable``: whether a failed attempt may be repeated. ``max_attempts``: the maximum number
-      of attempts at a row that fails so; 0 means that of the run.
+    - ``retryable``: whether a failed attempt may be repeated.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
     - ``usage``: {} if the usage of the call is that of its first row.
@@ -280,7 +277,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str = ""
     traceback: str | None = None
     retryable: bool = False
-    max_attempts: int = 0
     after_s: float | None = None
     from_step: str = ""
     reason: str | None = None
@@ -493,20 +489,13 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     code, message = code_and_message(error)
     if isinstance(error, TypeError) and message.startswith("Unexpected keyword argument"):
         message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec says no more
-    limit = attempts_for(type(error), retry_on)
     return Outcome(
         kind="failed",
         error_code=code,
         error_message=message,
-        retryable=limit is not None,
-        max_attempts=limit or 0,
+        retryable=issubclass(type(error), tuple(retry_on)),
         traceback=traceback_of(error),
     )
-
-
-def attempts_for(kind: type[BaseException], retry_on: Errors) -> int | None:
-    """The limit in ``retry_on`` of a class of exceptions; None if it allows no other attempt."""
-    return next((most for one, most in retry_on.items() if issubclass(kind, one)), None)
 
 
 def seconds_of(given: Any) -> float | None:

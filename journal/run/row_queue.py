@@ -69,7 +69,7 @@ class RowQueue:
         self._job_id = job.id
         self.settling = Settling(job, limits)
         self._limits = limits
-        self._max_attempts = limits.most_attempts
+        self._max_attempts = limits.max_attempts
         self._per_key = PerKey(limits.limit_per)
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)

@@ -51,7 +51,7 @@ class Bounds:
         """Count a row that has ended. ``ticket``: its last attempt's number in this run."""
         if outcome is not None and outcome.kind == "failed" and outcome.retryable:
             is_of_handler = outcome.traceback is None and outcome.error_code != TIMED_OUT
-            self.ignores_retries |= is_of_handler and self._limits.most_attempts == 1
+            self.ignores_retries |= is_of_handler and self._limits.max_attempts == 1
         if self._halt is not None:
             self._halt.hear(ticket, failed=failed)
 

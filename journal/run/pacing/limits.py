@@ -92,13 +92,13 @@ class Limits(msgspec.Struct, kw_only=True):
         of = {"workers": self.workers, "rate": rates, "limit_per": per, "max_cost_cents": most}
         return {name: limit for name, limit in of.items() if limit not in (None, {})}
 
-    def retry_kinds(self, of: type) -> dict[Any, int]:
-        """The entries of ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).
+    def retry_kinds(self, of: type) -> tuple[Any, ...]:
+        """The kinds in ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).
 
         Workers compare classes with exceptions. The driver doesn't get the exceptions, and compares
         codes with the error codes of outcomes.
         """
-        return {kind: most for kind, most in self.retry_on.items() if isinstance(kind, of)}
+        return tuple(kind for kind in self.retry_on if isinstance(kind, of))
 
     @property
     def has_budget(self) -> bool:
@@ -107,16 +107,10 @@ class Limits(msgspec.Struct, kw_only=True):
         return any(budget is not None for budget in budgets)
 
     @property
-    def most_attempts(self) -> int:
-        """The maximum number of attempts at a row, whatever its error is."""
-        most: int = max(self.max_attempts, *self.retry_on.values(), 0)
-        return most
-
-    @property
     def retries_nothing(self) -> bool:
         """Whether ``retry_on`` was given, and has no effect, because a row has one attempt."""
-        named = self.retry_on.keys() - {Exception, TimeoutError, TimeoutError.__name__}
-        return bool(named) and self.most_attempts == 1
+        named = {*self.retry_on} - {Exception, TimeoutError, TimeoutError.__name__}
+        return bool(named) and self.max_attempts == 1
 
     @property
     def names_timeouts(self) -> bool:
@@ -124,18 +118,12 @@ class Limits(msgspec.Struct, kw_only=True):
         return TimeoutError in self.retry_on or TimeoutError.__name__ in self.retry_on
 
 
-def _kinds(retry_on: RetryOn) -> dict[Repeated, int]:
-    """The classes and codes of ``retry_on``, each with its maximum number of attempts, or 0."""
-    named = (
-        retry_on if isinstance(retry_on, tuple | list | set | frozenset | Mapping) else (retry_on,)
-    )
+def _kinds(retry_on: RetryOn) -> tuple[Repeated, ...]:
+    """The classes and codes of ``retry_on``."""
+    named = retry_on if isinstance(retry_on, tuple | list | set | frozenset) else (retry_on,)
     for kind in named:
         _check_kind(kind)
-    if not isinstance(retry_on, Mapping):
-        return dict.fromkeys(named, 0)
-    for kind, most in retry_on.items():
-        check_count(most, f"retry_on[{kind!r}]")
-    return {**retry_on}
+    return tuple(named)
 
 
 def _check_kind(kind: Any) -> None:
@@ -151,8 +139,7 @@ def _check_kind(kind: Any) -> None:
         instead = f': write "{kind}", if that is the error code'
     elif callable(kind):
         instead = ": raise journal.Fail(code, message) in the handler, and name the code"
-    reason = "must be an exception class, an error code as text, a collection of these, or "
-    reason += f"a dict from these to numbers of attempts{instead}"
+    reason = f"must be an exception class, an error code as text, or a collection of these{instead}"
     raise InvalidValueError("retry_on", kind, reason)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from journal.model import JobRow, Policy
-from journal.run.outcome import Outcome, attempts_for
+from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.store.interrupted_rows import NEIGHBOR_DIED, STOPPED, TIMED_OUT
 
@@ -36,9 +36,9 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         )
     message = f"it took longer than {limits.timeout_s:g} s"
     kind: Literal["failed", "review", "lost"]
-    most = None
-    if limits.names_timeouts:  # only with TimeoutError in retry_on may the effect happen twice
-        kind, most = "failed", attempts_for(TimeoutError, limits.retry_kinds(type))
+    is_named = limits.names_timeouts
+    if is_named:  # only with TimeoutError in retry_on may the effect happen twice
+        kind = "failed"
     elif outcome.kind == "lost":
         kind, message = "review", f"{message}, and may still go on"
     else:
@@ -48,8 +48,7 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         kind=kind,
         error_code=TIMED_OUT,
         error_message=message,
-        retryable=most is not None,
-        max_attempts=most or 0,
+        retryable=is_named,
     )
 
 
@@ -74,11 +73,8 @@ def fate_of(
         if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
         return on_interrupted
-    most = limits.retry_kinds(str).get(outcome.error_code)
-    if most is None and outcome.retryable:
-        most = outcome.max_attempts
-    is_left = most is not None and attempts < (most or limits.max_attempts)
-    return "retry" if is_left else "fail"
+    is_named = outcome.retryable or outcome.error_code in limits.retry_kinds(str)
+    return "retry" if is_named and attempts < limits.max_attempts else "fail"
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
