@@ -59,8 +59,8 @@ PATCHES = [
     Patch(
         "a run isn't tuned to a rate that would end it, since no usage has its name",
         "run/pacing/tuning",
-        "        if len(known) > 1 and (wrong",
-        "        if not known and (wrong",
+        "            if len(known) > 1 and wrong:",
+        "            if not known and wrong:",
         "tests/run/test_tune.py::test_a_rate_by_usage_begins_and_ends_while_calls_are_in_flight",
     ),
 ]
