@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from journal.format.records import (
     A_RUN,
     LogRecord,
-    Record,
     RowDataRecord,
     RowRecord,
     RowSpentRecord,
@@ -129,80 +127,51 @@ class AttemptReader:
         return attempt
 
 
-class _Reader:
-    """Reads the records about one row in the order in which they were written."""
-
-    def __init__(self, number: int) -> None:
-        self._choice = Choice([range(number, number + 1)])
-        self.attempts, self.logs, self.changes = list[RowAttempt](), list[LogEntry](), list[Event]()
-        self._attempts = AttemptReader()
-        self.millionths = 0  # of a cent, for all attempts
-        self._data: dict[str, Any] = {}
-
-    def read(self, record: Record) -> None:
-        if isinstance(record, RunRecord):
-            self._attempts.host = record.host
-        elif self._choice.has_record(record):
-            read = self._BY_TYPE.get(type(record), _Reader._read_change)
-            read(self, record)
-
-    def _read_change(self, record: Record) -> None:
-        self.changes.append(event_of(record))
-
-    def _read_spent(self, record: RowSpentRecord) -> None:
-        self.millionths += millionths(record.cost_cents or 0)
-        self._read_change(record)
-
-    def _read_log(self, record: LogRecord) -> None:
-        self.logs.append(log_entry(record))
-
-    def _read_row(self, record: RowRecord) -> None:
-        self._data = record.data
-
-    def _read_data(self, record: RowDataRecord) -> None:
-        event = event_of(record)
-        text = event.text + before_text(self._data, record.data)
-        self.changes.append(msgspec.structs.replace(event, text=text))
-        self._data = record.data
-
-    def _read_step(self, record: RowStepRecord) -> None:
-        if record.state == "dropped":  # others are shown as they are now
-            self._read_change(record)
-
-    def _read_status(self, record: RowStatusRecord) -> None:
-        attempt = self._attempts.read(record)
-        if record.status == "processing":
-            self.attempts.append(self._attempts.open[0])
-            return
-        self.millionths += millionths(record.cost_cents or 0)
-        if attempt is None or record.decision is not None:
-            self._read_change(record)
-
-    # How each type of record about a row is read. Another type is a change of the row.
-    _BY_TYPE: ClassVar[dict[type[Record], Callable[[_Reader, Any], None]]] = {
-        LogRecord: _read_log,
-        RowRecord: _read_row,
-        RowDataRecord: _read_data,
-        RowSpentRecord: _read_spent,
-        RowStatusRecord: _read_status,
-        RowStepRecord: _read_step,
-    }
-
-
 def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) -> RowHistory:
     """Read the history of a row.
 
     ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
     errors of :meth:`History.blocks`.
     """
-    reader = _Reader(row.row_number)
-    for block in history.blocks_about(row.row_number):
-        reader.read(history.record(block, 0))
+    number, reader, spent = row.row_number, AttemptReader(), 0  # in millionths of a cent
+    attempts, logs, changes = list[RowAttempt](), list[LogEntry](), list[Event]()
+    choice, data = Choice([range(number, number + 1)]), dict[str, Any]()
+    for block in history.blocks_about(number):
+        record = history.record(block, 0)
+        event: Event | None = None
+        match record:
+            case RunRecord():
+                reader.host = record.host
+            case _ if not choice.has_record(record):
+                pass
+            case LogRecord():
+                logs.append(log_entry(record))
+            case RowRecord():
+                data = record.data
+            case RowStatusRecord(status="processing"):
+                reader.read(record)
+                attempts.append(reader.open[0])
+            case RowStatusRecord():
+                spent += millionths(record.cost_cents or 0)
+                if reader.read(record) is None or record.decision is not None:
+                    event = event_of(record)
+            case RowStepRecord() if record.state != "dropped":
+                pass  # shown as it is now
+            case RowDataRecord():
+                changed = event_of(record)
+                text = changed.text + before_text(data, record.data)
+                event, data = msgspec.structs.replace(changed, text=text), record.data
+            case _:
+                if isinstance(record, RowSpentRecord):
+                    spent += millionths(record.cost_cents or 0)
+                event = event_of(record)
+        if event is not None:
+            changes.append(event)
     return RowHistory(
         row=row,
-        attempts=tuple(reader.attempts),
+        attempts=tuple(attempts),
         steps=steps,
-        logs=tuple(reader.logs),
-        changes=tuple(reader.changes),
-        total_cost_cents=cents_of(reader.millionths),
+        logs=tuple(logs),
+        changes=tuple(changes),
+        total_cost_cents=cents_of(spent),
     )
