@@ -5,7 +5,6 @@ All text has the notebook's own colour. All values are escaped and shortened.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 from typing import Any
 
@@ -41,25 +40,13 @@ def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:
         '<div style="display:flex;gap:1px;height:8px;margin:4px 0;border-radius:4px;'
         f'overflow:hidden">{segments}</div>'
     )
-    return _box(f"<b>{_text(job.id)}</b>{name} {_badge(job.status)}{bar}", said)
-
-
-def _box(head: str, lines: Iterable[str]) -> str:
-    return "".join(
-        (
-            '<div style="max-width:60em;line-height:1.5">',
-            f"<div>{head}</div>",
-            *(f"<div>{line}</div>" for line in lines),
-            "</div>",
-        )
-    )
-
-
-def _badge(status: Any) -> str:
-    return (
+    badge = (
         '<span style="border:1px solid;border-radius:1em;padding:0 .6em;font-size:85%;opacity:.8">'
-        f"{_text(str(status).replace('_', ' '))}</span>"
+        f"{_text(job.status.value)}</span>"
     )
+    lines = "".join(f"<div>{line}</div>" for line in said)
+    head = f"<b>{_text(job.id)}</b>{name} {badge}{bar}"
+    return f'<div style="max-width:60em;line-height:1.5"><div>{head}</div>{lines}</div>'
 
 
 def _text(value: Any, limit: int = _MAX_TEXT) -> str:
