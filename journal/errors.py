@@ -163,14 +163,13 @@ class JobPrunedError(RefusedError):
     """The job was pruned, so its rows would be processed again. Nothing was changed.
 
     Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (its path, or None if no pack
-    was made), ``pack_is_there`` (bool), ``older_copy`` (a copy that was to be unpacked or pulled,
+    was made), ``older_copy`` (a copy that was to be unpacked or pulled,
     and lacks commits of the pruned job; "" if the job was to be made).
     """
 
     job_id: str
     pruned_at: str
     pack: str | None
-    pack_is_there: bool
     older_copy: str = ""
 
     def _message(self) -> str:
@@ -178,10 +177,8 @@ class JobPrunedError(RefusedError):
         back = "unpack the pack, or "
         if self.pack is None:
             was, back = f"{was} without a pack", ""
-        elif self.pack_is_there:
-            was = f"{was}; its pack is {self.pack}"
         else:
-            was = f"{was}; its pack was {self.pack}, which is not there any more"
+            was = f"{was} into {self.pack}"
         if self.older_copy:
             why = f"{self.older_copy} lacks its last commits, so rows would be processed again"
             return f"{was}: {why}; {back}to use this copy, first `journal delete {self.job_id}`, which forgets that it was pruned"

@@ -50,8 +50,7 @@ class PrunedJob(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def error(self, older_copy: str = "") -> JobPrunedError:
         """Return the error to raise. For ``older_copy``, see :class:`JobPrunedError`."""
-        is_there = self.pack is not None and os.path.exists(self.pack)
-        return JobPrunedError(self.directory, self.at, self.pack, is_there, older_copy)
+        return JobPrunedError(self.directory, self.at, self.pack, older_copy)
 
 
 def note_pruned(root: Path, job_id: str, pack: Path | None, end: Position) -> None:

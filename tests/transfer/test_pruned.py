@@ -18,11 +18,11 @@ from support.children import FaultyOs, fails, journal_path
 from support.copies import JOB, complete, make_job, packed
 from support.platforms import IS_ROOT, needs_links, needs_modes, needs_shell
 
-import journal.fs.directories
 import journal.fs.system
 from journal import JobPrunedError, JobService, StorageError, open_job
 from journal.cli.main import main
 from journal.fs import files, locks
+from journal.store.store import Store
 from journal.transfer import prune_jobs, pull_job, unpack_job
 
 ROWS = [{"n": 1}, {"n": 2}]
@@ -86,7 +86,7 @@ def test_a_pruned_job_is_not_made_and_the_error_says_where_its_pack_is(
     with pytest.raises(JobPrunedError, match="would process all of its rows again") as refused:
         make(root)
     assert (refused.value.job_id, refused.value.pack) == (JOB, str(pack))
-    assert f"; its pack is {pack}: " in str(refused.value)
+    assert f" into {pack}: " in str(refused.value)
     assert not (root / JOB).exists()
 
 
@@ -105,9 +105,9 @@ def test_journal_run_makes_a_pruned_job_only_with_anew(
     words = ["--root", str(root), "run", str(tmp_path / "rows"), "--lines", "--job", JOB]
     for option in ([], ["--dry-run"]):
         assert main([*words, *option, "--", "true", "{line}"]) == 4
-        assert f"its pack is {pack}" in capsys.readouterr().err
+        assert f"into {pack}" in capsys.readouterr().err
     assert main(["--root", str(root), "show", JOB]) == 4
-    assert f"its pack is {pack}" in capsys.readouterr().err
+    assert f"into {pack}" in capsys.readouterr().err
     assert main([*words, "--anew", "--", "true", "{line}"]) == 0
     assert b'"--anew"' not in journal_path(root, JOB).read_bytes()  # in what is typed to resume it
 
@@ -208,19 +208,17 @@ def test_a_job_is_left_whose_line_can_not_be_written(
         service.create_job("New", job_id=JOB)
 
 
-def test_a_job_that_another_deletes_while_its_files_are_measured_is_passed_over(
+def test_a_job_that_another_deletes_meanwhile_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_ended_job(tmp_path)
-    real = journal.fs.directories._entries
+    real = Store.delete
 
-    def entries(path: Path) -> Any:
-        found = list(real(path))
-        if path == tmp_path / JOB:
-            shutil.rmtree(path)
-        return iter(found)
+    def delete(store: Store, *arguments: Any) -> bool:
+        shutil.rmtree(tmp_path / JOB)
+        return real(store, *arguments)
 
-    monkeypatch.setattr(journal.fs.directories, "_entries", entries)
+    monkeypatch.setattr(Store, "delete", delete)
     assert prune(tmp_path) == []
 
 
