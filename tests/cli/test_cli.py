@@ -131,24 +131,6 @@ def test_verify_advises_a_newer_version_and_no_repair_for_a_damaged_journal_of_a
     assert "pip install -U rowjournal" in capsys.readouterr().err
 
 
-def test_verify_advises_to_rename_the_directory_of_another_job_and_no_repair(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = root / "elsewhere"
-    (root / "ship-ca").rename(path)
-    content = (path / "journal.jsonl").read_bytes()
-    (path / "journal.jsonl").write_bytes(content.replace(b"1250", b"1251"))
-    assert run(root, "verify", "elsewhere") == 6
-    out, err = capsys.readouterr()
-    assert "damage: line 7, bytes " in out
-    assert "mismatch: line 1, bytes 0 to 0: this is the journal of job 'ship-ca'" in out
-    assert "call the directory 'ship-ca'" in out
-    assert err == ""
-    path.rename(root / "ship-ca")
-    assert run(root, "verify", "ship-ca") == 6
-    assert capsys.readouterr().err.endswith(f"else: journal --root {root} repair ship-ca\n")
-
-
 def test_verify_wants_jobs_or_all(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(root, "verify") == 2
     assert run(root, "verify", "ship-ca", "--all") == 2

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ from journal import Job, JobRow, JobService, JobStatus, open_job
 from journal.cli.main import main
 from journal.cli.output import as_json
 from journal.format.records import UNSET_TIME, HoldRecord, now
-from journal.fs import shell, system
+from journal.fs import system
 from journal.repair import repair_job
-from journal.store.interrupted_rows import start_run
 from journal.store.transitions import put_record
 from journal.text import clock_text, time_text
 
@@ -127,28 +125,6 @@ def end_job(cli: Cli, status: str = "failed") -> None:
     with JobService(cli.root) as service:
         service.start_job("j")
         service.update_status("j", status)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["cancel", "j"],
-        ["wait", "j"],
-        ["watch", "j"],
-        ["show", "j"],
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_commands_that_are_named_are_for_the_store_in_which_the_job_is(
-    cli: Cli, arguments: list[str]
-) -> None:
-    if arguments[0] != "cancel":
-        assert cli("cancel", "j")[0] == 0
-    _, out, err = cli(*arguments)
-    said = out + err
-    named = re.findall(r"journal --root (\S+) resume j", said)
-    assert named == [str(cli.root)] * said.count("resume j")
-    assert named
 
 
 # --- pause
@@ -452,27 +428,6 @@ def test_a_row_whose_data_was_lost_is_left_by_a_retry_which_says_how_to_skip_it(
     assert cli("skip", "j", "--row", "1")[:2] == (0, "1")
 
 
-@pytest.mark.parametrize("made_by", ["script", "command", "command of another copy"])
-def test_what_takes_rows_up_is_said_in_the_words_of_where_the_job_was_made(
-    cli: Cli, made_by: str
-) -> None:
-    root = "/elsewhere/jobs" if "another" in made_by else str(cli.root)
-    command = f"/usr/bin/journal --root {root} run in.csv --job j -- ./ship {{order}}"
-    is_command = made_by != "script"
-    words = shlex.split(command) if is_command else ["/usr/bin/python3", "ship.py"]
-    with JobService(cli.root) as service:
-        start_run(service.store, "j", argv=words, is_command=is_command)
-        service.update_status("j", "failed")
-    run = f"`journal --root {shell.quote(str(cli.root.absolute()))} run ... --job j`"
-    _, _, err = cli("retry", "j")
-    assert "j: 2 rows are pending again: " in err
-    (shown,) = [line for line in cli("show", "j")[1].splitlines() if line.startswith("next")]
-    for text in (err, shown + cli("show", "j")[1]):
-        assert ("run the script again" in text) == (made_by == "script")
-        assert shell.join(words) in text
-        assert (f"use {run}" in text) == ("another" in made_by), "it continues this copy"
-
-
 # --- redo
 
 
@@ -485,25 +440,6 @@ def test_redo_does_completed_rows_again_under_their_keys_and_new_ones_if_so_said
     assert cli("redo", "j", "--row", "5", "--new-key", "--yes")[:2] == (0, "1")
     assert cli.row(5).idempotency_key == "j:5#2"
     assert "idempotency key j:5#2" in cli("log", "j", "--row", "5")[1]
-
-
-def test_redo_and_resolve_choose_rows_by_their_results_and_usages(cli: Cli) -> None:
-    with JobService(cli.root) as service:
-        service.create_rows("j", [{"data": {}}] * 5)
-        service.start_job("j")
-        for number in range(6, 11):
-            service.start_row(f"j:{number}")
-        for number, is_ok in ((6, False), (7, True), (8, False)):
-            service.complete_row(f"j:{number}", result={"ok": is_ok}, cost_cents=number)
-        for number in (9, 10):
-            service.review_row(f"j:{number}", "E", "?", usage={"tokens": number})
-        service.update_status("j", "paused")
-    assert cli("redo", "j", "--where", "result.ok=false", "--yes")[:2] == (0, "2")
-    assert cli("resolve", "j", "--where", "usage.tokens>9", "--completed")[:2] == (0, "1")
-    assert cli.statuses()[5:] == [
-        *("pending", "completed", "pending"),
-        *("needs_review", "completed"),
-    ]
 
 
 @pytest.mark.parametrize("what", ["status", "data"])

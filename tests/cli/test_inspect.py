@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,10 @@ from support.terminal import on_terminal
 
 import journal
 from journal import Job, JobService, RowResult
-from journal.cli.find import duration_s
 from journal.cli.main import main
-from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
-from journal.index.index import Index
-from journal.index.summary import job_of
 from journal.progress.rate import RecentRate
 
 Capture = pytest.CaptureFixture[str]
-
-
-BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 def run(root: Path, *arguments: str) -> int:
@@ -237,35 +229,6 @@ def _paste(commands: list[str]) -> None:
         assert done.returncode == 0, (command, done.stderr)
 
 
-def test_a_jobs_duration_is_the_sum_of_its_passes(root: Path, capsys: Capture) -> None:
-    index = Index()
-
-    def at(minute: int) -> datetime:
-        return BEGIN + timedelta(minutes=minute)
-
-    def duration_of(state: str, minute: int) -> float | None:
-        index.last_at = at(minute)
-        return duration_s(job_of(index), state, at(minute))
-
-    index.apply([JobRecord(format=1, id="j", name="J", at=at(0))], [0])
-    assert duration_of("pending", 5) is None
-    index.apply([JobStatusRecord(status="running", at=at(10))], [0])
-    index.apply([JobStatusRecord(status="paused", at=at(11))], [0])
-    index.apply([JobStatusRecord(status="running", at=at(12))], [0])
-    assert duration_of("running", 13) == 3 * 60
-    index.apply([JobStatusRecord(status="failed", at=at(14))], [0])
-    assert duration_of("failed", 1000) == 4 * 60
-    index.apply([JobStatusRecord(status="completed", at=at(900))], [0])  # the last row, by hand
-    index.apply([JobReopenedRecord(at=at(1000))], [0])
-    assert duration_of("pending", 2000) == 4 * 60
-    index.apply([JobStatusRecord(status="running", at=at(2000))], [0])
-    assert duration_of("running", 2001) == 5 * 60
-    index.apply([JobStatusRecord(status="completed", at=at(2003))], [0])
-    assert duration_of("completed", 3000) == 7 * 60
-    job = job_of(index)
-    assert (job.started_at, job.completed_at) == (at(10), at(2003))
-
-
 @pytest.mark.parametrize(
     ("how", "status"),
     [("--completed", "completed"), ("--retry", "pending"), ("--failed", "failed")],
@@ -337,28 +300,6 @@ def test_the_rate_of_what_is_watched_leaves_out_pauses_and_what_was_long_ago() -
     for second in range(1, 1001):
         assert rate.look(5012.0 + second, 540 + 100 * second) is not None
     assert rate.look(6013.0, 100_640) == 100.0
-
-
-def test_show_reads_a_bounded_number_of_failed_rows_and_says_so(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    with (
-        JobService(tmp_path, sync="none") as service,
-        service.batch(service.create_job("Many", job_id="many", row_data=[{}] * 10_050).id),
-    ):
-        for number in range(1, 10_051):
-            service.fail_row(f"many:{number}", "E", "no")
-    shown = as_json(tmp_path, capsys, "show", "many")
-    assert shown["errors_partial"] is True
-    assert shown["errors"][0]["count"] == 10_000
-    assert shown["failed_rows"] == 10_050
-    assert run(tmp_path, "show", "many") == 0
-    assert (
-        "of 10050 rows that failed or need a review, the first 10000 were read"
-        in capsys.readouterr().out
-    )
-    (group,) = as_json(tmp_path, capsys, "errors", "many")
-    assert (group["count"], group["rows"]) == (10_050, "1-10050")
 
 
 def _in_doubt(root: Path, count: int, *, review: bool) -> None:

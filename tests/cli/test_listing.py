@@ -51,29 +51,6 @@ def root(tmp_path: Path) -> Path:
 LISTINGS = (("list",), ("rows", "job-0"), ("errors", "job-0"), ("log", "job-0"))
 
 
-def columns_at(line: str) -> list[int]:
-    """The cells at which a line's columns begin."""
-    return [width_of(line[: found.start(1)]) for found in re.finditer(r"(?:^| {2,})(\S)", line)]
-
-
-@pytest.mark.parametrize("columns", [80, 200])
-@pytest.mark.parametrize("listing", LISTINGS, ids=" ".join)
-def test_tables_fit_the_terminal_and_their_columns_stand_below_each_other(
-    root: Path, listing: tuple[str, ...], columns: int
-) -> None:
-    code, shown = on_terminal("--root", str(root), *listing, columns=columns)
-    assert code == 0
-    lines = COLORS.sub("", shown).splitlines()
-    assert len(lines) >= 4
-    assert "\x1b" not in "".join(lines)
-    if listing[0] not in ("errors", "log"):  # whose last columns, rows and texts, are never cut
-        assert max(map(width_of, lines)) <= columns
-    first = "EVENT" if listing[0] == "log" else "STATUS"
-    at = width_of(lines[0][: lines[0].index(first)])
-    assert all(at in columns_at(line) for line in lines)
-    assert all(f"{title}" in lines[0] for title in ("JOB", "DONE") if listing == ("list",))
-
-
 @pytest.mark.parametrize("columns", [80, 200])
 def test_show_cuts_what_is_looked_at_and_keeps_what_is_pasted(root: Path, columns: int) -> None:
     code, shown = on_terminal("--root", str(root), "show", "job-3", columns=columns)
@@ -179,34 +156,6 @@ def test_what_programs_read_is_utf_8_in_every_locale(root: Path, form: str, enco
     found = written(encoding)
     assert "都市".encode() in found
     assert found == written("utf-8")
-
-
-@pytest.mark.parametrize("output", ["", "--json", "--nl", "--csv"])
-def test_a_list_of_nothing_says_so_on_standard_error(
-    root: Path, tmp_path: Path, capsys: Capture, output: str
-) -> None:
-    empty = tmp_path / "empty"
-    with JobService(empty, sync="none") as service:
-        service.create_job("Nothing", job_id="nothing")
-    for words, said in (
-        ((str(tmp_path / "none"), "list"), f"0 jobs in {tmp_path / 'none'}, which does not exist"),
-        ((str(root), "list", "--since", "3000-01-01"), f"0 jobs in {root} meet these conditions"),
-        ((str(empty), "rows", "nothing"), "nothing: 0 rows"),
-        ((str(root), "rows", "job-0", "--status", "skipped"), "job-0: 0 of 12 rows"),
-        ((str(empty), "errors", "nothing"), "nothing: 0 errors"),
-        ((str(empty), "log", "nothing", "--level", "error"), "nothing: 0 events"),
-    ):
-        assert main(["--root", *words, *output.split()]) == 0
-        out, err = capsys.readouterr()
-        assert err == f"{said}\n"
-        if output in ("", "--nl"):
-            assert out == ""
-        elif output == "--json":
-            assert json.loads(out) == []
-        else:
-            assert out.count("\n") == 1  # the header
-    assert main(["--root", str(empty), "export", "nothing", "-"]) == 0
-    assert capsys.readouterr().err == "0 rows\n"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import struct
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -455,29 +454,6 @@ def test_a_view_that_is_suspended_gives_the_terminal_back_and_is_drawn_again_whe
         assert command.ends() == 130
 
 
-@needs_terminals
-def test_a_view_is_drawn_anew_when_the_terminal_changes_its_size(
-    working: tuple[Path, JobService],
-) -> None:
-    import fcntl  # noqa: PLC0415  (not on Windows)
-    import termios  # noqa: PLC0415
-
-    root, _ = working
-    with Command(root, "watch", "ship", columns=200) as command:
-        command.awaits("1 row in flight")
-        assert command._terminal is not None
-        fcntl.ioctl(command._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 3, 30, 0, 0))
-        command.awaits("\x1b[2J", 3)  # on entering, at the first drawing, and now
-        command.awaits("0/4 rows", 2)
-        command.awaits("1 processing")
-        command.press("\x0c")  # Ctrl-L
-        command.awaits("0/4 rows", 3)
-        shown, _, _ = as_shown(command.out)
-        command.press("q")
-        assert command.ends() == 130
-    assert max(map(width_of, shown)) <= 30
-
-
 def test_without_keys_or_colours_lines_are_written(working: tuple[Path, JobService]) -> None:
     root, service = working
     with (
@@ -528,25 +504,6 @@ def test_the_shards_that_need_a_person_are_shown_first(tmp_path: Path) -> None:
         lines[0][-30:],
         "ship: running; 0 of 6 complet…",
     ]
-
-
-def test_a_shard_has_no_rate_while_it_holds(tmp_path: Path) -> None:
-    with (
-        journal.open_job(tmp_path / "ship", [{}] * 9, shard=(0, 1)),
-        JobService(tmp_path, sync="none") as service,
-    ):
-        [shard] = service.store.shards("ship")
-        service.start_job(shard)
-        view = SetReader(FoundJob(ReadingService(tmp_path), "ship", str))
-        rates = [view.read(look_at_set(service, "ship")).rate]
-        service.start_row("ship:1")
-        service.complete_row("ship:1")
-        rates.append(view.read(look_at_set(service, "ship")).rate)
-        for until in (datetime(2030, 1, 1, tzinfo=UTC), None):
-            hold = HoldRecord(until=until, reason="503", at=UNSET_TIME)
-            service.store.journal(shard).change(put_record, hold)
-            rates.append(view.read(look_at_set(service, "ship")).rate)
-    assert [rate is not None for rate in rates] == [False, True, False, False]
 
 
 def test_a_set_is_drawn_until_its_shards_have_ended(tmp_path: Path) -> None:

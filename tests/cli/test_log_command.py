@@ -3,14 +3,13 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from support.children import Child
 from support.platforms import needs_open_files_moved, needs_time_zones
 from support.terminal import Command
 
@@ -21,9 +20,7 @@ from journal.cli.follow import follow_job
 from journal.cli.main import main
 from journal.cli.times import parse_seconds
 from journal.errors import RefusedError
-from journal.format.commits import START
 from journal.fs import system
-from journal.history.events import Choice, last_events, read_events
 from journal.progress.show import Progress
 from journal.repair import repair_job
 from journal.store.run_lock import run_holder
@@ -105,47 +102,6 @@ def test_the_log_says_all_that_has_happened_in_words_oldest_first(run: Run) -> N
     assert parts(out) == ALL
 
 
-def test_steps_of_rows_are_told_with_their_names_results_and_errors(root: Path, run: Run) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_job("j")
-        service.start_row("j:5")
-        begin = service._history("j").end
-        service.begin_step("j:5", 1, 'char"ge')
-        service.end_step("j:5", 1, 'char"ge', {"id": "ch_1"})
-        service.begin_step("j:5", 1, "mail")
-        service.end_step("j:5", 1, "mail", error=("Refused", "no such address"))
-        service.record_step("j:5", "print")
-        history = service._history("j")
-        events = list(read_events(history, begin))
-
-        def chosen(**choice: Any) -> list[str]:
-            return [event.kind for event in read_events(history, begin, choice=Choice(**choice))]
-
-        assert chosen(rows=[range(5, 6)]) == [event.kind for event in events]
-        assert chosen(rows=[range(1, 5)]) == []
-        assert chosen(level="INFO") == ["step_done", "step_failed", "step_done"]
-        assert chosen(level="WARNING") == ["step_failed"]
-        assert chosen(level="ERROR") == []
-    assert [(event.kind, event.level, event.text) for event in events] == [
-        ("step_started", "DEBUG", 'char"ge'),
-        ("step_done", "INFO", 'char"ge: {"id":"ch_1"}'),
-        ("step_started", "DEBUG", "mail"),
-        ("step_failed", "WARNING", "mail: Refused: no such address"),
-        ("step_done", "INFO", "print"),
-    ]
-    assert {event.row_number for event in events} == {5}
-    assert events[1].details == {
-        "attempt": 1,
-        "step": 'char"ge',
-        "state": "done",
-        "result": {"id": "ch_1"},
-    }
-    out = run("log", "j", "--row", "5")[1]
-    assert "step failed" in out
-    assert "mail: Refused: no such address" in out
-    assert 'char"ge: {"id":"ch_1"}' in out
-
-
 @needs_time_zones
 def test_the_times_of_the_log_are_local(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "PST8")
@@ -212,25 +168,6 @@ def test_what_is_left_out_by_default_is_said_and_only_then(root: Path, run: Run)
     assert len(run("log", "j", "-n", "all")[1].splitlines()) == 1 + len(ALL) + 60
 
 
-def test_json_is_one_array_and_nl_an_object_a_line_of_the_same(run: Run) -> None:
-    _, out, _ = run("log", "j", "--json")
-    events = json.loads(out)
-    assert not set(out) & set("\x1b\u202e")
-    assert list(events[0]) == ["at", "kind", "level", "row_number", "text", "details"]
-    assert events[7]["text"] == "E42: no such \x1b[31mzip\n\u202e"
-    assert events[7]["details"]["error_code"] == "E42"
-    assert events[12] == {
-        "at": events[12]["at"],
-        "kind": "log",
-        "level": "WARNING",
-        "row_number": 5,
-        "text": "slow today",
-        "details": {"zip": "90004", "s": 3},
-    }
-    assert [json.loads(line) for line in run("log", "j", "--nl")[1].splitlines()] == events
-    assert json.loads(run("log", "j", "-n", "0", "--json")[1]) == []
-
-
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -255,44 +192,6 @@ def test_options_that_cannot_be_are_refused(
 
 
 # --- the last events, read from the end
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
-    """A job whose commits are small, of many records, and larger than a chunk."""
-    with JobService(tmp_path_factory.mktemp("long"), sync="none") as service:
-        service.create_job("J", job_id="j")
-        for turn in range(3):
-            service.create_rows("j", ({"data": {"pad": "x" * 500}} for _ in range(300)))
-            for number in range(1, 200):
-                service.log("j", "m", "ERROR" if number % 50 == 0 else "INFO", row_number=number)
-            with service.batch("j"):
-                for number in range(turn * 100 + 1, turn * 100 + 80):
-                    service.start_row(f"j:{number}")
-                    service.fail_row(f"j:{number}", "E", "m")
-                service.create_rows("j", [{}])
-        yield service
-
-
-@pytest.mark.parametrize("window_bytes", [1, 700, 1 << 16])
-@pytest.mark.parametrize(
-    "choice",
-    [Choice(), Choice(rows=[range(5, 7), range(50, 51), range(301, 302)]), Choice(level="ERROR")],
-    ids=["all", "rows", "level"],
-)
-def test_the_last_events_are_the_end_of_all_of_them(
-    long: JobService, monkeypatch: pytest.MonkeyPatch, window_bytes: int, choice: Choice
-) -> None:
-    monkeypatch.setattr(journal.history.events, "_FIRST_WINDOW_BYTES", window_bytes)
-    history = long._history("j")
-    events = list(read_events(history, START, choice=choice))
-    for count in (0, 1, 2, 17, len(events) - 1, len(events), len(events) + 1):
-        found, more = last_events(history, count, choice)
-        assert found == events[max(len(events) - count, 0) :]
-        if count < len(events):
-            assert more
-        if count > len(events):
-            assert not more
 
 
 # --- in a terminal, and in a pipe
@@ -447,36 +346,6 @@ def test_the_time_of_a_pause_is_not_in_the_rate_that_watch_shows(
         line = capsys.readouterr().err.splitlines()[-1]
         cost = "cost 1250 cents, about 1500 cents expected in all"
         assert line.endswith(f"0.2/s, 0:00:05 left, {cost}")
-
-
-RUN_THAT_DIES = """
-with JobService(root) as service:
-    service.start_job(job_id)
-    service.start_row(f"{job_id}:2")
-    tell("up")
-    hear()
-"""
-
-
-@pytest.mark.parametrize(
-    "arguments", [["log", "j", "-f"], ["watch", "j"], ["wait", "j"]], ids=" ".join
-)
-def test_an_interrupted_job_is_said_and_waited_for_until_it_is_run_again(
-    root: Path, arguments: list[str]
-) -> None:
-    with Child(RUN_THAT_DIES, root, "j") as child:
-        assert child.hear() == "up"
-        child.kill()
-    with Command(root, *arguments) as command:
-        command.awaits("is interrupted: its run died with 1 row in flight; waiting")
-        with JobService(root) as service:
-            service.start_job("j", on_interrupted="retry")
-            for number in (2, 5):
-                service.complete_row(f"j:{number}")
-            service.skip_row("j:3", "looked it up")
-            service.update_status("j", "completed")
-        assert command.ends() == 0
-        assert command.err.count("interrupted: its run died") == 1
 
 
 def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(

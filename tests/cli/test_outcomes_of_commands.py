@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -152,36 +151,6 @@ def test_a_status_of_two_meanings_is_refused_and_makes_no_job(work: Path, capsys
     assert run(["--review-on", "0"], [1]) == 2
     assert "0 completes a row" in capsys.readouterr().err
     assert not Path("jobs").exists()
-
-
-def test_the_way_to_continue_has_the_statuses(work: Path, capsys: Capture) -> None:
-    options = [
-        "--retry-on",
-        "75",
-        "--retry-on",
-        "80-81",
-        "--review-on",
-        "70",
-        "--max-attempts",
-        "2",
-    ]
-    assert run([*options, "--limit", "1"], [0, 8]) == 4
-    (again,) = re.findall(r"to continue.*: .* run (.*)", capsys.readouterr().err)
-    words = shlex.split(again)
-    assert words[: words.index("--")] == [
-        *(
-            "rows.txt",
-            "--job",
-            "j",
-            "--max-attempts",
-            "2",
-            "--retry-on",
-            "75",
-            "--retry-on",
-            "80-81",
-        ),
-        *("--review-on", "70", "--backoff", "0.0", "--limit", "1"),
-    ]
 
 
 @needs_signals

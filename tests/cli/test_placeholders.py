@@ -1,14 +1,11 @@
 """Text in braces in a command: what is a placeholder, what stays, and what is refused."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_any_names, needs_shell
 
-from journal import InvalidValueError, JobRow, JobService
-from journal.cli.main import main
+from journal import InvalidValueError, JobRow
 from journal.cli.run.arguments import check_program
 from journal.cli.run.template import Template
 from journal.fs import shell
@@ -204,24 +201,6 @@ def test_a_value_in_a_script_of_any_known_shell_is_refused(command: str) -> None
 @pytest.mark.parametrize(
     "command",
     [
-        ["fish", "-c", "echo $argv[1]", "{email}"],
-        ["tcsh", "-c", "echo $1", "{email}"],
-        ["fish", "ship.fish", "-c", "to {email}"],
-        ["flock", "lock", "mail", "-c", "to {email}"],
-        ["flock", "{email}", "ship", "{email}"],
-        ["su", "alice", "ship", "{email}"],
-        ["script"],
-    ],
-)
-def test_other_words_of_such_programs_are_filled_in(command: list[str]) -> None:
-    template = Template(command)
-    template.check(list(DATA))
-    assert template.fill(row(DATA)) == [word.replace("{email}", "e@x") for word in command]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
         ["cmd", "/c", "echo", "{email}"],
         ["C:/Windows/System32/CMD.EXE", "/d", "/C", "echo {email}"],
         ["powershell", "-NoProfile", "-Command", "echo {email}"],
@@ -246,35 +225,6 @@ def test_arguments_of_a_script_and_a_line_that_is_the_value_are_filled_in(
 
 
 # --- a whole run
-
-
-@needs_any_names
-@needs_shell
-def test_files_that_find_prints_with_nul_are_rows_and_the_way_to_continue_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names = ["a b.txt", "line\nend.txt", "c.d.txt"]
-    for name in names:
-        Path(name).write_text(name)
-    Path("list").write_bytes("\0".join(f"./{name}" for name in names).encode() + b"\0")
-    run = ["run", "list", "-0", "--job", "j"]
-    command = ["--", "awk", 'BEGIN {print ARGV[1] "|" ARGV[2]}', "{/.}", "{//}"]
-    assert main([*run, "--dry-run", *command]) == 0
-    assert "awk 'BEGIN {print ARGV[1]" in capfd.readouterr().out
-    assert main([*run, "--limit", "1", *command]) == 4
-    with JobService("jobs") as service:
-        job = service.get_job("j")
-        assert job is not None
-        assert job.last_run is not None
-        assert " ".join(job.last_run.argv).endswith(
-            'run list --job j -0 --limit 1 -- awk BEGIN {print ARGV[1] "|" ARGV[2]} {/.} {//}'
-        )
-    assert main([*run, *command]) == 0
-    with JobService("jobs") as service:
-        assert [row.result for row in service.get_rows("j")] == ["a b|.", "line\nend|.", "c.d|."]
-    assert main([*run, "--format", "csv", *command]) == 2
-    assert "--null contradicts --format csv" in capfd.readouterr().err
 
 
 # --- a command line that was given as one word

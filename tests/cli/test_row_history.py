@@ -156,29 +156,6 @@ def test_errors_say_where_an_exception_was_raised(
     assert f"'street' ({where})" in capsys.readouterr().out
 
 
-def test_texts_of_several_lines_and_logged_tracebacks_are_shown_line_by_line(
-    tmp_path: Path, capsys: Capture
-) -> None:
-    def handler(row: journal.AttemptedRow) -> None:
-        details = {"logger": "ship", "traceback": "Traceback:\n  File x\nKeyError: 7\n"}
-        row.log("no answer", "error", **details)
-        raise journal.Fail("3", "first line\nsecond line\n")
-
-    with journal.open_job(tmp_path / "j", [{"n": 1}], argv=[]) as job:
-        job.run(handler)
-    assert main(["--root", str(tmp_path), "show", "j", "--row", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "error       3: first line\n              second line\n" in out
-    assert 'ERROR no answer {"logger":"ship"}\n' in out
-    lines = [line.strip() for line in out.splitlines()]
-    begin = lines.index("Traceback:")
-    assert lines[begin : begin + 5] == [
-        *("Traceback:", "File x", "KeyError: 7"),
-        *("3: first line", "second line"),
-    ]
-    assert "\\n" not in out
-
-
 def test_what_an_attempt_has_returned_stays_visible_after_a_person_has_settled_its_row(
     tmp_path: Path, capsys: Capture
 ) -> None:

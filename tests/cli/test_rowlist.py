@@ -51,24 +51,6 @@ def numbers(root: Path, capsys: Capture, *arguments: str, code: int = 0) -> list
     return [row["row_number"] for row in json.loads(capsys.readouterr().out)]
 
 
-def test_rows_are_chosen_by_the_version_of_their_last_outcome(root: Path, capsys: Capture) -> None:
-    assert numbers(root, capsys, "--version", "v2") == []
-    with JobService(root, sync="none") as service:
-        service.update_status("ship", "failed")
-        service.retry_row("ship:2")
-        service.start_job("ship", version="v2")
-        service.start_row("ship:2")
-        service.complete_row("ship:2")
-        service.start_row("ship:6")
-        service.fail_row("ship:6", "E1", "m")
-        service.update_status("ship", "failed")
-        service.redo_row("ship:1")
-    assert numbers(root, capsys, "--version", "v2") == [2, 6]
-    assert numbers(root, capsys, "--version", "v2", "--status", "failed") == [6]
-    assert run(root, "rows", "ship", "--columns", "version,idempotency_key", "--row", "2") == 0
-    assert capsys.readouterr().out.split() == ["version", "idempotency_key", "v2", "ship:2"]
-
-
 @pytest.mark.parametrize(
     ("command", "count"),
     [
@@ -148,56 +130,10 @@ def test_an_export_has_the_rows_that_are_chosen(root: Path, capsys: Capture) -> 
     assert capsys.readouterr().err == "0 steps\n"
 
 
-def test_a_condition_may_name_a_field_of_the_row_that_is_no_column_of_the_data(
-    root: Path, capsys: Capture
-) -> None:
-    with JobService(root, sync="none") as service:
-        service.start_row("ship:6")
-        service.complete_row("ship:6", cost_cents=7)
-    assert 6 in numbers(root, capsys, "--where", "attempts>=1")
-    assert numbers(root, capsys, "--where", "cost_cents=7", "--where", "updated_at>2020-01-01") == [
-        6
-    ]
-    assert numbers(root, capsys, "--where", "price>0")
-    assert numbers(root, capsys, "--where", "error_code=E1", "--where", "row_number<3") == [2]
-    assert numbers(root, capsys, "--where", "status=urgent") == [5], (
-        "the data's column counts first"
-    )
-    assert numbers(root, capsys, "--where", "status=failed") == [2, 3]
-    assert run(root, "rows", "ship", "--where", "atempts=1") == 0
-    assert "has a column 'atempts'" in capsys.readouterr().err
-
-
 def test_columns_of_the_history_are_those_of_exports(root: Path, capsys: Capture) -> None:
     for words in (("--where", "duration_s>0"), ("--columns", "duration_s")):
         assert run(root, "rows", "ship", *words) == 0
         assert "; `journal export` has 'duration_s'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [
-        ('name = "x "', [1]),
-        ("name = x", [2]),
-        ('"name"="x "', [1]),
-        ('" b"=1', [3]),
-        ('"c=d" = 1', [4]),
-        ('"c=d"!="2"', [4]),
-        (r'name="say \"yes\""', [5]),
-        ('name=say "yes"', [5]),
-        (r'name="a\u0009b"', [6]),
-        ('""=1', [7]),
-        ('""~""', [7]),
-    ],
-)
-def test_double_quotes_keep_the_spaces_and_signs_of_a_condition(
-    tmp_path: Path, capsys: Capture, condition: str, expected: list[int]
-) -> None:
-    texts = ("x ", "x", {" b": 1}, {"c=d": 1}, 'say "yes"', "a\tb", {"": 1})
-    with JobService(tmp_path, sync="none") as service:
-        rows = [{"data": each if isinstance(each, dict) else {"name": each}} for each in texts]
-        service.create_job("Ship", job_id="ship", row_data=rows)
-    assert numbers(tmp_path, capsys, "--where", condition) == expected
 
 
 def test_columns_are_fields_of_rows_and_columns_of_the_data(root: Path, capsys: Capture) -> None:

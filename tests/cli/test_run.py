@@ -332,24 +332,6 @@ def test_on_interrupted_says_what_shows_how_to_settle_rows_in_review(work: Path)
     assert "in review already" not in journal(*run, *command).stderr
 
 
-def test_a_root_above_the_current_directory_has_the_command_to_continue(
-    work: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (work / "below").mkdir()
-    rows = str(work / "rows.csv")
-    monkeypatch.chdir(work / "below")
-    root = ("--root", "../jobs")
-    run = ("run", rows, "--job", "j", "--key", "order", "--limit", "1", "--", "sh", "-c")
-    journal(*root, *run, "exit 7")
-    shown = journal(*root, "show", "j").stdout
-    command = [line.strip() for line in shown.splitlines() if " run " in line and "cd " in line][-1]
-    assert f" --root {work / 'jobs'} run {rows} --job j " in command
-    assert "journal --root ../jobs errors j\n" in shown
-    retried = command.replace(" -- sh ", " --on-changed retry -- sh ")
-    assert f"# if you have corrected the input, start again\n            {retried}\n" in shown
-    assert " # " not in command
-
-
 def test_the_command_for_a_corrected_input_keeps_on_changed_redo(work: Path) -> None:
     chosen = ("--key", "order", "--on-changed", "redo", "--limit", "1")
     journal("run", "rows.csv", "--job", "j", *chosen, "--", "false")
@@ -564,23 +546,6 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
     assert Path("jobs/j/journal.jsonl").read_bytes() == before
 
 
-def test_another_command_than_that_of_the_last_run_is_named_if_nothing_is_to_be_done_too(
-    work: Path,
-) -> None:
-    run = ("run", "rows.csv", "--job", "j")
-    assert "last run" not in journal(*run, "--limit", "1", "--", "echo", "{order}").stderr
-    other = "j: the command is not that of the last run, which was: "
-    for options in ((), ("-q",), ("--dry-run",)):
-        done = journal(*run, *options, "--", "echo", "{zip}")
-        shown = f"echo {quote('{order}' if options == () else '{zip}')}"
-        assert (f"{other}{shown}" in done.stderr) == (options == ()), done.stderr
-    done = journal(*run, "--", "echo", "{order}")
-    assert done.stderr.startswith(
-        f"{other}echo {quote('{zip}')}; rows that are done are not run again\n"
-    )
-    assert "nothing to do" in done.stderr
-
-
 def test_quiet_says_nothing_if_all_rows_are_done_and_else_the_first_errors(work: Path) -> None:
     run = ("run", "rows.csv", "--job", "j", "--key", "order", "-q")
     script = '[ "$1" = A-1 ] || { echo no; echo more; exit 7; } >&2'
@@ -626,26 +591,6 @@ def test_the_option_shell_is_refused_with_the_command_that_stands_in_for_it(work
     with JobService("jobs") as service:
         assert service.get_rows("j")[0].result == harm.upper()
     assert not (work / "pwned").exists()
-
-
-def test_rows_are_known_by_their_key_and_failed_ones_tried_again(work: Path) -> None:
-    script = """
-import os, sys
-with open("tried", "a") as tried:
-    tried.write(sys.argv[1] + "\\n")
-sys.exit(sys.argv[1] == "A-2" and os.environ["JOURNAL_ATTEMPT"] == "1")
-"""
-    first = journal(
-        *("run", "rows.csv", "--job", "j", "--key", "order", "--max-attempts", "2"),
-        *("--backoff", "0", "--", *PYTHON, script, "{order}"),
-    )
-    assert first.returncode == 0, first.stderr
-    assert sorted((work / "tried").read_text().split()) == (
-        ["A-1", "A-2", "A-2", "A-3", "A-4", "A-5"]
-    )
-    (work / "rows.csv").write_text("order,zip\nA-5,5\nA-4,4\nA-3,3\nA-2,2\nA-1,1\n")
-    again = journal("run", "rows.csv", "--job", "j", "--key", "order", "--", "false")
-    assert (again.returncode, "nothing to do" in again.stderr) == (0, True)
 
 
 def test_arguments_that_can_not_be_are_named_and_make_no_job(work: Path) -> None:

@@ -132,40 +132,6 @@ def test_a_condition_that_no_row_meets_is_named(capsys: Capture) -> None:
     assert "journal: none of the rows checked meets 'order=X'\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("condition", "expected", "without"),
-    [
-        ("Preis<10", "A", "row 2 has '4,50' in 'Preis': < 10 doesn't hold for"),
-        ("Preis>=0", "AF", "row 2 has '4,50' in 'Preis': >= 0 doesn't hold for"),
-        ("Preis<9,0", "BDF", ""),  # what is typed is text, so all is text
-        ("Tag<2026-02-01", "AB", ""),
-        ("Preis!=10", "ABCDE", ""),
-    ],
-)
-def test_text_without_a_number_is_neither_below_nor_above_a_number(
-    capsys: Capture, condition: str, expected: str, without: str
-) -> None:
-    Path("orders.csv").write_text(
-        'order,Preis,Tag\nA,9.5,2026-01-02\nB,"4,50",2026-01-30\nC,,2026-02-01\n'
-        'D,"1.200,00",2026-10-01\nE,zwei,2027-01-01\nF,10,2027-01-01\n'
-    )
-    for more in (("--dry-run",), ("--retry-failed",)):
-        run("--where", condition, *more)
-        captured = capsys.readouterr()
-        assert captured.err.count("what isn't a number") == bool(without)
-        assert f"j: {without}" in captured.err
-        if more == ("--dry-run",):
-            found = [line.removeprefix("echo ")[-1] for line in captured.out.splitlines()]
-            assert "".join(found) == expected
-    done = [order for order, status in statuses().items() if status == "completed"]
-    assert "".join(done) == expected
-    assert main(["rows", "j", "--where", condition, "--columns", "order", "--csv"]) == 0
-    captured = capsys.readouterr()
-    assert "".join(captured.out.split()[1:]) == expected
-    assert captured.err.count("what isn't a number") == bool(without)
-    assert f"{without}" in captured.err
-
-
 def test_commands_that_change_rows_name_the_first_without_a_number(capsys: Capture) -> None:
     with Path("orders.csv").open("a") as orders:
         orders.write('D,94110,"4,50"\n')

@@ -537,24 +537,6 @@ def advised() -> dict[str, str]:
     return {each["command"]: each["why"] for each in found}
 
 
-def test_each_row_in_review_gets_the_advice_that_fits_its_steps() -> None:
-    in_doubt(rows=4, ended=False)
-    with JobService("jobs") as service:
-        service.record_step("j:2", "charge", "ch_2")
-        service.fail_step("j:4", "charge")
-        service.create_rows("j", [{"data": {}}])
-        service.start_row("j:5")
-        service.review_row("j:5", "E", "m")
-    found = advised()
-    assert f"journal resolve j --row {quote('1,3')} --step charge --not-done" in found
-    assert (
-        "continues after the recorded steps"
-        in found[f"journal resolve j --row {quote('2,4')} --retry"]
-    )
-    assert found["journal resolve j --row 5 --completed"] == "if they took effect"
-    assert found["journal resolve j --row 5 --retry"].startswith("if they took no effect")
-
-
 @pytest.mark.parametrize("policy", ["retry", "resume"])
 def test_rows_in_flight_that_the_policy_of_the_run_settles_are_left_to_the_next_start(
     policy: Policy,

@@ -165,9 +165,9 @@ class Tally:
     repeated_polls: int = 0
 
     def check(self, mode: str, kills: int) -> None:
-        """So many kills must have hit runs at work. A few of them needn't hit every kind of step."""
-        check_share("kills of a run at work", self.kills, kills, 0.5)
+        """So many kills must have hit runs at work, and every kind of step. A few needn't."""
         if kills >= 50:
+            check_share("kills of a run at work", self.kills, kills, 0.5)
             check_share("steps in doubt that the ledger has", self.done, self.reviews, 0.1)
             check_share("steps in doubt that it hasn't", self.not_done, self.reviews, 0.1)
             if mode in ("pool", "commands"):

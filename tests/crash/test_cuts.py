@@ -31,6 +31,3 @@ def test_what_a_power_cut_leaves_is_not_taken_for_a_cut(count: Callable[[str, in
     tally = cut_power("ext4", "data=writeback", 40 if IS_LONG else 4, 1)
     count("power cuts under unsynced stores with hints", tally.states)
     assert tally.alarms == []
-    assert tally.jobs > 0
-    assert tally.pending > 0
-    assert tally.proofs > 0

@@ -14,18 +14,6 @@ from journal.history.recent import Recent
 from journal.store.transitions import put_record
 
 
-class Counted(Recent):
-    """Counts the records that are read."""
-
-    def __init__(self, first_bytes: int | None = None) -> None:
-        super().__init__(first_bytes)
-        self.records = 0
-
-    def _read(self, record: Any) -> None:
-        self.records += 1
-        super()._read(record)
-
-
 def history(service: JobService) -> History:
     return read_history(service.store, "j")
 
@@ -42,41 +30,6 @@ def attempt(service: JobService, *numbers: int) -> None:
     for number in numbers:
         service.start_row(f"j:{number}")
         service.complete_row(f"j:{number}")
-
-
-def test_what_was_read_is_not_read_again(service: JobService) -> None:
-    attempt(service, 1)
-    service.start_row("j:2")
-    recent = Counted()
-    recent.read(history(service))
-    assert (recent.ended, len(recent.took_s)) == (1, 1)
-    before = recent.records
-    recent.read(history(service))
-    assert recent.records == before
-    service.fail_row("j:2", "E", "no")
-    service.log("j", "slow today", "WARNING")
-    recent.read(history(service))
-    assert recent.records == before + 2
-    assert (recent.ended, len(recent.took_s)) == (2, 2), "its start was read before"
-    assert [(event.row_number, event.text) for event in recent.errors] == [(2, "E: no")]
-    assert recent.events[-1].text == "slow today"
-    assert recent.errors[-1].at == recent.quiet_since
-
-
-def test_of_much_that_is_new_only_the_end_is_read(
-    service: JobService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recent = Counted()
-    recent.read(history(service))
-    before = recent.records
-    attempt(service, *range(1, 1001))
-    monkeypatch.setattr(journal.history.recent, "NEXT_BYTES", 10_000)
-    recent.read(history(service))
-    assert 20 <= recent.records - before <= 100
-    later = Counted(10_000)
-    later.read(history(service))
-    assert 20 <= later.records <= 100
-    assert later.took_s == recent.took_s
 
 
 def test_starts_whose_ends_were_not_read_are_forgotten(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from copy import copy
 from itertools import chain
@@ -19,7 +18,6 @@ from journal.errors import JournalDamagedError
 from journal.format import commits as replay
 from journal.format.commits import START, Position, verified_blocks, verified_lines
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
-from journal.fs.handles import load_filelock
 from journal.index.columns import CODES, OPTIONAL, Columns
 from journal.index.index import Index
 from journal.index.replay import BadRecordError, apply
@@ -330,32 +328,6 @@ def test_a_line_whose_time_makes_no_sense_is_named_by_reading_as_by_verify(tmp_p
         Journal(path.parent, sync=False, lock_timeout_s=1).refresh()
     assert (error.value.line, error.value.offset) == (finding.line, finding.offset)
     assert finding.line == 3
-
-
-@pytest.mark.parametrize("single", [True, False])
-def test_reading_makes_nothing_that_the_garbage_collector_has_to_look_at(
-    tmp_path: Path, single: bool
-) -> None:
-    numbers = range(1, 3_001)
-    ends = [status(number, b"failed") for number in numbers]
-    commits = [[JOB_RECORD], [row(number) for number in numbers]]
-    commits += [[end] for end in ends] if single else [ends]
-    path = place_journal(tmp_path, JOB, seal_commits(commits))
-    reader = Journal(path.parent, sync=False, lock_timeout_s=1)
-    runs: list[str] = []
-
-    def note(phase: str, info: dict[str, int]) -> None:
-        runs.append(f"{phase} {info['generation']}")
-
-    load_filelock()  # for the hint: an import is looked at
-    gc.collect()
-    gc.callbacks.append(note)
-    try:
-        index = reader.refresh()
-    finally:
-        gc.callbacks.remove(note)
-    assert runs == []
-    assert index.status_counts[CODES["failed"]] == 3_000
 
 
 # --- from bytes to lines ---------------------------------------------------------------------

@@ -90,23 +90,6 @@ def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
     assert brake.is_due
 
 
-@pytest.mark.parametrize(
-    ("others", "alike", "is_due"), [(0, 10, True), (1, 10, True), (2, 10, False), (0, 50, True)]
-)
-def test_one_failure_in_ten_of_another_kind_does_not_release_the_brake_nor_do_many_at_once(
-    path: Path, others: int, alike: int, *, is_due: bool
-) -> None:
-    brake = Brake(is_on=True)
-    with open_job(path) as job:
-        job.run(fail, max_rows=1, halt="never", tell=quiet)
-        (row,) = job.rows("failed")
-    for call in range(others):
-        brake.hear(row, failed("Timeout", "no answer"), call, again=False)
-    for call in range(others, others + alike):
-        brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
-    assert brake.is_due == is_due
-
-
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
     options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
     with open_job(path) as job:

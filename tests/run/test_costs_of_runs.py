@@ -163,30 +163,6 @@ def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_li
     assert row.result == "<Answer {'text': 'hi'}>"
 
 
-def test_each_part_of_a_value_that_can_be_recorded_is_kept_as_it_is(path: Path) -> None:
-    paid = {"id": 7}
-    bad: dict[str, Any] = {"cost_cents": -1, "usage": {"t": "x"}, "tracking_number": 5}
-    good: dict[str, Any] = {"cost_cents": 3, "usage": {"t": 1}, "tracking_number": "T-1"}
-    names = list(bad)
-
-    def handler(row: JobRow) -> RowResult:
-        name = names[row.row_number - 1]
-        return RowResult(result=paid, label_path="a.pdf", **{**good, name: bad[name]})
-
-    with open_job(path, 3) as job:
-        job.run(handler, halt="never", tell=quiet)
-        for name, row in zip(names, job.rows(), strict=True):
-            assert (row.status, row.result, row.label_path) == ("needs_review", paid, "a.pdf")
-            is_text = name == "tracking_number"
-            for each in names:
-                wanted = good[each] if each != name else "5" if is_text else None
-                assert getattr(row, each) == wanted
-            message = str(row.error_message)
-            assert message.startswith(f"{name} can't be recorded: ")
-            was = f"the {name} of this review is its repr" if is_text else f"it was {bad[name]!r}"
-            assert f"; {was}; the attempt ended as completed" in message
-
-
 def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost(
     path: Path,
 ) -> None:

@@ -328,22 +328,6 @@ def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_ho
     assert [bool(text) for text in said] == [False] * 49 + [True]
 
 
-def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it_says() -> None:
-    holds = new_holds(Limits(max_backoff_s=6.0))
-    for ticket in range(1, 10):
-        holds.hear(ticket, later("throttled", "Busy", "429"), 100.0)
-    waits = []
-    for ticket, after_s in enumerate((0.7, 0.7, None, 0.7, 0.7, 7.0, 0.7), 10):
-        holds.start(10 if ticket == 10 else 1)
-        holds.hear(ticket, later("throttled", "Busy", "429", after_s=after_s), 100.0)
-        waits.append(round(holds.until_s - 100, 2))
-    assert waits == [0.7, 1.4, 2.8, 5.6, 6.0, 7.0, 6.0]
-    holds.start(1)
-    assert "going on" in holds.hear(17, DONE, 100.0)
-    assert holds.hear(16, later("throttled", "Busy", "429"), 100.0) == ""
-    assert holds.hear(18, later("held", "Down", "503", after_s=0), 100.0)
-
-
 @pytest.mark.parametrize(
     "error", [Fail("NoCredit", "bad row"), Skip("later"), NeedsReview("Sent", "was it sent?")]
 )
@@ -394,25 +378,6 @@ def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on
         assert any("no attempt has succeeded" in line and "pausing" in line for line in said)
         assert "to continue: " in said[-1]
         assert said[-1].endswith("python again.py")
-
-
-def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now_s = 0.0
-    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
-    holds = new_holds(Limits())
-    for ticket in (1, 4):
-        for number in range(2):
-            holds.start(1)
-            holds.hear(ticket + number, later("held", "Down", "503", after_s=2400), now_s)
-            now_s += 2400
-        holds.start(1)
-        assert "answered after 1h20m of holding" in holds.hear(ticket + 2, DONE, now_s)
-        assert holds.reason_to_pause() is None
-    holds.start(1)
-    holds.hear(7, later("held", "Down", "503", after_s=2400), now_s)
-    assert holds.reason_to_pause() is None
 
 
 def test_a_hold_is_in_force_before_the_driver_can_take_its_outcome() -> None:

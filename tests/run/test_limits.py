@@ -99,27 +99,6 @@ def test_a_high_rate_lets_rows_of_one_moment_start_together() -> None:
     assert rate.allowed(99.0) == 50
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "wait_s"),
-    [
-        ("100/m", "99/m", 60.0),
-        ("100/m", "200/m", 30.0),
-        ("1/h", "1/m", 60.0),
-        ("1000/s", "6/m", 60.0),
-        ("5/m", "100/m", 3.0),
-    ],
-)
-def test_a_rate_that_follows_another_starts_no_further_batch_at_once(
-    first: str, second: str, wait_s: float
-) -> None:
-    former, rate = Rate.parse(first, 100), Rate.parse(second, 100)
-    former.use(former.allowed(7.0, 100))
-    rate.follow(former)
-    assert rate.allowed(7.0, 100) == 0
-    assert rate.wait_s == pytest.approx(wait_s)
-    assert rate.allowed(7.0 + wait_s + 0.01, 100) >= 1
-
-
 def test_a_rate_that_follows_one_that_has_just_burst_or_none_allows_no_more_than_a_first_one() -> (
     None
 ):

@@ -44,30 +44,6 @@ def test_a_failure_is_repeated_if_its_class_or_code_is_named(
 
 
 @pytest.mark.parametrize(
-    ("error", "options", "said"),
-    [
-        (journal.Retry(), {}, "`Retry` has no effect with one attempt: add max_attempts=3"),
-        (Fail("Malformed"), {"max_attempts": 2, "retry_on": "Malformed"}, ""),
-        (Fail("Malformed"), {}, ""),
-        (Refused(), {"max_attempts": 2, "retry_on": KeyError}, ""),
-        (journal.Retry(), {"max_attempts": 2}, ""),
-    ],
-)
-def test_the_end_of_a_run_says_once_that_retries_of_handlers_have_no_effect(
-    tmp_path: Path, error: Exception, options: dict[str, Any], said: str
-) -> None:
-    def handler(_row: Any) -> None:
-        raise error
-
-    messages: list[str] = []
-    with journal.open_job(tmp_path / "j", [{"n": 1}, {"n": 2}], argv=["again"]) as job:
-        job.run(handler, backoff_s=0, tell=messages.append, **options)
-    found = [text for text in messages if "`Retry` has no effect" in text]
-    assert len(found) == bool(said)
-    assert said in "".join(found)
-
-
-@pytest.mark.parametrize(
     ("error", "attempts"),
     [
         (Refused(), 3),

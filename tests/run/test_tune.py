@@ -425,35 +425,6 @@ def test_a_rate_by_usage_begins_and_ends_while_calls_are_in_flight(path: Path) -
         assert_nothing_is_lost(job)
 
 
-def test_a_limit_by_column_changes_moves_to_another_column_and_ends(path: Path) -> None:
-    crowd = Crowd()
-    limits = {"workers": 4, "limit_per": {"c": 1}, "max_rows": 12, "halt": "never"}
-    with open_job(path, 12) as job, in_thread(lambda: in_threads(job, crowd, **limits)):
-        crowd.until(1)
-        assert tune_elsewhere(path, limit_per={"c": 3}) == Tuned(
-            changes={"limit_per": ({"c": 1}, {"c": 3})}
-        )
-        crowd.until(3)
-        unknown = "no row has the column 'd', so `limit_per` limits none of them by it"
-        with pytest.raises(RefusedError, match=f"changes nothing: {unknown}"):
-            tune_elsewhere(path, limit_per={"d": 1})
-        tune_elsewhere(path, limit_per={"n": 1})
-        crowd.until(4)
-        tune_elsewhere(path, limit_per={"c": 2})  # those that have begun count
-        crowd.let_go(2)
-        crowd.let_go(1)
-        crowd.until(2)
-        crowd.let_go(0)
-        tune_elsewhere(path, workers=5)
-        tune_elsewhere(path, workers=4)
-        assert crowd.most == 2
-        tune_elsewhere(path, limit_per="none")
-        crowd.until(4)
-        crowd.open()
-    with journal.open_job(path) as job:
-        assert_nothing_is_lost(job)
-
-
 def test_rows_that_wait_for_a_slot_keep_their_turn_when_the_limit_changes(path: Path) -> None:
     """Rows to be tried again, and rows that have waited, start though ``max_rows`` are started."""
     crowd, seen = Crowd(), list[int]()

@@ -166,22 +166,6 @@ def test_a_start_knows_what_waits_from_the_journal(path: Path) -> None:
             raise AssertionError(row)
 
 
-def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left(
-    path: Path,
-) -> None:
-    with open_job(path, 12) as job:
-        for number in range(5, 10):
-            wait(job.service, f"j:{number}", 0)
-        with Held(job, workers=4) as run:
-            first = run.start(4)
-            assert numbers(first) == [5, 6, 1, 2]
-            run.settle(first[2], Outcome(kind="completed"))
-            assert numbers(run.start(1)) == [3], "two of four workers ask for rows that wait"
-            run.settle(first[0], later("waiting", "", "", 3600))
-            assert numbers(run.start(1)) == [7]
-            assert numbers(run.start(9)) == [4, 10, 11, 12, 8, 9], "nothing else is left"
-
-
 def test_no_more_rows_are_out_than_max_waiting_allows(path: Path) -> None:
     with open_job(path, 9) as job:
         wait(job.service, "j:1", 3600)

@@ -27,7 +27,6 @@ import journal.service
 import journal.store.journal
 import journal.store.store
 from journal import (
-    VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,
     InvalidStateTransition,
     Job,
@@ -94,22 +93,6 @@ def job(service: JobService) -> Job:
 def move_job(service: JobService, job_id: str, status: JobStatus) -> None:
     for step in JOB_PATHS[status]:
         service.update_status(job_id, step)
-
-
-def move_row(service: JobService, row_id: str, status: RowStatus) -> None:
-    """Bring a pending row to a status, as a script would."""
-    match status:
-        case RowStatus.PROCESSING:
-            service.start_row(row_id)
-        case RowStatus.COMPLETED:
-            service.complete_row(row_id)
-        case RowStatus.FAILED:
-            service.fail_row(row_id, "E", "failed")
-        case RowStatus.SKIPPED:
-            service.skip_row(row_id)
-        case RowStatus.NEEDS_REVIEW:
-            service.start_row(row_id)
-            service.recover_job(row_id.rpartition(":")[0])
 
 
 @contextmanager
@@ -186,26 +169,6 @@ def test_a_service_stays_in_its_root_when_the_directory_changes(
         monkeypatch.chdir(tmp_path / "elsewhere")
         assert service.get_job(job.id) == job
         service.set_error(job.id, "a", "b")
-
-
-@pytest.mark.parametrize("current", JobStatus)
-def test_a_job_moves_as_the_table_says(service: JobService, current: JobStatus) -> None:
-    allowed = VALID_TRANSITIONS[current]
-    for target in JobStatus:
-        job_id = service.create_job("x").id
-        move_job(service, job_id, current)
-        assert service.can_transition(current, target) == (target in allowed)
-        if target in allowed:
-            assert service.update_status(job_id, target).status is target
-            continue
-        before = service.get_job(job_id), journal_bytes(service, job_id)
-        with pytest.raises(InvalidStateTransition) as caught:
-            service.update_status(job_id, target)
-        error = caught.value
-        assert (error.current_state, error.attempted_state) == (current.value, target.value)
-        assert error.allowed_transitions == [status.value for status in allowed]
-        assert job_id in str(error)
-        assert (service.get_job(job_id), journal_bytes(service, job_id)) == before
 
 
 def test_delete_job_removes_all_of_it_once(service: JobService, job: Job) -> None:
@@ -331,27 +294,6 @@ ROW_CALLS: dict[RowStatus, Callable[[JobService, str], JobRow]] = {
 }
 
 
-@pytest.mark.parametrize("current", RowStatus)
-def test_a_row_moves_as_the_table_says(service: JobService, current: RowStatus) -> None:
-    allowed = VALID_ROW_TRANSITIONS[current]
-    for target, change in ROW_CALLS.items():
-        job_id = service.create_job("x", row_data=[{}]).id
-        row_id = f"{job_id}:1"
-        move_row(service, row_id, current)
-        if target in allowed:
-            assert change(service, row_id).status is target
-            continue
-        before = service.get_row(row_id), service.get_job(job_id), journal_bytes(service, job_id)
-        with pytest.raises(InvalidStateTransition) as caught:
-            change(service, row_id)
-        error = caught.value
-        assert (error.current_state, error.attempted_state) == (current.value, target.value)
-        assert error.allowed_transitions == [status.value for status in allowed]
-        assert row_id in str(error)
-        after = service.get_row(row_id), service.get_job(job_id), journal_bytes(service, job_id)
-        assert after == before
-
-
 @pytest.mark.parametrize("status", TERMINAL)
 def test_a_run_starts_or_repeats_no_row_of_an_ended_job_and_may_give_back_one_in_flight(
     service: JobService, job: Job, status: JobStatus
@@ -469,31 +411,6 @@ def test_a_sequence_has_length_items_and_slices(service: JobService, job: Job) -
     for index in (4, -5):
         with pytest.raises(IndexError):
             rows[index]
-
-
-@pytest.mark.parametrize("numbers", [range(1, 13), range(12, 0, -1), range(3, 99, 8)])
-def test_rows_of_several_statuses_are_one_sequence_by_number_which_stays_as_it_was(
-    root: Path, numbers: range
-) -> None:
-    with JobService(root, sync="none") as service:
-        service.create_job(
-            "J", job_id="j", row_data=[{"row_number": n, "data": {}} for n in numbers]
-        )
-        ordered = sorted(numbers)
-        for number in ordered[::3]:
-            service.skip_row(f"j:{number}")
-        for number in ordered[1::3]:
-            service.fail_row(f"j:{number}", "E", "m")
-        rows = service.get_rows("j", ("failed", RowStatus.SKIPPED, "failed"))
-        kept = [n for place, n in enumerate(ordered) if place % 3 < 2]
-        assert len(rows) == len(kept)
-        before = list(rows)
-        assert [row.row_number for row in before] == kept
-        service.retry_failed_rows("j")
-        assert list(rows) == before
-        assert [row.row_number for row in reversed(rows)] == kept[::-1]
-        assert list(service.get_rows("j", [])) == []
-        assert len(service.get_rows("j", list(RowStatus))) == len(ordered)
 
 
 def test_a_half_read_iterator_goes_on_in_the_past(service: JobService, job: Job) -> None:

@@ -830,24 +830,3 @@ def test_a_process_that_keeps_a_job_open_asks_the_server_unless_it_has_the_job(
     asked.clear()
     a.start_row("j:3")
     assert asked == []
-
-
-@pytest.mark.parametrize("words", [["redo", "--yes"], ["retry"], ["resolve", "--retry"]])
-def test_rows_of_a_job_that_has_ended_are_done_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
-) -> None:
-    def handle(_: journal.JobRow) -> None:
-        if words[0] == "retry":
-            raise journal.Fail("Bad", "no such order")
-        if words[0] == "resolve":
-            raise journal.NeedsReview("Odd", "look at it")
-
-    monkeypatch.setenv("JOURNAL_NETWORK", "1")
-    monkeypatch.chdir(tmp_path)
-    with journal.open_job("jobs/ship", [{"n": 1}, {"n": 2}]) as job:
-        job.run(handle, progress=False)
-    done = command(words[0], "ship", "--row", "1-2", *words[1:])
-    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
-    with journal.open_job("jobs/ship") as job:
-        assert job.counts["pending"] == 2
-        assert job.run(lambda _: None, progress=False).exit_code == 0

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from support.children import (
-    Child,
     Fault,
     FaultyOs,
     fails,
@@ -21,7 +20,7 @@ from support.children import (
     read_all,
     split_commits,
 )
-from support.platforms import needs_fork, needs_signals
+from support.platforms import needs_signals
 
 import journal.fs.system
 from journal import (
@@ -368,46 +367,6 @@ def test_who_is_interrupted_while_waiting_takes_its_change_back(
         signal.signal(signal.SIGUSR1, before)
     assert service.complete_row(f"{JOB}:3").status is RowStatus.COMPLETED
     assert statuses(service)[:3] == [RowStatus.COMPLETED, RowStatus.PENDING, RowStatus.COMPLETED]
-
-
-@needs_fork
-def test_what_waits_in_the_parents_queue_is_for_the_parent_alone(tmp_path: Path) -> None:
-    with JobService(tmp_path) as service:
-        service.create_job("Together", job_id=JOB, row_data=[{}] * 2)
-    script = """
-        import threading, time
-        from functools import partial
-        from journal.format.records import UNSET_TIME, RowStatusRecord
-        from journal.store.transitions import change_row
-        service = JobService(root)
-        service.get_job(job_id)
-        log = service.store.journal(job_id)
-        record = RowStatusRecord(row=1, status="completed", at=UNSET_TIME)
-        errors = []
-        def work():
-            try:
-                log._group.run(log, partial(change_row, log, record))
-            except JournalError as error:
-                errors.append(error)
-        thread = threading.Thread(target=work)
-        with log.mutex:  # the thread waits for it, with its change in the queue
-            thread.start()
-            while not log._group.open.requests:
-                time.sleep(0.001)
-            pid = os.fork()
-            if not pid:
-                service.complete_row(f"{job_id}:2")
-                os._exit(0)
-            assert os.waitpid(pid, 0)[1] == 0
-            with JobService(root) as reader:
-                tell(" ".join(row.status for row in reader.get_rows(job_id)))
-        thread.join()
-        tell(str(errors))
-        hear()
-    """
-    with Child(script, tmp_path, JOB) as child:
-        assert child.hear() == "pending completed"
-        assert child.hear() == "[]"
 
 
 class Mutex:

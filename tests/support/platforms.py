@@ -65,7 +65,6 @@ def _is_wine() -> bool:
 
 needs_fork = _needs(hasattr(os, "fork"), "fork")
 needs_signals = _needs(not IS_WINDOWS, "signals of POSIX, sent by kill, with handlers and masks")
-needs_alarms = _needs(not IS_WINDOWS, "SIGALRM, which comes at a chosen time")
 needs_process_groups = _needs(hasattr(os, "killpg"), "process groups and sessions")
 needs_rlimits = _needs(not IS_WINDOWS, "limits and use of resources (setrlimit, getrusage)")
 needs_terminals = _needs(not IS_WINDOWS, "pseudo-terminals")

@@ -35,13 +35,6 @@ pq = pytest.importorskip("pyarrow.parquet", reason="no wheel of pyarrow here")
 
 OWN = list(JOURNAL_COLUMNS)
 CORE = [name for name in OWN if name not in IF_USED]
-# of the job in ``store``
-USED = [
-    n
-    for n in OWN
-    if n in CORE
-    or n in ["reason", "tracking_number", "label_path", "cost_cents", "total_cost_cents"]
-]
 
 
 @pytest.fixture
@@ -87,24 +80,6 @@ def exported(store: Path, file_format: str, **options: Any) -> bytes:
     with JobService(store) as service:
         export_rows(service, options.pop("jobs", "ship-ca"), stream, file_format, **options)
     return stream.getvalue()
-
-
-def test_a_csv_has_the_datas_columns_then_the_journals(store: Path, tmp_path: Path) -> None:
-    out = tmp_path / "all.csv"
-    assert run(store, "export", "ship-ca", out) == 0
-    own = ["journal_status" if name == "status" else name for name in USED]
-    rows = csv_rows(out)
-    assert list(rows[0]) == ["order", "zip", "qty", "tags", "status", "who", *own]
-    first = rows[0]
-    assert (first["zip"], first["qty"], first["status"]) == ("02134", "1", "")
-    assert first["journal_status"] == "completed"
-    assert (first["cost_cents"], first["result"]) == ("1250", '{"eta":3}')
-    assert (rows[1]["error_code"], rows[1]["error_message"]) == ("E42", "no such\tzip")
-    assert rows[1]["tags"] == '["x","y"]'
-    assert rows[2]["reason"] == "gold ships by hand"
-    assert rows[3]["order"] == "=1+1"  # data, whatever a spreadsheet makes of it
-    assert rows[4]["order"] == 'A,5\n"quoted"\r'
-    assert rows[4]["result"] == "done"
 
 
 def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
@@ -536,30 +511,6 @@ def test_attempts_are_a_record_each_in_every_format_and_add_up(
 
 
 # --- columns
-
-
-def test_columns_that_no_row_uses_are_left_out_unless_they_are_named(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    all_of_them = ("--columns", ",".join(["order", *OWN]))
-    for file_format in FORMATS:
-        assert run(store, "export", "ship-or", tmp_path / f"a.{file_format}") == 0
-        assert run(store, "export", "ship-or", tmp_path / f"b.{file_format}", *all_of_them) == 0
-    for name, own in (("a", CORE), ("b", OWN)):
-        assert list(csv_rows(tmp_path / f"{name}.csv")[0]) == ["order", *own]
-        assert list(json.loads((tmp_path / f"{name}.jsonl").read_text())) == ["order", *own]
-        assert pq.read_table(tmp_path / f"{name}.parquet").column_names == ["order", *own]
-        with closing(sqlite3.connect(tmp_path / f"{name}.sqlite")) as database:
-            names = database.execute("SELECT name FROM pragma_table_info('rows')").fetchall()
-        assert [each for (each,) in names] == ["order", *own]
-    # a column that a row of one job uses is there for the rows of all jobs
-    with JobService(store) as service:
-        export_rows(service, ["ship-ca", "ship-or"], tmp_path / "all.csv")
-    rows = csv_rows(tmp_path / "all.csv")
-    assert {row["job_id"]: row["reason"] for row in rows if row["journal_status"] != "failed"} == {
-        "ship-ca": "",
-        "ship-or": "",
-    }
 
 
 def test_an_export_as_parquet_is_the_arrow_table_of_the_rows(store: Path, tmp_path: Path) -> None:

@@ -108,30 +108,6 @@ def test_a_row_whose_end_was_set_by_a_policy_or_a_person_has_no_duration(
     assert attempt.duration_s is None
 
 
-def test_earlier_data_and_outcomes_of_rows_decide_no_column_and_no_type(
-    tmp_path: Path, service: JobService
-) -> None:
-    path = tmp_path / "store" / "j"
-    with journal.open_job(path, [{"n": 1, "x": "a", "old": 1}], key="n"):
-        pass
-    with journal.open_job(path, [{"n": 1, "x": 5}], key="n", on_changed="retry"):
-        pass
-    service.start_job("j")
-    service.start_row("j:1")
-    service.complete_row("j:1", result="text", cost_cents=3)
-    service.redo_row("j:1", "the price was wrong")
-    service.start_row("j:1")
-    service.complete_row("j:1", result=7)
-    for rows in (service.get_rows("j"), service.get_rows("j", "completed")):
-        table = rows.to_arrow()
-        assert table.to_pylist() == rows.to_dicts()
-        assert "old" not in table.column_names
-        assert {name: str(table.schema.field(name).type) for name in ("x", "result")} == {
-            "x": "int64",
-            "result": "int64",
-        }
-
-
 def test_a_row_with_new_data_and_rows_that_a_merge_has_changed_are_as_in_the_rows(
     tmp_path: Path, service: JobService
 ) -> None:

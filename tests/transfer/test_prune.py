@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -522,27 +521,6 @@ def test_the_command_lists_what_it_did_and_sums_it_up(root: Path, capsys: Captur
     assert jobs(root) == ["b", "c"]
     assert run(root, "--to", str(root / "missing")) == 2
     assert "is not a directory: make it first" in capsys.readouterr().err
-
-
-def test_an_interrupted_command_lists_what_it_has_deleted(
-    root: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make(root, "a")
-    make(root, "b")
-    faulty = FaultyOs()
-
-    def interrupt(real: Callable[..., Any], *arguments: Any) -> Any:
-        if arguments[0] == root / "b" / "claims":
-            signal.raise_signal(signal.SIGINT)
-        return real(*arguments)
-
-    faulty.always("scandir", interrupt)
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    assert run(root, "--yes", "--json") == 130
-    captured = capsys.readouterr()
-    assert [one["job_id"] for one in json.loads(captured.out)] == ["a"]
-    assert captured.err.startswith("1 job deleted\n")
-    assert jobs(root) == ["b"]
 
 
 def test_the_command_asks_unless_each_job_is_packed(

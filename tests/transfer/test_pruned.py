@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,7 @@ import msgspec
 import pytest
 from support.children import FaultyOs, fails, journal_path
 from support.copies import JOB, complete, make_job, packed
-from support.platforms import IS_ROOT, needs_links, needs_modes, needs_shell
+from support.platforms import needs_links, needs_shell
 
 import journal.fs.system
 from journal import JobPrunedError, JobService, StorageError, open_job
@@ -243,43 +242,6 @@ def test_a_link_in_the_place_of_the_lines_is_not_written_through(
     link(tmp_path / "mine", tmp_path / "jobs" / LINES)
     assert prune(tmp_path / "jobs") == ["left"]
     assert (tmp_path / "mine").read_bytes() == b"mine\n"
-
-
-@needs_modes
-@pytest.mark.parametrize(
-    ("of_jobs", "of_lines"), [(0o700, 0o600), (0o755, 0o644), (0o770, 0o660), (0o1777, 0o666)]
-)
-def test_whoever_may_list_or_delete_the_jobs_may_read_or_add_which_were_pruned(
-    tmp_path: Path, of_jobs: int, of_lines: int
-) -> None:
-    make_ended_job(tmp_path / "jobs")
-    (tmp_path / "jobs").chmod(of_jobs)
-    if IS_ROOT:
-        os.chown(tmp_path / "jobs", 12345, 12346)
-    prune(tmp_path / "jobs")
-    found, root = (tmp_path / "jobs" / LINES).stat(), (tmp_path / "jobs").stat()
-    assert stat.S_IMODE(found.st_mode) == of_lines
-    assert (found.st_uid, found.st_gid) == (root.st_uid, root.st_gid)
-
-
-@needs_modes
-def test_who_may_not_give_the_lines_to_the_owner_of_the_store_gives_them_to_its_group(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_ended_job(tmp_path / "jobs")
-    if IS_ROOT:
-        os.chown(tmp_path / "jobs", 12345, 12346)
-
-    def refuse(real: Callable[..., None], fd: int, user: int, group: int) -> None:
-        if user >= 0:
-            raise PermissionError(errno.EPERM, "Operation not permitted")
-        real(fd, user, group)
-
-    faulty = FaultyOs()
-    faulty.always("fchown", refuse)
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
-    prune(tmp_path / "jobs")
-    assert (tmp_path / "jobs" / LINES).stat().st_gid == (tmp_path / "jobs").stat().st_gid
 
 
 def test_lines_that_may_not_be_read_keep_a_job_from_being_made(
