@@ -29,6 +29,7 @@ from support.merge_rules import (
 
 from journal import InvalidStateTransition, JobService
 from journal.model import Policy
+from journal.service import existing_job
 from journal.transfer import pull_job
 from journal.transfer.source import Source
 from journal.transfer.three_way import AGAIN
@@ -116,6 +117,8 @@ class Twin:
         tracking: Callable[[int, str], str | None],
     ) -> None:
         row, count = f"{JOB}:{number}", next(self._numbers)
+        if existing_job(service, JOB).status.is_ended:  # with the last open row
+            service.reopen_job(JOB)
         name = f"{self.root.name}-{count}"
         if status.startswith("step "):
             return self._step(service, number, status.removeprefix("step "), name)
