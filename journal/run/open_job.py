@@ -490,7 +490,8 @@ class JobRun:
           taken effect (:attr:`JobRow.unknown`). The retried rows run after the rows that were
           never started.
         - ``max_attempts``: the maximum number of attempts at a row that fails with one of
-          ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since.
+          ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since. A
+          pending row gets at least one attempt.
         - ``retry_on``: an exception class, an error code, or a collection of these. A class
           includes its subclasses. A code is compared with the row's error code, which is the name of the
           exception's own class, or the code of a :class:`Fail`.

@@ -18,7 +18,6 @@ from time import monotonic
 
 from journal.errors import InvalidStateTransition, JournalError
 from journal.format.records import (
-    A_POLICY,
     A_RUN,
 )
 from journal.ids import row_id_of
@@ -34,16 +33,12 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.pacing.waits import Due, Waits
-from journal.run.settling import OF_ERROR, Settling
+from journal.run.settling import Settling
 from journal.store import bulk
 from journal.store.batch import Batch
 from journal.store.calls import Call
-from journal.store.interrupted_rows import INTERRUPTED, STOPPED
 from journal.store.journal import Journal
 from journal.store.rows import FoundRow, find_rows
-from journal.store.transitions import (
-    status_of_attempt,
-)
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.
@@ -69,7 +64,6 @@ class RowQueue:
         self._job_id = job.id
         self.settling = Settling(job, limits)
         self._limits = limits
-        self._max_attempts = limits.max_attempts
         self._per_key = PerKey(limits.limit_per)
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)
@@ -387,15 +381,11 @@ class RowQueue:
     def _next_found(self, *, fresh_only: bool = False) -> int:
         if len(self._waiting) >= _MAX_WAITING:
             return 0
-        while (found := self._found[0] if self._found else self._peek()) and (
-            found.is_fresh or not fresh_only
-        ):
-            self._found.popleft()
-            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)
-            if not used_up:
-                rank = FRESH if found.is_fresh else STARTED
-                return self._per_key.offer(found.row_number, rank)
-        return 0
+        found = self._found[0] if self._found else self._peek()
+        if found is None or (fresh_only and not found.is_fresh):
+            return 0
+        self._found.popleft()
+        return self._per_key.offer(found.row_number, FRESH if found.is_fresh else STARTED)
 
     def _peek(self) -> FoundRow | None:
         """The next pending row, if any. Rows that were never started come first."""
@@ -442,29 +432,6 @@ class RowQueue:
         self._chosen.left = 0  # all pending rows are searched again
         self._found.clear()
         self._is_past_fresh = self._passed_by = self._at_end = False
-
-    def _is_used_up(self, found: FoundRow) -> bool:
-        """Fail a row if earlier runs have used up its attempts. Returns False if the row may start.
-
-        A pending row may start without an error, since a person has retried it, and if its last
-        attempt was lost and ``on_interrupted`` has set it back: such attempts use up nothing.
-        """
-        row = self._service.get_row(row_id_of(self._job_id, found.row_number))
-        if row is None or row.error_code in (None, INTERRUPTED, STOPPED):
-            return False
-        with self._service.store.reading(self._job_id) as journal:
-            record = status_of_attempt(journal, found.position)
-        if record is not None and record.by == A_POLICY.by:
-            return False
-        with suppress(InvalidStateTransition):  # another process has settled it
-            last = Outcome(
-                kind="failed",
-                error_code=row.error_code,
-                error_message=row.error_message or "",
-                traceback=row.traceback,
-            )
-            self.settling.put(row, "failed", last, *OF_ERROR)
-        return True
 
     def put_back(self, call: Call | None, rows: Sequence[JobRow]) -> None:
         """Give back rows that were started and that no worker got. ``call``: their recorded call."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.attempts import try_again
 from support.clock import Clock
 
 import journal
@@ -393,19 +392,6 @@ def test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retrie
     queue.service.retry_row("j:2")
     queue.end(3)
     assert queue.start(2) == [2]
-
-
-def test_a_row_that_can_not_start_takes_no_slot(make_queue: Callable[..., Queue]) -> None:
-    queue = make_queue("a", "a", "a", max_attempts=2)
-    for _ in range(2):
-        queue.service.start_row("j:1")
-        try_again(queue.service, "j:1", "E", "no")
-    assert queue.start(2) == [2]  # rows that were never started come first
-    queue.end(2)
-    assert queue.start(2) == [3]
-    queue.end(3)
-    assert queue.start(2) == []
-    assert queue.row(1).status == "failed"  # its attempts are used up
 
 
 def test_a_late_result_is_left_for_after_the_outcome_with_which_it_was_given_up(

@@ -12,19 +12,17 @@ from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.handover import Call, Results, Workers
 from journal.run.workers.steps import StepStore
 
 TIMEOUT_S = 60.0
 SOON_S, GRACE_S = 4.9, 5.1  # before and after a stage has lasted as long as it may
 
 
-class Hanging:
+class Hanging(Workers):
     """Two workers whose calls don't end. They note what they are asked for."""
 
     count = 2
-    maximum = None
-    queues = True
 
     def __init__(self, *, can_be_asked: bool = True, has_other_place: bool = False) -> None:
         self.calls: list[Call] = []
@@ -38,12 +36,6 @@ class Hanging:
             assert call.begin()
         self.calls.append(call)
 
-    def flush(self) -> None:
-        """No call waits."""
-
-    def resize(self, count: int) -> None:
-        self.count = count
-
     def cancel(self, call: Call, *, force: bool) -> bool:
         self.asked.append((call.rows[0].id, force))
         return self._can_be_asked
@@ -51,9 +43,6 @@ class Hanging:
     def abandon(self, call: Call) -> bool:
         self.given_up.append(call.ticket)
         return self._has_other_place
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 class Stage:

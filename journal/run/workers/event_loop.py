@@ -14,9 +14,9 @@ from journal.fs import handles
 from journal.run.call import Target, with_logs
 from journal.run.evidence import current_row
 from journal.run.handler import with_unrecorded
-from journal.run.outcome import Outcome, interrupted
+from journal.run.outcome import interrupted
 from journal.run.signals import OwnProcess
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.handover import Call, Results, Workers
 
 # How many coroutines may begin in one turn of the loop. Other tasks wait while these coroutines run
 # up to their first ``await``. With an HTTP client, that may take milliseconds.
@@ -27,14 +27,11 @@ _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 
 
-class LoopWorkers:
+class LoopWorkers(Workers):
     """Runs ``count`` coroutines at a time in one event loop.
 
     ``loop``: the caller's loop. Without it, the loop is a new one in a separate thread.
     """
-
-    queues = True
-    maximum = None
 
     def __init__(
         self,
@@ -111,7 +108,7 @@ class LoopWorkers:
             self._put_unstarted(call, "RuntimeError", text)
 
     def resize(self, count: int) -> None:
-        self.count = count
+        super().resize(count)
         self._wake_loop()
 
     def _wake_loop(self) -> RuntimeError | None:
@@ -126,9 +123,6 @@ class LoopWorkers:
             return error
         return None
 
-    def flush(self) -> None:
-        """Do nothing: no call waits in the driver."""
-
     def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
         def ask() -> None:
             task = self._tasks.get(call)
@@ -141,9 +135,6 @@ class LoopWorkers:
         except RuntimeError:  # the loop is closed
             return False
         return True
-
-    def abandon(self, call: Call) -> bool:  # noqa: ARG002
-        return False  # the coroutine keeps its slot, or blocks the whole loop
 
     def close(self) -> None:
         self._closing = True
@@ -188,8 +179,7 @@ class LoopWorkers:
 
     def _put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
         if call.begin():
-            unstarted = Outcome(kind="unstarted", error_code=code, error_message=message)
-            self._results.put_for_each(call, unstarted)
+            self._results.put_unstarted(call, code, message)
 
     async def _work(self, call: Call) -> None:
         if not call.begin():

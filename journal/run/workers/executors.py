@@ -24,7 +24,7 @@ from journal.run.call import Rows, Target, call_handler
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.handover import Call, Results, Workers
 from journal.run.workers.notes import Notes, take_note
 from journal.text import counted, encode_json, own_number
 
@@ -41,7 +41,7 @@ _MAX_BREAKS = 10  # in succession; a single row may break a pool three times
 _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 
 
-class ExecutorWorkers:
+class ExecutorWorkers(Workers):
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
     If the caller made the executor, it stays open at the end. If ``make`` made the executor,
@@ -51,8 +51,6 @@ class ExecutorWorkers:
     A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
     rows at a time as it has workers. The other rows wait here.
     """
-
-    queues = True
 
     def __init__(
         self,
@@ -96,9 +94,6 @@ class ExecutorWorkers:
     @property
     def maximum(self) -> int | None:
         return self._slots()[1]
-
-    def resize(self, count: int) -> None:
-        self.count = count
 
     def dispatch(self, call: Call) -> None:
         self._waiting.append(call)
@@ -216,9 +211,6 @@ class ExecutorWorkers:
             return future is None or bool(future.cancel())
         except Exception:  # noqa: BLE001  (a future of another library may raise anything)
             return False
-
-    def abandon(self, call: Call) -> bool:  # noqa: ARG002
-        return False
 
     def close(self) -> None:
         self._closed = True

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Collection, Sequence
 from time import monotonic
-from typing import Protocol
 
 from journal.run.call import Rows
 from journal.run.outcome import Outcome
@@ -79,28 +78,25 @@ class Call:
         return self._owner.setdefault("owner", "driver") == "driver"
 
 
-class Workers(Protocol):
-    """The interface of workers, which make up to ``count`` calls at a time.
+class Workers:
+    """The base of workers, which make up to ``count`` calls at a time. Only the driver uses them.
 
-    Only the driver uses a ``Workers`` object.
-
-    ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-    worker. This is False if a dying worker also loses calls that had not begun, since all their
-    rows would need a review.
+    - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
+      worker. This is False if a dying worker also loses calls that had not begun, since all their
+      rows would need a review.
+    - ``maximum``: the largest ``count`` that is possible. None: there is no bound.
     """
 
-    queues: bool
-
-    @property
-    def count(self) -> int:
-        """How many calls can be made at a time."""
+    queues = True
+    count: int
 
     @property
     def maximum(self) -> int | None:
-        """The largest ``count`` that is possible. None: there is no bound."""
+        return None
 
     def resize(self, count: int) -> None:
         """Make up to ``count`` calls at a time from now on. Calls that have begun end as usual."""
+        self.count = count
 
     def dispatch(self, call: Call) -> None:
         """Pass the call to a worker, which calls ``call.begin()`` before it calls the handler.
@@ -109,22 +105,22 @@ class Workers(Protocol):
         :class:`Results`, once. If the call can't be made at all, these outcomes are "unstarted".
         Errors of a call become outcomes and are not raised.
         """
+        raise NotImplementedError
 
     def flush(self) -> None:
-        """Submit dispatched calls that wait, if workers are free.
+        """Submit dispatched calls that wait in the driver, if workers are free.
 
         Blocks only while an executor's ``submit`` blocks. Raises TypeError for an executor that
         can't be used.
         """
 
-    def cancel(self, call: Call, *, force: bool) -> bool:
-        """Ask a call to end now.
+    def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
+        """Ask a call to end now. Returns False if it can't be asked. Such a call may never end."""
+        return False
 
-        Returns False if the call can't be asked. Such a call may never end.
-        """
-
-    def abandon(self, call: Call) -> bool:
+    def abandon(self, call: Call) -> bool:  # noqa: ARG002
         """Give up a call. Returns True if another call can take its place."""
+        return False
 
     def close(self) -> None:
         """Take no more calls. Doesn't wait for calls that were given up."""
@@ -157,6 +153,10 @@ class Results:
     def put_for_each(self, call: Call, outcome: Outcome) -> None:
         """Add an outcome that is that of each row of the call."""
         self.put(call, (outcome,) * len(call.rows))
+
+    def put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
+        """Add for each row that the call could not be made. ``code``: "" if it just was cancelled."""
+        self.put_for_each(call, Outcome(kind="unstarted", error_code=code, error_message=message))
 
     def wake(self) -> None:
         """Make the driver look for changes. May be called by any thread and by signal handlers."""

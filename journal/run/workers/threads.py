@@ -6,11 +6,10 @@ import threading
 from queue import SimpleQueue
 
 from journal.run.call import Target, call_handler
-from journal.run.outcome import Outcome
-from journal.run.workers.handover import Call, Results, join
+from journal.run.workers.handover import Call, Results, Workers, join
 
 
-class ThreadWorkers:
+class ThreadWorkers(Workers):
     """Workers in daemon threads.
 
     The threads are daemons, so a handler that hangs doesn't keep the program from exiting.
@@ -18,9 +17,6 @@ class ThreadWorkers:
     A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks the call whose
     first row has this id to end, and returns whether the call will end.
     """
-
-    queues = True
-    maximum = None
 
     def __init__(self, target: Target, count: int, results: Results) -> None:
         self.count = count
@@ -37,13 +33,9 @@ class ThreadWorkers:
     def dispatch(self, call: Call) -> None:
         if self._threads < self.count and not self._start_thread() and not self._threads:
             message = "can't start a thread for it: the system has no more"
-            unstarted = Outcome(kind="unstarted", error_code="RuntimeError", error_message=message)
-            self._results.put_for_each(call, unstarted)
+            self._results.put_unstarted(call, "RuntimeError", message)
             return
         self._calls.put(call)
-
-    def flush(self) -> None:
-        """Do nothing: no call waits in the driver."""
 
     def resize(self, count: int) -> None:
         with self._lock:

@@ -145,7 +145,7 @@ PATCHES = [
         "store/transitions",
         "        _keep_error(journal, position, record)\n",
         "        pass\n",
-        "tests/run/test_holds.py::test_a_held_attempt_leaves_a_row_whose_attempts_are_used_up_so",
+        "tests/run/test_holds.py::test_a_held_attempt_leaves_its_row_the_error_that_it_had",
     ),
     Patch(
         "a late result of an attempt that was given back is one",

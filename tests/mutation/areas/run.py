@@ -275,20 +275,6 @@ PATCHES = [
         "tests/run/test_runs.py::test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_failed",
     ),
     Patch(
-        "attempts of earlier runs count",
-        "run/row_queue",
-        "            used_up = found.attempts >= self._max_attempts > 1 and self._is_used_up(found)\n",
-        "            used_up = False\n",
-        "tests/run/test_limits_by_key.py::test_a_row_that_can_not_start_takes_no_slot",
-    ),
-    Patch(
-        "lost attempts use up nothing",
-        "run/row_queue",
-        "        if record is not None and record.by == A_POLICY.by:\n",
-        "        if record is None:\n",
-        "tests/run/test_runs.py::test_a_row_that_was_lost_is_tried_again_whatever_max_attempts_says",
-    ),
-    Patch(
         "the end of an attempt leaves its row pending in a job that has ended, too",
         "store/transitions",
         "    is_ending = code == PENDING and old == PROCESSING and not record.decision\n",
