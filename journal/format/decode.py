@@ -48,13 +48,14 @@ class _TimeRecord(msgspec.Struct):
 
 
 class _Times(msgspec.Struct):
-    """The times of a record, as they are written."""
+    """The times of a record, as they are written: each member of a record that is a time."""
 
     at: Any
     created_at: Any = None
     logged_at: Any = None
     due: Any = None
     since: Any = None
+    until: Any = None
     origin: Any = None
 
 
@@ -159,7 +160,7 @@ def _check_times(line: bytes, record: Record | None) -> None:
     texts = [stated.at]
     texts += [
         getattr(stated, name)
-        for name in ("created_at", "logged_at", "due", "since")
+        for name in _Times.__struct_fields__[1:]
         if isinstance(getattr(record, name, None), datetime)
     ]
     if getattr(record, "origin", None) is not None:

@@ -827,6 +827,8 @@ DAMAGED = [
     bad_record("end-of-a-run-without-a-kind", "text", rec("run_ended", '"message":"m",')),
     bad_record("pause-that-has-ended-in-text", "true or false", pause('"ended":"true",')),
     bad_record("pause-of-a-numbered-person", "text", pause('"person":5,')),
+    bad_record("hold-until-a-whole-second", "each time in a record has one spelling", hold(5).replace(b"05.000001Z", b"05Z")),
+    bad_record("hold-for-no-reason", "null isn't the default", hold(5, '"reason":null,')),
     bad_record("hold-until-a-number", "a time", rec("hold", '"until":5,')),
     bad_record("hold-for-a-numbered-reason", "text", hold(5, '"reason":5,')),
     bad_record("tune-of-a-list", "an object", tune(1, '["workers"]')),

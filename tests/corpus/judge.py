@@ -388,15 +388,23 @@ def is_time(value: Any) -> bool:
 
 
 def is_origin(value: Any) -> bool:
-    members = dict(value) if is_object(value) else {}
-    return is_id(members.get("id")) and is_time(members.get("at"))
+    checks: dict[str, Check] = {"id": is_id, "at": is_time}
+    if not is_object(value) or not checks.keys() <= dict(value).keys():
+        return False
+    return all(checks[name](given) for name, given in value if name in checks)
 
 
 def is_shard(value: Any) -> bool:
-    members = dict(value) if is_object(value) else {}
-    index, count, key = (members.get(name, -1) for name in ("index", "count", "key"))
-    is_part = is_integer(count, most=999_999) and is_integer(index, least=0, most=count - 1)
-    return is_part and (key is None or "key" not in members or is_list_of_text(key))
+    if not is_object(value):
+        return False
+    members = dict(value)
+    index, count = members.get("index", -1), members.get("count", -1)
+    keys = [given for name, given in value if name == "key" and given is not None]
+    numbers = [given for name, given in value if name in {"index", "count"}]
+    is_typed = all(map(is_list_of_text, keys)) and all(map(is_integer, numbers))
+    return (
+        is_typed and is_integer(count, most=999_999) and is_integer(index, least=0, most=count - 1)
+    )
 
 
 def is_one_of(words: str) -> Check:
@@ -415,9 +423,13 @@ def is_call_id(value: Any) -> bool:
 is_id, is_seal = partial(is_hex, 16), partial(is_hex, 8)
 is_row = partial(is_integer, least=1)
 is_positive = partial(is_integer, least=1)
+is_count, is_given_object = partial(is_integer), partial(is_object)
 is_attempt = partial(is_integer, least=0, most=2**32 - 1)
 _TEXTS = ("tracking_number", "label_path", "error_code", "error_message", "traceback", "reason")
-NEVER_NULL = [is_given_text, is_true_or_false, is_list_of_text, is_positive, is_ranges, is_changes]
+NEVER_NULL = [
+    is_given_text, is_true_or_false, is_list_of_text, is_positive, is_ranges, is_changes, is_count,
+    is_given_object,
+]  # fmt: skip
 RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job": (
         {"format": partial(is_integer, least=1, most=1), "id": is_text, "name": is_text},
@@ -464,9 +476,9 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
             "id": is_id, "host": is_text, "user": is_text, "package": is_text, "pid": is_integer,
         },
         {
-            "argv": is_list_of_text, "directory": is_text, "is_command": is_true_or_false,
+            "argv": is_list_of_text, "directory": is_given_text, "is_command": is_true_or_false,
             "version": is_text, "on_interrupted": is_given_text,
-            **dict.fromkeys(("added", "changed", "retried", "gone"), is_integer), "limits": is_object,
+            **dict.fromkeys(("added", "changed", "retried", "gone"), is_count), "limits": is_given_object,
         },
     ),
     "input": ({"rows": partial(is_integer, least=0), "digest": partial(is_hex, 64)}, {}),
@@ -474,7 +486,7 @@ RECORDS: dict[str, tuple[dict[str, Check], dict[str, Check]]] = {
     "job_status": ({"status": is_one_of("pending running completed failed cancelled paused")}, {}),
     "job_reopened": ({}, {"reason": is_text}),
     "job_pause": ({}, {"ended": is_true_or_false, "person": is_text}),
-    "hold": ({}, {"until": is_time, "reason": is_text}),
+    "hold": ({}, {"until": is_time, "reason": is_given_text}),
     "tune": ({"id": is_id, "run": is_id, "values": is_object}, {"person": is_text}),
     "tuned": ({"id": is_id}, {"changes": is_changes, "reason": is_text}),
     "job_counts": ({}, dict.fromkeys(("total", "processed", "successful", "failed"), is_integer)),
