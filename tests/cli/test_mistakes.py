@@ -86,7 +86,7 @@ MISTAKES: list[Any] = [
         "The job is the log: the same command, run again",
     ),
     ([*f"{RUN} --resume -- true".split()], 2, "The job is the log: the same command, run again"),
-    (["resolve", "labels", "--row", "1", "--failed"], 2, "CODE is their error code."),
+    (["resolve", "labels", "--row", "1", "--failed"], 2, "requires an argument"),
     (["rows", "labels", "--failed"], 2, "No such option: --failed. Write --status failed"),
     (["list", "--failed"], 2, "No such option: --failed. Write --status failed"),
     (["prune", "--before", "2026-01-01"], 2, "Write --older-than WHEN, such as 90d"),
