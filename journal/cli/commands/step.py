@@ -11,7 +11,7 @@ import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import click
 import msgspec
@@ -22,7 +22,6 @@ from journal.cli.output import data_stream, echo_err
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.ids import id_of_directory, root_of
-from journal.model import RowStep
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
@@ -79,11 +78,11 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
         raise click.UsageError("--root can't be given: the job is that of `journal run`")
     child = _Child()
     with contextlib.ExitStack() as stack:
-        step = _Step.of_environment(name, stack)
+        service, of = _steps_of_environment(stack)
         output = temporary_file(stack)  # if this fails, the step hasn't begun
         stack.enter_context(stopping_signals(child.forward))
         try:
-            done = step.begin(idempotent=idempotent)
+            done = of.begin_step(service, name, idempotent=idempotent)
         except StepInDoubtError as error:
             since = f"is in doubt since attempt {error.attempt}"
             echo_err(f"journal: step {name!r} {since}, so its command was not run")
@@ -92,21 +91,21 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
             _print_result(done.result)
             return EXIT_OK
         if child.signals:
-            step.fail(
-                processes.status_code(-child.signals[0]), "it came before the command was started"
-            )
+            why = "it came before the command was started"
+            of.end_step(service, name, error=(processes.status_code(-child.signals[0]), why))
             return 128 + child.signals[0]
         try:
-            status = child.run(command, output, os.environ | {"JOURNAL_STEP_KEY": step.key})
+            key = of.key(service, name)
+            status = child.run(command, output, os.environ | {"JOURNAL_STEP_KEY": key})
         except (OSError, ValueError) as error:
             code, message = unstarted_error(command[0], error)
-            step.fail(code, message)
+            of.end_step(service, name, error=(code, message))
             echo_err(f"journal: {message}")
             return int(code)
         if status == 0:
-            return _end(step, output_head(output))
+            return _end(service, of, name, output_head(output))
         if not processes.is_of_signal(status) and not child.signals:
-            step.fail(str(status), f"exit status {status}")
+            of.end_step(service, name, error=(str(status), f"exit status {status}"))
         elif not idempotent:
             what = (
                 f"was killed by {processes.status_code(status)}"
@@ -122,13 +121,13 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
         return processes.exit_code(status)
 
 
-def _end(step: _Step, result: str) -> int:
+def _end(service: JobService, of: RowSteps | CallSteps, name: str, result: str) -> int:
     """Record that the step is done, then print its result. Returns the exit code."""
     try:
-        step.end(result)
+        of.end_step(service, name, result)
     except JournalError as error:
         echo_err(
-            f"journal: step {step.name!r} is done, but its result could not be recorded ({error}); "
+            f"journal: step {name!r} is done, but its result could not be recorded ({error}); "
             f"the result: {result!r}"
         )
         return error.exit_code
@@ -180,57 +179,36 @@ def _number(values: dict[str, str], variable: str) -> int:
     return int(values[variable])
 
 
-class _Step(NamedTuple):
-    """A step of a row, or of the rows of a call. Their command has started this process."""
+def _steps_of_environment(stack: contextlib.ExitStack) -> tuple[JobService, RowSteps | CallSteps]:
+    """The steps of the row or call that the environment variables name, and their job's service.
 
-    service: JobService
-    of: RowSteps | CallSteps
-    name: str
-
-    @classmethod
-    def of_environment(cls, name: str, stack: contextlib.ExitStack) -> _Step:
-        """The step NAME of the row or call that the environment variables name.
-
-        When ``stack`` is closed, it closes the job.
-        """
-        is_call = "JOURNAL_CALL" in os.environ
-        variables = _OF_A_CALL if is_call else _OF_A_ROW
-        values = {variable: os.environ.get(variable, "") for variable in variables}
-        missing = [variable for variable, value in values.items() if not value]
-        if missing:
-            raise click.UsageError(
-                f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: use "
-                "`journal step` inside the command of `journal run`, which sets them"
-            )
-        directory = Path(values["JOURNAL_JOB"])
-        service = stack.enter_context(JobService(root_of(directory)))
-        job_id = id_of_directory(directory)
-        if is_call:
-            try:
-                of: RowSteps | CallSteps = CallSteps.from_text(job_id, values["JOURNAL_CALL"])
-            except msgspec.DecodeError as error:
-                given = values["JOURNAL_CALL"]
-                raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
-        else:
-            row_id = values["JOURNAL_ROW_ID"]
-            if service.store.locate(row_id)[0] != job_id:
-                raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
-            attempt = _number(values, "JOURNAL_ATTEMPT")
-            of = RowSteps(row_id, attempt, os.environ.get("JOURNAL_IDEMPOTENCY_KEY", row_id))
-        claim = _number(values, "JOURNAL_CLAIM")
-        if claim:
-            service.store.runs.work_for(job_id, claim)
-        return cls(service, of, name)
-
-    @property
-    def key(self) -> str:
-        return self.of.key(self.service, self.name)
-
-    def begin(self, *, idempotent: bool) -> RowStep | None:
-        return self.of.begin_step(self.service, self.name, idempotent=idempotent)
-
-    def end(self, result: str) -> None:
-        self.of.end_step(self.service, self.name, result)
-
-    def fail(self, code: str, message: str) -> None:
-        self.of.end_step(self.service, self.name, error=(code, message))
+    Its command has started this process. When ``stack`` is closed, it closes the job.
+    """
+    is_call = "JOURNAL_CALL" in os.environ
+    variables = _OF_A_CALL if is_call else _OF_A_ROW
+    values = {variable: os.environ.get(variable, "") for variable in variables}
+    missing = [variable for variable, value in values.items() if not value]
+    if missing:
+        raise click.UsageError(
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: use "
+            "`journal step` inside the command of `journal run`, which sets them"
+        )
+    directory = Path(values["JOURNAL_JOB"])
+    service = stack.enter_context(JobService(root_of(directory)))
+    job_id = id_of_directory(directory)
+    if is_call:
+        try:
+            of: RowSteps | CallSteps = CallSteps.from_text(job_id, values["JOURNAL_CALL"])
+        except msgspec.DecodeError as error:
+            given = values["JOURNAL_CALL"]
+            raise InvalidValueError("JOURNAL_CALL", given, str(error)) from None
+    else:
+        row_id = values["JOURNAL_ROW_ID"]
+        if service.store.locate(row_id)[0] != job_id:
+            raise InvalidValueError("JOURNAL_ROW_ID", row_id, f"is not a row of {directory}")
+        attempt = _number(values, "JOURNAL_ATTEMPT")
+        of = RowSteps(row_id, attempt, os.environ.get("JOURNAL_IDEMPOTENCY_KEY", row_id))
+    claim = _number(values, "JOURNAL_CLAIM")
+    if claim:
+        service.store.runs.work_for(job_id, claim)
+    return service, of

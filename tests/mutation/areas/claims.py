@@ -164,8 +164,8 @@ PATCHES = [
     Patch(
         "a step of a command knows the claim of its run",
         "cli/commands/step",
-        "        if claim:\n",
-        "        if False:\n",
+        "    if claim:\n",
+        "    if False:\n",
         f"{CLAIMS}::test_a_step_of_a_command_is_not_begun_once_another_run_has_claimed_the_job",
     ),
     Patch(

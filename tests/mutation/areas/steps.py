@@ -78,7 +78,7 @@ PATCHES = [
     Patch(
         "a command that can't be started fails its step",
         "cli/commands/step",
-        "            step.fail(code, message)\n",
+        "            of.end_step(service, name, error=(code, message))\n",
         "",
         "tests/cli/test_step.py::test_a_command_that_cant_be_started_fails_its_step",
     ),
