@@ -176,8 +176,8 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         for row in others:  # only the first one has the repr of a result
             row.unrecorded = NeedsReview(review.code, review.message)
 
-    def _pending_logs(self) -> tuple[LogEntry, ...]:
-        return self._rows[0]._pending_logs()  # noqa: SLF001  (its log is that of the call)
+    def take_logs(self) -> tuple[LogEntry, ...]:
+        return self._rows[0].take_logs()  # its log is that of the call
 
     def _put_back(self, logs: tuple[LogEntry, ...]) -> None:
         self._rows[0]._put_back(logs)  # noqa: SLF001

@@ -59,27 +59,18 @@ class RowLog:
             details=details,
         )
 
-    def take_pending(self) -> tuple[LogEntry, ...]:
-        """Return the entries that are not recorded yet, oldest first. No other call returns them.
-
-        If they can't be recorded, pass them to :meth:`put_back`.
-        """
-        with self._lock:
-            taken, self._entries = self._entries, []
-        return tuple(taken)
-
     def put_back(self, entries: tuple[LogEntry, ...]) -> None:
         """Keep entries that could not be recorded."""
         with self._lock:
             self._entries[:0] = entries
 
     def take(self) -> tuple[LogEntry, ...]:
-        """Return the entries that must be recorded with the outcome: those not recorded yet.
+        """Return the entries that are not recorded yet, oldest first. No other call returns them.
 
-        The next call returns only newer entries.
+        If they can't be recorded, pass them to :meth:`put_back`.
         """
-        taken = self.take_pending()
         with self._lock:
+            taken, self._entries = tuple(self._entries), []
             dropped, self._dropped = self._dropped, 0
         if dropped:
             message = f"{dropped} more messages of this attempt were dropped"

@@ -146,23 +146,16 @@ class AttemptedRow(HasSteps):
                 self._log = self._log or RowLog(self.row.row_number, self.row.attempts)
         self._log.add(message, level, details)
 
-    def _pending_logs(self) -> tuple[LogEntry, ...]:
+    def take_logs(self) -> tuple[LogEntry, ...]:
         """The messages for the next commit of this attempt.
 
         Several steps may run at the same time. Each message is returned to only one of them.
         """
-        return () if self._log is None else self._log.take_pending()
+        return () if self._log is None else self._log.take()
 
     def _put_back(self, logs: tuple[LogEntry, ...]) -> None:
         if logs and self._log is not None:
             self._log.put_back(logs)
-
-    def take_logs(self) -> tuple[LogEntry, ...]:
-        """The messages that must be recorded with the outcome: those not recorded yet.
-
-        Called when the attempt ends.
-        """
-        return () if self._log is None else self._log.take()
 
 
 # A handler is called with an :class:`AttemptedRow`. The handler may declare its row as a JobRow,

@@ -218,7 +218,7 @@ class HasSteps:
         if name in self._begun:
             self._will_need_review(NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}"))
             raise InvalidValueError("name", name, IS_REUSED)
-        logs = () if idempotent else self._pending_logs()
+        logs = () if idempotent else self.take_logs()
         is_recorded = False
         try:
             done = self._steps.begin_step(service, name, idempotent=idempotent, logs=logs)
@@ -263,7 +263,7 @@ class HasSteps:
         result: Any = None,
         error: tuple[str, str] | None = None,
     ) -> Any:
-        logs = self._pending_logs()
+        logs = self.take_logs()
         end = functools.partial(self._steps.end_step, service, name, result, error=error, logs=logs)
         try:
             return wait_for_lock(end)
@@ -295,7 +295,7 @@ class HasSteps:
         """Make the attempt end with a review, even if the handler catches this exception."""
         raise NotImplementedError
 
-    def _pending_logs(self) -> tuple[LogEntry, ...]:
+    def take_logs(self) -> tuple[LogEntry, ...]:
         """The messages for the next commit of this attempt.
 
         Several steps may run at the same time. Each message is returned to only one of them.

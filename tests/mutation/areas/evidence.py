@@ -78,8 +78,8 @@ PATCHES = [
     Patch(
         "messages that a step has recorded are not recorded again",
         "run/evidence",
-        "            taken, self._entries = self._entries, []\n        return",
-        "            taken = self._entries\n        return",
+        "            taken, self._entries = tuple(self._entries), []\n",
+        "            taken = tuple(self._entries)\n",
         "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",
     ),
     Patch(
