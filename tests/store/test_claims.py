@@ -18,7 +18,7 @@ import pytest
 from support.commands import journal as command
 from support.effort import IS_LONG
 from support.nodes import OsOfNode, separate_locks, two_mounts
-from support.platforms import needs_fifos, needs_links
+from support.platforms import needs_fifos, needs_flock, needs_links
 
 import journal
 from journal import (
@@ -38,6 +38,8 @@ from journal.repair import repair_job
 from journal.store import run_lock
 from journal.store.run_lock import Held
 from journal.verify import verify_job
+
+pytestmark = needs_flock  # on Windows, no job is claimed unless a variable forces it
 
 Nodes = tuple[JobService, JobService]
 NO_CALLS = [
@@ -647,6 +649,10 @@ def _full(path: Path) -> None:
     (path / "sub").mkdir(parents=True)
 
 
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
 @needs_links
 @pytest.mark.parametrize(
     ("name", "make", "refused"),
@@ -658,7 +664,7 @@ def _full(path: Path) -> None:
         ("look", lambda path: path.symlink_to("nowhere"), "claims/look is no empty directory"),
         ("000007", _full, "claims/000007: Is a directory"),
         ("000007", lambda path: path.symlink_to("nowhere"), "claims/000007: it is a symbolic link"),
-        ("000007", os.mkfifo, "claims/000007: it is not a regular file"),
+        ("000007", _fifo, "claims/000007: it is not a regular file"),
         ("0000009", Path.touch, "000001"),
         ("000007.new", _full, "000001"),
         ("999999", Path.touch, "1000000"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -75,6 +74,8 @@ def separate_locks(
     ``node_of`` gets the path of what is locked. ``of=DirectoryLock``: only these locks, as on NFS,
     where only files have locks that other nodes see. For each lock, a file in ``place`` is locked.
     """
+    import fcntl  # noqa: PLC0415  (not on Windows)
+
     place.mkdir(exist_ok=True)
     taken: dict[int, int] = {}  # the descriptor of the file in ``place``, by that of the real file
     close = Descriptor.close
