@@ -98,11 +98,9 @@ def cells() -> Iterator[Cell]:
             yield Cell(where, state, "INT+INT", 130, ended())
     for where in SCRIPTS:
         for state in ("tell hangs", "on_progress hangs"):
-            yield Cell(where, state, "INT+INT+INT", -2, ended())
-            yield Cell(where, state, "TERM+TERM+TERM", 143, ended())
-        for state in ("where hangs", "halt hangs"):
-            rows = drained(0) if state == "where hangs" else ended("processing")
-            yield Cell(where, state, "INT+INT+INT", -2, rows, "running")
+            yield Cell(where, state, "INT+INT+INT+INT", -2, ended())
+            yield Cell(where, state, "TERM+TERM+TERM+TERM", 143, ended())
+        yield Cell(where, "where hangs", "INT+INT+INT+INT", -2, drained(0), "running")
     # A SIGTERM to all processes ends those of a pool.
     for where in ("fork", "spawn"):
         yield Cell(where, "in flight", "TERM to the group", 143, ended())
@@ -188,7 +186,7 @@ def act(files: Files, state: str, number: int) -> bool:
         raise journal.Hold("Busy", after_s=LONG_S)
     if state == "backoff":
         raise journal.Retry("Again", after_s=LONG_S)
-    return state not in ("rate", "halt hangs")
+    return state != "rate"
 
 
 def handle(files: Files, state: str, row: Any) -> int:
@@ -228,6 +226,7 @@ class Callbacks:
     def __init__(self, files: Files, state: str) -> None:
         self._files = files
         self._state = state
+        self.job: journal.JobRun | None = None
 
     def options(self, kind: str) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -244,8 +243,6 @@ class Callbacks:
             options["rate"] = "1/h"
         if self._state == "where hangs":
             options["where"] = lambda _row: self._hang("where")
-        if self._state == "halt hangs":
-            options["halt"] = self._halt
         return options
 
     def _tell(self, text: str) -> None:
@@ -257,12 +254,16 @@ class Callbacks:
         if self._state.startswith("on_progress") and job.processing_count == WORKERS:
             self._hang("on_progress")
 
-    def _halt(self, counts: Any) -> bool:
-        return counts["started"] == WORKERS and self._hang("halt")
-
     def _hang(self, what: str) -> bool:
         self._files.say(f"{what} is called")
-        self._files.wait()
+        assert self.job is not None
+        (stops,) = self.job._runs
+        heard = 0
+        while not self._files.gate.exists():
+            if stops.count > heard:
+                heard += 1
+                self._files.say(f"signal {heard}")
+            time.sleep(0.005)
         return True
 
 
@@ -280,11 +281,13 @@ def work(directory: Path, where: str, state: str) -> int:
     kind, _, how = where.partition(" ")
     function = {"coroutines": handle_async, "arun": handle_async, "batches": handle_batch}
     handler: Any = partial(function.get(kind, handle), files, state)
-    options = Callbacks(files, state).options(kind)
+    callbacks = Callbacks(files, state)
+    options = callbacks.options(kind)
     rows = input_of(files, state)
     path = directory / "jobs" / "j"
     try:
         with journal.open_job(path, rows, argv=[], lock_timeout_s=0.3) as job:
+            callbacks.job = job
             if kind == "arun":
                 if how == "handling":
                     options["handle_signals"] = True
@@ -363,7 +366,6 @@ _SAYS = {
     "tell": "begun",
     "on_progress": "on_progress is called",
     "where": "where is called",
-    "halt": "halt is called",
     "reading": "reading",
 }
 
@@ -481,7 +483,7 @@ def _reach(cell: Cell, running: Running, stack: ExitStack) -> None:
     else:
         word = next((_SAYS[each] for each in _SAYS if state.startswith(each)), "begun")
         running.awaits(word, WORKERS if word == "begun" else 1)
-        if word in ("on_progress is called", "halt is called"):
+        if word == "on_progress is called":
             running.awaits("begun", WORKERS)
     if state == "lock":
         service = stack.enter_context(JobService(running.files.directory / "jobs"))
@@ -505,14 +507,15 @@ def _until_asleep(pid: int) -> None:
         time.sleep(0.01)
 
 
-def _until_row(running: Running, status: str, count: int = 1) -> None:
-    """Until so many rows that were started have this status."""
+def _until_row(running: Running, status: str, count: int = 1, *, is_paused: bool = False) -> None:
+    """Until so many rows that were started have this status, and the job is paused if it must be."""
     until_s = time.monotonic() + HANG_S / 2
     with JobService(running.files.directory / "jobs") as service:
         while True:
             job = service.get_job("j")
             rows = [] if job is None else service.get_rows("j", status)
-            if sum(row.attempts > 0 for row in rows) >= count:
+            is_right = job is not None and (not is_paused or job.status is JobStatus.PAUSED)
+            if is_right and sum(row.attempts > 0 for row in rows) >= count:
                 return
             if time.monotonic() > until_s:
                 raise Wrong(f"no row becomes {status}")
@@ -527,9 +530,15 @@ def _signal(cell: Cell, running: Running, stack: ExitStack) -> None:
         running.send(name, to_group=words != cell.signals)
         if cell.code == -signal.SIGTERM:
             return
-        if "hangs" in cell.state or cell.state in ("lock", "tell", "on_progress"):
-            # What would answer hangs or waits. After the last signal, the process may end.
-            if count < len(names) or (cell.state != "lock" and "hangs" not in cell.state):
+        is_in_callback = cell.state.startswith(("tell", "on_progress", "where"))
+        if is_in_callback and "unhandled" not in cell.where:
+            if count < 4:  # then the process ends
+                running.awaits(f"signal {count}")
+            if count == 3 and cell.job == "paused":  # else the process may end before the run's end
+                _until_row(running, "needs_review", WORKERS, is_paused=True)
+        elif is_in_callback or cell.state == "lock":
+            # What would answer is interrupted or waits. After the last signal, the process may end.
+            if count < len(names) or is_in_callback:
                 wait_until_it_has_looked(running.process.pid)
         elif count < len(names) or (cell.state == "in flight" and len(names) == 1):
             running.awaits(("pausing", "ending the rows in flight")[count - 1])

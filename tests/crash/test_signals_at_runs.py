@@ -13,7 +13,7 @@ from support.platforms import needs_fifos, needs_proc, needs_signals
 pytestmark = [needs_signals, needs_fifos, needs_proc]
 
 SAMPLE = {
-    "threads, halt hangs: INT+INT+INT",
+    "threads, where hangs: INT+INT+INT+INT",
     "coroutines, lock: INT+INT",
     "batches, paused by another process: INT",
     "fork, in flight: INT+INT to the group",
