@@ -22,7 +22,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
-from journal.run.held_job import POLL_S, HeldJob, RunReport, lacks_end, unrecorded_message
+from journal.run.held_job import POLL_S, HeldJob, RunReport, lacks_end
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
@@ -480,4 +480,11 @@ class Run:
 
 
 def _unrecorded(result: Result, error: JournalError | str) -> str:
-    return unrecorded_message(result.row, result.outcome, error)
+    """The message about an outcome that could not be recorded in the journal."""
+    outcome = result.outcome
+    said = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
+    text = str("" if said is None else said)[:1000]
+    return (
+        f"row {result.row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
+        + f" and this could not be recorded ({error}); its outcome: {text!r}"
+    )

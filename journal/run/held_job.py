@@ -397,13 +397,3 @@ def lacks_end(job: Job, early: EarlyEnd | None) -> bool:
     """
     is_early = early is not None and (early.kind != "signal" or job.pending_count > 0)
     return is_early and job.last_run is not None and job.last_run.ended_early is None
-
-
-def unrecorded_message(row: JobRow, outcome: Outcome, error: JournalError | str) -> str:
-    """The message about an outcome that could not be recorded in the journal."""
-    result = outcome.tracking_number or outcome.result or outcome.error_message or outcome.reason
-    text = str("" if result is None else result)[:1000]
-    return (
-        f"row {row.id} ended as {outcome.kind} {outcome.error_code}".rstrip()
-        + f" and this could not be recorded ({error}); its outcome: {text!r}"
-    )

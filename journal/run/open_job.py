@@ -16,12 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
 from journal.display.plain import job_text
 from journal.display.session import program, start_again
-from journal.errors import (
-    InvalidValueError,
-    JobBusyError,
-    JobExistsError,
-    JournalError,
-)
+from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
 from journal.format.keys import Data, Key
 from journal.format.keywords import names_unknown_keywords, no_attribute
 from journal.fs import shell

@@ -17,17 +17,13 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from journal.errors import InvalidStateTransition, JournalError
-from journal.format.records import (
-    A_RUN,
-)
+from journal.format.records import A_RUN
 from journal.ids import row_id_of
 from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.held_job import HeldJob
 from journal.run.in_flight import Result
-from journal.run.outcome import (
-    Outcome,
-)
+from journal.run.outcome import Outcome
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey

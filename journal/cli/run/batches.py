@@ -7,12 +7,7 @@ from typing import IO, Any
 import msgspec
 
 from journal.cli.run.outcomes import outcome_of_printed, unread
-from journal.cli.run.subprocesses import (
-    RESULT_BYTES,
-    ROW_VARIABLES,
-    Commands,
-    output_lines,
-)
+from journal.cli.run.subprocesses import RESULT_BYTES, ROW_VARIABLES, Commands, output_lines
 from journal.run.call import Answer, Batch
 from journal.run.handler import claim_of
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_sums

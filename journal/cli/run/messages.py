@@ -18,13 +18,7 @@ from journal.model import Job, JobStatus, RowStatus
 from journal.run.held_job import RunReport
 from journal.run.open_job import JobRun
 from journal.run.pacing.condition import before_command
-from journal.run.plan import (
-    HowTo,
-    Matched,
-    may_start,
-    nothing_to_do,
-    retryable,
-)
+from journal.run.plan import HowTo, Matched, may_start, nothing_to_do, retryable
 from journal.text import as_utf8, counted, shorten
 from journal.verbs import missing_rows
 
