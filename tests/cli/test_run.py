@@ -524,7 +524,7 @@ def test_a_dry_run_counts_what_a_start_would_do_in_a_job_that_has_ended_too(work
         "6\tnew in the input\techo A-6 6",
         '2\tchanged; before: {"zip":"2"}\techo A-2 y',
     ]
-    assert "j: new: 1 (row 6), changed: 1 (row 2), done: 4\n" in done.stderr
+    assert "j: new: 1 (row 6), changed: 1 (row 2), outdated: 1 (row 1), done: 3\n" in done.stderr
     assert "1 completed row has changed in the input, and stays as done (row 1)" in done.stderr
     retry = journal(
         *run, "--on-changed", "ignore", "--retry-failed", "--dry-run", "--", "echo", "{zip}"
