@@ -186,7 +186,7 @@ def test_a_run_that_does_not_wait_ends_when_it_has_started_all_rows_that_it_may(
     path: Path, batch: int | None
 ) -> None:
     with open_job(path, 6) as job:
-        (stop := threading.Timer(5, job.stop)).start()
+        (stop := threading.Timer(60, job.stop)).start()
         limits: dict[str, Any] = {"max_rows": 2, "no_wait": True, "batch": batch}
         report = job.run(lambda _given: Wait(3600), tell=quiet, **limits)
         stop.cancel()
