@@ -511,13 +511,14 @@ def test_workers_of_a_run_for_which_no_thread_can_be_started_are_closed(
     async def handle(_: JobRow) -> None:
         pass
 
+    before = {*threading.enumerate()}  # another test's may be left, as by an interrupt at its end
     monkeypatch.setattr(threading.Thread, "start", start_others)
     with work.open("square") as job, pytest.raises(RuntimeError, match="can't start new thread"):
         job.run(*((act, make) if kind == "executor" else (handle,)), tell=quiet)
     for executor in made:
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(print)
-    for thread in threading.enumerate():
+    for thread in {*threading.enumerate()} - before:
         if thread.name == "journal-loop":
             thread.join(60)
             assert not thread.is_alive()
