@@ -17,6 +17,7 @@ from journal import (
 )
 from journal.cli.main import main
 from journal.format.records import A_RUN
+from journal.fs.shell import quote
 from journal.store import bulk, calls, steps
 
 PENDING, PROCESSING = RowStatus.PENDING, RowStatus.PROCESSING
@@ -134,7 +135,8 @@ def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_other
     assert "the other rows of its call have done step 'submit' without it" in str(
         left.error_message
     )
-    command = "retry calls --row 2 --from-step 'up load'" if has_step else "redo calls --row 2"
+    step = quote("up load")  # as the shell of this system wants it
+    command = f"retry calls --row 2 --from-step {step}" if has_step else "redo calls --row 2"
     assert f"`journal {command}`" in str(left.error_message)
     assert (
         main(
