@@ -103,11 +103,18 @@ class Progress:
         self._job = job
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
-        """Return a function that shows a job, and calls ``on_progress`` with it."""
+        """Return a function that shows a job, and calls ``on_progress`` with it until that fails."""
+        call: Callable[[Job], object] | None = on_progress
 
         def show(job: Job) -> None:
+            nonlocal call
             self.show(job)
-            on_progress(job)
+            try:
+                if call is not None:
+                    call(job)
+            except Exception:
+                call = None  # a second error would count as a second stop, which ends rows
+                raise
 
         return show
 

@@ -538,9 +538,9 @@ class JobRun:
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
         and pauses the job. The second signal ends the rows in flight. The third one ends them by
         force. The fourth one leaves the run, whatever hangs: the next start decides about the rows in
-        flight, as if this process had died. Without ``handle_signals``,
-        an exception that a signal handler raises, such as KeyboardInterrupt, stops the run as a
-        first signal does, and is re-raised at the end. So does an exception of ``on_progress``.
+        flight, as if this process had died. Without ``handle_signals``, an exception that a signal
+        handler raises, such as KeyboardInterrupt, stops the run as a first signal does, and is
+        re-raised at the end. So does an exception of ``on_progress``, which isn't called again then.
         :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
         `resume`, `cancel`, `tune`, `retry` and `skip`.
 

@@ -302,6 +302,21 @@ def test_what_a_run_under_a_rate_by_usage_waits_for_is_shown_in_place_of_a_forec
         assert "2.0/s, waiting" in terminal.screen
 
 
+def test_who_watches_and_fails_is_not_called_again_so_that_no_second_stop_ends_rows() -> None:
+    seen: list[Job] = []
+
+    def complain(job: Job) -> None:
+        seen.append(job)
+        raise OSError("nobody watches")
+
+    job = job_of()
+    show = Progress(job).then(complain)
+    with pytest.raises(OSError, match="nobody"):
+        show(job)
+    show(job)
+    assert seen == [job]
+
+
 @pytest.mark.parametrize(
     ("took_s", "least_s"),
     [
