@@ -88,9 +88,9 @@ def rows(first: int, length: int) -> Iterator[dict[str, Any]]:
 
 def batch(service: JobService) -> None:
     with service.batch(JOB):
+        service.create_rows(JOB, rows(20, 9))  # first: the last open row ends the job
         for number in range(4, 10):
             service.complete_row(f"{JOB}:{number}", f"T-{number}", cost_cents=number)
-        service.create_rows(JOB, rows(20, 9))
         service.skip_row(f"{JOB}:20")
 
 

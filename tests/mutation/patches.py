@@ -979,6 +979,13 @@ HINTS = [
 
 GROUPS = [
     Patch(
+        "the causes of a failed commit keep no file open",
+        "store/group_commit",
+        "        _drop_tracebacks(error.__cause__)\n",
+        "",
+        "tests/store/test_group.py::test_a_commit_that_fails_leaves_no_error_to_the_garbage_collector",
+    ),
+    Patch(
         "threads of a group hear of nothing but a commit that is written",
         "store/group_commit",
         "            group.is_written = True\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import threading
@@ -28,6 +29,7 @@ from journal import (
     InvalidStateTransition,
     JobRow,
     JobService,
+    JournalError,
     RowStatus,
     StorageError,
 )
@@ -434,3 +436,26 @@ def test_what_a_refused_change_has_done_already_is_undone(
     assert [other.heard().row_number for other in others] == [2, 3]
     assert statuses(service)[6] is RowStatus.PENDING
     assert commits(service)[-1].count(b"\n") == 2
+
+
+def test_a_commit_that_fails_leaves_no_error_to_the_garbage_collector(
+    service: JobService, faulty: FaultyOs
+) -> None:
+    """What such an error references, the journal's file for example, would stay open till then."""
+    gc.collect()
+    gc.disable()
+    try:
+        disk = SlowDisk(faulty, fails(errno.EIO))
+        first, others = ask_during_a_sync(service, disk, range(2, 5))
+        disk.go_on()
+        first.heard()
+        for other in others:
+            assert type(other.refused()) is StorageError
+            other.error = None  # the thread and its error reference each other
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        assert [error for error in gc.garbage if isinstance(error, JournalError)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
