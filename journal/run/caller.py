@@ -92,6 +92,7 @@ class CallersThread:
 
     def __init__(self, stops: Stops) -> None:
         self.stops = stops
+        stops.can_be_left = True
         self._own_process = OwnProcess()  # for example, a signal handler may fork
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
 

@@ -35,7 +35,8 @@ class Stops:
     - 2: end the rows in flight.
     - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
 
-    ``is_left``: whether the caller has left the run, whose driver may still work.
+    ``can_be_left``: whether the caller does this; an event loop doesn't. ``is_left``: whether the
+    caller has left the run, whose driver may still work.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,7 @@ class Stops:
         self.signal: int | None = None  # the first signal that came
         self.reason: str | None = None  # the first reason that was given
         self.wake: Callable[[], object] = lambda: None  # makes the driver look for changes
-        self.is_left = False
+        self.can_be_left = self.is_left = False
         self._reported = 0
 
     def add(self, number: int | None = None, reason: str | None = None) -> None:
@@ -93,7 +94,8 @@ class Stops:
             elif self._reported == 2:
                 yield f"{why}ending the rows in flight ({in_flight}){again.format('kills')}"
             else:
-                yield f"ending the rows in flight ({in_flight}) by force{again.format('leaves')}"
+                leaves = again.format("leaves") if self.can_be_left else ""
+                yield f"ending the rows in flight ({in_flight}) by force{leaves}"
 
 
 @contextmanager

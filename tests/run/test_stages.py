@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from journal import JobRow, JobService
+from journal.run.caller import CallersThread
 from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
@@ -252,8 +253,11 @@ def test_a_limit_that_ends_rows_counts_on_from_a_stop_and_a_plain_one_does_not()
     assert (stops.count, stops.reason) == (3, "enough")
 
 
-def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() -> None:
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run(in_loop: bool) -> None:
     stops = Stops()
+    if not in_loop:  # which doesn't leave a run
+        CallersThread(stops)
     assert list(stops.messages(2, None)) == []
     stops.add(15, "the first")
     stops.add(2, "the second")
@@ -263,7 +267,6 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run() ->
     assert list(stops.messages(2, None)) == []
     for _ in range(3):
         stops.add()
-    assert list(stops.messages(1, None)) == [
-        "ending the rows in flight (1) by force; a further Ctrl-C leaves them"
-    ]
+    leaves = "" if in_loop else "; a further Ctrl-C leaves them"
+    assert list(stops.messages(1, None)) == [f"ending the rows in flight (1) by force{leaves}"]
     assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
