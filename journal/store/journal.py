@@ -385,11 +385,11 @@ class Journal:
             self._leave(written)
         if self._failed is not None:
             failed, self._failed = self._failed, None
-            if error is None:
-                try:
+            try:
+                if error is None:
                     raise failed
-                finally:
-                    del failed  # the error would keep this frame alive, and with it the file
+            finally:
+                del failed  # the error would keep this frame alive, and with it the file
 
     # A signal handler may raise just before the first line of a block's __exit__ runs. Then the
     # block has ended, but its commit is still open. Later changes would join this commit, and
