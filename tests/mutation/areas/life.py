@@ -141,8 +141,8 @@ PATCHES = [
     Patch(
         "a run completes no job that a person has failed",
         "store/transitions",
-        "    if has_begun and old != PROCESSING and code not in _STARTING_CODES:\n",
-        "    if has_begun and code not in _STARTING_CODES:\n",
+        "    if state.started_at is not None and old != PROCESSING and code not in _STARTING_CODES:\n",
+        "    if state.started_at is not None and code not in _STARTING_CODES:\n",
         "tests/service/test_passes.py::test_a_run_that_goes_on_leaves_a_job_failed_that_a_person_has_failed_meanwhile",
     ),
     Patch(
