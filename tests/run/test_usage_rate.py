@@ -315,6 +315,16 @@ def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_a
         assert (job_.status, job_.done_rows, job_.usage) == ("paused", 3, {"total": 21})
 
 
+def test_a_wrong_name_of_a_rate_is_found_if_the_usage_is_that_of_whole_calls(
+    tmp_path: Path,
+) -> None:
+    handler = lambda rows: RowResult(result=[1] * len(rows), usage={"total": 7})  # noqa: E731
+    with journal.open_job(tmp_path / "j", [{"n": n} for n in range(20)]) as job:
+        with pytest.raises(InvalidValueError, match="'tokens' it has used, but how much 'total'"):
+            job.run(handler, rate={"tokens": "9/m"}, batch=2)
+        assert (job.job.status, job.job.done_rows, job.job.usage) == ("paused", 6, {"total": 21})
+
+
 def test_a_rate_of_a_usage_that_no_outcome_has_is_reported(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,8 +174,8 @@ class UsageRates:
     def end(self, results: Iterable[Result]) -> None:
         """Count what attempts have used. Attempts without a usage count with their estimates.
 
-        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. The
-        usage {} means 0.
+        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. A
+        row with the usage {} says nothing: the first row of its call does.
 
         Raises InvalidValueError if answers have other usages than a rate names: nothing would limit
         them.
@@ -189,11 +189,13 @@ class UsageRates:
             if estimates is None:
                 continue  # a late result: it has counted when its call was given up
             self._reserve(estimates, -1)
+            if outcome.usage == {}:
+                continue
             is_free = outcome.is_given_back or (
                 outcome.kind in _UNFAILED and self._estimate is None
             )
             for window, own in zip(self._windows, estimates, strict=True):
-                amount = 0.0 if outcome.usage == {} else (outcome.usage or {}).get(window.name)
+                amount = (outcome.usage or {}).get(window.name)
                 if amount is None:
                     window.use(0.0 if is_free else own, now_s)
                     window.missing += outcome.is_answer
