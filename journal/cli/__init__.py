@@ -6,7 +6,7 @@
   ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
 - ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
 - ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.
-- ``exit_codes``: those that commands choose themselves, and where the others are.
+- ``own_exit_codes``: those that commands choose themselves, and where the others are.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``, and
 those of the live view in ``cli/watch``.

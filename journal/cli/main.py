@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.cli.find import DEFAULT_ROOT, PATH, did_you_mean, meant_by
 from journal.cli.output import echo_err
+from journal.cli.own_exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.errors import JournalError
 from journal.fs import system
 from journal.fs.names import JOURNAL_NAME

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import click
 
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -16,6 +15,7 @@ from journal.cli.find import (
     found_job,
 )
 from journal.cli.output import echo_err, echo_json_list, echo_result
+from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.shared_options import json_option, option
 from journal.errors import INTACT_COPY, JournalError
 from journal.history.error_groups import Numbers

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.output import data_stream, echo_err, echo_problems
+from journal.cli.own_exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
 from journal.history.error_groups import Numbers

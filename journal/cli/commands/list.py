@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -20,6 +19,7 @@ from journal.cli.find import (
 )
 from journal.cli.listing import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, echo_problems, local_text
+from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.shared_options import option
 from journal.cli.times import since_option
 from journal.errors import JournalError, RefusedError

@@ -17,13 +17,6 @@ import msgspec
 from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
-from journal.cli.exit_codes import (
-    EXIT_DAMAGED,
-    EXIT_INTERRUPTED,
-    EXIT_OK,
-    EXIT_REFUSED,
-    EXIT_TIMED_OUT,
-)
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -35,6 +28,13 @@ from journal.cli.find import (
 from journal.cli.follow import follow_job, follow_set, gone
 from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
+from journal.cli.own_exit_codes import (
+    EXIT_DAMAGED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    EXIT_TIMED_OUT,
+)
 from journal.cli.selection import rows_option
 from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option

@@ -8,10 +8,10 @@ from time import monotonic
 
 import click
 
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err, echo_problems
+from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.shared_options import force_option, option
 from journal.cli.times import parse_limit_s
 from journal.errors import StorageError

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_OK
 from journal.cli.find import (
     PATH,
     FoundJob,
@@ -23,6 +22,7 @@ from journal.cli.find import (
 )
 from journal.cli.next_start import short_command
 from journal.cli.output import echo_err
+from journal.cli.own_exit_codes import EXIT_OK
 from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun

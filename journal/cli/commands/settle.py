@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.advice import echo_steps, what_runs_pending
-from journal.cli.exit_codes import EXIT_REFUSED
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
+from journal.cli.own_exit_codes import EXIT_REFUSED
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import ranges_of_shards, report_changed
 from journal.cli.shared_options import (

@@ -12,7 +12,6 @@ import click
 
 from journal.cli.advice import advice, look
 from journal.cli.commands.rows import ERROR_FIELDS
-from journal.cli.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.find import (
     FoundJob,
     FoundSet,
@@ -35,6 +34,7 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
+from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.selection import parse_row_number
 from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option

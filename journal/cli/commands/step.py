@@ -17,8 +17,8 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from journal.cli.exit_codes import EXIT_OK
 from journal.cli.output import data_stream, echo_err
+from journal.cli.own_exit_codes import EXIT_OK
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.ids import id_of_directory, root_of

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from journal.cli.exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.find import (
     PATH,
     FoundJob,
@@ -18,6 +17,7 @@ from journal.cli.find import (
     found_job,
 )
 from journal.cli.output import echo_err, echo_result
+from journal.cli.own_exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
