@@ -174,7 +174,7 @@ def test_a_second_interrupt_ends_the_rows_in_flight_in_words_of_a_notebook(
 ONCE = ["it waits"]
 TWICE = [*ONCE, "waiting for the rows in flight"]
 THRICE = [*TWICE, "ending the rows in flight"]
-IN_TELL = [*ONCE, "interrupts: 1", "interrupts: 2"]
+IN_TELL = [*ONCE, "interrupts: 1", "interrupts: 2", "interrupts: 3"]
 
 
 @pytest.mark.parametrize(
