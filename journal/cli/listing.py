@@ -249,6 +249,9 @@ def group_text(group: ErrorGroup) -> str:
 
 
 def example_text(group: ErrorGroup, limit: int) -> str:
-    """The message of a group, cut to ``limit`` characters, and where the error was raised."""
-    message = shorten(group.message, limit)
+    """The messages of a group, each cut to ``limit`` characters, and where the first was raised."""
+    messages = [(shorten(text, limit), count) for text, count in group.messages()]
+    message = messages[0][0]
+    if len(messages) > 1:
+        message = "; ".join(f"{count} x {text}" for text, count in messages)
     return f"{message} ({group.where})" if group.where else message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from journal.model import JobRow, RowStatus, cents_of, millionths
 from journal.text import headline, shorten
@@ -81,6 +82,10 @@ def where_of(traceback: str | None) -> str:
 
 
 _MAX_MESSAGE_CHARACTERS = 1000  # limits the memory, since there may be many long messages
+_MAX_MESSAGES = 100  # different messages of a group that are counted
+_SHOWN_MESSAGES = 3
+# Numbers differ from row to row. But 422 and 503, which may be HTTP statuses, are different errors.
+_NUMBER = re.compile(r"(?<!\d)(?![1-5]\d\d(?!\d))\d+")
 
 
 class ErrorGroup:
@@ -93,20 +98,23 @@ class ErrorGroup:
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
     """
 
-    __slots__ = ("_millionths", "code", "message", "numbers", "status", "where")
+    __slots__ = ("_messages", "_millionths", "code", "message", "numbers", "status", "where")
 
     def __init__(self, error: JobRow) -> None:
         self.status = error.status.value
         self.code = error.error_code or ""
-        is_skipped = error.status is RowStatus.SKIPPED
-        message = error.reason if is_skipped else headline(error.error_message or "")
-        self.message = shorten(message or "", _MAX_MESSAGE_CHARACTERS)
+        self.message = _message_of(error)
+        self._messages: dict[str, list[Any]] = {}  # by their text without numbers: message, count
         self.where = where_of(error.traceback)
         self.numbers = Numbers()
         self._millionths = 0
 
     def add(self, row: JobRow) -> None:
         self.numbers.add(row.row_number)
+        message = _message_of(row)
+        text = _NUMBER.sub("", message)
+        if text in self._messages or len(self._messages) < _MAX_MESSAGES:
+            self._messages.setdefault(text, [message, 0])[1] += 1
         self._millionths += millionths(row.cost_cents or 0)
 
     @property
@@ -117,6 +125,21 @@ class ErrorGroup:
     @property
     def cost_cents(self) -> int | float:
         return cents_of(self._millionths)
+
+    def messages(self) -> list[tuple[str, int]]:
+        """The three most frequent messages with their counts. The last pair may count the others.
+
+        Messages that differ in numbers only are one message, unless the numbers may be HTTP statuses.
+        """
+        found = sorted(self._messages.values(), key=lambda pair: -pair[1])[:_SHOWN_MESSAGES]
+        others = self.count - sum(count for _, count in found)
+        return [(text, n) for text, n in found] + [("other messages", others)] * (others > 0)
+
+
+def _message_of(row: JobRow) -> str:
+    is_skipped = row.status is RowStatus.SKIPPED
+    message = row.reason if is_skipped else headline(row.error_message or "")
+    return shorten(message or "", _MAX_MESSAGE_CHARACTERS)
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:

@@ -197,6 +197,9 @@ def ended(tmp_path: Path) -> Path:
         service.start_job("ca")
         for number in (5, 12, *range(34, 48)):
             service.fail_row(f"ca:{number}", "E42", "Missing ZIP")
+        for number in range(52, 60):
+            text = "HTTP Error 503" if number > 56 else f"HTTP Error 422: order {number}"
+            service.fail_row(f"ca:{number}", "HTTPError", text)
         service.fail_row("ca:50", "timeout", "took longer than 30 s")
         service.complete_row("ca:1", cost_cents=100)
         for number in (20, 21, 23):
@@ -211,6 +214,8 @@ def test_show_groups_errors_with_their_rows_and_an_example(ended: Path, capsys: 
     assert run(ended, "show", "ca") == 0
     lines = capsys.readouterr().out.splitlines()
     assert "errors      16 x E42: rows 5, 12, 34-47: Missing ZIP" in lines
+    codes = "5 x HTTP Error 422: order 52; 3 x HTTP Error 503"
+    assert f"            8 x HTTPError: rows 52-59: {codes}" in lines
     assert "            1 x timeout: row 50: took longer than 30 s" in lines
     assert "in review   rows 20-21, 23" in lines
 

@@ -160,9 +160,10 @@ def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
     first.
 
     COUNT is the number of rows. CENTS is the cost of the attempts that gave the rows their STATUS.
-    The table has this column only if there was a cost. EXAMPLE is the message of the first row of
-    the group, cut to 1,000 characters (400 in a table). If this row has a Python traceback, the
-    place in your code where the exception was raised follows. ROWS lists the numbers of all rows of
+    The table has this column only if there was a cost. EXAMPLE has the three most frequent messages
+    of the group, each cut to 400 characters. Messages count as one if only their numbers differ,
+    other than 100 to 599. If the first row has a Python traceback, the place in your code where the
+    exception was raised follows. In other formats, the example is the message of the first row. ROWS lists the numbers of all rows of
     the group, in the form that --row accepts.
 
     `journal export JOB OUT --attempts` also has the errors of attempts at rows that are completed now.
