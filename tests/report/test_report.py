@@ -145,7 +145,7 @@ def test_the_page_states_counts_errors_and_rows(tmp_path: Path) -> None:
     assert page.texts("h3") == ["E1 failed 4 rows", "E0 failed 4 rows"]
     assert page.texts("p", **{"class": "ranges"}) == ["rows 1, 3, 7, 9", "rows 2, 4, 6, 8"]
     assert page.texts("p", **{"class": "message"}) == ["message 1", "message 2"]
-    assert page.texts("title") == ["Ship – failed, 2 of 10 rows done"]
+    assert page.texts("title")[0].endswith(" failed, 2 of 10 rows done")
     assert [row["data-code"] for row in page.rows()] == [
         f"E{number % 2}" for number in (1, 2, 3, 4, 6, 7, 8, 9)
     ]
