@@ -84,7 +84,7 @@ from journal.store import bulk, steps, transitions
 from journal.store.batch import Batch as StoreBatch  # journal.Batch is another class
 from journal.store.interrupted_rows import check_policy, settle_rows, start_run
 from journal.store.journal import Journal
-from journal.store.listing import jobs_of, newest_ids
+from journal.store.list_jobs import jobs_of, newest_ids
 from journal.store.rows import RowSequence, row_of
 from journal.store.run_lock import (
     has_ended,

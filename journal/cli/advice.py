@@ -21,7 +21,7 @@ from journal.run.plan import MAX_STEPS, pasted, step_commands, what_may_run, who
 from journal.service import JobService
 from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
-from journal.store.listing import state_of_job
+from journal.store.list_jobs import state_of_job
 from journal.store.rows import find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten

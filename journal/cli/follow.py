@@ -11,7 +11,7 @@ from journal.errors import JobNotFoundError, RefusedError
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
 from journal.sets.whole import ABSENT, Part, Whole, look_at_set
-from journal.store.listing import state_of_job
+from journal.store.list_jobs import state_of_job
 from journal.text import counted
 
 POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls

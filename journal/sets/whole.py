@@ -22,7 +22,7 @@ from journal.model import (
 )
 from journal.service import JobService
 from journal.sets.split import read_shards
-from journal.store.listing import lost_shards, state_of_job
+from journal.store.list_jobs import lost_shards, state_of_job
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # Beside another state.

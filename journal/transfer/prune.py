@@ -21,7 +21,7 @@ from journal.fs.names import ARTIFACTS_NAME, DERIVED
 from journal.fs.output import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
-from journal.store.listing import lost_shards
+from journal.store.list_jobs import lost_shards
 from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted

@@ -316,7 +316,7 @@ def test_a_job_that_vanishes_while_it_is_looked_at_was_deleted_or_moved(
             directory.rename(root.parent / "elsewhere")
         return run_holder(directory)
 
-    monkeypatch.setattr("journal.store.listing.run_holder", moves_before)
+    monkeypatch.setattr("journal.store.list_jobs.run_holder", moves_before)
     with pytest.raises(RefusedError, match="no longer there: it was deleted or moved"):
         list(follow_job(JobService(root), "j"))
 
@@ -355,11 +355,11 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_called_interrupted(
         service.start_job("j")
 
         def ends_before(directory: Path) -> Any:
-            monkeypatch.setattr("journal.store.listing.run_holder", run_holder)
+            monkeypatch.setattr("journal.store.list_jobs.run_holder", run_holder)
             service.update_status("j", "failed")
             return run_holder(directory)
 
-        monkeypatch.setattr("journal.store.listing.run_holder", ends_before)
+        monkeypatch.setattr("journal.store.list_jobs.run_holder", ends_before)
         seen = [each.ended for each in follow_job(JobService(root), "j")]
     assert seen[-1]
     assert capsys.readouterr().err == ""

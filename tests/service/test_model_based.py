@@ -52,7 +52,7 @@ from journal import (
     StepRepeatedError,
 )
 from journal.model import JOB_MEMBERS
-from journal.store.listing import state_of_job
+from journal.store.list_jobs import state_of_job
 
 MAX_JOBS = 3
 MAX_ROWS = 40

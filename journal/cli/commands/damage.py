@@ -21,7 +21,7 @@ from journal.errors import INTACT_COPY, JournalError
 from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import Action
-from journal.store.listing import lost_shards
+from journal.store.list_jobs import lost_shards
 from journal.text import counted, escaped
 from journal.verify import Finding, Report, verify_job
 

@@ -20,7 +20,7 @@ from journal.format.pruned import check_not_pruned
 from journal.ids import is_shard_id
 from journal.model import JobStatus
 from journal.run.signals import ending_signals
-from journal.store.listing import state_of_job
+from journal.store.list_jobs import state_of_job
 from journal.store.run_lock import late_results
 from journal.text import counted
 from journal.transfer import Pruned, prune_jobs

@@ -25,7 +25,7 @@ from journal.cli.times import since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus, hold_of
 from journal.sets.whole import ABSENT, Part, look_at_set
-from journal.store.listing import jobs_of, newest_ids, state_of_job
+from journal.store.list_jobs import jobs_of, newest_ids, state_of_job
 from journal.text import cents_number, counted, duration_text
 
 _INTERRUPTED = "interrupted"

@@ -48,7 +48,7 @@ from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
 from journal.progress.show import Progress
 from journal.progress.terminal import has_terminal
 from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE, look_at_set
-from journal.store.listing import state_of_job
+from journal.store.list_jobs import state_of_job
 from journal.text import as_text, shorten
 
 _DEFAULT_EVENTS = 50

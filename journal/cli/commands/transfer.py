@@ -26,7 +26,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import is_job_id, is_shard_id
 from journal.model import RowStatus
 from journal.run.signals import ending_signals
-from journal.store.listing import lost_shards
+from journal.store.list_jobs import lost_shards
 from journal.text import counted
 from journal.transfer import (
     Packed,

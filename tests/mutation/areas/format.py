@@ -245,7 +245,7 @@ PATCHES = [
     ),
     Patch(
         "a job of one line without its LF is listed",
-        "store/listing",
+        "store/list_jobs",
         "            with store.peek(job_id).reading() as index:\n",
         "            raise JobNotFoundError(job_id)\n            with store.peek(job_id).reading() as index:\n",
         "tests/format/test_unended.py::test_a_reader_sees_it_and_leaves_the_file_alone",

@@ -49,14 +49,14 @@ PATCHES = [
     ),
     Patch(
         "the status of a job is read from commits that match their seals",
-        "store/listing",
+        "store/list_jobs",
         "    if end_of_good_commits(data, begin)[0].offset != size:\n",
         "    if False:\n",
         "tests/store/test_lists_of_jobs.py::test_a_torn_tail_after_the_last_commit_changes_no_listing",
     ),
     Patch(
         "a listing takes no job for another",
-        "store/listing",
+        "store/list_jobs",
         "header is None or header.job_id != job_id",
         "header is None",
         "tests/store/test_lists_of_jobs.py::test_a_job_that_has_taken_the_place_of_another_is_named",
