@@ -4,7 +4,7 @@
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
 - ``selection``: the rows that a command shows or changes.
   ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
-- ``listing``, ``output``: write tables, JSON and CSV, and text on a terminal.
+- ``listing_formats``: tables, JSON and CSV. ``output``: text on a terminal.
 - ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.
 - ``own_exit_codes``: those that commands choose themselves, and where the others are.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from journal.cli.find import FoundJob, ReadingService, find_job
-from journal.cli.listing import Field, echo_rows, listing_options
+from journal.cli.listing_formats import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
 from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED
 from journal.cli.shared_options import confirm, option, yes_option

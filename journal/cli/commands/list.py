@@ -17,7 +17,7 @@ from journal.cli.find import (
     found_job_or_set,
     status_text,
 )
-from journal.cli.listing import Field, echo_rows, limit_option, listing_options
+from journal.cli.listing_formats import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, echo_problems, local_text
 from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.shared_options import option

@@ -26,7 +26,7 @@ from journal.cli.find import (
     status_text,
 )
 from journal.cli.follow import follow_job, follow_set, gone
-from journal.cli.listing import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
+from journal.cli.listing_formats import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
 from journal.cli.own_exit_codes import (
     EXIT_DAMAGED,

@@ -12,7 +12,13 @@ import msgspec
 
 from journal.cli.conditions import Columns, value_of
 from journal.cli.find import FoundJob, found_job_or_set
-from journal.cli.listing import Field, echo_rows, example_text, limit_option, listing_options
+from journal.cli.listing_formats import (
+    Field,
+    echo_rows,
+    example_text,
+    limit_option,
+    listing_options,
+)
 from journal.cli.output import as_json, echo_problems, local_text
 from journal.cli.own_exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.cli.selection import Selection, selection_options

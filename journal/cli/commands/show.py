@@ -24,7 +24,7 @@ from journal.cli.find import (
     row_counts,
     status_text,
 )
-from journal.cli.listing import MAX_RANGES, group_text, named_once, next_lines
+from journal.cli.listing_formats import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.output import (
     as_json,
     colored,
