@@ -32,7 +32,7 @@ from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import unknown_column
 from journal.run.pacing.stalls import Stalls
 from journal.run.pacing.starts import Starts
-from journal.run.pacing.tuning import Tuning
+from journal.run.pacing.tune_requests import Tuning
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops

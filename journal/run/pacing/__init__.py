@@ -5,5 +5,5 @@ of starts, and ``usage_rate`` what calls use. ``halt`` counts failures, and ``bo
 a run ends early. ``holds`` makes a run wait while the called service is down. ``retries`` decides
 which attempts are retried, and when. ``waits`` stores what waits, and ``stalls`` notices that no row
 ends any more. ``per_key`` limits the rows in flight by the values of columns. ``condition`` chooses
-the rows of a run by ``where``. ``tuning`` changes limits while the run works, if somebody asks.
+the rows of a run by ``where``. ``tune_requests`` changes limits while the run works, if somebody asks.
 """
