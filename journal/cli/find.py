@@ -34,7 +34,7 @@ from journal.service import ExactService, JobService, existing_job
 from journal.text import counted, similar
 
 DEFAULT_ROOT = "jobs"
-# Our commands, and names of commands for the same purpose in other programs.
+# Our commands, statuses and topics, and words that users try in their place.
 _OTHER_NAMES = {
     "run": "start restart",
     "pause": "stop",
@@ -45,6 +45,11 @@ _OTHER_NAMES = {
     "log": "tail history",
     "watch": "progress",
     "delete": "rm remove",
+    "tune": "slow throttle",
+    "completed": "done ok",
+    "processing": "running",
+    "daily": "cron crontab mail",
+    "inputs": "excel xlsx csv",
     "--version": "version",
 }
 # Options of other programs, the commands that users try them with, and what to write instead.
@@ -57,6 +62,11 @@ _OTHER_OPTIONS = (
     ("--force -f", "delete prune redo", "Write --yes"),
     ("--jsonl --ndjson", "list rows errors log", "Write --nl"),
     ("-P --workers --parallel", "run tune", "Write -j N: the number of commands at a time"),
+    (
+        "--row --where",
+        "cancel pause",
+        "It takes the whole job. For rows: `journal skip JOB --row N`",
+    ),
     ("--delay", "run tune", "Write --rate N/s: start at most N commands per second"),
     ("--joblog --resume", "run", "The job is the log: the same command, run again, continues it"),
     ("--max-rows", "run", "Write --limit N: start at most N rows"),
@@ -88,10 +98,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> list[str]:
     The list is empty if no known word is similar to ``word``.
     """
     known = list(known)
-    same = [ours for ours, others in _OTHER_NAMES.items() if word in others.split()]
     longer = sorted(each for each in known if word and each.startswith(word))
-    meant = next((each for each in same + longer if each in known), None) or similar(word, known)
-    return [] if meant is None else [f"did you mean {meant!r}?"]
+    meant = next(iter([*other_names(word, known), *longer]), None) or similar(word, known)
+    return [] if meant is None else [f"did you mean '{meant}'?"]
+
+
+def other_names(word: str, known: Iterable[str]) -> list[str]:
+    """The known names in whose place users try ``word``."""
+    return [each for each in known if word in _OTHER_NAMES.get(each, "").split()]
 
 
 def meant_by(error: click.NoSuchOption) -> str | None:

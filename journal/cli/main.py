@@ -173,6 +173,9 @@ def _about_option(error: click.NoSuchOption) -> str:
         if command is not None and any(name in param.opts for param in command.params)
     ]
     is_of = f"{name} is not an option of this command; it is an option of {', '.join(others)}"
+    has_where = error.ctx is not None and any("--where" in p.opts for p in error.ctx.command.params)
+    if has_where and not others and not error.possibilities:
+        return f"No such option: {name}. If it is a column: --where {name.lstrip('-')}=VALUE"
     return is_of if others else ""
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.conditions import Where, where_option
+from journal.cli.find import did_you_mean
 from journal.cli.shared_options import option
 from journal.fs import shell
 from journal.model import JobRow, RowStatus
@@ -137,7 +138,8 @@ def _parse_statuses(values: tuple[str, ...]) -> tuple[RowStatus, ...]:
     names = [name.strip() for value in values for name in value.split(",")]
     for name in names:
         if name not in list(RowStatus):
-            raise ValueError(f"{name!r} is not one of {', '.join(RowStatus)}")
+            close = did_you_mean(name, RowStatus)
+            raise ValueError("; ".join([f"{name!r} is not one of {', '.join(RowStatus)}", *close]))
     return tuple(map(RowStatus, names))
 
 

@@ -120,6 +120,7 @@ def test_the_page_of_exceptions_has_each_exit_code() -> None:
         ("notebooks", "asyncio"),
         ("Providers", "batches"),
         ("parallel", "running"),
+        ("mail", "daily, steps"),
     ],
 )
 def test_a_word_that_is_no_topic_names_the_topics_that_have_it(

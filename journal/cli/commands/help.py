@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import click
 
-from journal.cli.find import did_you_mean
+from journal.cli.find import did_you_mean, other_names
 from journal.cli.main import PURPOSES, cli
 
 TOPICS = {
@@ -61,7 +61,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
         texts = {page: page_text(page) for page in TOPICS}
         for each in cli.list_commands(ctx):
             texts[each] = texts.get(each, "") + _help_of(ctx, each)
-        if found := _names_with(topic, texts):
+        if found := dict.fromkeys([*other_names(name, TOPICS), *_names_with(topic, texts)]):
             click.echo(f"{topic!r} is in: {', '.join(found)} (journal help TOPIC)")
             return
         close = did_you_mean(topic, [*TOPICS, *cli.list_commands(ctx)])
