@@ -22,8 +22,8 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
+from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.held_job import POLL_S, HeldJob, RunReport, lacks_end
-from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open

@@ -21,8 +21,8 @@ from journal.format.records import A_RUN
 from journal.ids import row_id_of
 from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.condition import Chosen
 from journal.run.pacing.limits import Limits

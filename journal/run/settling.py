@@ -26,8 +26,8 @@ from journal.format.records import (
 )
 from journal.fs import system
 from journal.model import JobRow, RowStatus, RowStep
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import Result
 from journal.run.outcome import (
     CHECKS,
     MAX_AFTER_S,

@@ -18,9 +18,9 @@ manager = pytest.importorskip("jupyter_client.manager")
 SETUP = """
 import asyncio, threading, time
 import journal
-import journal.run.in_flight
+import journal.run.dispatch_and_end
 
-journal.run.in_flight._GRACE_S = 0.1
+journal.run.dispatch_and_end._GRACE_S = 0.1
 
 gate = threading.Event()
 gate.set()

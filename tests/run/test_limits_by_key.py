@@ -16,8 +16,8 @@ from support.clock import Clock
 
 import journal
 from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey

@@ -9,7 +9,7 @@ import pytest
 
 from journal import JobRow, JobService
 from journal.run.caller import CallersThread
-from journal.run.in_flight import InFlight, Result
+from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
@@ -83,7 +83,7 @@ def fixture_at(monkeypatch: pytest.MonkeyPatch) -> Any:
         stages.append(Stage(*arguments, **options))
         return stages[0]
 
-    monkeypatch.setattr("journal.run.in_flight.monotonic", lambda: stages[0].now_s)
+    monkeypatch.setattr("journal.run.dispatch_and_end.monotonic", lambda: stages[0].now_s)
     return make
 
 

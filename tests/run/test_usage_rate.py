@@ -19,8 +19,8 @@ import journal.run.pacing.usage_rate as module
 from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, JobService, Retry, RowResult
 from journal.cli.main import main
 from journal.run.call import outcomes_of_raised
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.usage_rate import UsageRates

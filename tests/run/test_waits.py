@@ -17,8 +17,8 @@ from support.attempts import wait as wait_in_flight
 import journal
 from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue

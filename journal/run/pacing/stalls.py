@@ -10,8 +10,8 @@ from time import monotonic
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
 from journal.progress.rate import is_stalled, median_s
+from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import InFlight, Result
 from journal.run.workers.handover import Call
 from journal.text import counted, duration_text
 

@@ -8,8 +8,8 @@ from journal.display.plain import tuned_text
 from journal.errors import InvalidValueError
 from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
+from journal.run.dispatch_and_end import InFlight
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import InFlight
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import unknown_column

@@ -20,8 +20,8 @@ from journal.format.records import BY_OTHERS, RowStatusRecord, now
 from journal.history.reading import read_history
 from journal.ids import row_id_of
 from journal.model import JobRow
+from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.workers.handover import Call

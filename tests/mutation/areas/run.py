@@ -101,7 +101,7 @@ PATCHES = [
     ),
     Patch(
         "what has come back stays until it is recorded",
-        "run/in_flight",
+        "run/dispatch_and_end",
         "        return self._unrecorded.copy()\n",
         "        unrecorded, self._unrecorded = self._unrecorded, []\n        return unrecorded\n",
         "tests/run/test_stages.py::test_results_that_are_not_recorded_yet_are_returned_again",
@@ -431,7 +431,7 @@ PATCHES = [
     ),
     Patch(
         "an attempt that is asked to end gets another deadline",
-        "run/in_flight",
+        "run/dispatch_and_end",
         "        if not stops and now_s < self.next_deadline_s:\n",
         "        if not stops and now_s < self.next_deadline_s + 60:\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",
