@@ -122,8 +122,9 @@ class Retry(_Later):
 
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``: the row is attempted until a call isn't throttled.
-    Other rows go on. But as many throttled calls in a row as there are workers, and at least 10,
-    begin a hold, as :class:`Hold` does: then a limit of the whole account has been reached.
+    Other rows go on. But many successive calls that are throttled mean that the whole account has
+    reached a limit. Then a hold begins, as with :class:`Hold`. It takes as many calls as there are
+    workers, and at least 10.
 
     ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or the text of a
     header Retry-After: seconds or a date. Text that can't be read is ignored, and the row's log
@@ -131,7 +132,8 @@ class Retry(_Later):
     ``code`` and ``message``.
 
     ``from_step``: the next attempt does the step of this name again, and the steps that began after
-    it. A row of a :class:`Batch` leaves its call then, with all steps of the call.
+    it. If the row is in a call of a :class:`Batch`, it leaves the call, and does the steps of the
+    call again, too.
 
     The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds,
     and TypeError if the code isn't text.

@@ -248,7 +248,9 @@ def test_a_limit_of_the_account_holds_the_run_and_costs_no_attempt_and_one_call_
         assert {row.attempts - row.earlier_attempts for row in job.rows()} == {1}
     assert (report.started, report.completed, report.exit_code) == (60, 60, 0)
     held = [line for line in said if "j: holding for " in line]
-    assert "calls in a row were throttled: Throttled: 429; to start fewer rows: journal" in held[0]
+    assert (
+        "successive calls were throttled: Throttled: 429; to start fewer rows: journal" in held[0]
+    )
     assert sum("going on" in line for line in said) >= 1
 
 
@@ -311,7 +313,7 @@ def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_ho
         assert holds.hear(10, DONE, 100.0) == ""  # begun before them
     assert holds.hear(31, Outcome(kind="unstarted"), 100.0) == ""
     text = holds.hear(32, later("throttled", "Busy", "429", after_s=0.1), 100.0)
-    assert "10 calls in a row were throttled: Busy: 429" in text
+    assert "10 successive calls were throttled: Busy: 429" in text
     assert (holds.until_s, holds.allowed(9, 100.4), holds.allowed(9, 100.5)) == (100.5, 0, 1)
     many = Holds(Limits(), HeldJob(JobService("unused"), "j", Settings()), 50)
     said = [many.hear(ticket, later("throttled", "Busy", "429"), 100.0) for ticket in range(1, 51)]

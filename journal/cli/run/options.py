@@ -268,7 +268,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
     "When to stop": (
         _option(
             "--halt WHEN",
-            "Stop early if the first 10 rows fail alike (first), also after 10 failures in a row (10), or if "
+            "Stop early if the first 10 rows fail alike (first), also after 10 successive failures (10), or if "
             "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
             "all rows.",
             parse=_halt,

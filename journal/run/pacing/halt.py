@@ -24,7 +24,7 @@ _MIN_DONE = 50  # a percentage of fewer rows means little
 class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended are counted.
 
-    - With ``count``, the run gives up when so many rows have failed in a row: rows that began
+    - With ``count``, the run gives up after so many successive failures: rows that began
       before the last success are ignored.
     - With ``percent``, the run gives up when at least 50 rows have ended, and at least this
       percentage of them have failed.
@@ -54,7 +54,7 @@ class Halt(msgspec.Struct):
             raise InvalidValueError(
                 "halt",
                 given,
-                "must be 'first', 'never', failures in a row, such as '10', or a percentage of at "
+                "must be 'first', 'never', successive failures, such as '10', or a percentage of at "
                 "least 50 rows, such as '20%'; 'now,10' also ends the rows in flight",
             )
         now = match[1] == "now"

@@ -1,7 +1,7 @@
 """Makes a run wait while the called service is down or throttles: see :class:`Hold`.
 
-If only single calls are throttled, only their rows wait. But many throttled calls in a row mean
-that the whole account is: see :class:`Retry`.
+If only single calls are throttled, only their rows wait. But many successive throttled calls
+mean that the whole account is throttled: see :class:`Retry`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, bef
 # many probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
-_MIN_THROTTLED = 10  # so many throttled calls in a row begin a hold, even with fewer workers
+_MIN_THROTTLED = 10  # so many successive throttled calls begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
 _SERIES_S = 60.0
 _LATER_S = 1.0  # a hold that becomes so much longer is recorded again
@@ -42,7 +42,7 @@ class Holds:
     Attempts that were in flight when the hold began belong to the same outage. If one of them
     raises Hold, the hold can become longer. Their answers don't end the hold.
 
-    Throttled calls are in a row if no call that began after the first of them had another outcome.
+    Throttled calls are successive if no call that began after the first of them had another outcome.
     If there are as many as ``workers``, they begin a hold. If the probe is throttled, too, the next
     hold is twice as long.
     """
@@ -68,7 +68,7 @@ class Holds:
         self._probe_s = 0.0  # when it began
         self._why = ""
         self.workers = workers
-        self._throttled: set[int] = set()  # the tickets of throttled calls in a row
+        self._throttled: set[int] = set()  # the tickets of successive throttled calls
         self._answered = 0  # the latest ticket that was not throttled, while there are such calls
 
     def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
@@ -163,7 +163,7 @@ class Holds:
         slower = ""
         if self._throttled:
             slower = f"; to start fewer rows: {self._job.line('tune', '--rate', '5/s')}"
-            self._why = f"{len(self._throttled)} calls in a row were throttled: {self._why}"
+            self._why = f"{len(self._throttled)} successive calls were throttled: {self._why}"
             self._throttled = set()
         self._why = shorten(self._why, _MESSAGE_CHARACTERS)
         clock = clock_text(self._until(now_s), datetime.now(UTC))
