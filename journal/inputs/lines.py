@@ -53,7 +53,7 @@ def _shown(data: bytes) -> str:
 
 
 def exact_line(data: dict[str, Any]) -> str:
-    """The line of a row, with the bytes that are no UTF-8 as ``os.fsdecode`` gives them."""
+    """Return the line of a row. Bytes that aren't UTF-8 become surrogates, as in ``os.fsdecode``."""
     line = as_text(data[LINE_COLUMN])
     if data.keys() == {LINE_COLUMN, BYTES_COLUMN}:
         with suppress(TypeError, ValueError):  # a table with columns of these names

@@ -70,8 +70,8 @@ def time_left(job: Job, rate: float | None) -> timedelta | None:
 def is_stalled(took_s: Collection[float], quiet_s: float) -> bool:
     """Whether a run has stalled in which no row has ended for ``quiet_s``.
 
-    This is so after a minute, ten times the median duration of attempts, and twice the duration that
-    only 5% of them exceed. ``took_s``: some durations of this run. If there are none, nobody knows
+    ``quiet_s`` must be at least a minute, ten times the median duration of attempts, and twice the
+    95th percentile of these durations. ``took_s``: some durations of this run. If there are none, nobody knows
     how long attempts take. Ask only while rows are in flight, and the job neither holds nor is
     paused.
     """

@@ -140,7 +140,8 @@ class Settling:
     def settle_late(self, row: JobRow, outcome: Outcome, *, after_failure: bool) -> bool:
         """Record the outcome of an attempt that was given up.
 
-        ``after_failure``: whether a commit has failed, which may have recorded the outcome after all.
+        ``after_failure``: True if a commit has failed before. Such a commit may be on the disk after
+        all, and may have this outcome.
 
         Returns whether the outcome settles the row. Only a success settles the row. For any other
         outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is

@@ -131,7 +131,9 @@ class GroupCommit:
         elif group.error is None:
             reason = "the thread that was writing the commit was interrupted"
             error = CommitOutcomeUnknownError(self._path, "write", errno.EINTR, reason)
-        else:  # also if the request was refused, since the cause may be a lost change of the commit
+        else:
+            # A refused request gets the error of the commit, too. Perhaps it was refused because of
+            # another request of the same commit, whose change is lost now.
             error = copy.copy(group.error)
             error.__cause__ = group.error.__cause__
         if error is None:

@@ -212,7 +212,7 @@ class Preview(msgspec.Struct, frozen=True):
       the job here has.
     - ``line``: the number of the first line that differs (1-based) if the copies diverged.
     - ``rows``: if the copies diverged, what a merge does with each row that the other copy has
-      changed, sorted.
+      changed. They are in the order of their numbers here.
     """
 
     job_id: str

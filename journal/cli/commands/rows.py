@@ -102,10 +102,10 @@ def rows_command(
     CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message names
     the first row with such text.
 
-    --where and --columns name columns of the data, members of objects in it, members of the result
-    (result.price), and columns of the journal: traceback, updated_at, and those of exports except
-    started_at, duration_s and total_cost_cents. If the
-    data has a column of the same name, add journal_ to the name of the journal's column.
+    --where and --columns take columns of the data, members of objects in the data, and members of
+    the result (result.price). They also take these columns of the journal: traceback, updated_at,
+    and all columns of exports except started_at, duration_s and total_cost_cents. If the data has a
+    column of the same name, add journal_ to the name of the journal's column.
 
     If --row names a row that doesn't exist, its number is reported on standard error, and the exit
     code is 4. Requested columns that no row has are reported, too.

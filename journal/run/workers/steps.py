@@ -38,8 +38,8 @@ class StepStore:
     job itself, and keeps it open. Such a worker must run on the machine that has the job's
     directory. On a network file system, it uses the run's claim.
 
-    ``process``: the process in which an attempt that uses this object has begun. A process that was
-    forked since records no steps.
+    ``process``: the process in which an attempt that uses this object has begun. If that
+    process forks later, the new process records no steps.
     """
 
     __slots__ = (
