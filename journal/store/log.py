@@ -210,8 +210,9 @@ class Log:
             tail = judge_tail(file, size, self.end)
             if tail.kind in ("torn", "padding"):
                 self.torn_end = size
-                # The rest of the commit may take the place of padding after its first lines.
-                is_fickle = tail.sealed_end or tail.end < size
+                # The rest of the commit may take the place of padding after its first lines. What
+                # follows a seal whose LF was lost may show that it is a seal.
+                is_fickle = tail.end < size or seal_after(file, self.end.offset, size, SEAL)
                 head_bytes = 0 if is_fickle else min(_WINDOW_BYTES, size - self.end.offset)
                 self._torn_head = file.read_at(self.end.offset, head_bytes)
                 break

@@ -115,6 +115,12 @@ def test_damage_is_named_at_the_end_of_a_commit_that_was_seen_half_written(tmp_p
                 path.write_bytes(damaged)
                 with pytest.raises(JournalDamagedError):
                     list(reader.get_logs(JOB))
+        damaged = whole[:-1].replace(b"last", b"lost") + begun[: begun.index(b"\n") + 1]
+        path.write_bytes(damaged[:-9])  # nothing shows yet that a line ended with the seal
+        assert list(reader.get_logs(JOB)) == []
+        path.write_bytes(damaged)
+        with pytest.raises(JournalDamagedError):
+            list(reader.get_logs(JOB))
 
 
 @pytest.mark.parametrize("is_begun", [False, True])
