@@ -67,9 +67,9 @@ if TYPE_CHECKING:
     from journal.run.call import Batch
     from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
-    from journal.run.held_job import RunReport
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip, Wait
+    from journal.run.run_report import RunReport
     from journal.service import JobService
     from journal.tables.rows import Rows
 

@@ -1,7 +1,7 @@
 """The exit codes that commands choose themselves.
 
 Those of errors are in ``errors``, that of a job is ``job_exit_code()`` in ``model``, and that of a
-run is ``RunReport.exit_code`` in ``run/held_job``.
+run is ``RunReport.exit_code`` in ``run/run_report``.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
   with the job's rows, and ``plan`` decides which rows to run.
 - ``driver``: the loop of a run. Of the run's threads, only the thread of this loop writes to the
   job. There is one exception: workers record steps. ``held_job``: keeps the job's run lock during
-  the run. ``row_queue``: chooses the next row. ``settling``: records outcomes.
-  ``dispatch_and_end``: stores the calls in flight, and ends, in three stages, calls that take too
-  long or are stopped.
+  the run. ``row_queue``: chooses the next row. ``dispatch_and_end``: stores the calls in flight,
+  and ends, in three stages, calls that take too long or are stopped. ``settling``: records
+  outcomes. ``run_report``: the result of the run, with its exit code.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``evidence``: stores the messages that a handler logs about its row. ``pacing``: limits rate and
   cost, decides about retries, and ends a run early. ``signals``: counts each Ctrl-C. The effect

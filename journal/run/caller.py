@@ -19,7 +19,8 @@ from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.display.session import is_cell
-from journal.run.held_job import POLL_S, RunReport
+from journal.run.held_job import POLL_S
+from journal.run.run_report import RunReport
 from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
 from journal.service import JobService
 

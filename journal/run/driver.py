@@ -23,7 +23,7 @@ from journal.errors import (
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.dispatch_and_end import InFlight, Result
-from journal.run.held_job import POLL_S, HeldJob, RunReport, lacks_end
+from journal.run.held_job import POLL_S, HeldJob, lacks_end
 from journal.run.outcome import Outcome
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
@@ -35,6 +35,7 @@ from journal.run.pacing.starts import Starts
 from journal.run.pacing.tune_requests import Tuning
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
+from journal.run.run_report import RunReport
 from journal.run.signals import Stops
 from journal.run.workers.handover import Results, Workers
 from journal.run.workers.steps import StepStore

@@ -28,7 +28,7 @@ from journal.run.call import Target
 from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
 from journal.run.driver import Run
 from journal.run.handler import Handler
-from journal.run.held_job import HeldJob, RunReport, Settings, check_callbacks
+from journal.run.held_job import HeldJob, Settings, check_callbacks
 from journal.run.input_match import (
     InputRules,
     OnChanged,
@@ -55,6 +55,7 @@ from journal.run.plan import (
     planned_rows,
     what_is_left,
 )
+from journal.run.run_report import RunReport
 from journal.run.signals import Stops
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handover import Results

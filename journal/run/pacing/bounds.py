@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from journal.model import EarlyEnd, Job
-from journal.run.held_job import RunReport
 from journal.run.outcome import Outcome
 from journal.run.pacing.halt import Brake, Halt
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
+from journal.run.run_report import RunReport
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import cents_number, cents_text
 

@@ -1,0 +1,69 @@
+"""The result of a run, with the exit code for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Never
+
+import msgspec
+
+from journal.display.plain import report_text
+from journal.model import Job, job_exit_code
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a run. ``job``: the job at the end of the run.
+
+    - ``started``: the number of attempts of this run.
+    - ``completed``, ``failed``, ``skipped``: how many rows got this status in this run. Rows that
+      need a review count as failed. The counts of ``job`` also include earlier runs.
+    - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
+      data, and retried since they had failed, and how many are no longer in the input.
+    - ``outdated``: how many completed rows have other data in the input, and keep their old data and
+      result: see ``on_changed`` of :func:`open_job`.
+    - ``reason``: why the run ended before all rows were done, or ``None``.
+    - ``signal``: the number of the signal that stopped the run, or ``None``.
+    - ``is_lost``: True if the run no longer had the job at its end, since another run had claimed it.
+      The run has recorded nothing since then.
+    - ``problems``: a message for each outcome that could not be recorded.
+    - ``elapsed_s``: seconds from start to end.
+    """
+
+    job: Job
+    started: int = 0
+    completed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    added: int = 0
+    changed: int = 0
+    retried: int = 0
+    gone: int = 0
+    outdated: int = 0
+    reason: str | None = None
+    signal: int | None = None
+    is_lost: bool = False
+    problems: tuple[str, ...] = ()
+    elapsed_s: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code for ``sys.exit``.
+
+        0 means that all rows are done. `journal help exceptions` lists the other codes.
+        """
+        job = self.job
+        if self.is_lost:
+            return 4  # what the job has become since isn't known
+        if not job.status.is_ended:
+            if self.signal is not None:
+                return 128 + self.signal
+            if self.reason is None:
+                return 4  # another process has paused it
+        return job_exit_code(job)
+
+    def __repr__(self) -> str:
+        return f"<RunReport {report_text(self)}>"
+
+    if not TYPE_CHECKING:  # checkers must see no method
+
+        def __await__(self) -> Never:
+            raise TypeError("run() has run the job already: to await it, write await job.arun(...)")
