@@ -65,11 +65,11 @@ if TYPE_CHECKING:
         Tuned,
     )
     from journal.run.call import Batch
-    from journal.run.evidence import RowLogHandler
     from journal.run.handler import AttemptedRow
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip, Wait
     from journal.run.run_report import RunReport
+    from journal.run.workers.row_log import RowLogHandler
     from journal.service import JobService
     from journal.tables.rows import Rows
 
@@ -80,7 +80,7 @@ _MODULES = (
     *("tables.rows", "inputs.read"),
     *(
         "run.outcome",
-        "run.evidence",
+        "run.workers.row_log",
         "run.handler",
         "run.call",
         "run.driver",

@@ -8,9 +8,8 @@
   and ends, in three stages, calls that take too long or are stopped. ``settling``: records
   outcomes. ``run_report``: the result of the run, with its exit code.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
-  ``evidence``: stores the messages that a handler logs about its row. ``pacing``: limits rate and
-  cost, decides about retries, and ends a run early. ``signals``: counts each Ctrl-C. The effect
-  depends on the count.
+  ``pacing``: limits rate and cost, decides about retries, and ends a run early. ``signals``: counts
+  each Ctrl-C. The effect depends on the count.
 - ``caller``: the thread or the coroutine that waits for the driver, which has a thread of its own.
 - ``workers``: call handlers in threads, in coroutines or in processes. ``call``: a call of the
   handler, with one row or many.

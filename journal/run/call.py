@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, overload
 import msgspec
 
 from journal.model import LogEntry
-from journal.run.evidence import current_row
 from journal.run.handler import (
     AttemptedRow,
     Handler,
@@ -34,6 +33,7 @@ from journal.run.outcome import (
     with_sums,
 )
 from journal.run.signals import OwnProcess
+from journal.run.workers.row_log import current_row
 from journal.run.workers.step_records import CallSteps, Turn
 from journal.run.workers.steps import HasSteps, StepStore
 from journal.text import counted

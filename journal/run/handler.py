@@ -9,7 +9,6 @@ from typing import Any, Never
 from journal.format.idempotency import step_key
 from journal.fs import system
 from journal.model import JobRow, LogEntry
-from journal.run.evidence import RowLog
 from journal.run.outcome import (
     Errors,
     NeedsReview,
@@ -19,6 +18,7 @@ from journal.run.outcome import (
     outcome_of_value,
     with_missing,
 )
+from journal.run.workers.row_log import RowLog
 from journal.run.workers.step_records import RowSteps
 from journal.run.workers.steps import HasSteps, StepStore
 

@@ -18,7 +18,7 @@ from support.clock import Clock
 import journal
 from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
 from journal.format.records import LogRecord
-from journal.run.evidence import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
+from journal.run.workers.row_log import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
 from journal.run.workers.tracebacks import TRACEBACK_BYTES
 
 HERE = __file__

@@ -70,14 +70,14 @@ PATCHES = [
     ),
     Patch(
         "the number of an attempt's messages is bounded",
-        "run/evidence",
+        "run/workers/row_log",
         "self._count >= MAX_LOG_ENTRIES or ",
         "",
         "tests/run/test_evidence.py::test_a_log_is_bounded_and_says_how_much_was_dropped",
     ),
     Patch(
         "messages that a step has recorded are not recorded again",
-        "run/evidence",
+        "run/workers/row_log",
         "            taken, self._entries = tuple(self._entries), []\n",
         "            taken = tuple(self._entries)\n",
         "tests/run/test_evidence.py::test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step",
