@@ -29,7 +29,7 @@ assert sys.platform == "win32"  # mypy skips the rest on other systems
 
 fdopen, fspath, fstat, getcwd, getpid = os.fdopen, os.fspath, os.fstat, os.getcwd, os.getpid
 read, stat, strerror, urandom = os.read, os.stat, os.strerror, os.urandom
-path, rmdir = os.path, os.rmdir
+listdir, path, rmdir = os.listdir, os.path, os.rmdir
 stat_result = os.stat_result
 
 O_APPEND, O_CREAT, O_EXCL, O_TEMPORARY = os.O_APPEND, os.O_CREAT, os.O_EXCL, os.O_TEMPORARY

@@ -210,19 +210,20 @@ DIES_IN = """
 import shutil
 import journal.fs.system
 
-SYSTEM_OS = journal.fs.system.os
-
 name, _, count = sys.argv[3].partition(" ")
 calls_to_come = int(count)
 
 class DeadlyOs:
+    def __init__(self, module):
+        self.module = module
+
     def __getattr__(self, called):
         global calls_to_come
         if called == name:
             calls_to_come -= 1
             if not calls_to_come:
                 os._exit(9)  # as after SIGKILL, nothing is cleaned up
-        return getattr(SYSTEM_OS, called)
+        return getattr(self.module, called)
 
 service = JobService(root)
 if sys.argv[4] == "delete":
@@ -230,7 +231,7 @@ if sys.argv[4] == "delete":
     service.create_rows(job_id, [{"data": {}}] * 3)
     (service.artifacts_dir(job_id) / "1.pdf").write_bytes(b"label")
 tell("ready")
-journal.fs.system.os = shutil.os = DeadlyOs()
+journal.fs.system.os, shutil.os = DeadlyOs(journal.fs.system.os), DeadlyOs(shutil.os)
 if sys.argv[4] == "delete":
     service.delete_job(job_id)
 elif sys.argv[4] == "recover":
