@@ -1,7 +1,7 @@
 """``open_job`` creates or opens a job in one call. The ``JobRun`` that it returns runs the job.
 
 with journal.open_job("jobs/enrich", rows=read_rows("in.csv"), key="id") as job:
-    report = job.run(enrich, workers=8, max_attempts=3, retry_on=(TimeoutError,))
+    report = job.run(enrich, workers=8, max_attempts=3, retry_on=ConnectionRefusedError)
 raise SystemExit(report.exit_code)
 """
 
@@ -140,10 +140,11 @@ def open_job(
 
     - ``version``: a name for the version of the code, model or prompt that processes the rows
       (:attr:`JobRow.version`).
-    - ``on_interrupted``: decides about a row in flight whose run or worker has died. With "review",
-      a person must find out what happened. With "retry", the row is attempted again. With "fail",
-      it becomes failed. With "resume", the row is attempted again, unless one of its steps is in
-      doubt (`journal help steps`).
+    - ``on_interrupted``: decides about a row in flight whose run or worker has died, and about a
+      row whose call timed out (:meth:`JobRun.run`). With "review", a person must find out what
+      happened. With "retry", the row is attempted again. With "fail", it becomes failed. With
+      "resume", the row is attempted again, unless one of its steps is in doubt (`journal help
+      steps`).
     - ``argv``: the words of the command that continues the job, such as ``["python", "ship.py"]``.
       The command is printed when a run ends early. The default is the command line of this program.
       ``original_command`` has this command line as its default. Both are written into the journal,
@@ -449,6 +450,13 @@ class JobRun:
           fields.
         - If the handler raises an exception, the row fails. The name of the exception's class is
           the error code, and its text is the message.
+        - If the exception says that a call timed out or that its connection broke, the row needs a
+          review, since the call may have taken effect. An exception says so if its class is
+          TimeoutError, ConnectionResetError, ConnectionAbortedError or BrokenPipeError, if the name
+          of its class or of a base has "Timeout" (but not "ConnectTimeout" or "PoolTimeout"),
+          "Disconnected" or "RemoteProtocol", or if it was raised from or while handling such an
+          exception. The row fails like any other if ``retry_on`` names the class, a base other than
+          Exception, or the error code, or if ``on_interrupted`` is "retry" or "resume".
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
           set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits. If
           it is :class:`Wait`, the row waits for somebody else, and takes no worker.

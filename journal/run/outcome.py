@@ -35,6 +35,10 @@ WAITED_TOO_LONG = "WaitedTooLong"  # error code of a row that has waited for ``m
 NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value leaves out
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
+_BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol")  # of the classes of common clients
+_NOT_SENT_NAMES = ("ConnectTimeout", "PoolTimeout")
+_EVERY = (Exception, BaseException)  # names no error, so it doesn't say that one is harmless
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +255,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       the row must wait: see :class:`Retry`. "waiting" means that the row waits for somebody else: see
       :class:`Wait`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated.
+    - ``unknown``: of a failed attempt: whether its call may have taken effect. See
+      :func:`may_have_taken_effect`.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
     - ``usage``: {} if the usage of the call is that of its first row.
@@ -279,6 +285,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str = ""
     traceback: str | None = None
     retryable: bool = False
+    unknown: bool = False
     after_s: float | None = None
     from_step: str = ""
     reason: str | None = None
@@ -298,7 +305,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         outcome that repeats the attempt doesn't show an answer.
         """
         if self.kind in ("failed", "review"):
-            is_final = not self.retryable and self.traceback is None
+            is_final = not (self.retryable or self.unknown) and self.traceback is None
             return is_final and self.error_code != TIMED_OUT
         return self.kind in ("completed", "skipped", "waiting")
 
@@ -491,13 +498,40 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     code, message = code_and_message(error)
     if isinstance(error, TypeError) and message.startswith("Unexpected keyword argument"):
         message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec says no more
+    named = tuple(kind for kind in retry_on if kind not in _EVERY)
     return Outcome(
         kind="failed",
         error_code=code,
         error_message=message,
         retryable=issubclass(type(error), tuple(retry_on)),
+        unknown=not issubclass(type(error), named) and may_have_taken_effect(error),
         traceback=traceback_of(error),
     )
+
+
+def may_have_taken_effect(error: BaseException) -> bool:
+    """Whether an exception says that a call timed out, or that its connection broke.
+
+    Nobody knows then whether the call took effect. An exception says so by its class, by the name of
+    this class or of a base, by the exception that it was raised from, or by one in its group. It
+    doesn't if there was no connection: it was refused, or could not be had in time.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(may_have_taken_effect, error.exceptions))
+    link: BaseException | None = error
+    for _ in range(50):  # a chain may be a ring
+        if link is None:
+            break
+        names = " ".join(base.__name__ for base in type(link).__mro__)
+        if isinstance(link, ConnectionRefusedError) or any(n in names for n in _NOT_SENT_NAMES):
+            return False
+        if isinstance(link, _BROKEN) or any(n in names for n in _BROKEN_NAMES):
+            return True
+        try:
+            link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+        except Exception:  # noqa: BLE001  (an exception's own code may raise anything)
+            break
+    return False
 
 
 def seconds_of(given: Any) -> float | None:

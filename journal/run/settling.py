@@ -39,7 +39,7 @@ from journal.run.outcome import (
 )
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.open_calls import OpenCalls
-from journal.run.pacing.retries import delay_s, fate_of
+from journal.run.pacing.retries import delay_s, fate_of, with_unknown
 from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
@@ -235,7 +235,7 @@ class Settling:
         self._journal().change(change_row, by.sign(record))
 
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """The outcome, or a review in its place if a step of the row is in doubt.
+        """The outcome, or a review in its place if a step of the row is in doubt, or its call is.
 
         If nobody knows whether a step took effect, the row isn't done, and must not be attempted
         again, whatever its handler returns. For lost attempts, ``on_interrupted`` decides.
@@ -244,6 +244,8 @@ class Settling:
             return outcome
         step = self._step_in_doubt(row)
         if step is None:
+            if outcome.unknown and outcome.kind == "failed":
+                return with_unknown(outcome, self._limits, self._on_interrupted)
             return outcome
         code = NAME_REUSED if step.state == "failed" else STEP_IN_DOUBT
         return in_doubt(outcome, code, in_doubt_text(row.id, step))
@@ -308,7 +310,8 @@ class Settling:
             self.put(row, "pending", ended, *OF_ERROR, by=by)
             return delay_s(row, outcome, self._limits)
         else:
-            self.put(row, "failed", ended, *OF_ERROR, by=by, unknown=outcome.kind == "lost")
+            unknown = outcome.unknown or outcome.kind == "lost"
+            self.put(row, "failed", ended, *OF_ERROR, by=by, unknown=unknown)
         return None
 
     def _from_step(self, row: JobRow, outcome: Outcome) -> Outcome:

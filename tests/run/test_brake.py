@@ -35,6 +35,10 @@ def unrecordable(_row: JobRow) -> object:
     return {1, object()}
 
 
+def time_out(_row: JobRow) -> None:
+    raise TimeoutError
+
+
 def no_answers(_rows: list[AttemptedRow]) -> None:
     return None
 
@@ -52,9 +56,10 @@ def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
     [
         (by_rows, unrecordable, "InvalidResult"),
         (by_batches, no_answers, "NoOutcome"),
+        (by_rows, time_out, "TimeoutError"),
     ],
 )
-def test_wrong_answers_of_a_handler_pause_the_run_and_are_to_be_settled(
+def test_reviews_that_a_handler_has_not_asked_for_pause_the_run_and_are_to_be_settled(
     run: Callable[..., RunReport], handler: Callable[..., Any], code: str, path: Path
 ) -> None:
     with open_job(path) as job:

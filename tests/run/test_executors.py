@@ -291,6 +291,7 @@ def test_a_ctrl_c_that_reaches_a_worker_process_is_left_to_the_driver(
 
 SAID = {
     "raise": (RowStatus.FAILED, "ValueError", "no street 1"),
+    "time_out": (RowStatus.NEEDS_REVIEW, "TimeoutError", "slow; the call may have taken effect"),
     "skip": (RowStatus.SKIPPED, None, None),
     "fail": (RowStatus.FAILED, "E7", "no such address"),
     "retry": (RowStatus.COMPLETED, None, None),

@@ -370,7 +370,7 @@ def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_st
     def handler(row: JobRow) -> None:
         calls.append(row.row_number)
         if row.row_number < 3:
-            raise TimeoutError
+            raise OSError
 
     limit: dict[str, Any] = {"limit_per": {"key": 1}}
     for limits in ({}, limit):
@@ -391,7 +391,7 @@ def test_attempts_are_counted_over_runs(path: Path) -> None:
         nonlocal calls
         calls += 1
         job.stop()
-        raise TimeoutError
+        raise OSError
 
     for _ in range(3):
         with open_job(path, 1) as job:
@@ -453,7 +453,7 @@ def test_a_start_says_that_no_run_has_left_a_row_in_flight(path: Path) -> None:
 def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> None:
     def handler(row: JobRow) -> int:
         if row.row_number == 1 and row.attempts < 3:
-            raise TimeoutError
+            raise OSError
         return row.attempts
 
     with open_job(path, 3) as job:
@@ -472,7 +472,7 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
     def handler(row: JobRow) -> None:
         calls[row.row_number] += 1
         if calls[row.row_number] == 1:
-            raise TimeoutError if row.row_number == 1 else Hold(after_s=0.0)
+            raise OSError if row.row_number == 1 else Hold(after_s=0.0)
 
     with open_job(path, 4) as job:
         run = Background(job, handler, workers=2, max_rows=2, max_attempts=2, backoff_s=0.5)
@@ -1136,7 +1136,7 @@ def test_a_run_goes_on_though_somebody_has_tidied_up_the_file_that_names_it(path
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "counted"), [(TimeoutError(), "TimeoutError", 1), (Hold(), None, 0)]
+    ("error", "code", "counted"), [(OSError(), "OSError", 1), (Hold(), None, 0)]
 )
 def test_a_row_in_flight_that_could_be_tried_again_stays_pending_in_a_job_that_was_cancelled(
     path: Path, error: Exception, code: str | None, counted: int

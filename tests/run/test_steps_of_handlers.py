@@ -484,7 +484,7 @@ def test_a_name_used_twice_is_an_error_in_a_later_attempt_and_for_coroutines_too
 def test_a_step_that_has_failed_may_be_called_again_in_the_same_attempt(
     tmp_path: Path, ledger: Ledger, *, idempotent: bool, is_async: bool
 ) -> None:
-    calls = iter([ConnectionError("busy"), TimeoutError("slow"), None])
+    calls = iter([ConnectionError("busy"), OSError("slow"), None])
 
     def send(effect: str) -> str:
         if error := next(calls):

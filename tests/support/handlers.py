@@ -75,6 +75,8 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
             return files_of_jobs()
         case "raise":
             raise ValueError(f"no street {row.data['n']}")
+        case "time_out":
+            raise TimeoutError("slow")
         case "log":
             assert isinstance(row, journal.AttemptedRow)
             row.log("asked", "warning", n=row.data["n"])

@@ -91,8 +91,8 @@ class Brake:
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
     brake is undecided until one of these happens: the run has asked after 10 such attempts failed
-    alike, more than 20 have failed otherwise, or any attempt has ended without failing. If a handler returns an
-    invalid result, its row needs a review. Here, such a row counts as failed.
+    alike, more than 20 have failed otherwise, or any attempt has ended without failing. A review
+    that the handler has not asked for, after an invalid result or a timeout, counts as a failure.
 
     If a call with several rows fails, and its rows will be attempted again, they count as one
     failure. A single failed call may be a chance event.
@@ -170,5 +170,5 @@ class Brake:
 
 
 def _is_failure(outcome: Outcome) -> bool:
-    is_wrong_answer = outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS
-    return outcome.kind == "failed" or is_wrong_answer
+    is_unasked = outcome.unknown or outcome.error_code in WRONG_ANSWERS
+    return outcome.kind == "failed" or (outcome.kind == "review" and is_unasked)

@@ -49,6 +49,24 @@ def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Ou
         error_code=TIMED_OUT,
         error_message=message,
         retryable=is_named,
+        unknown=False,
+    )
+
+
+def with_unknown(outcome: Outcome, limits: Limits, on_interrupted: Policy) -> Outcome:
+    """The outcome of a failed attempt whose call may have taken effect, as it is recorded.
+
+    The row needs a review, or fails without another attempt if ``on_interrupted`` says so. If the
+    author has said that repeating the call is harmless, the attempt has failed like any other.
+    """
+    is_named = outcome.error_code in limits.retry_kinds(str)
+    if is_named or on_interrupted in ("retry", "resume"):
+        return msgspec.structs.replace(outcome, unknown=False)
+    return msgspec.structs.replace(
+        outcome,
+        kind="failed" if on_interrupted == "fail" else "review",
+        error_message=f"{outcome.error_message}; the call may have taken effect",
+        retryable=False,
     )
 
 

@@ -22,7 +22,7 @@ from journal.format.conversion import repr_text
 from journal.format.values import as_json_value
 from journal.fs import system
 from journal.model import LogEntry
-from journal.run.outcome import NeedsReview, code_and_message, text_of
+from journal.run.outcome import NeedsReview, code_and_message, may_have_taken_effect, text_of
 from journal.run.signals import OwnProcess
 from journal.run.workers.step_records import CallSteps, RowSteps
 from journal.run.workers.step_threads import in_thread, wait_for_lock
@@ -146,14 +146,15 @@ class HasSteps:
         called, and the recorded result is returned. The result is stored as JSON, so a tuple is
         returned as a list.
 
-        - If the function raises an ``Exception`` other than NeedsReview, the step has failed, and
-          the exception is raised again. A later attempt may call the function again. So raise such
-          an exception only if nothing has happened.
         - If the process dies, or the function raises NeedsReview, the step is in doubt: nobody
-          knows whether it took effect. The same is true for a ``BaseException`` that is no
-          ``Exception``, such as KeyboardInterrupt or asyncio.CancelledError. In a later attempt,
-          this step raises :class:`NeedsReview`. `journal resolve --step` records what happened to
-          the step.
+          knows whether it took effect. The same is true for an exception that says that a call
+          timed out or that its connection broke (:meth:`JobRun.run`), and for a ``BaseException``
+          that is no ``Exception``, such as KeyboardInterrupt or asyncio.CancelledError. In a later
+          attempt, this step raises :class:`NeedsReview`. `journal resolve --step` records what
+          happened to the step.
+        - If the function raises another exception, the step has failed, and the exception is raised
+          again. A later attempt may call the function again. So raise such an exception only if
+          nothing has happened.
         - ``idempotent=True``: the function may be called again when nobody knows whether it took
           effect. The start of the step isn't recorded, which saves one of the step's two commits.
         - If ``function`` is a coroutine function, ``step`` returns an awaitable:
@@ -174,10 +175,10 @@ class HasSteps:
             with OwnProcess():
                 value = function(*arguments, **keywords)
         except BaseException as error:
-            self._fail(service, name, error)
+            self._fail(service, name, error, idempotent)
             raise
         if inspect.isawaitable(value):  # such as a lambda that calls a coroutine function
-            return self._finish(service, name, lambda: value)
+            return self._finish(service, name, lambda: value, idempotent)
         return self._end(service, name, value)
 
     async def _step_async(
@@ -196,20 +197,21 @@ class HasSteps:
         )
         if done:
             return result
-        return await self._finish(service, name, lambda: function(*arguments, **keywords))
+        call = functools.partial(function, *arguments, **keywords)
+        return await self._finish(service, name, call, idempotent)
 
     async def _finish(
-        self, service: JobService, name: str, call: Callable[[], Awaitable[Any]]
+        self, service: JobService, name: str, call: Callable[[], Awaitable[Any]], idempotent: bool
     ) -> Any:
         """Await the function of a step that has begun, and record the end of the step."""
         try:
             with OwnProcess():
                 value = await call()
         except Exception as error:
-            await in_thread(self._fail, service, name, error)
+            await in_thread(self._fail, service, name, error, idempotent)
             raise
         except BaseException as error:  # for example a cancellation, which isn't recorded
-            self._fail(service, name, error)
+            self._fail(service, name, error, idempotent)
             raise
         return await in_thread(self._end, service, name, value)
 
@@ -238,9 +240,12 @@ class HasSteps:
             error = ("Cancelled", "the attempt was cancelled before the call")
             self._record_end(service, name, error=error)
 
-    def _fail(self, service: JobService, name: str, error: BaseException) -> None:
+    def _fail(self, service: JobService, name: str, error: BaseException, idempotent: bool) -> None:
+        """Record that a step has failed, unless the error leaves it in doubt."""
         self._begun.discard(name)
-        if isinstance(error, Exception) and not isinstance(error, NeedsReview):
+        if not isinstance(error, Exception) or isinstance(error, NeedsReview):
+            return
+        if idempotent or not may_have_taken_effect(error):
             with OwnProcess():
                 failure = code_and_message(error)
             self._record_end(service, name, error=failure)

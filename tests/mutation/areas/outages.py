@@ -8,11 +8,11 @@ HOLDS, STALLS = "tests/run/test_holds.py", "tests/run/test_stalls.py"
 
 PATCHES = [
     Patch(
-        "wrong answers of a handler count for the brake",
+        "reviews that a handler has not asked for count for the brake",
         "run/pacing/halt",
-        'outcome.kind == "review" and outcome.error_code in WRONG_ANSWERS',
-        "False",
-        "tests/run/test_brake.py::test_wrong_answers_of_a_handler_pause_the_run_and_are_to_be_settled",
+        ' or (outcome.kind == "review" and is_unasked)',
+        "",
+        "tests/run/test_brake.py::test_reviews_that_a_handler_has_not_asked_for_pause_the_run_and_are_to_be_settled",
     ),
     Patch(
         "what is no time to wait is refused",
@@ -174,5 +174,40 @@ PATCHES = [
         "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",
         "",
         "tests/run/test_limits.py::test_a_run_gives_up_when_the_last_rows_say_so",
+    ),
+    Patch(
+        "a call that timed out may have taken effect",
+        "run/settling",
+        '            if outcome.unknown and outcome.kind == "failed":\n',
+        "            if False:\n",
+        "tests/run/test_timed_out_calls.py::test_a_call_that_timed_out_is_repeated_only_if_the_author_says_that_this_does_no_harm",
+    ),
+    Patch(
+        "the default of retry_on names no timeout",
+        "run/outcome",
+        "kind not in _EVERY",
+        "True",
+        "tests/run/test_timed_out_calls.py::test_a_call_that_timed_out_is_repeated_only_if_the_author_says_that_this_does_no_harm",
+    ),
+    Patch(
+        "a row whose call timed out under the policy fail is not retried with others",
+        "run/settling",
+        "outcome.unknown or outcome.kind",
+        "outcome.kind",
+        "tests/run/test_timed_out_calls.py::test_a_call_that_timed_out_is_repeated_only_if_the_author_says_that_this_does_no_harm",
+    ),
+    Patch(
+        "an error that was raised while a timeout was handled is unknown",
+        "run/outcome",
+        " else link.__context__)",
+        " else None)",
+        "tests/run/test_timed_out_calls.py::test_an_error_says_by_class_name_cause_or_group_that_a_call_may_have_taken_effect",
+    ),
+    Patch(
+        "a step whose call timed out is in doubt",
+        "run/workers/steps",
+        "        if idempotent or not may_have_taken_effect(error):\n",
+        "        if True:\n",
+        "tests/run/test_timed_out_calls.py::test_a_step_whose_call_timed_out_is_in_doubt",
     ),
 ]
