@@ -22,8 +22,8 @@ PATCHES = [
     Patch(
         "a step that has failed may be called again",
         "run/workers/steps",
-        "        self._begun.discard(name)\n        if isinstance(error",
-        "        if isinstance(error",
+        "        self._begun.discard(name)\n        if not isinstance(error",
+        "        if not isinstance(error",
         "tests/run/test_steps_of_handlers.py::test_a_step_that_has_failed_may_be_called_again_in_the_same_attempt",
     ),
     Patch(
