@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -20,6 +21,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 TOP = Path(__file__).parent
 PYTHONS = nox.project.python_versions(nox.project.load_toml(TOP / "pyproject.toml"))
+OWN = "{}.{}".format(*sys.version_info)
 # The variables of a developer's shell that change what the package or pip does.
 UNSET = dict.fromkeys(("PYTHONPATH", "VIRTUAL_ENV", "JOURNAL_ROOT"))
 QUICK = ("tests/format", "tests/index", "tests/history", "tests/test_structure.py")
@@ -72,9 +74,9 @@ def readme_command(name: str) -> str:
     return found[1]
 
 
-@nox.session(python=PYTHONS[1:])
+@nox.session(python=[each for each in PYTHONS if each != OWN])
 def core(session: nox.Session) -> None:
-    """The tests of what depends most on Python's own version, with each but the oldest."""
+    """The tests of what depends most on Python's own version, with each Python but nox's own."""
     session.install("-e", ".[dev]")
     session.run("pytest", "-q", "-n", "auto", *(session.posargs or CORE), env=UNSET)
 
