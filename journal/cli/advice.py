@@ -217,8 +217,7 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
     found = advice(job, look(service, job), service.root, command, is_short=True)
     if len(found) > _MAX_LINES:
         more = (command("show", job.id), "what else can be done")
-        # The last advice about a job that hasn't ended says how to continue.
-        found = [*found[:2], more] if job.status.is_ended else [found[0], more, found[-1]]
+        found = [*found[:2], more]
     for line, why in found:
         echo_err(f"{why}: {line}" if line else f"{job.id}: {why}")
 
@@ -276,11 +275,14 @@ def advice(
         advised.about_pauses()
         if in_flight:
             advised.about_rows_in_flight(found.interrupted)
+        if not job.status.is_ended:
+            advised.about_start(found.state)
         if job.needs_review_count:
             advised.about_reviews(found.reviews)
         if job.failed_rows:
             advised.about_failed_rows(found.unknown)
-        advised.about_start(found.state)
+        if job.status.is_ended:
+            advised.about_start(found.state)
     return advised.found
 
 
@@ -314,22 +316,20 @@ class _Advice:
         may_live = maybe_alive(self._job)
         died = f"{other or 'its last run'} has" if other or may_live else "its run died with"
         policy = "review" if other or last is None else last.on_interrupted
-        if policy == "retry" or (policy == "resume" and not rows.of("in doubt")):
-            count = counted(self._job.processing_count, "row|rows in flight")
-            by = self._start.option("on_interrupted", policy)
-            self._warn(may_live)
-            again = f"{died} {count}; {self._start.words}, with the same input: {by} settles them"
-            self.found.append((self._start.command, again))
-            self.add("what was in flight", "rows", "--status", "processing")
-            self._is_start_told = True
-            return
-        may_have = "row|rows in flight, which may have taken effect: look, then settle it|them"
-        count = counted(self._job.processing_count, may_have)
-        self.add(f"{died} {count}", "rows", "--status", "processing")
+        count = counted(self._job.processing_count, "row|rows in flight")
         self._warn(may_live)
-        self._settle_groups(rows, only_steps=policy == "resume")
-        policies = self._start.option("on_interrupted", "review", "retry", "fail", "resume")
-        self.add(f"or leave this to the next start: {policies} (default: review) decides")
+        is_settled = policy == "retry" or (policy == "resume" and not rows.of("in doubt"))
+        by = self._start.option("on_interrupted", policy) + " settles them"
+        if not is_settled:
+            policies = self._start.option("on_interrupted", "review", "retry", "fail", "resume")
+            by = f"{policies} (default: review) decides about them"
+        again = f"{died} {count}; {self._start.words}, with the same input: {by}"
+        self.found.append((self._start.command, again))
+        self._is_start_told = True
+        what = "or first look whether they took effect, and settle them"
+        self.add("what was in flight" if is_settled else what, "rows", "--status", "processing")
+        if not is_settled:
+            self._settle_groups(rows, only_steps=policy == "resume")
 
     def about_reviews(self, rows: Groups) -> None:
         is_twice = rows.codes == {MAYBE_DONE_TWICE}
@@ -406,15 +406,15 @@ class _Advice:
         if is_known:
             self.add(f"makes failed rows pending again; {then}", "retry")
         if is_known and self._holder is None:
-            self.found.append(start.with_option("or do both in one step", "retry_failed"))
+            line, why = start.with_option("or do both in one step", "retry_failed")
             options = start.argv[: before_command(start.argv)]
             is_of_lines = "--lines" in options or "-0" in options
             if start.is_script or ("--key" in options and not is_of_lines):
-                why = "if you have corrected the input, start again"
                 # "redo" retries failed rows, too
                 is_redo = ("--on-changed", "redo") in itertools.pairwise(options)
-                way = "redo" if is_redo else "retry"
-                self.found.append(start.with_option(why, "on_changed", way))
+                changed = start.option("on_changed", "redo" if is_redo else "retry")
+                why += f"; if you have corrected the input, with {changed} instead"
+            self.found.append((line, why))
         accept = "or accept the failed rows, which then count as done"
         self.add(accept, "skip", "--status", "failed")
 

@@ -335,10 +335,10 @@ def test_on_interrupted_says_what_shows_how_to_settle_rows_in_review(work: Path)
 def test_the_command_for_a_corrected_input_keeps_on_changed_redo(work: Path) -> None:
     chosen = ("--key", "order", "--on-changed", "redo", "--limit", "1")
     journal("run", "rows.csv", "--job", "j", *chosen, "--", "false")
-    shown = journal("show", "j").stdout
-    line = shown.partition("# if you have corrected the input, start again\n")[2].splitlines()[0]
-    assert line.count("--on-changed") == 1
-    assert "--on-changed redo" in line
+    start, *_, retry, _ = json.loads(journal("show", "j", "--json").stdout)["next"]
+    assert "--limit 1 -- false" in start["command"], "what continues comes first"
+    assert "--on-changed redo --limit 1 --retry-failed -- false" in retry["command"]
+    assert "if you have corrected the input, with --on-changed redo instead" in retry["why"]
 
 
 def test_the_line_to_continue_names_the_root_that_the_environment_gave(
@@ -359,12 +359,12 @@ def test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere(
     (work / "die.sh").write_text('[ -e died ] || { : > died; kill -KILL $PPID; }; echo "$1"\n')
     died = journal_process("run", "rows.csv", "--job", "j", "--", "sh", "die.sh", "{order}")
     assert died.returncode == -signal.SIGKILL
-    _, warning, *settle, policies, start = json.loads(journal("show", "j", "--json").stdout)["next"]
+    warning, start, _, *settle = json.loads(journal("show", "j", "--json").stdout)["next"]
     assert warning["why"].startswith("commands of the run that died may still be running")
     assert [each["command"].partition(" --row 1 --")[2].split()[0] for each in settle] == [
         *("completed", "retry", "failed")
     ]
-    assert "--on-interrupted review or retry or fail or resume (default: review)" in policies["why"]
+    assert "--on-interrupted review or retry or fail or resume (default: review)" in start["why"]
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     subprocess.run(["sh", "-c", start["command"]], cwd=elsewhere, check=False)
     assert statuses("j") == {"completed": 4, "needs_review": 1}
