@@ -59,6 +59,8 @@ _AHEAD = "no commits to pull: the job here has everything from there"
 def pack_command(job: FoundJob, output: str | None) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
+    First pause the job, and take it off cron: otherwise both machines process its rows.
+
     The pack holds the journal (up to its last commit) and the artifacts (the job's other files).
     `journal unpack` checks all of it. A run may work on the job at the same time.
 
