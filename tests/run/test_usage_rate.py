@@ -292,6 +292,21 @@ def test_a_start_counts_the_estimates_of_failed_attempts_of_earlier_runs(
         assert len(start(rates, *range(5, 20))) == 7  # 25 are used
 
 
+@pytest.mark.parametrize(("tokens", "admitted"), [(30, [5, 6]), (40, [])])
+def test_a_call_that_failed_without_a_usage_lowers_no_estimate_of_the_next_start(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, admitted: list[int]
+) -> None:
+    def handler(rows: journal.Batch) -> RowResult:
+        if rows[0].row_number == 1:
+            raise ValueError
+        return RowResult(result=[1, 1], usage={"tokens": tokens})
+
+    with journal.open_job(path, [{"n": n} for n in range(9)]) as job:
+        job.run(handler, batch=2, workers=1, max_rows=4)
+        rates = read(job, monkeypatch, batch=2)
+        assert start(rates, 5, 6, pending=2) == admitted  # as much is used as by three calls
+
+
 @pytest.mark.parametrize("is_command", [False, True])
 def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_are(
     work: Path, capsys: pytest.CaptureFixture[str], *, is_command: bool

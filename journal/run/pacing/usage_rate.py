@@ -267,7 +267,7 @@ class UsageRates:
             elif began is not None and record.by in BY_OTHERS:
                 died.append((record.row, max(began, last_at)))
             elif began is not None:
-                ended += 1
+                ended += record.usage is not None or record.status in _UNFAILED
                 longest = max(longest, moment - began)
                 if not (record.reset or record.status in _UNFAILED):
                     failed.append((record.row, moment, record.usage or {}))
