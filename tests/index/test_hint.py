@@ -388,6 +388,20 @@ def test_a_journal_that_was_touched_after_the_commits_behind_its_hint_is_read_th
     assert not is_believed(tmp_path, disk)
 
 
+def test_a_journal_that_was_touched_half_a_minute_after_the_last_commit_is_read_through(
+    tmp_path: Path, disk: CountingOs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:  # what commits state, and not when files change
+            return datetime.now(tz) - timedelta(seconds=30)
+
+    monkeypatch.setattr(journal.format.records, "datetime", Behind)
+    hint = make_job(tmp_path)
+    hint.write_bytes(go_on_behind(hint))
+    assert not is_believed(tmp_path, disk)
+
+
 def test_a_service_leaves_no_hint_of_a_journal_that_was_edited_under_it(
     tmp_path: Path, hint: Path
 ) -> None:
