@@ -7,6 +7,7 @@ also printed to standard error, unless a handler of the logger already shows the
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -34,6 +35,18 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
         tell(text)
     elif not is_printed:
         print_err(text)
+
+
+def say_if_elsewhere(job_id: str, path: str | os.PathLike[str]) -> None:
+    """Say where a new job is, if ``path`` is relative and the script isn't in the current directory.
+
+    For example, cron starts scripts in the home directory, where each row would be done again.
+    """
+    script = getattr(sys.modules["__main__"], "__file__", None)  # absent in a notebook
+    home = os.path.dirname(os.path.realpath(script or ""))
+    if script and not os.path.isabs(path) and home != os.path.realpath(os.curdir):
+        text = f"{job_id}: a new job, {os.path.realpath(path)}; the script is in {home}"
+        say(text, INFO, job_id, None)
 
 
 def _is_shown(level: int) -> bool:

@@ -22,7 +22,7 @@ from journal.format.keywords import names_unknown_keywords, no_attribute
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
-from journal.progress.messages import Tell
+from journal.progress.messages import Tell, say_if_elsewhere
 from journal.progress.show import Progress
 from journal.run.call import Target
 from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
@@ -184,15 +184,16 @@ def open_job(
         "metadata": metadata,
     }
     try:
-        part = None if rows is None else part
-        rules, split = split_by(rules, service, job_id, part, anew=anew)
-        is_new = split is not None and not service.store.holds_job(job_id)
+        rules, split = split_by(rules, service, job_id, None if rows is None else part, anew=anew)
+        is_new = rows is not None and not service.store.holds_job(job_id)
         matched = _take_input(service, job_id, rows, rules, split, new_job, anew=anew)
         if split is not None:
             split.check_meanwhile(is_new=is_new)
     except BaseException:
         service.close()
         raise
+    if is_new and how_to is IN_PYTHON:
+        say_if_elsewhere(job_id, path)
     return JobRun(service, job_id, matched, settings)
 
 

@@ -1,6 +1,9 @@
 """open_job: an input and its job, matched by key or by place."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -628,3 +631,18 @@ def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None
         for _ in range(2):
             assert job.run(lambda row: row.row_number, make, tell=lambda _: None).exit_code == 0
     assert len(made) == 1
+
+
+def test_a_new_job_of_a_script_that_was_started_elsewhere_is_named_with_both_places(
+    tmp_path: Path,
+) -> None:
+    script, home = tmp_path / "ship.py", tmp_path / "home"
+    script.write_text("import journal\njournal.open_job('jobs/ship', [{'n': 1}]).close()\n")
+    home.mkdir()
+    words, there = [sys.executable, str(script)], os.path.realpath(home / "jobs" / "ship")
+    said = [
+        subprocess.run(words, cwd=cwd, capture_output=True, text=True, check=True).stderr
+        for cwd in (home, home, tmp_path)
+    ]
+    new = f"ship: a new job, {there}; the script is in {os.path.realpath(tmp_path)}\n"
+    assert said == [new, "", ""]
