@@ -124,8 +124,8 @@ READS: dict[str, tuple[bytes, int, str, Any]] = {  # record, row, attribute of t
         "data",
         {"d": [[]] * 5001},
     ),
-    "cost 2**63-1": (completed(b'"cost_cents":%d' % (2**63 - 1)), 1, "cost_cents", 2**63 - 1),
-    "cost -2**63": (completed(b'"cost_cents":%d' % -(2**63)), 1, "cost_cents", -(2**63)),
+    "the highest cost": (completed(b'"cost_cents":%d' % (2**63 - 1)), 1, "cost_cents", 2**63 - 1),
+    "the lowest cost": (completed(b'"cost_cents":%d' % -(2**63)), 1, "cost_cents", -(2**63)),
     "cost -1": (completed(b'"cost_cents":-1'), 1, "cost_cents", -1),
     "a result of -0.0": (completed(b'"result":-0.0'), 1, "result", 0),
     "the type twice, the same": (
