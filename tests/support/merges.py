@@ -303,10 +303,10 @@ class Twin:
 def _name_of(deed: dict[str, Any]) -> str:
     if "data" in deed:
         return f"{deed['data'].get('v', '')} {deed['key']}"
-    if deed.get("error_code") in _NAMELESS:
-        return ""
     if deed.get("reset") == "wait":  # it repeats the error of an earlier attempt
         return str(deed["reason"])
+    if deed.get("error_code") in _NAMELESS:
+        return ""
     return deed.get("result") or deed.get("error_message") or deed.get("reason") or ""
 
 
