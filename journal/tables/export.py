@@ -17,7 +17,7 @@ from journal.tables.collected import TABLES, Collected
 from journal.tables.columns import INT, TEXT, TIME, WIDE, Options, check_options
 from journal.text import as_text, csv_liner, encode_json, json_array
 
-STREAMED = ("csv", "jsonl", "json")
+STREAMED = ("csv", "excel-csv", "jsonl", "json")
 FORMATS = (*STREAMED, "sqlite", "parquet")
 
 _FORMAT_OF_SUFFIX = {
@@ -41,7 +41,7 @@ def format_of(name: str | os.PathLike[str]) -> str:
     if found is None:
         known = ", ".join(_FORMAT_OF_SUFFIX)
         raise InvalidValueError(
-            "out", os.fspath(name), f"says no format: end it with one of {known}, or say --format"
+            "out", os.fspath(name), f"must end with one of {known}, if no format is given"
         )
     return found
 
@@ -74,6 +74,7 @@ def export_rows(
       new file, synced, and then renamed to the path. An existing file is replaced only with
       ``force``. If the export fails, an existing file is unchanged.
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
+      "excel-csv" is "csv" with a byte order mark.
     - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row; only
       rows for which it returns a true value are written.
     - ``table``: "rows". With "steps" or "attempts", a record is written for each step of the rows,
@@ -150,7 +151,9 @@ def _write_stream(rows: Collected, stream: IO[bytes], file_format: str) -> None:
         from journal.tables.arrow import write_parquet  # noqa: PLC0415  (an extra)
 
         write_parquet(rows.table, rows, stream)
-    elif file_format == "csv":
+    elif file_format in ("csv", "excel-csv"):
+        if file_format == "excel-csv":
+            stream.write(b"\xef\xbb\xbf")  # a byte order mark, else Excel takes UTF-8 for cp1252
         stream.writelines(_csv_lines(rows))
     elif file_format == "jsonl":
         stream.writelines(encode_json(row) + b"\n" for row in rows.records())

@@ -87,6 +87,8 @@ def test_every_format_tells_the_same(store: Path, tmp_path: Path) -> None:
         for file_format in FORMATS:
             out = tmp_path / f"out.{file_format}"
             assert export_rows(service, "ship-ca", out, file_format) == 5
+    plain = (tmp_path / "out.csv").read_bytes()
+    assert (tmp_path / "out.excel-csv").read_bytes() == b"\xef\xbb\xbf" + plain
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert json.loads((tmp_path / "out.json").read_text()) == lines
     table = pq.read_table(tmp_path / "out.parquet").to_pylist()
@@ -264,7 +266,7 @@ def test_an_interrupted_export_or_pack_leaves_nothing(
     ("arguments", "message"),
     [
         (["ship-ca"], "Missing argument 'OUT|-'"),
-        (["ship-ca", "out.xlsx"], "says no format"),
+        (["ship-ca", "out.xlsx"], "out: must end with one of .csv, .jsonl"),
         (["ship-ca", "-", "--format", "sqlite"], "name a file"),
         (["ship-ca", "no/such/dir/out.csv"], "directory that doesn't exist"),
     ],
@@ -407,7 +409,18 @@ STEPS = [
 
 def test_steps_are_a_record_each_in_every_format(stepped: Path, tmp_path: Path) -> None:
     for file_format in FORMATS:
-        assert run(stepped, "export", "j", tmp_path / f"s.{file_format}", "--steps") == 0
+        assert (
+            run(
+                stepped,
+                "export",
+                "j",
+                tmp_path / f"s.{file_format}",
+                "--steps",
+                "--format",
+                file_format,
+            )
+            == 0
+        )
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     for line in lines:
         assert list(line) == list(STEP_COLUMNS)
@@ -480,7 +493,18 @@ def test_attempts_are_a_record_each_in_every_format_and_add_up(
     assert run(tmp_path, "show", "j", "--row", "2") == 0
     assert "8.25 cents for all attempts" in capsys.readouterr().out
     for file_format in FORMATS:
-        assert run(tmp_path, "export", "j", tmp_path / f"a.{file_format}", "--attempts") == 0
+        assert (
+            run(
+                tmp_path,
+                "export",
+                "j",
+                tmp_path / f"a.{file_format}",
+                "--attempts",
+                "--format",
+                file_format,
+            )
+            == 0
+        )
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     named = ("attempt", "outcome", "error_code", "result", "cost_cents")
     by_row = {

@@ -24,7 +24,8 @@ from journal.text import counted
 @click.argument("out", metavar="OUT|-", type=PATH)
 @option(
     "--format file_format",
-    "The format of OUT. Default: the extension of OUT selects the format.",
+    "The format of OUT. Default: the extension of OUT selects the format. excel-csv is CSV with a "
+    "byte order mark, so that Excel shows umlauts when it opens the file.",
     type=click.Choice(FORMATS),
 )
 @selection_options
