@@ -270,3 +270,16 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run(in_l
     leaves = "" if in_loop else "; a further Ctrl-C leaves them"
     assert list(stops.messages(1, None)) == [f"ending the rows in flight (1) by force{leaves}"]
     assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
+
+
+@pytest.mark.parametrize(("stops", "after_s"), [(1, 0.0), (0, TIMEOUT_S + 1.0)])
+def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(
+    at: Any, stops: int, after_s: float
+) -> None:
+    workers = Hanging()
+    stage = at(workers, timeout_s=TIMEOUT_S)
+    stage.dispatch(1, 2)
+    stage.dispatch_as_one(3, 4)
+    assert [row.id for row in workers.calls[2].rows] == ["j:3", "j:4"]
+    assert [result.outcome.kind for result in stage.turn(stops, after_s)] == ["unstarted"] * 2
+    assert ("j:3", False) not in workers.asked

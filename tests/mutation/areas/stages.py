@@ -271,4 +271,11 @@ PATCHES = [
         "if self._thread is not None:",
         "tests/run/test_runs.py::test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout",
     ),
+    Patch(
+        "a call whose time has passed in a queue is given back",
+        "run/dispatch_and_end",
+        "if not self._cancel_pending(call) and not self._ask_to_end(call):",
+        "if not self._ask_to_end(call):",
+        "tests/run/test_stages.py::test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together",
+    ),
 ]
