@@ -93,8 +93,8 @@ def open_job(
     """Open the job at ``path`` (``ROOT/JOB_ID``) to run it. Create it from ``rows`` if needed.
 
     **The input.** ``rows`` is an iterable of dicts, one for each row, or a data frame of pandas,
-    polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated one
-    time, row by row. `journal help inputs` lists which values are accepted, and how each is
+    polars or pyarrow. In a data frame, missing values and NaN become null. ``rows`` is iterated
+    once, row by row. `journal help inputs` lists which values are accepted, and how each value is
     recorded. If ``rows`` is None, an existing job is opened.
 
     ``key`` identifies rows. It is the name of a column, a tuple of names, or a function of the
@@ -104,37 +104,37 @@ def open_job(
     If the job exists, the input is compared with the job by checksums:
 
     - With a key, the order of the rows may change.
-    - New rows are added. This reopens a job that has ended. A job that a person has paused takes
-      them, too: only :meth:`JobRun.run` is refused.
+    - New rows are added. This reopens a job that has ended. New rows are also added to a job that a
+      person has paused: only :meth:`JobRun.run` is refused.
     - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
       "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
       unless it is completed. With "redo", completed rows are done again, too, under new idempotency
-      keys. Both need a key.
+      keys. "retry" and "redo" need a key.
     - Rows that are no longer in the input stay in the job, and ``on_gone`` decides about those that
-      aren't done. "keep" runs open rows, and the start names how many they are. "skip" skips
-      pending and failed rows; those that are in flight or have steps go to review, and failed rows
-      that may have taken effect stay failed. "error" raises RowChangedError.
+      aren't done. "keep" runs the open rows, and the start reports how many there are. "skip" skips
+      pending and failed rows. But rows that are in flight or have steps go to review, and failed
+      rows that may have taken effect stay failed. "error" raises RowChangedError.
 
     :attr:`JobRun.matched` says how many rows are new, changed or gone.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
-    row. It is checked that they are unique (with ``shard``: within the shard only). Without
+    row. This call checks that the keys are unique (with ``shard``, only within the shard). Without
     ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. How the
     idempotency keys are made is recorded in the job and never changes. If the job was pruned,
-    ``anew=True`` makes it anew, so that all of its rows are processed again. With
-    ``existing=True``, an existing job is continued, and none is made: use it where a job that isn't
-    there may be on another disk.
+    ``anew=True`` makes the job anew, so that all of its rows are processed again. With
+    ``existing=True``, an existing job is continued, and no job is made: use ``existing`` if a
+    missing job may be on another disk.
 
-    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The shards
-    may run on 64 machines. ``path`` is then the directory of all shards, the set, and the
+    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The
+    shards may run on 64 machines. ``path`` is then the directory of all shards, the set, and the
     shard is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's
     key chooses its shard; without ``key``, the row's position does. "auto/64" takes the index from
-    the variable of a scheduler, modulo 64. Name the variable ("RANK/64") if there are several. If the
-    scheduler says that this task was restarted, and there is no such job, the start is refused
-    (RefusedError) unless ``anew`` is given. It is also refused if other shards have another key, or,
-    without a key, if they have seen an input with other rows.
+    the environment variable of a scheduler, modulo 64. Name the variable ("RANK/64") if there are
+    several. If the scheduler says that this task was restarted, and the shard's job doesn't exist,
+    the start is refused (RefusedError) unless ``anew`` is given. The start is also refused if other
+    shards have another key, or, without a key, if other shards have seen an input with other rows.
 
     **Runs.**
 
@@ -155,16 +155,17 @@ def open_job(
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
     On return the job and its rows are on the disk. If this call raises an exception, nothing has
-    changed, unless a start of another shard contradicts this one at the same moment. Then a shard
-    that this call has made is deleted again, but rows that it has added to a shard stay. Raises:
+    changed, except in one case: a start of another shard contradicts this start at the same moment.
+    In this case, a shard that this call has made is deleted again, but rows that this call has
+    added to an existing shard stay. Raises:
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run has the run lock;
     - RefusedError if the shard can't be started, as described above;
-    - RowChangedError if ``on_changed`` is "error" and any row has changed, if ``on_changed`` is
-      "retry" or "redo" and a changed row may have taken effect, or if ``on_gone`` is "error" and a
-      row that isn't done is gone, or if it is "skip" and the input has no rows at all;
+    - RowChangedError if ``on_changed`` is "error" and a row has changed, if ``on_changed`` is
+      "retry" or "redo" and a changed row may have taken effect, if ``on_gone`` is "error" and a row
+      that isn't done is gone, or if ``on_gone`` is "skip" and the input has no rows at all;
     - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -267,8 +268,8 @@ class JobRun:
     def close(self) -> None:
         """Close the job and its files.
 
-        If a run is in progress, this method stops the run as :meth:`stop` does. The files are then
-        closed at the end of the run. They stay open if a fourth signal has left the last run.
+        If a run is in progress, this method stops the run as :meth:`stop` does, and the files are
+        closed at the end of the run. If a fourth signal has left the last run, the files stay open.
         """
         self._is_closing = True
         if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
@@ -310,8 +311,9 @@ class JobRun:
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
-        "holding until …" after a :class:`Hold`, "waiting for the rate …" if a rate by usage lets no
-        row start, and which rows wait if none is in flight, else "".
+        The text is "holding until …" after a :class:`Hold`, and "waiting for the rate …" if a rate
+        by usage lets no row start. If no row is in flight, the text says which rows wait. Otherwise
+        the text is "".
         """
         return self._pace()
 
@@ -351,10 +353,11 @@ class JobRun:
         Without arguments, all failed rows are retried, except rows that may have taken effect
         (:attr:`JobRow.unknown`). Only ``rows`` and ``error_code`` choose such rows. ``rows`` and
         ``status`` may also name skipped rows. If ``rows`` is the only argument, each of the rows
-        must have failed or be skipped. With further arguments, other rows are left out. A job that
-        has ended is reopened. While a run works on the job, that run does the rows.
+        must have failed or be skipped. With further arguments, rows of other statuses are left out.
+        A job that has ended is reopened. While a run works on the job, that run does the rows.
 
-        Raises RefusedError, RowNotFoundError and InvalidValueError. Then no row was changed.
+        Raises RefusedError, RowNotFoundError and InvalidValueError. If one is raised, no row was
+        changed.
         """
         if rows is None and status is None and where is None and from_step is None:
             return self.service.retry_failed_rows(self.id, error_code)
@@ -452,19 +455,21 @@ class JobRun:
         - If the handler raises an exception, the row fails. The name of the exception's class is
           the error code, and its text is the message.
         - If the exception says that a call timed out or that its connection broke, the row needs a
-          review, since the call may have taken effect. An exception says so if its class is
-          TimeoutError, ConnectionResetError, ConnectionAbortedError or BrokenPipeError, if the name
-          of its class or of a base has "Timeout" (but not "ConnectTimeout" or "PoolTimeout"),
-          "Disconnected" or "RemoteProtocol", or if it was raised from or while handling such an
-          exception. The row fails like any other if ``retry_on`` names the class, a base other than
-          Exception, or the error code, or if ``on_interrupted`` is "retry" or "resume".
+          review, since the call may have taken effect. Such exceptions are TimeoutError,
+          ConnectionResetError, ConnectionAbortedError and BrokenPipeError, all exceptions whose
+          class, or a base of it, has "Timeout" (but not "ConnectTimeout" or "PoolTimeout"),
+          "Disconnected" or "RemoteProtocol" in its name, and all exceptions that were raised from,
+          or while handling, one of these. But the row fails like any other if ``retry_on`` names
+          the class, a base other than Exception, or the error code, or if ``on_interrupted`` is
+          "retry" or "resume".
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
-          set other outcomes. If a handler raises or returns :class:`Hold`, the whole run waits. If
-          it is :class:`Wait`, the row waits for somebody else, and takes no worker.
+          set other outcomes. With :class:`Hold`, the whole run waits. With :class:`Wait`, the row
+          waits for somebody else, and takes no worker.
         - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
-        In a thread whose event loop runs, they are refused, except in IPython: use :meth:`arun`.
+        If the calling thread already runs an event loop, coroutine functions are refused, except in
+        IPython: use :meth:`arun`.
 
         - ``workers``: the number of rows that are processed at a time. The default is 1; with an
           executor, it is the executor's number of workers.
@@ -477,11 +482,11 @@ class JobRun:
         sequence, with methods ``log``, ``step`` and ``step_key``) and returns an outcome for each
         row: a mapping with ``row.id`` as keys, or a list in the order of the rows. An outcome is a
         value that a handler of one row may return, or an exception, such as :class:`Fail`. The
-        exception has the same effect as if a handler of this row alone had raised it. Rows of a call
-        that has begun a step, or waits, stay together. See `journal help batches`.
+        exception has the same effect as if a handler of this row alone had raised it. If a call has
+        begun a step, or waits, its rows stay together. See `journal help batches`.
 
-        - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` has what the whole call has cost. It
-          counts once, with the first row.
+        - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` says what the whole call has cost.
+          The cost counts once, with the first row.
         - A row without an outcome needs a review, since its work may already be done. If the return
           value has entries that belong to no row, they are stored as the result of the first row
           without an outcome.
@@ -528,11 +533,12 @@ class JobRun:
         - ``max_rows``: pause when this run has started this many rows and has made their attempts.
           Rows that have waited don't count.
         - ``max_wait_s``: seconds after which a row that waits (:class:`Wait`) fails with the error
-          code WaitedTooLong. They count from its first Wait since its last retry or redo.
-        - ``max_waiting``: start no row that hasn't waited while this many rows wait or are in
-          flight.
-        - ``no_wait``: pause instead of waiting when only rows that wait are left, or as many as
-          ``max_waiting`` allows. The next run continues with those that are due.
+          code WaitedTooLong. The seconds count from the row's first Wait since its last retry or
+          redo.
+        - ``max_waiting``: while this many rows wait or are in flight, start only rows that have
+          waited.
+        - ``no_wait``: pause instead of waiting when only rows that wait are left, or when as many
+          rows wait as ``max_waiting`` allows. The next run continues with the rows that are due.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
           ``{"carrier": 2}``. It takes one column. Rows without the column, or with null, have no
           limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another attempt
@@ -541,18 +547,18 @@ class JobRun:
           other rows stay as they are: pending rows stay pending, and failed rows stay failed, even
           with ``retry_failed``. When only rows that don't meet the condition are left, the run
           pauses. The function is called only once for a row that doesn't meet the condition. The
-          thread of the run calls this function, so it must be fast. If the function raises an
-          exception, the run ends with this exception.
+          thread of the run calls this function, so the function must be fast. If the function
+          raises an exception, the run ends with this exception.
 
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
         and pauses the job. The second signal ends the rows in flight. The third one ends them by
-        force. The fourth one leaves the run, whatever hangs: the next start decides about the rows in
-        flight, as if this process had died. Without ``handle_signals``, an exception that a signal
-        handler raises, such as KeyboardInterrupt, stops the run as a first signal does, and is
-        re-raised at the end. So does an exception of ``on_progress``, which isn't called again then.
-        :meth:`stop` stops the run from any thread. Other processes control a run by `journal pause`,
-        `resume`, `cancel`, `tune`, `retry` and `skip`.
+        force. The fourth one leaves the run, whatever hangs: the next start decides about the rows
+        in flight, as if this process had died. Without ``handle_signals``, an exception that a
+        signal handler raises, such as KeyboardInterrupt, stops the run as a first signal does, and
+        is re-raised at the end. An exception of ``on_progress`` does the same, and ``on_progress``
+        isn't called again. :meth:`stop` stops the run from any thread. Other processes control a
+        run by `journal pause`, `resume`, `cancel`, `tune`, `retry` and `skip`.
 
         **Reports.**
 
@@ -562,9 +568,9 @@ class JobRun:
           logger "journal" gets each message, too (`journal help asyncio`).
         - ``on_progress``: called with the job about five times a second.
 
-        Both are called in the thread that has called this method, with its context. The run itself
-        has a thread of its own, in which ``where`` and ``estimate`` are called, and ``executor`` if an
-        executor has broken.
+        ``tell`` and ``on_progress`` are called in the thread that has called this method, with the
+        context of this thread. The run itself has a thread of its own. This thread calls ``where``
+        and ``estimate``, and calls ``executor`` again if an executor has broken.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
         job was cancelled, a message is reported, and the returned report has the unchanged job.
@@ -665,8 +671,8 @@ class JobRun:
           the rows in flight, and ``on_interrupted`` decides what becomes of them. A third
           cancellation gives up rows that don't end.
         - If ``handle_signals`` is false, the owner of the loop handles signals. With
-          ``asyncio.run``, the first Ctrl-C cancels the main task. The default is None: signals are
-          handled here only if a cell of IPython or Jupyter awaits this call.
+          ``asyncio.run``, the first Ctrl-C cancels the main task. With the default, None, signals
+          are handled here only if a cell of IPython or Jupyter awaits this call.
         - If a handler raises KeyboardInterrupt or SystemExit, asyncio stops the loop, as it does
           for every task. ``on_interrupted`` decides what becomes of the row.
         """

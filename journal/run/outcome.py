@@ -126,9 +126,9 @@ class Retry(_Later):
 
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``: the row is attempted until a call isn't throttled.
-    Other rows go on. But many successive calls that are throttled mean that the whole account has
-    reached a limit. Then a hold begins, as with :class:`Hold`. It takes as many calls as there are
-    workers, and at least 10.
+    Other rows continue. But many successive throttled calls mean that the whole account has reached
+    a limit. So a hold begins, as with :class:`Hold`, after as many such calls as there are workers,
+    and at least 10.
 
     ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or the text of a
     header Retry-After: seconds or a date. Text that can't be read is ignored, and the row's log
@@ -169,9 +169,9 @@ class Hold(_Later):
 
     - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
-      needs a review. These rules apply to all rows of a call that raises it.
-    - ``after_s``: as for :class:`Retry`. Without it, the run's backoff decides, which grows with each
-      further hold.
+      needs a review. If a call with many rows raises Hold, these rules apply to all of its rows.
+    - ``after_s``: as for :class:`Retry`. Without ``after_s``, the run's backoff decides. The
+      backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
       all workers continue. If the handler raises Retry, or an exception such as ConnectionError,
       the run holds again, for the time of the run's backoff.
@@ -188,12 +188,13 @@ class Wait(RowOutcome):
     """The work was handed to somebody, such as a provider's batch endpoint, and isn't done yet.
 
     - The row becomes pending, and is attempted again after ``after_s`` seconds, as for
-      :class:`Retry`. ``None``: the run's backoff, and as long as it has waited so far from then on,
-      up to ``max_backoff_s``. Until then it takes no worker and no slot of ``limit_per``.
+      :class:`Retry`. ``None``: after as long as it has waited so far, but at least ``backoff_s``
+      and at most ``max_backoff_s``. While the row waits, it takes no worker and no slot of
+      ``limit_per``.
     - The attempt doesn't count for ``max_attempts``.
-    - Submit the work in a :meth:`step <AttemptedRow.step>`, so that the next attempt has its result
-      and asks what has become of it. If nobody knows whether a step of the row took effect, the row
-      needs a review.
+    - Submit the work in a :meth:`step <AttemptedRow.step>`, so that the next attempt has the step's
+      result, and can ask what has become of the work. If nobody knows whether a step of the row
+      took effect, the row needs a review.
     - ``message``: recorded as the reason.
 
     The constructor raises the same errors as the constructor of :class:`Retry`.
@@ -259,9 +260,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       :func:`may_have_taken_effect`.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
-    - ``usage``: {} if the usage of the call is that of its first row.
+    - ``usage``: {} for a row of a call whose usage is recorded with the first row.
     - ``from_step``: the step from which the next attempt does its steps again, or "".
-    - ``elapsed_s``: how long the handler took; 0 for all rows of a call but the first.
+    - ``elapsed_s``: how long the handler took; 0 for all rows of a call except the first.
     - ``logs``: messages of the row that aren't recorded yet.
     """
 
@@ -301,8 +302,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     def is_answer(self) -> bool:
         """Whether the outcome shows that the called service has answered.
 
-        An outcome shows an answer if the handler has decided it. An exception, a timeout, or an
-        outcome that repeats the attempt doesn't show an answer.
+        An outcome shows an answer if the handler has decided the outcome. An exception, a timeout,
+        or an outcome that repeats the attempt doesn't show an answer.
         """
         if self.kind in ("failed", "review"):
             is_final = not (self.retryable or self.unknown) and self.traceback is None
@@ -512,9 +513,10 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
 def may_have_taken_effect(error: BaseException) -> bool:
     """Whether an exception says that a call timed out, or that its connection broke.
 
-    Nobody knows then whether the call took effect. An exception says so by its class, by the name of
-    this class or of a base, by the exception that it was raised from, or by one in its group. It
-    doesn't if there was no connection: it was refused, or could not be had in time.
+    Nobody knows then whether the call took effect. An exception says so by its class, by the name
+    of this class or of a base, by the exception that it was raised from, or by an exception in its
+    group. An exception doesn't say so if there was no connection: the connection was refused, or
+    wasn't there in time.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(may_have_taken_effect, error.exceptions))
@@ -540,7 +542,7 @@ def seconds_of(given: Any) -> float | None:
     Text is what a header Retry-After says: seconds or a date (RFC 9110). The seconds until a date
     in the past are 0. A number may have a type of another library, such as numpy.float64.
 
-    Raises ValueError unless it is text, or a number from 0 to MAX_AFTER_S.
+    Raises ValueError unless ``given`` is None, text, or a number from 0 to MAX_AFTER_S.
     """
     if given is None:
         return None
@@ -556,7 +558,7 @@ def seconds_of(given: Any) -> float | None:
 
 
 def _seconds_until(text: str) -> float:
-    """The seconds until a date of HTTP, at least 0; NaN if it is none."""
+    """The seconds until a date of HTTP, at least 0; NaN if the text is no such date."""
     from email.utils import parsedate_to_datetime  # noqa: PLC0415  (few rows need it)
 
     try:
