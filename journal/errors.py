@@ -41,7 +41,8 @@ class JournalError(Exception):
     ``exit_code``: of a command that ends with this error.
 
     A subclass declares its values as annotations, in the order of the arguments, and makes the
-    message of them in ``_message``. Its ``path`` may be given as a Path, and is text.
+    message from its values in ``_message``. A ``path`` may be given as a Path, and is stored as
+    text.
     """
 
     exit_code: ClassVar[int] = 1
@@ -142,7 +143,8 @@ def _short_repr(value: object) -> str:
 class JobNotFoundError(RefusedError, LookupError):
     """The store has no job with this id.
 
-    Attributes: ``job_id``, ``shard`` (if this is the id of a set, one of its shards, else "").
+    Attributes: ``job_id``, ``shard`` (one of the set's shards if ``job_id`` is the id of a set,
+    else "").
     """
 
     job_id: str
@@ -162,9 +164,9 @@ class JobNotFoundError(RefusedError, LookupError):
 class JobPrunedError(RefusedError):
     """The job was pruned, so its rows would be processed again. Nothing was changed.
 
-    Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (its path, or None if no pack
-    was made), ``older_copy`` (a copy that was to be unpacked or pulled,
-    and lacks commits of the pruned job; "" if the job was to be made).
+    Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (the pack's path, or None if no
+    pack was made), ``older_copy`` (a copy that the call should unpack or pull, and that lacks
+    commits of the pruned job; "" if the call should make the job).
     """
 
     job_id: str
