@@ -95,9 +95,8 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
 # Digits that tell a record from all records that other copies of the job write.
 RandomId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-CallId = Annotated[
-    str, msgspec.Meta(pattern=r"^(?!0{16})[0-9a-f]{16}\Z")
-]  # 0 is no call in the index
+# Not 0, which stands for no call in the columns of an index.
+CallId = Annotated[str, msgspec.Meta(pattern=r"^(?!0{16})[0-9a-f]{16}\Z")]
 Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
 

@@ -551,8 +551,7 @@ class Journal:
             self._stale = log.is_foreign
             raise
         self._buffer.clear()
-        end, hint_end = log.end.offset, log.hint_end
-        if end - hint_end >= hint.GROWTH_BYTES and hint.is_due_while_open(end, hint_end):
+        if hint.is_due_while_open(log.end.offset, log.hint_end):
             self._leave_hint()
 
     def _abandon(self) -> None:

@@ -116,8 +116,8 @@ def _records(
 def deciding_records(records: Iterable[Any]) -> dict[str, Any]:
     """Return the deciding record of each step: see :func:`latest_records`.
 
-    ``records`` are all records of a row's steps, in order, or the changes made from them. A step that was dropped isn't returned,
-    nor are the steps that began after it.
+    ``records`` are all records of a row's steps, in order, or the changes made from them. A step
+    that was dropped isn't returned, nor are the steps that began after it.
     """
     latest: dict[str, Any] = {}  # in the order in which the steps began
     for record in records:

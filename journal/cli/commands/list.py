@@ -107,10 +107,9 @@ def list_command(
     DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
     includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
-    PENDING, too. "paused until resume" beside a status is a pause by
-    `journal pause`. A running job may be "holding" until a time, since the called service is down:
-    `journal show JOB` says why. If it has "stalled",
-    none of its attempts has ended for far too long.
+    PENDING, too. "paused until resume" beside a status is a pause by `journal pause`. A running job
+    may be "holding" until a time, since the called service is down: `journal show JOB` says why. If
+    it has "stalled", none of its attempts has ended for far too long.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
