@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Never
-
 import msgspec
 
 from journal.display.plain import report_text
@@ -62,8 +60,3 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:
         return f"<RunReport {report_text(self)}>"
-
-    if not TYPE_CHECKING:  # checkers must see no method
-
-        def __await__(self) -> Never:
-            raise TypeError("run() has run the job already: to await it, write await job.arun(...)")

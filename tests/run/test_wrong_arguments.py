@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,11 @@ def test_a_coroutine_function_that_is_run_in_an_event_loop_is_told_of_arun(path:
         with pytest.raises(InvalidValueError, match=r"write `await job\.arun\(handler\)`"):
             asyncio.run(main())
         assert {row.attempts for row in job.rows()} == {0}
+
+
+def test_a_framework_that_awaits_what_is_awaitable_takes_a_report_as_it_is(path: Path) -> None:
+    with journal.open_job(path, ROWS) as job:
+        assert not isawaitable(job.run(plain))
 
 
 def test_errors_that_are_named_with_one_attempt_are_warned_of(path: Path) -> None:
@@ -166,10 +172,6 @@ def test_a_tuple_of_columns_is_a_key(path: Path) -> None:
             journal.open_job(path, wrong, key=("order", "item"))
 
 
-async def waited(job: Any) -> None:
-    await job.run(plain)
-
-
 JOB: Any = journal.JobRun  # for mypy, which refuses unknown keywords, too
 OPEN_JOB: Any = journal.open_job
 SERVICE: Any = journal.JobService
@@ -187,7 +189,6 @@ WAIT: Any = journal.Wait
         ),
         (lambda job: JOB.run(job, plain, max_cost=9), "write 'max_cost_cents'"),
         (lambda job: JOB.run(job, plain, max_concurrency=9), "write 'workers'"),
-        (lambda job: asyncio.run(waited(job)), "to await it, write await job.arun(...)"),
         (lambda job: JOB.run(job, plain, on_error="stop"), "write 'halt'"),
         (lambda job: JOB.run(job, plain, rows=ROWS), "'rows' is an argument of open_job()"),
         (lambda job: JOB.run(job, plain, rate_limit=5), "write 'rate'"),
