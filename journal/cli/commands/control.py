@@ -20,7 +20,7 @@ from journal.text import counted
 @click.command("pause", short_help="Pause a job until `journal resume`.")
 @found_job
 def pause_command(job: FoundJob) -> None:
-    """Pause a job until `journal resume`: its run starts no more rows, and no run starts.
+    """Pause a job until `journal resume`: its run starts no more rows, and no new run starts.
 
     The job may have any status, so a daily job can be paused between its runs. A run that works on
     the job finishes the rows in flight, and then waits. The next start is refused with exit code 4.

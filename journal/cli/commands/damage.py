@@ -41,8 +41,8 @@ def verify_command(
     commit lacks its line end. Such a commit is valid, and the next writer adds the line end.
 
     All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged,
-    or of a newer version. If an intact copy has all commits, use it: see `journal help damage`.
-    Otherwise, use `journal repair`.
+    or was written by a newer version. If an intact copy has all commits, use this copy: see `journal
+    help damage`. Otherwise, use `journal repair`.
 
     Example: journal verify --all
     """
@@ -128,7 +128,8 @@ def repair_command(job: FoundJob, json_output: bool) -> int:
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending, failed or in flight are put under review. If repeating
-    their work does no harm, `journal resolve JOB --status needs_review --retry` continues them.
+    their work does no harm, `journal resolve JOB --status needs_review --retry` makes these rows
+    pending again.
 
     The exit code is 0 if nothing is lost, and 3 if lines are lost.
 

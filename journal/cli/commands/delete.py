@@ -35,7 +35,7 @@ def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
 
     Before the first job is deleted, all jobs are checked: each must exist, and no run may work on
     it. If a run works on a job, use `journal cancel` first. If a job was pruned, `delete` makes the
-    store forget that, so that the next `journal run` makes the job anew.
+    store forget the pruning, so that the next `journal run` makes the job anew.
 
     The command asks for confirmation. Without a terminal, give --yes. If the answer is no, the exit
     code is 4.
@@ -157,7 +157,8 @@ def prune_command(
 ) -> int:
     """Delete all jobs that have ended and are older than WHEN, and list them.
 
-    The shards of a set are jobs, too, but none of them is deleted while one of them has not ended, or can't be read.
+    The shards of a set are jobs, too. If one shard of a set has not ended, or can't be read, no
+    shard of this set is deleted.
 
     Jobs that have not ended, jobs on which a run works, completed jobs with rows that are open or
     need a review, and jobs that can't be read are listed, but not deleted. To delete a paused or

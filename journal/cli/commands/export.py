@@ -62,22 +62,25 @@ def export_command(
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. Each of the following columns is written only if a row has a
-    value in it, or if --columns names it: place (in the input, in a shard with a key), earlier_attempts (attempts that limits don't count),
-    version, unknown (true if a failed row may have taken effect), reason, due (when a row that waits
-    for somebody else is asked for again), waiting_since, tracking_number,
-    label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has a column with one of these names, the
-    journal's column is called journal_NAME.
+    value in it, or if --columns names it: place (in the input, in a shard with a key),
+    earlier_attempts (attempts that limits don't count), version, unknown (true if a failed row may
+    have taken effect), reason, due (when a row that waits for somebody else is asked for again),
+    waiting_since, tracking_number, label_path, cost_cents (of the last outcome), total_cost_cents
+    (of all attempts) and usage. If the data has a column with one of these names, the journal's
+    column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the chosen rows are written.
 
     With --attempts, the columns are job_id, row_number, attempt, outcome, started_at, ended_at,
-    duration_s, host, error_code, error_message and result, and, if an attempt uses them, version,
-    unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts at the chosen
-    rows are written, in the order in which they ended. The costs add up to the cost of these rows.
+    duration_s, host, error_code, error_message and result. These columns follow if an attempt uses
+    them: version, unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts
+    at the chosen rows are written, in the order in which they ended. The sum of their costs is the
+    cost of these rows.
 
-    The rows of a set of shards are sorted by their places in the input. If rows are missing, since
-    shards aren't here or have not seen the last input, the others are written, and the exit code is 4.
+    The rows of a set of shards are sorted by their places in the input. Rows are missing if shards
+    aren't here, and may be missing if shards have not seen the last input. In these cases, the other
+    rows are written, and the exit code is 4.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """

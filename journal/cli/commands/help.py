@@ -17,7 +17,7 @@ TOPICS = {
     "outcomes": "what a command says of its row: exit statuses, curl, JSON, waiting",
     "outages": "when a service is down, throttles or fails: hold, retries, halt, rates",
     "daily": "a job that runs every day: changed and vanished rows, cron",
-    "llm": "calls of language models: costs, throttling, answers of no use",
+    "llm": "calls of language models: costs, throttling, unusable answers",
     "batches": "many rows per call; batches of prompts at a provider",
     "steps": "several side effects in one row, none of them repeated",
     "executors": "handlers in other processes, and on other machines with dask",
@@ -48,7 +48,7 @@ def help_command(ctx: click.Context, topic: str | None) -> None:
 
     TOPIC is a topic or a command. If a name is both, such as export, the command's help is shown
     first, and then the page. On a terminal, pages are shown in a pager. If TOPIC is any other word,
-    the topics and commands whose help has this word are named.
+    the command lists the topics and commands whose help has this word.
 
     Example: journal help moving
     """

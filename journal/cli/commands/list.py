@@ -106,10 +106,11 @@ def list_command(
 
     DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
     the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
-    includes pauses and other times without a run. Rows WAITING wait for somebody else, and are
-    PENDING, too. "paused until resume" beside a status is a pause by `journal pause`. A running job
-    may be "holding" until a time, since the called service is down: `journal show JOB` says why. If
-    it has "stalled", none of its attempts has ended for far too long.
+    includes pauses and other times without a run. WAITING is the number of rows that wait for
+    somebody else. These rows are also counted as PENDING. "paused until resume" beside a status
+    means that `journal pause` has paused the job. A running job may be "holding" until a time, since
+    the called service is down: `journal show JOB` says why. A running job has "stalled" if none of
+    its attempts has ended for far too long.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
@@ -222,15 +223,16 @@ def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> 
     A shard is absent if it isn't in this store: it was never started, or its copy isn't here. If
     `journal prune` has taken it, it is pruned.
 
-    With --open, the indexes of some shards are printed, as a scheduler takes them: those that are
-    absent or interrupted, or have open rows, or have seen another input. A shard whose rows have
-    failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
-    printed. Standard error names the absent shards among them, and shards that `journal pause` has
-    paused, whose start would be refused. Shards that can't be read, or whose journal was cut, are
-    named there, too, and the exit code is 6.
+    With --open, only the indexes of open shards are printed, as a scheduler takes them. A shard is
+    open if it is absent or interrupted, has open rows, or has seen another input. A shard whose rows
+    have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
+    printed. Standard error names the printed shards that are absent. It also names shards that
+    `journal pause` has paused: they are left out, since their start would be refused. If a shard
+    can't be read, or its journal was cut, standard error names this shard, too, and the exit code
+    is 6.
 
-    On a node with a disk of its own, the shards of other nodes are absent. If they are started here,
-    all of their rows are run again. --here leaves them out.
+    On a node with a disk of its own, the shards of other nodes are absent. If such a shard is started
+    here, all of its rows are run again. --here leaves absent shards out.
 
     Example: journal shards ship --open
     """

@@ -194,13 +194,14 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("watch", short_help="Show the progress of a job until it ends.")
 @_until_end
 def watch_command(job: FoundJob, timeout_s: float | None) -> int:
-    """Show a job live until it ends: its progress, rate and forecast, rows in flight with the step
-    that each is in, holds, waits, the last errors and messages, the cost, and what to do next.
+    """Show a job live until it ends: its progress, rate and forecast, the rows in flight and their
+    steps, holds, waits, the last errors and messages, the cost, and what to do next.
 
-    The view is drawn in place, and fits the terminal. The age of a row stands beside the median of
-    recent attempts. q or Ctrl-C ends the view, with exit code 130, and nothing else; what was seen
-    last stays. Without a terminal, or with TERM=dumb, the progress is a line every 10 seconds. The
-    command only reads the journal, so it also shows a copy, or a job on another host.
+    The view is drawn in place, and fits the terminal. The age of a row is shown beside the median
+    duration of recent attempts. q or Ctrl-C ends only the view, with exit code 130, and leaves the
+    last state on the terminal. Without a terminal, or with TERM=dumb, a line every 10 seconds shows
+    the progress. The command only reads the journal, so it also shows a copy, or a job on another
+    host.
 
     A set of shards has a line for each shard. Those that need a person come first.
 
@@ -208,8 +209,8 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
     continue this run. If the job is paused without a run, the command ends and says how to
     continue. If the run of a running job dies, the command waits for the next run.
 
-    Of a set of shards, the command waits until each shard has ended, or is paused without a run, or
-    can't be read. Shards that aren't here are waited for.
+    For a set, the command waits until each shard has ended, is paused without a run, or can't be
+    read. The command also waits for shards that aren't here.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
     review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is 6
@@ -223,9 +224,9 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
 @click.command("wait", short_help="Wait until a job ends. The exit code says how the job ended.")
 @_until_end
 def wait_command(job: FoundJob, timeout_s: float | None) -> int:
-    """Wait until a job ends. The exit code says how the job ended, as that of `journal watch` does.
+    """Wait until a job ends. The exit codes are those of `journal watch`.
 
-    It also says which shards of a set are waited for.
+    For a set, the command reports which shards it waits for.
 
     Example: journal wait hash-stdlib --timeout 1h
     """

@@ -38,12 +38,13 @@ from journal.sets.whole import look_at_set
 def report_command(job: FoundJob, out: str | None, every_s: float | None, force: bool) -> int:
     """Write a report about JOB: one HTML page that you can send, since it loads no other files.
 
-    The page shows counts, throughput and latency over time, when runs worked, rows waited and the
-    job was paused, errors by code, why rows were skipped, and the rows that failed or need a review.
+    The page shows counts, and throughput and latency over time. It shows when runs worked, when rows
+    waited, and when the job was paused. It has the errors by code, the reasons why rows were
+    skipped, and the rows that failed or need a review.
 
-    With --every, a browser that shows the page reloads it. The command ends as `journal watch` does,
-    and with its exit code. The pause between two versions is at least ten times as long as writing
-    took. After Ctrl-C, the last version stays, and says that it is old.
+    With --every, a browser that shows the page reloads it. The command ends when `journal watch`
+    would end, with the same exit code. The pause between two versions is at least ten times as long
+    as writing the last version took. After Ctrl-C, the last version stays, and says that it is old.
 
     The report of a set of shards is about all shards that are here. Those that can't be read are
     named on standard error, and the exit code is 6.

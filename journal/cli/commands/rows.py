@@ -84,8 +84,8 @@ def _named_field(name: str) -> Field:
 @found_job_or_set
 @selection_options
 @columns_option(
-    "Show only these columns of the data and of the journal. If both have a status, status is that "
-    "of the data, and journal_status that of the journal. result.price is a member of the result."
+    "Show only these columns of the data and of the journal. If both have a column status, status "
+    "is the data's column, and journal_status is the journal's column. result.price is a member of the result."
 )
 @limit_option("Only the first N rows.  [default: all]")
 @listing_options
@@ -167,10 +167,11 @@ def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
 
     COUNT is the number of rows. CENTS is the cost of the attempts that gave the rows their STATUS.
     The table has this column only if there was a cost. EXAMPLE has the three most frequent messages
-    of the group, each cut to 400 characters. Messages count as one if only their numbers differ,
-    other than 100 to 599. If the first row has a Python traceback, the place in your code where the
-    exception was raised follows. In other formats, the example is the message of the first row. ROWS lists the numbers of all rows of
-    the group, in the form that --row accepts.
+    of the group, each cut to 400 characters. Messages that differ only in numbers count as one
+    message, except if the numbers are from 100 to 599. If the first row has a Python traceback, the
+    messages are followed by the place in your code where the exception was raised. In other formats,
+    the example is the message of the first row. ROWS lists the numbers of all rows of the group, in
+    the form that --row accepts.
 
     `journal export JOB OUT --attempts` also has the errors of attempts at rows that are completed now.
 

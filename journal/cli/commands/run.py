@@ -256,7 +256,7 @@ class _RunCommand:
 
 
 def _some(rows: RowInput) -> Iterator[dict[str, Any]]:
-    """Yield the rows. Raises InvalidValueError if there are none: a feed has failed, more likely."""
+    """Yield the rows. Raises InvalidValueError if there are none, since a feed has probably failed."""
     every = iter(rows)
     for first in every:
         yield first
@@ -287,8 +287,8 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
 @option("-j --jobs N workers", "Run up to N commands at a time.", type=click.IntRange(1, 1000))
 @option(
     "--rate RATE",
-    "The maximum number of starts: 50/s, 100/m, 9/h, none. Or of a usage: input_tokens=200000/m, "
-    "input_tokens=none. Other rates stay. Repeatable.",
+    "The maximum number of starts: 50/s, 100/m, 9/h or none. Or how much of a usage calls may use: "
+    "input_tokens=200000/m or input_tokens=none. Other rates stay as they are. Repeatable.",
     _or_none(partial(rates, or_none=True)),
     multiple=True,
 )
@@ -303,16 +303,16 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
     "Pause when the job, over all its runs, has cost this much. none: no limit.",
     _or_none(parse_cents),
 )
-@option("--end-hold", "If the run waits since a service is down or throttles, try a row now.")
+@option("--end-hold", "If the run waits because a service is down or throttles, try a row now.")
 def tune_command(job: FoundJob, **asked: Any) -> None:
     """Change the limits of the run that works on a job, and print what the run has changed.
 
     The run may have been started by `journal run` or by a program, on any terminal. Its rows in
-    flight end as usual. The options that are left out stay as they are. The next start doesn't take
-    the changes: it has the limits that it is started with.
+    flight end as usual. Limits whose options are left out stay as they are. The changes don't apply
+    to the next start, which has the limits that it is started with.
 
-    If no run works on the job, or if it changes nothing or doesn't answer within 10 seconds, the
-    exit code is 4.
+    If no run works on the job, or if the run changes nothing or doesn't answer within 10 seconds,
+    the exit code is 4.
 
     Example: journal tune ship-orders -j 16 --rate 5/s
     """

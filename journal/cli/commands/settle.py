@@ -1,6 +1,6 @@
 """`journal retry`, `redo`, `skip` and `resolve`.
 
-With each of these commands, a person settles rows: those of a job, or of each shard, in one commit.
+With these commands, a person settles rows. The rows of a job or shard are changed in one commit.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ class _Done(NamedTuple):
     """What a command has done with the rows of a job.
 
     - ``changed``: how many rows.
-    - ``pending``: how many rows are pending, so that a run must follow. ``how``: since when.
+    - ``pending``: how many rows are pending, so that a run must follow. ``how``: the end of
+      the message about them.
     """
 
     changed: int
@@ -124,7 +125,8 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
     left out.
 
     With --from-step, the rows do this step again, and the steps that began after it. They keep the
-    steps before it. For example, a provider's batch has expired, and must be submitted again.
+    steps before it. Use this, for example, if a provider's batch has expired and must be submitted
+    again.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
     retried only if --row or --error-code selects them. Before you retry one of these rows, find out
@@ -373,7 +375,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
     parse_cents,
 )
 @option("--label-path PATH", "With --completed: the label path that each of the rows gets.")
-@option("--result JSON", "With --completed or --step: the result. What isn't JSON is text.")
+@option("--result JSON", "With --completed or --step: the result. A value that isn't JSON is text.")
 @option("--failed CODE", "The rows took no effect: fail them. CODE is their error code.")
 @option("--error-message TEXT", "With --failed: the message of the rows.")
 @option(

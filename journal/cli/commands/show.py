@@ -78,8 +78,8 @@ _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 class Shown:
     """The facts about a job that the command shows.
 
-    - ``paused``: who has paused the job, or why the last run has ended early, or begins to; "" if the
-      job isn't paused.
+    - ``paused``: who has paused the job, or why the last run has ended early or is about to; "" if
+      the job isn't paused.
     - ``stalled_s``: for how long no attempt has ended, if that is far too long.
     - ``oldest``: which row is in flight for the longest time, as text.
     - ``rate``: rows that end per second, lately; None if the job isn't running.
@@ -177,14 +177,14 @@ class Shown:
 def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> int:
     """Show the state of a job, its speed and errors, and what to do next.
 
-    While the job is running, its rate is the number of rows that have ended (are completed, failed
-    or skipped) per second lately: in the last 256 KiB of the journal.
+    The rate of a running job is the number of rows per second that have lately been completed,
+    failed or skipped, according to the last 256 KiB of the journal.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
-    fewer rows are read. Of a set of shards, those of the first 2,000 such rows of each shard.
-    `journal errors` reads all rows that failed or need a review.
+    fewer rows are read. Of each shard of a set, the first 2,000 such rows are read. `journal errors`
+    reads all rows that failed or need a review.
 
-    Of a set, the sums are shown, and which shards are absent, open or failed.
+    For a set, the command shows the sums, and which shards are absent, open or failed.
 
     The last line is for scripts. It has pairs key=value. The keys and their order never change.
 

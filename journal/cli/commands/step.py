@@ -47,7 +47,8 @@ _OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
     """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
 
-    With `journal run -n`, it is a step of all rows of the command: they stay together from then on.
+    With `journal run -n`, the step is one of all rows of the command, and these rows stay together
+    from then on.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
     up to 1 MiB, without its last line end. It is printed after it is recorded. If the step was done
@@ -67,7 +68,7 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
 
     If the step has been in doubt since an earlier attempt, COMMAND isn't run, and the exit code is
     4. The same happens if the present attempt has already ended, because its run has died or has
-    given it up. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
+    given up the attempt. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
     code is 2, and the row needs a review.
 
     In a shell script: id=$(journal step charge -- ./charge "$order") || exit

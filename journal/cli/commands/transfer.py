@@ -61,8 +61,8 @@ def pack_command(job: FoundJob, output: str | None) -> None:
 
     First pause the job, and take it off cron: otherwise both machines process its rows.
 
-    The pack holds the journal (up to its last commit) and the artifacts (the job's other files).
-    `journal unpack` checks all of it. A run may work on the job at the same time.
+    The pack contains the journal (up to its last commit) and the artifacts (the job's other files).
+    `journal unpack` checks all of them. A run may work on the job while it is packed.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -173,8 +173,9 @@ def _unpack(ctx: click.Context, file: str) -> None:
 def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: Any) -> int:
     """Apply the changes of another copy of a job. If the job doesn't exist here, it is created.
 
-    SOURCE is the other copy: a directory, a pack, or - for a pack on standard input. If it is the
-    directory of a set of shards, each of its shards is pulled, and those that fail are named.
+    SOURCE is the other copy: a directory, a pack, or - for a pack on standard input. If SOURCE is
+    the directory of a set of shards, each of its shards is pulled. Shards that can't be pulled are
+    named.
 
     If the other copy has all commits of the job here, and further commits, the further commits are
     appended, and missing artifacts are copied. If the copies have diverged, give
@@ -197,7 +198,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
     The exit code is 3 if a row needs a review, if an artifact differs, or if a merge leaves rows
-    open in a job that has ended here: `journal show` says how to go on. As long as a row on which
+    open in a job that has ended here: `journal show` says how to continue. As long as a row on which
     both copies worked isn't settled, each further pull exits with 3, too.
 
     Example: journal pull /mnt/old/jobs/ship-ca

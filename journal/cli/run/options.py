@@ -140,29 +140,31 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--shard I/N",
-            "Run only the rows of part I of N, from 0: see `journal help clusters`. auto/N takes I from the "
-            "variable of a scheduler.",
+            "Run only the rows of part I of N: see `journal help clusters`. I counts from 0. auto/N takes I "
+            "from the variable of a scheduler.",
         ),
         where_option("Run only rows"),
         rows_option("Run only these rows"),
         _option(
             "--on-changed",
-            "If the data of a row has changed since the last run: refuse to run, retry the row with its "
-            "new data unless it is completed, redo it even then (both need --key), or ignore the change.",
+            "What to do if the data of a row has changed since the last run: refuse to run (error), run the "
+            "row with its new data unless it is completed (retry), run it even if it is completed (redo), "
+            "or ignore the change. retry and redo need --key.",
         ),
         _option(
             "--on-gone",
-            "If a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it under "
-            "review, if it is in flight or has steps), or refuse to run.",
+            "What to do if a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it "
+            "under review, if it is in flight or has steps), or refuse to run (error).",
         ),
         _option(
             "--anew",
-            "If the job was pruned, or the task was restarted and its job is gone, make it anew: all of its "
-            "rows are run again.",
+            "If the job was pruned, or the task was restarted and its job is gone, make the job anew and run "
+            "all of its rows again.",
         ),
         _option(
             "--existing",
-            "Only continue a job, and make none: its rows may be done already, in a job on another disk.",
+            "Only continue a job, and never make one, since its rows may be done already, in a job on "
+            "another disk.",
         ),
     ),
     "Command": (
@@ -228,7 +230,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _statuses_option(
             "wait",
             "Statuses that mean: the work was handed to somebody and isn't done, so run the command for this "
-            "row again after --backoff, doubled each time. Repeatable.",
+            "row again after --backoff, which doubles each time. Repeatable.",
         ),
     ),
     "Pace": (
@@ -268,18 +270,18 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
     "When to stop": (
         _option(
             "--halt WHEN",
-            "Stop early if the first 10 rows fail alike (first), also after 10 successive failures (10), or if "
-            "20% of at least 50 rows fail (20%). now,10 and now,20% end the commands in flight. never: run "
+            "first: stop early if the first 10 rows fail alike. 10: also after 10 successive failures. 20%: also "
+            "if 20% of at least 50 rows fail. now,10 and now,20% then end the commands in flight. never: run "
             "all rows.",
             parse=_halt,
         ),
         _option(
             "--limit N max_rows",
-            "Start at most N rows, never started ones first. Each gets its attempts.",
+            "Start at most N rows, first those that were never started. Each row gets its attempts.",
         ),
         _option(
             "--max-wait DURATION max_wait_s",
-            "Let a row fail (WaitedTooLong) that has waited for somebody else this long.",
+            "If a row has waited for somebody else this long, let it fail (WaitedTooLong).",
         ),
         _option(
             "--no-wait",
