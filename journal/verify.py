@@ -15,7 +15,7 @@ from journal.format.decode import (
     decode_lines,
     decode_record,
 )
-from journal.format.extent import has_seal
+from journal.format.read_between import has_seal
 from journal.format.records import RowRecord
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock

@@ -6,7 +6,7 @@ and ``docs/records.md`` specify it.
 - ``decode``: decodes a line, or reports why the line isn't a record.
 - ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
-- ``commits``: verifies seals, fast. ``extent``: reads records between two positions.
+- ``commits``: verifies seals, fast. ``read_between``: reads records between two positions.
 - ``damage``: judges what isn't good: an interrupted write, damage, or a newer format. ``bitflip``:
   finds a flipped bit.
 - ``pruned``: the file that says which jobs were pruned, so that none is made anew by accident.

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from journal.format.commits import START, Block, Position, end_of_commit, whole_lines
-from journal.format.extent import (
+from journal.format.read_between import (
     blocks_between,
     has_seal,
     not_continued,

@@ -21,7 +21,7 @@ from journal.format.decode import (
     read_error,
     time_of,
 )
-from journal.format.extent import blocks_between
+from journal.format.read_between import blocks_between
 from journal.format.records import MAX_DEPTH, CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.values import DECODE_ERRORS, are_sane, nests_deeper_than
 from journal.fs.handles import JournalFile

@@ -15,7 +15,7 @@ import msgspec
 from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.commits import Readable
 from journal.format.damage import Region, lines_of, survey
-from journal.format.extent import has_seal
+from journal.format.read_between import has_seal
 from journal.format.seal import stated_crc
 from journal.fs import directories, files, handles
 from journal.fs.handles import JournalFile

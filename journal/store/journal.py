@@ -37,7 +37,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import START, Position
-from journal.format.extent import cut_error
+from journal.format.read_between import cut_error
 from journal.format.records import MAX_LINE_BYTES, Record, encode_into, now, writable
 from journal.format.seal import SEAL_BYTES
 from journal.fs import system

@@ -19,7 +19,7 @@ from zlib import crc32
 from journal.errors import JobLockedError, StorageError
 from journal.format.commits import START, Block, Position, verified_blocks
 from journal.format.damage import judge_tail, tail_error
-from journal.format.extent import has_seal, seal_after
+from journal.format.read_between import has_seal, seal_after
 from journal.format.seal import SEAL, SEAL_HEAD, SEALED_END_BYTES, sealed_end
 from journal.fs import directories, files, handles
 from journal.fs.claims import Claim, network_of

@@ -18,7 +18,7 @@ from journal.format.decode import (
     decode_sane,
     decode_sane_exact,
 )
-from journal.format.extent import CHANGED_IN_PLACE, record_at
+from journal.format.read_between import CHANGED_IN_PLACE, record_at
 from journal.format.records import (
     SANE_RECORD_BYTES,
     AnyRow,

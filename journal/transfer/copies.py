@@ -22,7 +22,7 @@ from journal.errors import (
 from journal.format.commits import START, Position, Readable, verified_blocks
 from journal.format.damage import judge_tail, tail_error
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
-from journal.format.extent import cut_error, has_seal, seal_after, seal_before, seals_before
+from journal.format.read_between import cut_error, has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
 from journal.fs.handles import JournalFile
 from journal.fs.locks import LOCK_TIMEOUT_S

@@ -23,7 +23,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import START, Position
-from journal.format.extent import blocks_between
+from journal.format.read_between import blocks_between
 from journal.format.seal import crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME

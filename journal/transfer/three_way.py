@@ -38,7 +38,7 @@ from typing import Any, Literal, NamedTuple
 
 from journal.format.commits import Position
 from journal.format.decode import decode_record
-from journal.format.extent import records_between
+from journal.format.read_between import records_between
 from journal.format.records import (
     A_MERGE,
     A_POLICY,
