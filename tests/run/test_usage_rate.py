@@ -312,13 +312,13 @@ def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_a
     work: Path, capsys: pytest.CaptureFixture[str], *, is_command: bool
 ) -> None:
     if is_command:
-        (work / "rows.txt").write_text("1\n" * 9)
+        (work / "rows.txt").write_text("1\n" * 12)
         options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--rate", "tokens=9/m"]
         prints = 'echo "{\\"usage\\": {\\"total\\": 7}}"'
         assert main(["run", *options, "--", "sh", "-c", prints]) == 2
         text = capsys.readouterr().err
     else:
-        with journal.open_job(work / "jobs" / "j", [{"n": n} for n in range(9)]) as job:
+        with journal.open_job(work / "jobs" / "j", [{"n": n} for n in range(12)]) as job:
             handler = lambda _row: RowResult(usage={"total": 7})  # noqa: E731
             with pytest.raises(InvalidValueError) as caught:
                 job.run(handler, rate={"tokens": "9/m"}, workers=5)
@@ -327,17 +327,17 @@ def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_a
     with JobService("jobs") as service:
         job_ = service.get_job("j")
         assert job_ is not None
-        assert (job_.status, job_.done_rows, job_.usage) == ("paused", 3, {"total": 21})
+        assert (job_.status, job_.done_rows, job_.usage) == ("paused", 10, {"total": 70})
 
 
 def test_a_wrong_name_of_a_rate_is_found_if_the_usage_is_that_of_whole_calls(
     tmp_path: Path,
 ) -> None:
     handler = lambda rows: RowResult(result=[1] * len(rows), usage={"total": 7})  # noqa: E731
-    with journal.open_job(tmp_path / "j", [{"n": n} for n in range(20)]) as job:
+    with journal.open_job(tmp_path / "j", [{"n": n} for n in range(30)]) as job:
         with pytest.raises(InvalidValueError, match="'tokens' it has used, but how much 'total'"):
             job.run(handler, rate={"tokens": "9/m"}, batch=2)
-        assert (job.job.status, job.job.done_rows, job.job.usage) == ("paused", 6, {"total": 21})
+        assert (job.job.status, job.job.done_rows, job.job.usage) == ("paused", 20, {"total": 70})
 
 
 def test_a_rate_of_a_usage_that_no_outcome_has_is_reported(

@@ -33,7 +33,8 @@ _READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages f
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
 _SHOWN_S = 1.0  # people see longer waits only
 _UNFAILED = ("completed", "skipped", "waiting")  # kinds of outcomes
-_MISSING = 3  # answers without the usage, until a message or an error says so
+_MISSING = 3  # answers without any usage, until a message says so
+_OTHER = 10  # of answers with other usages alone, until they end the run
 
 
 class Window:
@@ -214,7 +215,8 @@ class UsageRates:
 
     def _report_missing(self, window: Window, usage: Mapping[str, float] | None) -> None:
         """Report that answers don't say what they have used. ``usage``: what the last one says."""
-        if window.known or window.missing < _MISSING or self._estimate is not None:
+        enough = _OTHER if usage else _MISSING
+        if window.known or window.missing < enough or self._estimate is not None:
             return
         name = window.name
         how = f'return journal.RowResult(usage={{"{name}": ...}})'
