@@ -164,11 +164,19 @@ Usage = Mapping[str, int | float]
 class EarlyEnd(msgspec.Struct, frozen=True):
     """Why a run has ended before all rows were done.
 
-    - ``kind``: "failures" or "first_rows" (too many rows have failed, or the first ones), "cost"
-      (of the job), "max_rows", "hold", "where" (no row left meets the condition),
-      "limit_per" or "workers" (attempts that were given up still run), "not_started" (a program or
-      a worker can't be started), "in_flight_elsewhere" (by another program), "lost" (the run lost
-      its job), "stopped" (on request), "waiting" (rows wait, and the run doesn't wait for them).
+    - ``kind``: one of these words.
+
+      - "failures": too many rows have failed. "first_rows": too many of the first rows have failed.
+      - "cost", "max_rows": this limit was reached.
+      - "hold": the called service has asked to wait for too long.
+      - "where": no row that is left meets the condition.
+      - "limit_per": rows wait for attempts that were given up and still run. "workers": all workers
+        are busy with such attempts.
+      - "not_started": a program or a worker can't be started.
+      - "in_flight_elsewhere": another program has rows in flight.
+      - "lost": the run has lost its job.
+      - "stopped": a program has asked the run to stop. "signal": a signal has.
+      - "waiting": rows wait, and the run doesn't wait for them.
     - ``message``: the reason in words, for people.
     """
 
@@ -177,11 +185,11 @@ class EarlyEnd(msgspec.Struct, frozen=True):
 
 
 class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which rows of an input a job has: one of ``count`` parts, the **shards**. They form a set.
+    """A **shard**: the part of an input that a job has. An input has ``count`` shards, its **set**.
 
     - ``index``: from 0 to ``count`` - 1.
-    - ``key``: the columns that identify a row and choose its shard. () stands for a function of the
-      data. None: the row's position in the input chooses the shard.
+    - ``key``: the columns that identify a row and choose its shard. () means that a function of the
+      data chooses the shard. None means that the row's position in the input chooses the shard.
     """
 
     index: int
@@ -200,7 +208,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """The first row number, and the distance to the next. Other numbers aren't used."""
+        """The first row number of the shard, and the step from each row number to the next."""
         return self.index + 1, self.count
 
 
@@ -208,9 +216,10 @@ class InputSeen(msgspec.Struct, frozen=True):
     """The whole input of a set, as the last start of a shard has seen it.
 
     - ``rows``: how many rows the input has.
-    - ``digest``: of the keys in any order, or, without a key, of the rows in order. Two inputs are the
-      same if their digests are.
-    - ``at``: when a start has first seen it, or again after other shards had seen another input.
+    - ``digest``: a digest of the keys that doesn't depend on their order. Without a key, a digest of
+      the rows in their order. Two inputs are the same if their digests are equal.
+    - ``at``: when a start first saw this input. If other shards saw another input after that, then
+      the time when a start saw this input again.
     """
 
     rows: int
@@ -223,14 +232,15 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``host``, ``user``, ``pid``: the host, user and process id of the run.
     - ``argv``: the words that a person types in ``directory`` to run the job again. If ``is_command``
-      is True, they are a `journal run`; if not, a program. Look at them before you run them: if the
-      journal comes from another machine, they do, too.
-    - ``version``: the version of the run's attempts. ``on_interrupted``: its policy.
-    - ``ended_early``: why the run has ended early, or why it starts no more rows, if it still works on
-      the job: see :func:`pausing_text`. None if it doesn't.
+      is True, the words are a `journal run`. Otherwise, they start a program. Read the words before
+      you run them: if the journal comes from another machine, the words do, too.
+    - ``version``: the version of the run's attempts. ``on_interrupted``: the run's policy.
+    - ``ended_early``: why the run has ended early. If the run still works on the job: why it starts no
+      more rows (see :func:`pausing_text`). None if the run doesn't end early.
     - ``id``: random digits.
-    - ``limits``: the limits with which it began, by the names of :meth:`JobService.tune_job`.
-      ``tuned``: those to which it was tuned since. None, or left out: no limit.
+    - ``limits``: the limits with which the run began, by the names of the arguments of
+      :meth:`JobService.tune_job`. ``tuned``: the limits that were changed since then. In both, a name
+      with None, or a missing name, means that there is no limit.
     """
 
     id: str
@@ -251,9 +261,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has changed: see :meth:`JobService.tune_job`.
 
-    - ``changes``: by name, the value before and the value since. None: no limit. ``end_hold``: until
-      when the run would have waited, as text, and None.
-    - ``reason``: why the run didn't change all of it as it was asked. None if it did.
+    - ``changes``: by name, the value before the change and the value since. None means no limit. With
+      the name ``end_hold``, the first value is the time until which the run would have waited, as
+      text. The second value is None.
+    - ``reason``: why the run didn't make all changes as it was asked. None if it did.
     """
 
     changes: dict[str, tuple[Any, Any]] = {}
@@ -261,9 +272,9 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause by :meth:`JobService.pause_job`, which holds until :meth:`JobService.resume_job`.
+    """A pause by :meth:`JobService.pause_job`. The pause holds until :meth:`JobService.resume_job`.
 
-    ``person``: who has paused the job. None if it isn't known.
+    ``person``: who has paused the job. None if this isn't known.
     """
 
     since: datetime
@@ -271,9 +282,9 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldState(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold: the run starts no row until ``until``, then one row at a time: see :class:`Hold`.
+    """A hold: the run starts no row until ``until``, then one row at a time. See :class:`Hold`.
 
-    ``reason``: why. ``since``: when the first of the holds in succession began.
+    ``reason``: why the run holds. ``since``: when the first hold of an unbroken series of holds began.
     """
 
     reason: str
@@ -282,7 +293,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold_text(hold: HoldState) -> str:
-    """Until when a job holds: ``holding until 14:03:20``. After that time: since when."""
+    """The end of a hold: ``holding until 14:03:20``. After that time: when the hold began."""
     now = datetime.now(UTC)
     if now < hold.until:
         return f"holding until {clock_text(hold.until, now)}"
@@ -303,7 +314,8 @@ def pausing_text(job: Job, state: str) -> str:
 def usage_rates_text(job: Job) -> str:
     """The rates by usage of the job's last run: ``total_tokens=60000/m``. "" if it has none.
 
-    A run uses up such a rate at once, and then waits: how fast rows end says nothing of its end.
+    A run uses up such a rate at once, and then waits. So the speed at which rows end doesn't show
+    when the run will end.
     """
     run = job.last_run
     rates = None if run is None else (run.limits | run.tuned).get("rate")
@@ -311,7 +323,7 @@ def usage_rates_text(job: Job) -> str:
 
 
 def hold_of(job: Job, state: str) -> HoldState | None:
-    """The hold of a job's run. None if it doesn't hold, ends early, or has died.
+    """The hold of a job's run. None if the run doesn't hold, ends early, or has died.
 
     ``state``: as in :func:`pausing_text`.
     """
@@ -326,7 +338,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Counts: ``counts`` is a dict from each status to the number of rows with this status.
     ``successful_rows`` (completed rows), ``failed_rows``, ``pending_count``, ``processing_count``,
     ``skipped_count`` and ``needs_review_count`` are numbers from this dict. ``done_rows`` is the
-    number of completed and skipped rows, ``open_rows`` the number of pending and processing rows.
+    number of completed and skipped rows. ``open_rows`` is the number of pending and processing rows.
     ``processed_rows`` is the number of completed and failed rows. ``waiting_count`` is the
     number of pending rows that wait for their time: see :class:`Wait`.
 
@@ -349,10 +361,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
     - ``pause``: the pause that holds, whatever the status is. None if no person has paused the job.
-    - ``hold``: the hold of the last run. None if it doesn't hold. If the run has died, the hold
+    - ``hold``: the hold of the last run. None if this run doesn't hold. If the run has died, the hold
       stays until the next run.
-    - ``shard``: which part of an input the job has. None if it has all rows.
-    - ``input``: of a shard, the whole input as the last start has seen it.
+    - ``shard``: the part of an input that the job has. None if the job has all rows.
+    - ``input``: if the job is a shard, the whole input as the last start of the shard has seen it.
     """
 
     id: str
@@ -509,8 +521,8 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
       change ``data`` and keep this checksum.
     - ``place``: in a shard with a key, the row's position in the input when it was first seen.
-    - ``due``: when a row that waits for somebody else is due. ``waiting_since``: when it began to wait
-      for the first time since its last retry or redo. Both are None if the row doesn't wait: see
+    - ``due``: when a row that waits for somebody else is due. ``waiting_since``: when the row began to
+      wait for the first time since its last retry or redo. Both are None if the row doesn't wait. See
       :class:`Wait`.
     """
 
@@ -615,7 +627,7 @@ class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     - ``at``: an aware datetime in UTC.
     - ``level``: one of :data:`LOG_LEVELS`.
     - ``row_number``: the row that the entry is about, or None. ``attempt``: the number of the
-      attempt that has logged it by :meth:`AttemptedRow.log`, or None.
+      attempt that has logged the entry by :meth:`AttemptedRow.log`, or None.
     - ``details``: the caller's JSON object, or None.
     """
 

@@ -164,8 +164,8 @@ class JobService:
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
 
-        ``person``: the name of the person for whom this object makes its changes. It is recorded
-        with each status that a row gets.
+        ``person``: the name of the person for whom this object makes its changes. The name is
+        recorded with each status that a row gets.
         """
         if sync not in ("commit", "none"):
             raise InvalidValueError("sync", sync, "must be 'commit' or 'none'")
@@ -233,8 +233,8 @@ class JobService:
           the row.
         - ``anew``: make the job even if a job with this id was pruned from the store.
 
-        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError, also if
-        another process has created a job with this id during the call.
+        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError if a job with
+        this id exists, even if another process has created that job during the call.
         """
         record = new_header(
             "",
@@ -315,18 +315,20 @@ class JobService:
         """Change the job's status. Returns the changed job.
 
         The status of a job that has ended (completed, failed, cancelled) can't be changed: use
-        :meth:`reopen_job`. ``started_at`` is set at the first start, ``completed_at`` at the end.
+        :meth:`reopen_job`. ``started_at`` is set at the first start. ``completed_at`` is set at the
+        end.
 
         The new status ``running`` has further effects:
 
         - If the run lock is free, this call takes it and records who runs the job, as
-          :meth:`start_job` does. Rows that a dead run left in processing stay so.
+          :meth:`start_job` does. Rows that a dead run left in processing stay in processing.
         - If a run holds the lock, only the status changes. This is how another terminal resumes a
           paused run.
 
         Any other new status releases the run lock if this service holds it.
 
-        "paused" is no person's pause (:meth:`pause_job`): the next start continues the job.
+        The status "paused" alone isn't a person's pause (see :meth:`pause_job`): the next start
+        continues the job.
 
         Raises InvalidStateTransition, and JobPausedError for ``running`` while a person's pause
         holds.
@@ -362,10 +364,10 @@ class JobService:
     def pause_job(self, job_id: str) -> Job:
         """Pause the job until :meth:`resume_job`, whatever its status is. Returns the job.
 
-        No run starts meanwhile: starts raise JobPausedError. If a run works on the job, the job's
-        status becomes paused: the run starts no more rows, and waits. Outcomes are recorded, and
-        :meth:`start_row` starts rows. If a pause holds already, nothing changes. The run lock is
-        released if this service holds it.
+        Until then, no run starts: each start raises JobPausedError. If a run works on the job, the
+        job's status becomes paused: the run starts no more rows, and waits. Outcomes are still
+        recorded, and :meth:`start_row` still starts rows. If a pause holds already, nothing
+        changes. If this service holds the run lock, the lock is released.
         """
         with self.store.committing_run(job_id, "no") as (journal, _):
             transitions.pause(journal, self._by)
@@ -374,7 +376,7 @@ class JobService:
     def resume_job(self, job_id: str, reason: str | None = None) -> Job:
         """End the pause of :meth:`pause_job`. Returns the job. No run is started.
 
-        - If a run waits because the job was paused, the status is running again.
+        - If a run waits because the job was paused, the status becomes running again.
         - A job that was cancelled, or has failed with rows pending or in flight, is reopened, as by
           :meth:`reopen_job` with ``reason``.
         - Otherwise the job keeps its status, and the next start continues it.
@@ -403,17 +405,19 @@ class JobService:
     ) -> Tuned | None:
         """Change the limits of the run that works on the job. Returns what the run has changed.
 
-        Any process or thread may call this, also a handler of the run. Rows in flight end as usual,
-        and rows that wait for a worker start by the new limits. The next start doesn't take them.
+        Any process or thread may call this method, also a handler of the run. Rows in flight end as
+        usual. Rows that wait for a worker start by the new limits. The next start of the job
+        doesn't use the new limits.
 
         - ``workers``, ``rate``, ``limit_per``, ``max_cost_cents``: as in :meth:`JobRun.run`. "none"
           removes a limit. A dict of rates leaves the other rates as they are:
           ``{"rows": "5/s", "input_tokens": "none"}``.
-        - ``end_hold``: if the run waits because a service is down or throttles, it tries a row now.
-        - ``wait_s``: how many seconds to wait for the run, which looks five times a second. If it
-          hasn't answered by then, the result is None, and it may still take the change. In a batch,
-          and with 0, this call doesn't wait. ``where``, ``estimate`` and ``halt`` need 0, since the
-          run waits for them.
+        - ``end_hold``: if the run waits because a service is down or throttles, the run tries a row
+          now.
+        - ``wait_s``: how many seconds to wait for the run's answer. The run looks for changes five
+          times a second. If the run hasn't answered by then, this call returns None, and the run
+          may still take the change. In a batch, and with 0, this call doesn't wait. Use 0 in the
+          functions ``where``, ``estimate`` and ``halt``, since the run waits for these functions.
 
         Raises RefusedError if no run works on the job, or if the run changes nothing. Raises
         InvalidValueError.
@@ -506,8 +510,8 @@ class JobService:
 
         Each mapping in ``row_data`` may hold:
 
-        - ``data``: a dict with text as keys. `journal help inputs` lists the values that it may
-          have. Numbers must be finite.
+        - ``data``: a dict with text as keys. `journal help inputs` lists the values that the dict
+          may have. Numbers must be finite.
         - ``row_number``: int from 1. Default: the next free number.
         - ``row_checksum``: text. Default: the SHA-256 of the data as compact JSON with sorted keys.
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
@@ -518,11 +522,11 @@ class JobService:
 
         Returns the new rows in the given order. Each row is read from the file when it is accessed.
 
-        Each row is written when the iterable yields it, so a generator of millions of rows needs
-        little memory. Other writers wait until the iterable has ended. The iterable itself may read
-        this job: it then sees the rows that it has already yielded. It may also change this job:
-        its changes become part of the commit that adds the rows. But the iterable must not yield
-        rows inside a batch that it has opened itself.
+        Each row is written when the iterable yields the row, so a generator of millions of rows
+        needs little memory. Other writers wait until the iterable has ended. The iterable itself
+        may read this job: it then sees the rows that it has already yielded. The iterable may also
+        change this job: its changes become part of the commit that adds the rows. But the iterable
+        must not yield rows inside a batch that it has opened itself.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -662,8 +666,9 @@ class JobService:
     ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
-        If this settles the last open row of a job on which no run works, the job ends in the same
-        commit: completed, or failed if another row failed or needs a review.
+        If this call settles the last open row of a job on which no run works, the job ends in the
+        same commit. The job is then failed if another row failed or needs a review, and completed
+        otherwise.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
@@ -679,17 +684,17 @@ class JobService:
     def retry_row(self, row_id: str, *, from_step: str | None = None) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
-        ``from_step``: the name of a step of the row. The next attempt does this step again, and the
-        steps that began after it.
+        ``from_step``: the name of a step of the row. The next attempt does this step again, and all
+        steps that began after this step.
 
         Earlier attempts no longer count for the limit of attempts and the backoff. A completed or
         failed job is reopened in the same commit. In a cancelled job, the call raises
         InvalidStateTransition until :meth:`reopen_job` is called.
 
-        Raises InvalidStateTransition, and JobBusyError if the row is in flight in a run of another
-        service, or if a job that has ended must be reopened while a run holds the run lock. With
-        ``from_step``, also raises InvalidValueError if the row has no such step, and
-        StepInDoubtError if nobody knows whether one of these steps took effect.
+        Raises InvalidStateTransition. Raises JobBusyError if the row is in flight in a run of
+        another service, or if a job that has ended must be reopened while a run holds the run lock.
+        With ``from_step``, raises InvalidValueError if the row has no such step, and
+        StepInDoubtError if nobody knows whether one of the steps to do again took effect.
         """
         return self._change_to(row_id, "pending", from_step=from_step, reset="retry")
 
@@ -709,14 +714,14 @@ class JobService:
         - The idempotency key stays. If the service that your code calls recognizes repeated calls
           by this key, that service repeats its old answer and does nothing. To make it do the work
           again, give the row a new key by ``new_key=True``.
-        - The row forgets its steps. With ``from_step``, the name of a step, it keeps the steps that
-          began before this one.
+        - The row forgets its steps. With ``from_step``, the name of a step, the row keeps the steps
+          that began before this step.
         - A completed or failed job is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
         Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
-        Because of ``from_step``, raises what :meth:`retry_row` does.
+        With ``from_step``, raises InvalidValueError and StepInDoubtError as :meth:`retry_row` does.
         """
         job_id, number = self.store.locate(row_id)
         check_optional_text(reason, "reason")
@@ -732,14 +737,17 @@ class JobService:
         The row keeps its number and status. The history keeps the old data. ``new_key=True`` gives
         the row a new idempotency key.
 
-        The checksum isn't recomputed, because it describes the row's last input. A later input is
-        compared with that input, and not with the data given here. If the row's data was lost to
-        damage, the checksum was lost, too. Only then does the row get the checksum of ``data``.
+        The row's checksum isn't recomputed, because the checksum describes the row's last input. A
+        later input is compared with the last input, and not with the data given here. If the row's
+        data was lost to damage, the checksum was lost, too. Only then does the row get the checksum
+        of ``data``.
 
-        A row of a call with many rows leaves it, with the steps of the call.
+        If the row belongs to a call with many rows, the row leaves the call, and no longer has the
+        steps of the call.
 
-        Raises InvalidStateTransition for a row that is completed or in flight, RowNotFoundError,
-        InvalidValueError, and StepInDoubtError if a step of its call is in doubt.
+        Raises InvalidStateTransition for a row that is completed or in flight. Raises
+        RowNotFoundError, InvalidValueError, and StepInDoubtError if a step of the row's call is in
+        doubt.
         """
         job_id, number = self.store.locate(row_id)
         if not isinstance(data, dict):
@@ -763,8 +771,8 @@ class JobService:
     ) -> JobRow:
         """Move a row from ``processing`` to ``needs_review``. Returns the row.
 
-        Use this when nobody knows whether the attempt took effect. A person must find out what
-        happened. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
+        Use this method when nobody knows whether the attempt took effect. A person must find out
+        what happened. No run starts the row until :meth:`complete_row`, :meth:`fail_row`,
         :meth:`skip_row` or :meth:`retry_row` settles it.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
@@ -791,7 +799,8 @@ class JobService:
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
-        If a call with many rows left the step in doubt, it is done for all of its rows.
+        If a call with many rows left the step in doubt, the step is then done for all rows of the
+        call.
 
         Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
         If nobody knew whether the step took effect, this call settles the question. If the step is
@@ -807,11 +816,10 @@ class JobService:
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
         """Record that a step in doubt has not taken effect. Returns the step.
 
-        If a call with many rows left the step in doubt, that is so for all of its rows.
-
         A step is in doubt if it has begun and nobody knows whether it took effect. After this call,
-        the step may begin again. Raises InvalidValueError if the step is not in doubt, and
-        InvalidStateTransition while the row is in processing.
+        the step may begin again. If a call with many rows left the step in doubt, this method
+        settles the step for all rows of the call. Raises InvalidValueError if the step is not in
+        doubt, and InvalidStateTransition while the row is in processing.
         """
         job_id, number = self.store.locate(row_id)
         check_text(message, "message")
@@ -831,8 +839,8 @@ class JobService:
         If possible, use :meth:`AttemptedRow.step` instead. That method also records the end.
 
         - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
-        - ``idempotent``: if True, the beginning isn't recorded, and a step that is in doubt may
-          begin again.
+        - ``idempotent``: if True, the beginning isn't recorded, and a step in doubt may begin
+          again.
         - ``logs``: messages of the attempt, which are recorded in the same commit.
 
         Raises InvalidStateTransition if the attempt is no longer in progress, and StepInDoubtError
@@ -988,7 +996,7 @@ class JobService:
         """Return the job's log messages that were recorded before this call, oldest first.
 
         These are the messages of :meth:`log`, of handlers (:meth:`AttemptedRow.log`), and of this
-        package, such as the begin of a hold.
+        package, such as the beginning of a hold.
 
         - ``level``: only messages of this level or a higher one.
         - ``row_number``: only messages about this row.
@@ -1015,8 +1023,8 @@ class JobService:
     def get_history(self, job_id: str, begin: Position = START) -> Iterator[journal.Entry]:
         """The job's records in the order in which they were written, up to the last commit.
 
-        ``begin``: the position of the first record. To continue an earlier call, take the last
-        :class:`Entry` that it has yielded with ``ends`` true, and pass the ``after`` of this entry.
+        ``begin``: the position of the first record. To continue an earlier iteration, take its last
+        :class:`Entry` whose ``ends`` is True, and pass the ``after`` of this entry.
 
         The journal is read during the iteration, in constant memory. The iteration may raise
         JournalDamagedError.
@@ -1065,9 +1073,8 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.last_run`).
 
-        Raises JobBusyError while a run has the run lock, even if it is one of this service, or if
-        this service has made the job running by :meth:`update_status`. Raises
-        InvalidStateTransition for a job that has ended, and JobPausedError for a job that a person
+        Raises JobBusyError while the run lock is taken, also if this service itself has taken it, by
+        a run or by :meth:`update_status`. Raises InvalidStateTransition for a job that has ended, and JobPausedError for a job that a person
         has paused.
         """
         check_policy(on_interrupted, "on_interrupted")
@@ -1083,8 +1090,8 @@ class JobService:
         - "review" sets the rows to needs_review, so that no side effect is silently repeated.
         - "retry" sets them to pending, for work that may be repeated.
         - "fail" sets them to failed.
-        - "resume" sets a row to pending if the dead run also had this policy, has begun the row's
-          attempt itself, and no step of the row is in doubt. It sets the other rows to
+        - "resume" sets a row to pending if the dead run also had this policy, the dead run itself
+          has begun the row's attempt, and no step of the row is in doubt. It sets the other rows to
           needs_review. A step is in doubt if nobody knows whether it took effect. An attempt that
           another program has begun by :meth:`start_row` is never resumed.
 
@@ -1101,8 +1108,8 @@ class JobService:
     def run_holder(self, job_id: str) -> RunHolder | None:
         """Return host, process id and start time of the run that has the run lock, or ``None``.
 
-        The system releases the lock when a run dies. So a job with the status running and no holder
-        was interrupted.
+        The system releases the lock when a run dies. So a job was interrupted if its status is
+        running and the lock has no holder.
         """
         return run_holder(self.store.directory(check_job_id(job_id)))
 
@@ -1121,7 +1128,7 @@ class JobService:
         return StoreBatch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
-        """The directory for files that belong to the job, such as labels. It is created if needed.
+        """The directory for files that belong to the job, such as labels. Created if needed.
 
         The directory is part of the job: it is copied, packed and deleted with the job.
         """
