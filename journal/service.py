@@ -1073,9 +1073,9 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.last_run`).
 
-        Raises JobBusyError while the run lock is taken, also if this service itself has taken it, by
-        a run or by :meth:`update_status`. Raises InvalidStateTransition for a job that has ended, and JobPausedError for a job that a person
-        has paused.
+        Raises JobBusyError while the run lock is taken, even if this service itself has taken it,
+        by a run or by :meth:`update_status`. Raises InvalidStateTransition for a job that has
+        ended, and JobPausedError for a job that a person has paused.
         """
         check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")
