@@ -352,6 +352,19 @@ def test_commands_of_many_rows_have_steps_for_all_of_them(
     assert first[0] != second[0]
 
 
+def test_rows_that_failed_together_come_back_together_after_their_backoff(path: Path) -> None:
+    calls: list[int] = []
+
+    def handle(batch: Batch) -> Any:
+        calls.append(len(batch))
+        return {row.id: Retry("Undone") if row.attempts == 1 else 1 for row in batch}
+
+    with open_job(path, 500) as job:
+        job.run(handle, batch=500, max_attempts=2, backoff_s=0.2, tell=quiet)
+        assert job.status == "completed"
+    assert calls == [500, 500]
+
+
 @pytest.mark.parametrize("counts", [True, False])
 def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together(
     path: Path, *, counts: bool

@@ -583,6 +583,29 @@ def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a
         assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
 
 
+def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(
+    path: Path, clock: Clock
+) -> None:
+    slow, again = Gate(), Gate()
+    hang = hanging(clock, slow)
+    with open_job(path, 1) as job:
+        run = Background(
+            job,
+            lambda row: hang(row) if row.attempts == 1 else again(row),
+            timeout_s=1,
+            max_attempts=2,
+            retry_on=(TimeoutError,),
+            backoff_s=0,
+        )
+        again.wait_for(1)
+        slow.let_go()
+        while str(job.rows()[0].status) != "completed":
+            assert job.job.status == "running"
+        again.let_go()
+        report = run.report()
+        assert (report.completed, report.failed) == (1, 0)
+
+
 def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alone(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,14 @@ def test_a_failed_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_
     end(rates, outcome, 11)  # a late result of a call that was given up
 
 
+def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = new_rates(monkeypatch, batch=4)
+    assert start(rates, *range(1, 9)) == [1, 2, 3, 4]
+    end(rates, Outcome(kind="completed", usage={"tokens": 20}), 1, 2, 3, 4)
+    assert start(rates, *range(5, 9)) == []  # 80 are used, and the call would use 80
+    assert start(rates, 5, pending=1) == [5]
+
+
 def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -144,6 +144,14 @@ def test_a_change_that_is_undone_has_cost_nothing(service: JobService) -> None:
     assert (total(service), usage(service)) == (0.5, {"tokens": 7})
 
 
+def test_a_job_handed_out_keeps_its_usage_while_the_sums_grow(service: JobService) -> None:
+    service.complete_row(ROW, usage={"tokens": 7})
+    before = usage(service)
+    before["calls"] = 1
+    service.complete_row(f"{JOB}:2", usage={"tokens": 5})
+    assert (before, usage(service)) == ({"tokens": 7, "calls": 1}, {"tokens": 12})
+
+
 def test_20_000_costs_of_6_hundredths_of_a_cent_sum_exactly(tmp_path: Path) -> None:
     rows = 20_000
     with JobService(tmp_path) as service:

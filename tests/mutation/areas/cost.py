@@ -96,4 +96,11 @@ PATCHES = [
         "",
         "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
+    Patch(
+        "a job handed out has a usage of its own",
+        "index/summary",
+        "usage=dict(index.usage)",
+        "usage=index.usage",
+        "tests/service/test_cost.py::test_a_job_handed_out_keeps_its_usage_while_the_sums_grow",
+    ),
 ]

@@ -269,4 +269,25 @@ PATCHES = [
         "",
         "tests/run/test_usage_rate.py::test_a_start_reads_what_earlier_runs_have_used_and_what_was_in_flight_when_one_died",
     ),
+    Patch(
+        "rows of a call that failed together are repeated together",
+        "run/pacing/retries",
+        "1.0 if limits.batch else random",
+        "random",
+        "tests/run/test_recorded_calls.py::test_rows_that_failed_together_come_back_together_after_their_backoff",
+    ),
+    Patch(
+        "rows of a call that failed together are due together",
+        "run/row_queue",
+        "due_s = self._settled_s + wait_s",
+        "due_s = monotonic() + wait_s",
+        "tests/run/test_recorded_calls.py::test_rows_that_failed_together_come_back_together_after_their_backoff",
+    ),
+    Patch(
+        "all rows of a call wait until a rate allows them",
+        "run/pacing/usage_rate",
+        "factor = max(1, min(self._batch, self._pending - admitted))",
+        "factor = 1",
+        "tests/run/test_usage_rate.py::test_all_rows_of_a_call_start_together",
+    ),
 ]
