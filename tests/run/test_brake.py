@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,27 @@ def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
         assert not brake.is_due
         brake.hear(row, failed("ConnectionError", "HTTP 500"), call, again=False)
     assert brake.is_due
+
+
+@pytest.mark.parametrize(
+    ("calls", "attempts", "after_s", "is_due"),
+    [
+        (range(10), 1, None, True),
+        (range(50), 1, None, True),  # heard of at once
+        ([1] * 50, 1, None, False),
+        (range(50), 2, None, False),
+        (range(50), 1, 0.0, False),
+    ],
+)
+def test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected(
+    calls: Iterable[int], attempts: int, after_s: float | None, *, is_due: bool
+) -> None:
+    brake, now = Brake(is_on=True), datetime.now(UTC)
+    row = JobRow("j:1", "j", 1, "", {}, now, now, attempts=attempts)
+    outcome = Outcome(kind="failed", error_code="ConnectionError", after_s=after_s)
+    for call in calls:
+        brake.hear(row, outcome, call, again=True)
+    assert brake.is_due == is_due
 
 
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:

@@ -278,6 +278,19 @@ def test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again(
         assert other.get_rows(path.name)[0].status is RowStatus.PROCESSING
 
 
+def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Path) -> None:
+    in_flight: list[int] = []
+    with open_job(path, 900) as job:  # enough for the run to know that its handler is fast
+
+        def handler(_row: JobRow) -> RowResult:
+            in_flight.append(job.job.processing_count)
+            return RowResult(cost_cents=10)
+
+        report = job.run(handler, workers=4, max_cost_cents=6000, tell=quiet)
+        assert 6000 <= report.job.total_cost_cents <= 6000 + 3 * 10
+    assert max(in_flight) <= 4  # none waits for a worker
+
+
 @pytest.mark.parametrize("refused", [("write",), ("fdatasync", "ftruncate")])
 def test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]

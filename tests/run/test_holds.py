@@ -346,6 +346,47 @@ def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -
         assert longest / 2 <= holds.until_s - 100.0 <= longest
 
 
+def test_a_hold_that_follows_another_has_a_least_time_up_to_a_second() -> None:
+    holds = new_holds(Limits())
+    waits = []
+    for ticket in range(1, 11):
+        holds.start(1)
+        holds.hear(ticket, later("held", "Down", "503", after_s=0), 100.0)
+        waits.append(round(holds.until_s - 100, 2))
+    assert waits == [0.0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
+
+
+def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it_says() -> None:
+    holds = new_holds(Limits(max_backoff_s=6.0))
+    for ticket in range(1, 10):
+        holds.hear(ticket, later("throttled", "Busy", "429"), 100.0)
+    waits = []
+    for ticket, after_s in enumerate((0.7, 0.7, None, 0.7, 0.7, 7.0, 0.7), 10):
+        holds.start(10 if ticket == 10 else 1)
+        holds.hear(ticket, later("throttled", "Busy", "429", after_s=after_s), 100.0)
+        waits.append(round(holds.until_s - 100, 2))
+    assert waits == [0.7, 1.4, 2.8, 5.6, 6.0, 7.0, 6.0]
+
+
+def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
+    holds = new_holds(Limits())
+    for ticket in (1, 4):
+        for number in range(2):
+            holds.start(1)
+            holds.hear(ticket + number, later("held", "Down", "503", after_s=2400), now_s)
+            assert holds.reason_to_pause() is None
+            now_s += 2400
+        holds.start(1)
+        assert "answered after 1h20m of holding" in holds.hear(ticket + 2, DONE, now_s)
+    holds.start(1)
+    holds.hear(7, later("held", "Down", "503", after_s=2400), now_s)
+    assert holds.reason_to_pause() is None
+
+
 def test_an_hour_of_holds_without_a_success_pauses_the_run_and_says_how_to_go_on(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

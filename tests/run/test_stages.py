@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
 from journal.run.caller import CallersThread
@@ -237,6 +238,18 @@ def test_while_an_outcome_holds_the_run_no_worker_begins_a_call(at: Any, is_late
 
 
 # --- what counts as a stop
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes(wanted: int) -> None:
+    results, calls = Results(), [Call((), 1), Call((), 2)]
+    for call in calls:
+        results.put(call, [])
+    with failing_if_it_hangs():
+        for call in calls:  # there is only one piece of news
+            results.wait(3600.0, wanted)
+            assert results.take() == (call, [])
+    assert results.take() is None
 
 
 def test_a_limit_that_ends_rows_counts_on_from_a_stop_and_a_plain_one_does_not() -> None:

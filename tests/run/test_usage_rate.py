@@ -23,7 +23,7 @@ from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.usage_rate import UsageRates
+from journal.run.pacing.usage_rate import UsageRates, Window
 from journal.run.workers.handover import Call
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -159,6 +159,29 @@ def test_a_failed_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_
     end(rates, outcome, 11)
     assert len(start(rates, *range(12, 30))) == left
     end(rates, outcome, 11)  # a late result of a call that was given up
+
+
+def test_an_estimate_is_the_largest_of_few_usages_and_the_95th_percentile_of_the_latest() -> None:
+    window = Window("tokens", "100/m")
+    for amount in range(19, 0, -1):
+        window.learn(amount)
+    assert window.estimate == 19
+    window.learn(100)
+    assert window.estimate == 19
+    for _ in range(1000):
+        window.learn(3)
+    assert (window.known, window.estimate) == (1000, 3)
+
+
+def test_a_row_that_was_admitted_and_not_started_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rates = new_rates(monkeypatch)
+    end(rates, USED_9, *start(rates, 1))
+    for _ in range(12):
+        rates.begin_turn(9)
+        assert rates.admits(2)
+        rates.start([])
 
 
 def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> None:

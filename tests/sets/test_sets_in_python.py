@@ -55,6 +55,21 @@ def test_a_call_for_one_job_says_that_a_set_is_none(
     assert len(look_at_set(service, "ship").jobs) == 3
 
 
+def test_rows_are_exported_at_their_places_if_the_order_of_the_input_has_changed(
+    tmp_path: Path,
+) -> None:
+    new = [{"id": f"b{n}", "n": 100 + n} for n in range(1, 21)]
+    for rows in (ROWS, [*new, *ROWS]):
+        for index in range(4):
+            run(tmp_path, index, rows)
+    out = io.BytesIO()
+    with JobService(tmp_path) as service:
+        assert export_rows(service, "ship", out, "csv", columns=["place", "n"]) == 40
+    exported = [tuple(map(int, line.split(b","))) for line in out.getvalue().split()[1:]]
+    assert [place for place, _ in exported] == sorted([*range(1, 21), *range(1, 21)])
+    assert {n: place for place, n in exported} == {n + e: n for n in range(1, 21) for e in (0, 100)}
+
+
 def test_the_shards_of_a_set_are_listed_with_their_states_and_sums(service: JobService) -> None:
     service.create_job("Other", job_id="other")
     assert [job.id for job in service.list_jobs()] == ["other"]

@@ -190,4 +190,11 @@ PATCHES = [
         "if step == name), name)",
         f"{CALLS}::test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_together",
     ),
+    Patch(
+        "outcomes that one commit doesn't take don't wait",
+        "run/workers/handover",
+        "            if not (is_woken or self._ended):\n",
+        "            if not is_woken:\n",
+        "tests/run/test_stages.py::test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes",
+    ),
 ]

@@ -103,4 +103,11 @@ PATCHES = [
         "usage=index.usage",
         "tests/service/test_cost.py::test_a_job_handed_out_keeps_its_usage_while_the_sums_grow",
     ),
+    Patch(
+        "a limit of cost keeps rows from being queued",
+        "run/pacing/bounds",
+        "        return self._limits.max_cost_cents is not None or self._halt is not None\n",
+        "        return self._halt is not None\n",
+        "tests/run/test_costs_of_runs.py::test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached",
+    ),
 ]

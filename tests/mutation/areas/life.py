@@ -243,4 +243,18 @@ PATCHES = [
         "    if status.is_ended:\n        raise NothingToDo\n",
         "tests/run/test_open_job.py::test_rows_left_pending_in_a_job_that_has_ended_are_taken_up",
     ),
+    Patch(
+        "rows that were tried before don't count for the brake",
+        "run/pacing/halt",
+        "        elif row.attempts == 1:\n",
+        "        else:\n",
+        "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",
+    ),
+    Patch(
+        "many failures that are heard of at once are braked",
+        "run/pacing/halt",
+        "self._is_alike or self._failures.total() <= ",
+        "self._failures.total() <= ",
+        "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",
+    ),
 ]

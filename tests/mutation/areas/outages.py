@@ -210,4 +210,18 @@ PATCHES = [
         "        if True:\n",
         "tests/run/test_timed_out_calls.py::test_a_step_whose_call_timed_out_is_in_doubt",
     ),
+    Patch(
+        "holds after throttled calls take longer each",
+        "run/pacing/holds",
+        "min(2 * last_s, self._limits.max_backoff_s)",
+        "0.0",
+        "tests/run/test_holds.py::test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it_says",
+    ),
+    Patch(
+        "a call whose rows are tried again counts once for the brake",
+        "run/pacing/halt",
+        "            self._failures[code] += call is not self._call\n",
+        "            self._failures[code] += 1\n",
+        "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",
+    ),
 ]
