@@ -99,7 +99,7 @@ def change_rows(
     """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
 
     ``from_step``: see :class:`FromStep`.
-    A retry changes rows that may have taken effect only if ``rows`` or ``error_code`` chooses them.
+    Rows that may have taken effect are retried only if ``rows`` or ``error_code`` chooses them.
     """
     if verb != "retry" and all(given is None for given in (rows, status, error_code, where)):
         raise InvalidValueError("rows", None, "give rows, status, error_code or where")

@@ -36,7 +36,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 # A string without an end reaches to the end of the text. Otherwise, the search would begin again at
 # each of its escaped quotes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-# Text of about 1,000 strings at a time, since ``sub`` holds an object for each part of its result.
+# Matches about 1,000 strings at a time, since ``sub`` holds each part of its result in memory.
 _PIECE = re.compile(rb'(?:[^"]++|%b){1,2000}+' % _STRING.pattern, re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES + 1))
 _SAMPLE_BYTES = 64

@@ -1,4 +1,4 @@
-"""Computes how fast the rows of a job end, and whether none ends any more."""
+"""Computes how fast the rows of a job end, and whether its run has stalled."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class Collected:
 
 
 def _shards_in(service: journal.JobService, job_id: str) -> list[str]:
-    """Return the ids of all shards of a set, here or not; of a job, its own id."""
+    """Return the ids of all shards of a set, absent ones too, or the job's own id."""
     is_one = "/" in job_id or service.store.holds_job(job_id)
     count = 0 if is_one else service.store.count_shards(job_id)
     return [f"{job_id}/{shard_name(index, count)}" for index in range(count)] or [job_id]
