@@ -22,6 +22,7 @@ from journal import (
     JobRow,
     JobRun,
     NeedsReview,
+    Retry,
     RowResult,
     Skip,
 )
@@ -201,6 +202,32 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
 
 
 # --- limits count rows, and a timeout is that of the call
+
+
+@pytest.mark.parametrize("cause", ["where", "hold", "max_rows"])
+def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
+    job: JobRun, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pending: list[int] = []
+    allowed, calls = Rate.allowed, list[int]()
+
+    def listen(rate: Rate, now_s: float, rows: int = 1) -> int:
+        if len(calls) == 1:
+            pending.append(rows)
+        return allowed(rate, now_s, rows)
+
+    def handle(rows: Batch) -> list[None]:
+        calls.append(len(rows))
+        if len(calls) == 1:
+            raise Hold(after_s=0) if cause == "hold" else Retry(after_s=0)
+        return [None] * len(rows)
+
+    monkeypatch.setattr(Rate, "allowed", listen)
+    causes: dict[str, Any] = {"where": lambda row: row.data["n"] < 4, "max_rows": 3}
+    options = {cause: causes[cause]} if cause in causes else {}
+    job.run(handle, batch=5, rate="5000/s", max_attempts=2, tell=quiet, **options)
+    assert pending[-1] == (1 if cause == "hold" else 3)
+    assert sum(calls[1:]) == (5 if cause == "hold" else 3)
 
 
 def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_names() -> None:

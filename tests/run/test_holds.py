@@ -338,6 +338,28 @@ def raised(error: Exception) -> Outcome:
         return outcome_of_error(caught, {})
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        raised(ConnectionError("refused")),
+        raised(Retry("Busy", "no")),
+        raised(Retry("Busy", "no", counts=False, after_s=9)),
+        raised(TimeoutError()),
+        Outcome(kind="lost", error_code="Stopped", error_message="it was given up"),
+    ],
+)
+def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff(
+    outcome: Outcome,
+) -> None:
+    holds = new_holds(Limits(backoff_s=8.0))
+    holds.start(1)
+    holds.hear(1, later("held", "Down", "503", after_s=0), 100.0)
+    holds.start(1)
+    assert outcome.error_code in holds.hear(2, outcome, 101.0)
+    assert holds.count == 2
+    assert 8.0 <= holds.until_s - 101.0 <= 16.0
+
+
 def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -> None:
     holds = new_holds(Limits(backoff_s=1.0, max_backoff_s=5.0))
     for ticket, longest in enumerate((1.0, 2.0, 4.0, 5.0, 5.0), 1):

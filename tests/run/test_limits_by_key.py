@@ -379,6 +379,17 @@ def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(
     assert queue.start(4) == [3]
 
 
+def test_rows_that_have_waited_are_left_no_more_when_they_are_started(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue("a", "a", "b", where=lambda row: row.row_number != 3)
+    assert queue.start(3) == [1]
+    queue.end(1)
+    assert not queue.is_empty()
+    assert queue.start(3) == [2]
+    assert queue.is_empty()
+
+
 def test_a_row_that_was_settled_while_it_waited_is_found_again_when_it_is_retried(
     make_queue: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch
 ) -> None:

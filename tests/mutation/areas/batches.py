@@ -197,4 +197,25 @@ PATCHES = [
         "            if not is_woken:\n",
         "tests/run/test_stages.py::test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes",
     ),
+    Patch(
+        "a batch waits for no more of the rate than it has rows",
+        "run/pacing/starts",
+        "self.rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
+        "self.rate.allowed(monotonic(), self._queue.most(job)))\n",
+        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
+    ),
+    Patch(
+        "a batch waits for no rows that the condition leaves open",
+        "run/row_queue",
+        "        others = job.pending_count - job.waiting_count - self._chosen.left\n",
+        "        others = job.pending_count\n",
+        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
+    ),
+    Patch(
+        "rows of a call in flight wait for no turn",
+        "run/pacing/starts",
+        "        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)\n",
+        "        count = (slots + ahead) * (self._limits.batch or 1) - len(self._in_flight)\n",
+        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
+    ),
 ]

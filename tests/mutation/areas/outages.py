@@ -224,4 +224,11 @@ PATCHES = [
         "            self._failures[code] += 1\n",
         "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",
     ),
+    Patch(
+        "an exception is no answer of the far side",
+        "run/outcome",
+        " and self.traceback is None\n",
+        "\n",
+        "tests/run/test_holds.py::test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff",
+    ),
 ]

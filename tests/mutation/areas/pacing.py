@@ -325,4 +325,18 @@ PATCHES = [
         "if not _is_failure(outcome):",
         "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",
     ),
+    Patch(
+        "a batch waits for no more of the rate than max_rows allows",
+        "run/pacing/starts",
+        "        count = min(count, self._queue.places)\n",
+        "",
+        "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
+    ),
+    Patch(
+        "parked rows that are started are parked no more",
+        "run/pacing/per_key",
+        "        self.count -= 1\n",
+        "",
+        "tests/run/test_limits_by_key.py::test_rows_that_have_waited_are_left_no_more_when_they_are_started",
+    ),
 ]

@@ -458,4 +458,11 @@ PATCHES = [
         "        if True:",
         "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
     ),
+    Patch(
+        "a row that another process has settled is none that this run has settled",
+        "run/driver",
+        "            problems.append(_unrecorded(result, error))\n            return\n        self._brake",
+        "            problems.append(_unrecorded(result, error))\n            outcome, again = result.outcome, False\n        self._brake",
+        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
+    ),
 ]
