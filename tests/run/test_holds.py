@@ -446,3 +446,22 @@ def test_a_hold_is_in_force_before_the_driver_can_take_its_outcome() -> None:
     results._ended = Ended()
     results.put(call, [Outcome(kind="held")])
     assert results.take() == (call, [Outcome(kind="held")])
+
+
+def test_a_recorded_call_of_many_rows_may_be_the_first_after_a_hold(tmp_path: Path) -> None:
+    calls = 0
+
+    def handler(_rows: journal.Batch) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            return journal.Wait(0)
+        if calls < 4:
+            raise journal.Hold("Down", after_s=0)
+        return [1, 1]
+
+    with journal.open_job(tmp_path / "j", [{"n": n} for n in range(2)]) as job:
+        timer = threading.Timer(20, job.stop)  # without it, a failure would hang
+        timer.start()
+        assert job.run(handler, batch=2, workers=1).completed == 2
+        timer.cancel()

@@ -199,9 +199,9 @@ class Holds:
 
     def start(self, count: int = 1) -> None:
         """Count the starts of a call's rows. During a hold, this call probes the service."""
-        self._last += count
         if self.count:
-            self._probe, self._probe_s = self._last, monotonic()
+            self._probe, self._probe_s = self._last + 1, monotonic()
+        self._last += count
 
     def _until(self, now_s: float) -> datetime:
         """Until when the run holds."""
