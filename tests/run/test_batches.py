@@ -204,6 +204,19 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
 # --- limits count rows, and a timeout is that of the call
 
 
+def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) -> None:
+    """After a crash, all rows of a call that had not begun would be in doubt."""
+    with open_job(tmp_path / "j", 400, sync="none") as job:
+        seen: list[int] = []
+
+        def handle(rows: Batch) -> list[None]:
+            seen.append(job.job.processing_count)
+            return [None] * len(rows)
+
+        assert job.run(handle, batch=2, workers=1, tell=quiet).completed == 400
+    assert max(seen) == 2
+
+
 @pytest.mark.parametrize("cause", ["where", "hold", "max_rows"])
 def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
     job: JobRun, cause: str, monkeypatch: pytest.MonkeyPatch

@@ -291,6 +291,12 @@ def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Pat
     assert max(in_flight) <= 4  # none waits for a worker
 
 
+def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
+    with open_job(path, 3) as job:
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3, tell=quiet)
+        assert (report.job.status, report.reason) == ("completed", None)
+
+
 @pytest.mark.parametrize("refused", [("write",), ("fdatasync", "ftruncate")])
 def test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: tuple[str, ...]

@@ -69,6 +69,18 @@ class Held:
         self._held.release()
 
 
+def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited(
+    path: Path,
+) -> None:
+    with journal.open_job(path, ({"n": n, "to": "x"} for n in range(5)), sync="none") as job:
+        for number, after_s in ((1, 0), (2, 0), (3, 0), (4, 3600)):
+            wait(job.service, f"j:{number}", after_s)
+        with Held(job, workers=2, limit_per={"to": 1}) as run:
+            assert run.queue.most(run.job) == 1
+            assert numbers(run.start(2)) == [1]
+            assert run.queue.most(run.job) == 3  # rows 2 and 3, and 5, which is parked, too
+
+
 @pytest.mark.parametrize("end", [lambda wait: wait, None], ids=["returned", "raised"])
 def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
     path: Path, end: Callable[[Wait], Any] | None

@@ -339,4 +339,25 @@ PATCHES = [
         "",
         "tests/run/test_limits_by_key.py::test_rows_that_have_waited_are_left_no_more_when_they_are_started",
     ),
+    Patch(
+        "a run that is done has reached no limit of cost",
+        "run/pacing/bounds",
+        "        if not job.pending_count:\n            return None\n",
+        "",
+        "tests/run/test_costs_of_runs.py::test_a_limit_that_the_last_row_reaches_pauses_nothing",
+    ),
+    Patch(
+        "an outage begins with its first hold",
+        "run/pacing/holds",
+        "self._first_s = self._first_s if self.count else now_s",
+        "self._first_s = now_s",
+        "tests/run/test_holds.py::test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew",
+    ),
+    Patch(
+        "the least time of a hold has a bound",
+        "run/pacing/holds",
+        "min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)",
+        "_LEAST_S * 2 ** min(self.count - 1, 60)",
+        "tests/run/test_holds.py::test_a_hold_that_follows_another_has_a_least_time_up_to_a_second",
+    ),
 ]

@@ -99,4 +99,11 @@ PATCHES = [
         "open_codes = (PENDING, PROCESSING, FAILED)",
         "tests/repair/test_repair.py::test_a_row_that_waits_needs_a_review_after_a_lost_line",
     ),
+    Patch(
+        "a row that has waited and waits for a slot counts for a rate",
+        "run/row_queue",
+        "self._waits.due(monotonic()) + self._per_key.waited\n",
+        "self._waits.due(monotonic())\n",
+        "tests/run/test_waits.py::test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
+    ),
 ]
