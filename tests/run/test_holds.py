@@ -368,6 +368,12 @@ def test_holds_in_succession_take_longer_each_time_up_to_the_longest_backoff() -
         assert longest / 2 <= holds.until_s - 100.0 <= longest
 
 
+def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
+    holds = new_holds(Limits(backoff_s=1e300, max_backoff_s=1e300))
+    holds.start(1)
+    assert "until" in holds.hear(1, later("held", "Down", "503"), 0.0)
+
+
 def test_a_hold_that_follows_another_has_a_least_time_up_to_a_second() -> None:
     holds = new_holds(Limits())
     waits = []

@@ -379,6 +379,17 @@ def test_an_attempt_that_is_said_to_have_ended_twice_frees_one_slot(
     assert queue.start(4) == [3]
 
 
+def test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due(
+    make_queue: Callable[..., Queue],
+) -> None:
+    queue = make_queue("a", None, "a", None, max_attempts=2)
+    assert queue.start(2) == [1, 2]
+    queue.end(2, Outcome(kind="failed", error_code="E", retryable=True, after_s=0.0))
+    assert queue.start(1, fresh_first=True) == [4]
+    queue.end(4)
+    assert queue.start(1, fresh_first=True) == [2]
+
+
 def test_rows_that_have_waited_are_left_no_more_when_they_are_started(
     make_queue: Callable[..., Queue],
 ) -> None:

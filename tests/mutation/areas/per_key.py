@@ -77,4 +77,11 @@ PATCHES = [
         "        elif (end := None) is not None:\n",
         "tests/run/test_limits_by_key.py::test_a_run_ends_if_attempts_that_were_given_up_keep_all_that_is_left_waiting",
     ),
+    Patch(
+        "rows that wait for a slot don't keep rows that are due from starting",
+        "run/row_queue",
+        "            first = parked() or self._next_found(fresh_only=True) or due()\n",
+        "            first = parked() or self._next_found(fresh_only=True)\n            first = first or (0 if self.has_fresh() else due())\n",
+        "tests/run/test_limits_by_key.py::test_fresh_rows_that_wait_for_a_slot_do_not_stand_in_the_way_of_rows_that_are_due",
+    ),
 ]
