@@ -242,9 +242,9 @@ def time_of(line: bytes) -> datetime:
     """
     try:
         at: datetime = _decode_time(line).at
-    except DECODE_ERRORS as error:
+        _check_times(line, None)
+    except DECODE_ERRORS as error:  # also of other times, which opening a job doesn't decode
         raise UndecodableError(str(error)) from None
-    _check_times(line, None)
     return at
 
 

@@ -297,6 +297,15 @@ def test_a_superseded_outcome_that_no_reader_decodes_is_found_by_verify(tmp_path
     assert (finding.kind, finding.line) == ("damage", BAD_LINE)
 
 
+def test_a_last_record_with_a_time_that_opening_does_not_decode_is_damage(tmp_path: Path) -> None:
+    bad = completed(b'"since":1' + b"0" * 5000)
+    path = place_journal(tmp_path, JOB, seal_commits([*GOOD, [LOG, bad]]))
+    with JobService(tmp_path) as service:
+        assert verdict_of(service).line == BAD_LINE
+    (finding,) = verify_job(path.parent).findings
+    assert (finding.kind, finding.line) == ("damage", BAD_LINE)
+
+
 @pytest.mark.parametrize("depth", [102, 100_000])
 def test_a_superseded_outcome_nested_too_deep_is_damage_for_all_who_read_it(
     tmp_path: Path, depth: int
