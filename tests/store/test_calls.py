@@ -14,10 +14,12 @@ from journal import (
     JobService,
     RowStatus,
     StepInDoubtError,
+    open_job,
 )
 from journal.cli.main import main
 from journal.format.records import A_RUN
 from journal.fs.shell import quote
+from journal.index.columns import WAITING
 from journal.store import bulk, calls, steps
 
 PENDING, PROCESSING = RowStatus.PENDING, RowStatus.PROCESSING
@@ -30,6 +32,22 @@ def fixture_work(tmp_path: Path) -> Iterator[Work]:
         work.make()
         yield work
         work.service.close()
+
+
+def test_in_a_shard_a_range_of_a_call_has_the_numbers_of_the_shard(tmp_path: Path) -> None:
+    with open_job(tmp_path / "set", [{"n": n} for n in range(40)], shard=(1, 4)) as job:
+        job.service.start_job(job.id, "resume")
+        numbers = [found.row_number for found in job.service.get_rows(job.id)][2:8]
+        assert numbers == [10, 14, 18, 22, 26, 30]
+        journal = job.service.store.journal(job.id)
+        with journal:
+            bulk.start_rows(journal, iter(numbers), 6, A_RUN)
+            call = calls.begin_call(journal, [(n, 1) for n in (*numbers[3:], *numbers[:3])])
+        journal.change(calls.wait_call, call.id, 60)
+        assert b'"rows":[[22,30],[10,18]]' in journal.path.read_bytes()
+        with JobService(job.service.root) as other, other.store.reading(job.id) as read:
+            assert calls.get_call(read, call.id).open == (22, 26, 30, 10, 14, 18)
+            assert read.index.status_counts[WAITING] == 6
 
 
 def test_a_poll_of_a_call_takes_two_short_records_and_costs_no_attempt(work: Work) -> None:

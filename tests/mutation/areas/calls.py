@@ -175,4 +175,18 @@ PATCHES = [
         "                rows = []\n",
         f"{MERGED}test_whatever_two_copies_do_no_row_of_a_call_is_submitted_again_by_one_that_knows_it",
     ),
+    Patch(
+        "rows of a call have the numbers of their shard",
+        "store/calls",
+        "rows.append(columns.number(position))",
+        "rows.append(position + 1)",
+        "tests/store/test_calls.py::test_in_a_shard_a_range_of_a_call_has_the_numbers_of_the_shard",
+    ),
+    Patch(
+        "a range of rows has the numbers of its shard",
+        "index/index",
+        "        distance, count = self.state.header.numbers[1], 0\n",
+        "        distance, count = 1, 0\n",
+        "tests/store/test_calls.py::test_in_a_shard_a_range_of_a_call_has_the_numbers_of_the_shard",
+    ),
 ]
