@@ -396,6 +396,18 @@ def test_a_throttled_probe_doubles_the_hold_up_to_the_longest_backoff_or_what_it
     assert waits == [0.7, 1.4, 2.8, 5.6, 6.0, 7.0, 6.0]
 
 
+def test_a_pause_by_a_person_is_no_time_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(journal.run.pacing.holds, "monotonic", lambda: now_s)
+    holds = new_holds(Limits())
+    holds.start(1)
+    holds.hear(1, later("held", "Down", "503", after_s=60), 0.0)
+    now_s = 90_000.0
+    holds.start(1)
+    holds.hear(2, later("held", "Down", "503", after_s=60), now_s + 10)
+    assert holds.reason_to_pause() is None
+
+
 def test_an_outage_lasts_from_its_first_hold_to_an_answer_and_the_next_one_counts_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -294,3 +294,13 @@ def test_a_resume_while_a_script_compares_its_input_waits_for_its_run(root: Path
 
         with journal.open_job(root / "j", rows(), key="n") as job:
             assert job.run(lambda row: row.row_number).exit_code == 0
+
+
+def test_a_run_of_a_job_that_has_ended_is_refused_while_a_person_has_paused_it(root: Path) -> None:
+    make(root)
+    with journal.open_job(root / "j") as job:
+        assert job.run(lambda _row: None, progress=False).job.status == "completed"
+        pause(root)
+        with pytest.raises(JobPausedError):
+            job.run(lambda _row: None, progress=False)
+    assert job_in(root).status == "completed"

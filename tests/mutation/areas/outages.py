@@ -238,4 +238,11 @@ PATCHES = [
         "        wait_s = max(0.0, self.until_s - now_s)\n",
         "tests/run/test_holds.py::test_no_backoff_is_too_long_for_the_message_of_a_hold",
     ),
+    Patch(
+        "time in which the job is paused is no time of holding",
+        "run/pacing/holds",
+        "            self._held_s += self.until_s - self._since_s + now_s - self._probe_s\n",
+        "            self._held_s += now_s - self._since_s\n",
+        "tests/run/test_holds.py::test_a_pause_by_a_person_is_no_time_without_an_answer",
+    ),
 ]

@@ -92,4 +92,11 @@ PATCHES = [
         'name: getattr(source, name) for name in Progress.__struct_fields__ if name != "pause"}',
         "tests/index/test_hint.py::test_a_hint_knows_the_passes_the_pause_and_the_hold_of_a_job_and_the_attempts_before_each_retry",
     ),
+    Patch(
+        "the run of a job that has ended says that the job is paused",
+        "run/plan",
+        "    check_unpaused(job.id, job.pause)\n",
+        "",
+        "tests/service/test_pauses.py::test_a_run_of_a_job_that_has_ended_is_refused_while_a_person_has_paused_it",
+    ),
 ]

@@ -27,13 +27,6 @@ PATCHES = [
         "tests/transfer/test_prune.py::test_a_link_to_a_job_is_left_since_the_files_of_the_job_would_stay",
     ),
     Patch(
-        "a job that the system refuses to look at is left",
-        "transfer/prune",
-        '            with refusals_of(store.directory(job_id), "prune"):\n',
-        "            if True:\n",
-        "tests/transfer/test_prune.py::test_a_job_whose_files_cant_be_listed_is_left_and_the_next_one_is_deleted",
-    ),
-    Patch(
         "a dry run writes no pack",
         "transfer/prune",
         "    if dry_run:\n        return path\n",
