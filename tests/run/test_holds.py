@@ -302,6 +302,19 @@ def test_only_what_was_started_after_a_hold_ends_it() -> None:
     assert holds.allowed(9, 144.0) == 9
 
 
+def test_a_hold_that_begins_while_a_probe_is_in_flight_has_a_probe_of_its_own() -> None:
+    holds, down = new_holds(Limits()), later("held", "Down", "503", after_s=1)
+    holds.start(2)
+    assert holds.hear(1, down, 100.0)
+    holds.start(1)
+    assert holds.allowed(9, 101.0, taken=1) == 0
+    holds.start(1)  # the probe is the latest call
+    assert holds.hear(3, down, 101.0)
+    assert holds.hear(4, down, 101.5) == ""
+    assert holds.allowed(9, 103.0, taken=1) == 0
+    assert holds.allowed(9, 103.0) == 1
+
+
 def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_hold() -> None:
     holds = new_holds(Limits())
     holds.start(40)

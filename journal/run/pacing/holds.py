@@ -159,6 +159,7 @@ class Holds:
         self.count += 1
         wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
+        self._probe = 0  # a probe in flight began before this hold, and would no longer end here
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         slower = ""
         if self._throttled:
@@ -191,11 +192,14 @@ class Holds:
         least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
         return after_s if self.count == 1 else max(after_s, least_s)
 
-    def allowed(self, count: int, now_s: float) -> int:
-        """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service."""
+    def allowed(self, count: int, now_s: float, taken: int = 0) -> int:
+        """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service.
+
+        ``taken``: the number of calls that begin beside them.
+        """
         if not self.count:
             return count
-        return 0 if now_s < self.until_s or self._probe else min(count, 1)
+        return 0 if now_s < self.until_s or self._probe or taken else min(count, 1)
 
     def start(self, count: int = 1) -> None:
         """Count the starts of a call's rows. During a hold, this call probes the service."""

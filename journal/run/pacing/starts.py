@@ -123,4 +123,4 @@ class Starts:
             ahead = self.ahead.rows = 0
         count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)
         count = min(count, self._queue.places)
-        return max(0, self._holds.allowed(count, monotonic()))
+        return max(0, self._holds.allowed(count, monotonic(), taken))

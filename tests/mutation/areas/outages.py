@@ -57,6 +57,13 @@ PATCHES = [
         "tests/cli/test_control.py::test_a_hold_is_shown_while_its_run_works_and_not_when_the_run_has_died",
     ),
     Patch(
+        "a hold that begins has no probe yet",
+        "run/pacing/holds",
+        "        self._probe = 0  # a probe in flight began",
+        "        self._probe += 0  # a probe in flight began",
+        "tests/run/test_holds.py::test_a_hold_that_begins_while_a_probe_is_in_flight_has_a_probe_of_its_own",
+    ),
+    Patch(
         "a hold that a person has ended holds no row",
         "run/pacing/holds",
         "        self.until_s = monotonic()\n",
