@@ -94,7 +94,7 @@ PATCHES = [
     Patch(
         "no row starts before a hold has ended, and one at a time after that",
         "run/pacing/holds",
-        "        return 0 if now_s < self.until_s or self._probe else min(count, 1)\n",
+        "        return 0 if now_s < self.until_s or self._probe or taken else min(count, 1)\n",
         "        return count\n",
         "tests/run/test_holds.py::test_only_what_was_started_after_a_hold_ends_it",
     ),

@@ -16,8 +16,8 @@ PATCHES = [
     Patch(
         "no second probe while one is in flight",
         "run/pacing/holds",
-        "return 0 if now_s < self.until_s or self._probe else min(count, 1)",
-        "return 0 if now_s < self.until_s else min(count, 1)",
+        "return 0 if now_s < self.until_s or self._probe or taken else min(count, 1)",
+        "return 0 if now_s < self.until_s or taken else min(count, 1)",
         "tests/run/test_holds.py::test_only_what_was_started_after_a_hold_ends_it",
     ),
     Patch(
@@ -114,8 +114,8 @@ PATCHES = [
     Patch(
         "after a hold one row starts alone",
         "run/pacing/holds",
-        "self._probe else min(count, 1)",
-        "self._probe else count",
+        "self._probe or taken else min(count, 1)",
+        "self._probe or taken else count",
         "tests/run/test_holds.py::test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold",
     ),
     Patch(
