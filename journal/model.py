@@ -177,6 +177,7 @@ class EarlyEnd(msgspec.Struct, frozen=True):
       - "lost": the run has lost its job.
       - "stopped": a program has asked the run to stop. "signal": a signal has.
       - "waiting": rows wait, and the run doesn't wait for them.
+      - "error": an exception has ended the run.
     - ``message``: the reason in words, for people.
     """
 

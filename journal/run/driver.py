@@ -24,7 +24,7 @@ from journal.errors import (
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.held_job import POLL_S, HeldJob, lacks_end
-from journal.run.outcome import Outcome
+from journal.run.outcome import Outcome, code_and_message
 from journal.run.pacing.bounds import Bounds
 from journal.run.pacing.condition import left_open
 from journal.run.pacing.holds import Holds
@@ -337,8 +337,10 @@ class Run:
 
     @property
     def _early(self) -> EarlyEnd | None:
-        """Why the run ends early, or why it begins to do so. None after an error."""
-        return self._end or (self._stops.interrupt if self._error is None else None)
+        """Why the run ends early, or why it begins to do so."""
+        if self._end is None and self._error is not None:
+            return EarlyEnd("error", ": ".join(code_and_message(self._error)))
+        return self._end or self._stops.interrupt
 
     def _give_up(self, end: EarlyEnd, stops: int) -> None:
         self._end = end

@@ -49,6 +49,7 @@ from journal.text import counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
 _NO_LIMITS = Limits()
+_INTERRUPTS = ("signal", "error")  # kinds of an early end, if rows are left to start
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 
 
@@ -333,7 +334,7 @@ class HeldJob:
 def lacks_end(job: Job, early: EarlyEnd | None) -> bool:
     """Whether the journal lacks why the run ends early.
 
-    A run that gets a signal while no row is left to start doesn't end early.
+    A run that gets a signal, or an error, while no row is left to start doesn't end early.
     """
-    is_early = early is not None and (early.kind != "signal" or job.pending_count > 0)
+    is_early = early is not None and (early.kind not in _INTERRUPTS or job.pending_count > 0)
     return is_early and job.last_run is not None and job.last_run.ended_early is None

@@ -359,6 +359,8 @@ def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_a
         job_ = service.get_job("j")
         assert job_ is not None
         assert (job_.status, job_.done_rows, job_.usage) == ("paused", 10, {"total": 70})
+    assert main(["show", "j"]) == 0
+    assert "paused      InvalidValueError: rate: no outcome says" in capsys.readouterr().out
 
 
 def test_a_wrong_name_of_a_rate_is_found_if_the_usage_is_that_of_whole_calls(
