@@ -10,7 +10,7 @@ PATCHES = [
     Patch(
         "a run that gets a signal during its last rows ends as usual",
         "run/held_job",
-        'early.kind not in _INTERRUPTS or job.pending_count > 0',
+        "early.kind not in _INTERRUPTS or job.pending_count > 0",
         "True",
         f"{TUNE}a_signal_during_the_last_rows_of_a_run_ends_nothing_early",
     ),
