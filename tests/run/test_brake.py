@@ -117,6 +117,12 @@ def test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_
     assert brake.is_due == is_due
 
 
+def test_a_run_whose_last_rows_are_the_first_that_all_fail_ends_by_itself(path: Path) -> None:
+    with open_job(path, 10) as job:
+        report = job.run(fail, tell=quiet)
+        assert (report.reason, report.failed, report.job.status) == (None, 10, "failed")
+
+
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
     options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
     with open_job(path) as job:

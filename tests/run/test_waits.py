@@ -81,6 +81,20 @@ def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_
             assert run.queue.most(run.job) == 3  # rows 2 and 3, and 5, which is parked, too
 
 
+def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left(
+    path: Path,
+) -> None:
+    with open_job(path, 12) as job:
+        for number in range(5, 10):
+            wait(job.service, f"j:{number}", 0)
+        with Held(job, workers=4) as run:
+            first = run.start(4)
+            assert numbers(first) == [5, 6, 1, 2]
+            run.settle(first[2], Outcome(kind="completed"))
+            assert numbers(run.start(1)) == [3], "two of four workers ask for rows that wait"
+            assert numbers(run.start(9)) == [4, 10, 11, 12, 7, 8, 9], "nothing else is left"
+
+
 @pytest.mark.parametrize("end", [lambda wait: wait, None], ids=["returned", "raised"])
 def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
     path: Path, end: Callable[[Wait], Any] | None

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.platforms import needs_links, needs_rlimits, needs_signals, only_long
+from support.platforms import needs_links, needs_modes, needs_rlimits, needs_signals, only_long
 
 from journal import AttemptedRow, JobService, Retry, RowResult, open_job
 from journal.cli.main import main
@@ -541,3 +542,16 @@ def test_an_export_as_parquet_is_the_arrow_table_of_the_rows(store: Path, tmp_pa
     with JobService(store) as service:
         export_rows(service, "ship-ca", tmp_path / "o.parquet")
         assert pq.read_table(tmp_path / "o.parquet").equals(service.get_rows("ship-ca").to_arrow())
+
+
+@needs_modes
+@pytest.mark.parametrize("mode", [0o600, 0o640])
+def test_a_file_that_replaces_another_has_its_permissions(
+    store: Path, tmp_path: Path, mode: int
+) -> None:
+    out = tmp_path / "out.csv"
+    out.touch()
+    out.chmod(mode)
+    assert run(store, "export", "ship-ca", out, "--force") == 0
+    assert len(csv_rows(out)) == 5
+    assert stat.S_IMODE(out.stat().st_mode) == mode

@@ -250,4 +250,11 @@ PATCHES = [
         'below=f"{PULL_STAGING_NAME}/{len(self._staged)}/")',
         "tests/transfer/test_folded_names.py::test_a_pull_of_two_artifacts_that_are_one_name_here_is_refused_and_changes_nothing",
     ),
+    Patch(
+        "an output keeps the permissions of what it replaces",
+        "fs/output",
+        "        if not private:\n            with",
+        "        if False:\n            with",
+        "tests/tables/test_export.py::test_a_file_that_replaces_another_has_its_permissions",
+    ),
 ]

@@ -106,4 +106,11 @@ PATCHES = [
         "self._waits.due(monotonic())\n",
         "tests/run/test_waits.py::test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
     ),
+    Patch(
+        "rows that are due leave half of the workers to others",
+        "run/row_queue",
+        "max(1, self.workers // 2) * (",
+        "self.workers * (",
+        "tests/run/test_waits.py::test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
+    ),
 ]
