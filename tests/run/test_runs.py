@@ -583,6 +583,25 @@ def test_an_attempt_that_was_given_up_and_fails_after_all_leaves_its_review_to_a
         assert (first.status, first.error_code) == ("needs_review", "TimeoutError")
 
 
+def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) -> None:
+    gate = Gate()
+    with open_job(path, 4, lock_timeout_s=0.05) as job, JobService(path.parent) as other:
+        run = Background(job, gate, workers=2)
+        gate.wait_for(2)
+        with other.batch("j"):
+            gate.let_go()
+            other.skip_row("j:4")
+            run.wait_for("still waiting")
+            with (
+                JobService(path.parent, lock_timeout_s=0.3) as third,  # the run tries again
+                pytest.raises(journal.JobLockedError),
+            ):
+                third.skip_row("j:3")
+        report = run.report()
+        assert (report.completed, report.job.skipped_count) == (3, 1)
+        assert sum("still waiting" in text for text in run.said) == 1
+
+
 def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(
     path: Path, clock: Clock
 ) -> None:

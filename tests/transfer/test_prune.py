@@ -299,6 +299,15 @@ def test_nothing_is_committed_between_the_pack_and_the_deletion(
     assert refused == [JobLockedError, JobBusyError]
 
 
+def test_a_job_that_was_deleted_meanwhile_is_passed_over(root: Path) -> None:
+    make(root, "a")
+    make(root, "b")
+    pruning = prune_jobs(root, LATER)
+    assert next(pruning).job_id == "a"
+    shutil.rmtree(root / "b")
+    assert list(pruning) == []
+
+
 def test_a_job_that_got_newer_meanwhile_is_left_and_the_reason_says_so(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

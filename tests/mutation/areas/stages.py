@@ -285,4 +285,11 @@ PATCHES = [
         "\n",
         "tests/run/test_batches.py::test_no_row_waits_for_a_call_however_little_time_calls_take",
     ),
+    Patch(
+        "a lock that a run waits for is reported once",
+        "run/driver",
+        "        if not self._reported_locked:\n",
+        "        if True:\n",
+        "tests/run/test_runs.py::test_a_run_survives_another_writer_that_holds_the_lock_for_long",
+    ),
 ]
