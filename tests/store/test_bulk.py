@@ -107,6 +107,22 @@ def test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice(
     assert [row.attempts for row in service.get_rows("j")] == [1, 1, 1, 0, 0]
 
 
+def test_a_row_that_the_callers_code_has_settled_meanwhile_is_not_started(
+    service: JobService,
+) -> None:
+    kept: list[Any] = []
+
+    def numbers() -> Iterator[int]:
+        yield 1
+        kept.append(service.get_rows("j"))  # these rows stay as they are
+        service.skip_row("j:3")
+        yield from (3, 2)
+
+    with service.batch("j"):
+        assert [row.row_number for row in started(service, numbers())] == [1, 2]
+    assert statuses(service)[:3] == ["processing", "processing", "skipped"]
+
+
 def test_a_start_after_a_change_of_the_callers_code_is_no_earlier_than_the_change(
     service: JobService,
 ) -> None:

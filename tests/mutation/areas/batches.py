@@ -18,7 +18,7 @@ PATCHES = [
         "store/bulk",
         "        columns = index.columns  # new columns if the caller's code has read rows meanwhile\n",
         "        columns = index.columns if not started else columns\n",
-        "tests/store/test_bulk.py::test_rows_that_the_callers_code_reads_meanwhile_let_no_row_start_twice",
+        "tests/store/test_bulk.py::test_a_row_that_the_callers_code_has_settled_meanwhile_is_not_started",
     ),
     Patch(
         "outcomes in another number than the rows raise nothing",
