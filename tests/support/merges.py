@@ -208,6 +208,9 @@ class Twin:
         """Add rows with these keys. For None, the row gets a key that no other copy has."""
         rows = [{"data": {"v": f"{self.root.name}-new"}, "idempotency_key": key} for key in keys]
         with JobService(self.root, sync="none") as service:
+            if existing_job(service, JOB).status.is_ended:
+                service.reopen_job(JOB)
+                self.rules.is_paused = True
             for row in service.create_rows(JOB, rows):
                 made = making(row.data["v"], row.idempotency_key)
                 self.rules.rows[row.row_number] = [made]
