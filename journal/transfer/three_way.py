@@ -18,7 +18,7 @@ The first of these sentences that fits decides about a row (:func:`judge`):
 2. No work or decision here: take all that is new, then the data and (after a redo) the steps as
    they are there. If the row is in flight there, or a third copy's work is only logged there, it
    needs a review.
-3. Both did the same without an attempt or a step: keep.
+3. Both did the same without an attempt, a step or a redo: keep.
 4. Only a decision there: keep. Only a decision here: take.
 5. Otherwise the row needs a review, even if it is completed here. The new records are logged, and
    the steps that are done or in doubt there are imported.
@@ -380,8 +380,12 @@ def _weigh(changes: list[Change]) -> tuple[bool, bool]:
 
 
 def _did_the_same(here: Side, there: Side, row: Row) -> bool:
-    """Whether both copies gave a row the same status and data, without an attempt or a step."""
-    if any(c.what in ("processing", STEP, LOGGED, CALL) for c in (*row.new, *row.mine)):
+    """Whether both copies gave a row the same status and data, without an attempt, step or redo.
+
+    What was done before a redo is done, though the row's status doesn't show it any more.
+    """
+    changes = (*row.new, *row.mine)
+    if any(c.what in ("processing", STEP, LOGGED, CALL) or c.reset == "redo" for c in changes):
         return False
     new, mine = ({c.what for c in some if c.weight == "work"} for some in (row.new, row.mine))
     if new != mine:

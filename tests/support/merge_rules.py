@@ -289,6 +289,8 @@ def _decides(row: Row, unknown: Row, other: Row) -> bool:
 def _is_same(ours: Row, theirs: Row, mine: Row, new: Row) -> bool:
     if any(deed.what in ("processing", STEP) or deed.is_logged for deed in mine + new):
         return False
+    if any(deed.reset == "redo" for deed in mine + new):
+        return False
     if {deed.what for deed in mine if deed.is_work} != {deed.what for deed in new if deed.is_work}:
         return False
     if data_of(ours).content != data_of(theirs).content:

@@ -140,13 +140,15 @@ def test_what_both_did_alike_without_an_attempt_is_done_once(here: Path) -> None
             with JobService(root, sync="none") as service:
                 service.complete_row(f"{JOB}:{number}", tracking, cost_cents=1)
         change(root, lambda service: service.complete_row(f"{JOB}:6", root.name))  # noqa: B023
+        change(root, lambda service: service.complete_row(f"{JOB}:8"))
+        redo(root, 8)  # it is pending again, but was done twice
     skip(here, 7)
     change(there, lambda service: service.complete_row(f"{JOB}:7"))
     redo(there, 7)
     skip(there, 7)  # it ends alike, but more was done
     before = total_cost(here)
     found = merged(here, there)
-    assert (found.twice, found.review, found.applied) == ([6], [6, 7], [])
+    assert (found.twice, found.review, found.applied) == ([6], [6, 7, 8], [])
     assert total_cost(here) == before + 2  # each cost counts
     merged(there, here)
     assert total_cost(there) == total_cost(here)
