@@ -280,7 +280,7 @@ PATCHES = [
         "rows of a call that failed together are due together",
         "run/row_queue",
         "due_s = self._settled_s + wait_s",
-        "due_s = monotonic() + wait_s",
+        "due_s = self._settled_s + wait_s + row.row_number / 50",
         "tests/run/test_recorded_calls.py::test_rows_that_failed_together_come_back_together_after_their_backoff",
     ),
     Patch(
