@@ -159,7 +159,7 @@ class Holds:
         self.count += 1
         wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
-        self._probe = 0  # a probe in flight began before this hold, and would no longer end here
+        self._probe = 0  # since the outcome of a call that began before this hold doesn't end it
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         slower = ""
         if self._throttled:

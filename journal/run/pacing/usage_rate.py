@@ -32,9 +32,9 @@ _SHARE = 0.95  # of more, this share is at most as large as the estimate
 _READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages for estimates
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
 _SHOWN_S = 1.0  # people see longer waits only
-_UNFAILED = ("completed", "skipped", "waiting")  # kinds of outcomes
-_MISSING = 3  # answers without any usage, until a message says so
-_OTHER = 10  # of answers with other usages alone, until they end the run
+_NOT_FAILED = ("completed", "skipped", "waiting")  # kinds of outcomes, and statuses in records
+_MISSING = 3  # after so many answers without a usage, a message says so
+_OTHER = 10  # after so many answers that name only other usages, the run ends
 
 
 class Window:
@@ -193,7 +193,7 @@ class UsageRates:
             if outcome.usage == {}:
                 continue
             is_free = outcome.is_given_back or (
-                outcome.kind in _UNFAILED and self._estimate is None
+                outcome.kind in _NOT_FAILED and self._estimate is None
             )
             for window, own in zip(self._windows, estimates, strict=True):
                 amount = (outcome.usage or {}).get(window.name)
@@ -269,9 +269,9 @@ class UsageRates:
             elif began is not None and record.by in BY_OTHERS:
                 died.append((record.row, max(began, last_at)))
             elif began is not None:
-                ended += record.usage is not None or record.status in _UNFAILED
+                ended += record.usage is not None or record.status in _NOT_FAILED
                 longest = max(longest, moment - began)
-                if not (record.reset or record.status in _UNFAILED):
+                if not (record.reset or record.status in _NOT_FAILED):
                     failed.append((record.row, moment, record.usage or {}))
             if record.by not in BY_OTHERS:
                 last_at = max(last_at, moment)

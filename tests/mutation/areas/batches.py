@@ -18,7 +18,7 @@ PATCHES = [
         "store/bulk",
         "        columns = index.columns  # new columns if the caller's code has read rows meanwhile\n",
         "        columns = index.columns if not started else columns\n",
-        "tests/store/test_bulk.py::test_a_row_that_the_callers_code_has_settled_meanwhile_is_not_started",
+        "tests/store/test_bulk.py::test_no_row_starts_twice_or_after_the_callers_code_has_settled_it",
     ),
     Patch(
         "outcomes in another number than the rows raise nothing",

@@ -223,7 +223,7 @@ PATCHES = [
     Patch(
         "a failed call that says no usage counts with its estimate, whoever has decided that it failed",
         "run/pacing/usage_rate",
-        "outcome.kind in _UNFAILED and",
+        "outcome.kind in _NOT_FAILED and",
         "outcome.is_answer and",
         "tests/run/test_usage_rate.py::test_a_failed_attempt_without_a_usage_counts_with_its_estimate_unless_it_is_given_back",
     ),
