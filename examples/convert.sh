@@ -8,7 +8,7 @@
 
 find "$1" -name '*.log' -type f -print0 |
     journal run - -0 --key line --job convert --on-interrupted retry -j 4 \
-        --timeout 10m --retry-on TimeoutError,SIGKILL --max-attempts 2 --halt 20% \
+        --timeout 10m --on TimeoutError,SIGKILL=retry --max-attempts 2 --halt 20% \
         -- sh -c 'new=$2.$JOURNAL_ATTEMPT; gzip -c "$1" > "$new" && mv "$new" "$2"' sh {} {.}.gz
 code=$?
 [ $code != 3 ] || journal errors convert

@@ -19,7 +19,8 @@ Columns = list[str] | None  # None: each row has its own
 Reader = Callable[[Source, io.BufferedReader, ExitStack], tuple[Columns, Rows]]
 
 HEAD_BYTES = 512  # enough to see what an input is
-NULL = "null"  # the format of --null
+LINES = "lines"  # of --lines
+NULL = "null"  # of --null
 
 
 class Format(NamedTuple):
@@ -50,7 +51,7 @@ _TABLE = (
     Format("tsv", "TSV", tables.read_tsv, (".tsv", ".tab")),
     Format("json", "JSON", json_rows.read_json, (".json",), rb"\s*\[\s*[{\]]"),
     Format("jsonl", "JSON Lines", json_rows.read_json_lines, (".jsonl", ".ndjson"), rb'\s*\{\s*"'),
-    Format("lines", "lines of text", lines.read_lines, (".txt",)),
+    Format(LINES, "lines of text", lines.read_lines, (".txt",)),
     Format(NULL, "lines that end with NUL", lines.read_items),
     Format("parquet", "Parquet", arrow.read_parquet, (".parquet", ".pq"), rb"PAR1\x15", (), _PARQUET, at_any_offset=True),
     Format("arrow", "an Arrow file", arrow.read_arrow_file, _SUFFIXES_OF_ARROW, rb"ARROW1\0\0", (), _ARROW, at_any_offset=True),

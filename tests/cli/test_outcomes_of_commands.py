@@ -78,7 +78,7 @@ def test_what_no_exit_status_can_be_is_refused(text: str) -> None:
         ValueError, match=r"must be an exit status from 1 to [0-9]+, a range such as"
     ):
         list(error_codes(text, or_timeout=True))
-    with pytest.raises(ValueError, match=r"'TimeoutError' must be .* 64-78, or .* SIGKILL$"):
+    with pytest.raises(ValueError, match=r"'TimeoutError' must be .* 64-78, .*only with =retry"):
         list(error_codes("SIGTERM,TimeoutError", or_timeout=False))
 
 
@@ -87,7 +87,7 @@ def test_a_command_that_a_signal_kills_may_have_taken_effect_if_the_options_say_
     work: Path,
 ) -> None:
     script = "os.kill(os.getpid(), int(number))"
-    assert run(["--review-on", "SIGTERM"], [signal.SIGTERM, signal.SIGHUP], script) == 3
+    assert run(["--on", "SIGTERM=review"], [signal.SIGTERM, signal.SIGHUP], script) == 3
     assert [(str(row.status), row.error_code) for row in rows()] == [
         ("needs_review", "SIGTERM"),
         ("failed", "SIGHUP"),
@@ -118,14 +118,7 @@ def rows() -> list[JobRow]:
 
 def test_statuses_repeat_skip_and_review_a_row_or_fail_it(work: Path) -> None:
     options = [
-        "--retry-on",
-        "75,111",
-        "--skip-on",
-        "65-66",
-        "--review-on",
-        "70",
-        "--review-on",
-        "71",
+        *("--on", "75,111=retry", "--on", "65-66=skip", "--on", "70=review", "--on", "71=review")
     ]
     assert run([*options, "--max-attempts", "2"], [0, 75, 111, 66, 71, 7]) == 3
     found = rows()
@@ -143,13 +136,25 @@ def test_statuses_repeat_skip_and_review_a_row_or_fail_it(work: Path) -> None:
     assert (found[5].error_code, found[5].error_message) == ("7", "err 7")
 
 
-def test_a_status_of_two_meanings_is_refused_and_makes_no_job(work: Path, capsys: Capture) -> None:
-    assert run(["--retry-on", "60-75", "--skip-on", "70", "--max-attempts", "2"], [1]) == 2
-    assert (
-        "70 can't be in --retry-on and --skip-on: give it to one of them" in capsys.readouterr().err
-    )
-    assert run(["--review-on", "0"], [1]) == 2
-    assert "0 completes a row" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (("60-75=retry", "70=skip"), "70 has two outcomes, retry and skip: give it one of them"),
+        (("0=review",), "0 completes a row"),
+        (("TimeoutError=hold",), "'TimeoutError' must be an exit status .*only with =retry"),
+        (("3=skipped",), "OUTCOME must be one of retry, throttled, .*; did you mean 'skip'?"),
+        (("75=",), "must be STATUSES=OUTCOME, such as 75=retry"),
+        (("retry",), "must be STATUSES=OUTCOME, such as 75=retry"),
+    ],
+)
+def test_a_status_of_an_unknown_outcome_or_of_two_is_refused_and_makes_no_job(
+    work: Path, capsys: Capture, values: tuple[str, ...], problem: str
+) -> None:
+    options = [word for value in values for word in ("--on", value)]
+    assert run([*options, "--max-attempts", "2"], [1]) == 2
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "--on:" in each]
+    assert re.search(problem, line)
+    assert f"(got '{values[-1]}')" in line
     assert not Path("jobs").exists()
 
 
@@ -353,7 +358,7 @@ elif number == "2" and is_first:
 else:
     print('{"outcome": "completed", "result": "done"}')
 """
-    statuses = ("--hold-on", "69", "--throttled-on", "68")
+    statuses = ("--on", "69=hold", "--on", "68=throttled")
     assert run(["--stdout", "json", *statuses], [1, 2, 3, 4, 5], script) == 0
     # More attempts than --max-attempts allows to those that fail.
     assert [(row.status, row.result) for row in rows()] == [("completed", "done")] * 5
@@ -387,7 +392,7 @@ def test_no_backoff_is_longer_than_the_longest_one(work: Path) -> None:
 def test_rows_that_wait_are_shown_with_the_time_when_the_next_is_due(
     work: Path, capsys: Capture
 ) -> None:
-    options = ["--stdout", "json", "--wait-on", "75", "--backoff", "2h", "--no-wait"]
+    options = ["--stdout", "json", "--on", "75=wait", "--backoff", "2h", "--no-wait"]
     for _ in range(2):
         assert run(options, [1, 2, 3], WAITS) == 4
         said = capsys.readouterr().err
@@ -431,9 +436,8 @@ def test_rows_that_wait_are_shown_with_the_time_when_the_next_is_due(
 
 def test_a_status_may_let_a_row_wait_until_its_command_says_that_it_is_done(work: Path) -> None:
     script = "sys.exit(75) if attempt < 3 else print('done')"
-    assert (
-        run(["--wait-on", "70-75", "--max-wait", "1h", "--max-waiting", "1"], [1, 2], script) == 0
-    )
+    options = ["--on", "70-75=wait", "--max-wait", "1h", "--max-waiting", "1"]
+    assert run(options, [1, 2], script) == 0
     assert [(row.result, row.attempts, row.earlier_attempts) for row in rows()] == [
         *[("done", 3, 2)] * 2
     ]

@@ -341,7 +341,7 @@ def command_of(files: Files, where: str, state: str) -> list[str]:
     (files.directory / "row.sh").write_text(SCRIPT)
     (files.directory / "rows").write_text("".join(f"{n}\n" for n in range(1, ROWS + 1)))
     workers = "1" if state in ("hold", "rate") else str(WORKERS)
-    options = ["--backoff", "1h", "--hold-on", "75", "--max-attempts", "2", "-j", workers]
+    options = ["--backoff", "1h", "--on", "75=hold", "--max-attempts", "2", "-j", workers]
     if state == "rate":
         options += ["--rate", "1/h"]
     if where == "command -n":

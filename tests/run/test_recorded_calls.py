@@ -329,8 +329,8 @@ def test_commands_of_many_rows_have_steps_for_all_of_them(
         "j",
         "-n",
         "2",
-        "--wait-on",
-        "75",
+        "--on",
+        "75=wait",
     ]
     code = main(
         [

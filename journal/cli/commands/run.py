@@ -38,7 +38,7 @@ from journal.errors import InvalidValueError, RefusedError
 from journal.format.arguments import NONE, ROWS
 from journal.fs import shell
 from journal.ids import is_job_id, slug, split_shard_name
-from journal.inputs.formats import NULL, format_of
+from journal.inputs.formats import LINES, NULL, format_of
 from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
 from journal.run.open_job import JobRun, open_job
@@ -81,17 +81,27 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     calls. If COMMAND has several side effects, make each of them a `journal step`.
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
-    fails the row: the status is the error code, and the end of standard error is the message.
-    --retry-on, --throttled-on, --skip-on, --review-on, --hold-on and --wait-on give exit statuses
-    other meanings. With --stdout json, COMMAND can print the row's outcome. See `journal help
-    outcomes`.
+    fails the row: the status is the error code, and the end of standard error is the message. With
+    --max-attempts, failed rows are retried. --on STATUSES=OUTCOME gives other statuses an outcome,
+    as in --on 75=retry --on 70,SIGTERM=review. With --stdout json, COMMAND can print the row's
+    outcome. See `journal help outcomes`. These are the outcomes:
+
+    \b
+    retry      The row is retried, up to --max-attempts. If no status has this
+               outcome, all statuses that fail a row are retried.
+    throttled  The service refused this call. The row is tried again after
+               --backoff, and the attempt doesn't count.
+    skip       The row needs no work.
+    review     A person must find out whether COMMAND took effect.
+    hold       The service is down, and nothing has happened. The whole run waits.
+    wait       Somebody else does the work. COMMAND runs again after --backoff.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
     commands in flight. A second Ctrl-C terminates these commands, and a third kills them. Rows
     whose commands were terminated or killed need a review, unless --on-interrupted says otherwise.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
-    """
+    """  # noqa: D301  (for click, the character \b begins lines that aren't wrapped)
     return _RunCommand(ctx).work()
 
 
@@ -122,13 +132,13 @@ class _RunCommand:
             )
         if given["rows"] == STANDARD_INPUT and has_read_numbers(ctx):
             raise click.UsageError("ROWS and --row can't both be -: standard input is read once")
-        self._statuses = Statuses.of_options(given)
+        self._statuses = Statuses.of_options(given["statuses"])
         used = [name for name in given["rate"] or {} if name != ROWS]
         if used and given["stdout_format"] != "json":
             prints = f'COMMAND prints {{"usage": {{"{used[0]}": 12}}}}'
             raise click.UsageError(f"--rate {used[0]}=... needs --stdout json: {prints}")
         if {*self._statuses.retry_on} - {TIMED_OUT} and given["max_attempts"] == 1:
-            echo_err("--retry-on has no effect with one attempt: add --max-attempts 3")
+            echo_err("--on ...=retry has no effect with one attempt: add --max-attempts 3")
         chosen = Selection(given["ranges"], where=given["where"])
         self._where = None if chosen.is_empty else chosen.holds
         self._template = Template(given["command"])
@@ -183,11 +193,11 @@ class _RunCommand:
     def _open_rows(self) -> RowInput:
         given = self._given
         of_lines = "--null" if given["null"] else "--lines" if given["lines"] else None
-        if of_lines and given["file_format"] not in (None, "lines"):
+        if of_lines and given["file_format"]:
             raise click.UsageError(
                 f"{of_lines} contradicts --format {given['file_format']}: give only one of them"
             )
-        file_format = NULL if given["null"] else "lines" if of_lines else given["file_format"]
+        file_format = NULL if given["null"] else LINES if of_lines else given["file_format"]
         if given["rows"] == STANDARD_INPUT and sys.stdin.isatty():
             echo_err("journal: reads the rows from this terminal; pipe them in, or end with Ctrl-D")
         options = given["encoding"], given["delimiter"], given["sheet"]

@@ -13,13 +13,12 @@ import msgspec
 from journal.cli.conditions import where_option
 from journal.cli.find import meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
-from journal.cli.run.outcomes import error_codes
 from journal.cli.selection import rows_option
 from journal.cli.shared_options import Option, option, parse_cents
 from journal.cli.times import parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, rates_of
-from journal.inputs.formats import FORMATS
+from journal.inputs.formats import FORMATS, LINES
 from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
 from journal.run.pacing.halt import Halt
@@ -96,15 +95,6 @@ def _form_of(declared: Any, default: Any) -> dict[str, Any]:
     return {"type": click.IntRange(min=1) if is_count else None}
 
 
-def _statuses_option(word: str, sentence: str) -> Option:
-    def check(values: tuple[str, ...]) -> tuple[str, ...]:
-        for value in values:
-            list(error_codes(value, or_timeout=word == "retry"))
-        return values
-
-    return _option(f"--{word}-on STATUSES {word}_statuses", sentence, multiple=True, parse=check)
-
-
 # By purpose, in the order of the help. Each option is described in one sentence: the pages explain.
 _OPTIONS: dict[str, tuple[Option, ...]] = {
     "Input": (
@@ -116,7 +106,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--format file_format",
             "The format of ROWS. Default: by its extension, else by its content, else CSV.",
-            type=click.Choice(FORMATS),
+            type=click.Choice([each for each in FORMATS if each != LINES]),
         ),
         _option("--lines", "Each line of ROWS is a row with one column, called line."),
         _option(
@@ -188,7 +178,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--timeout DURATION timeout_s",
             "End a command and all its processes after this time. --on-interrupted decides what becomes "
-            "of its row, unless --retry-on has TimeoutError.",
+            "of its row, unless --on TimeoutError=retry is given.",
         ),
         _option(
             "--version V",
@@ -197,6 +187,12 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
     ),
     "Outcomes": (
         _option(
+            "--on STATUSES=OUTCOME statuses",
+            "The outcome of a row whose command ends with one of these exit statuses (75,64-78), signals "
+            "(SIGTERM) or TimeoutError: retry, throttled, skip, review, hold or wait. See above. Repeatable.",
+            multiple=True,
+        ),
+        _option(
             "--on-interrupted",
             "What becomes of rows that were in flight when an earlier run died: they need a review, are "
             "retried, fail, or resume after their steps.",
@@ -204,33 +200,6 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
         _option(
             "--max-attempts N", "Try a row up to N times. Attempts of earlier runs count, too."
-        ),
-        _statuses_option(
-            "retry",
-            "Exit statuses (75,64-78), signals (SIGTERM) or TimeoutError, after which a row may be tried "
-            "again. Repeatable. Default: all but 0.",
-        ),
-        _statuses_option(
-            "throttled",
-            "Statuses that mean: this call was throttled, and nothing has happened. The row is tried again "
-            "later, and the attempt doesn't count. Repeatable.",
-        ),
-        _statuses_option(
-            "skip", "Statuses that mean: the row needs no work, so skip it. Repeatable."
-        ),
-        _statuses_option(
-            "review",
-            "Statuses (70,SIGTERM) that mean: a person must find out whether the command took effect. Repeatable.",
-        ),
-        _statuses_option(
-            "hold",
-            "Statuses that mean: the called service is down, and nothing has happened, so the whole run "
-            "waits. Repeatable.",
-        ),
-        _statuses_option(
-            "wait",
-            "Statuses that mean: the work was handed to somebody and isn't done, so run the command for this "
-            "row again after --backoff, which doubles each time. Repeatable.",
         ),
     ),
     "Pace": (
@@ -255,7 +224,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--max-waiting N",
-            "Start no further row while N rows wait for somebody else (--wait-on) or are in flight.",
+            "Start no further row while N rows wait for somebody else (--on ...=wait) or are in flight.",
         ),
         _option(
             "--backoff DURATION backoff_s",

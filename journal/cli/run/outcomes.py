@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import click
 import msgspec
 
 from journal.cli.find import did_you_mean
+from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH
 from journal.format.values import nests_deeper_than, read_back
 from journal.run.outcome import (
@@ -43,14 +43,7 @@ _QUOTED_CHARACTERS = 200  # characters of the output in a message
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
 _SIGNALS = frozenset(number.name for number in signal.Signals)
-_MEANINGS = (
-    "retry",
-    "throttled",
-    "skip",
-    "review",
-    "hold",
-    "wait",
-)  # what --retry-on and so on make of a status
+_OUTCOMES = ("retry", "throttled", "skip", "review", "hold", "wait")  # of --on
 
 
 def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:
@@ -70,8 +63,8 @@ def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:
         if not 1 <= first <= last <= min(MAX_STATUS, first + _MAX_RANGE):
             also = "; 0 completes a row" if match and not first else ""
             raise ValueError(
-                f"{part!r} must be an exit status from 1 to {MAX_STATUS}, a range such as 64-78, "
-                f"or the name of a signal such as SIGKILL{', or TimeoutError' if or_timeout else ''}{also}"
+                f"{part!r} must be an exit status from 1 to {MAX_STATUS}, a range such as 64-78, the "
+                f"name of a signal such as SIGKILL, or TimeoutError (only with =retry){also}"
             )
         yield from map(str, range(first, last + 1))
 
@@ -88,22 +81,32 @@ class Statuses(msgspec.Struct, frozen=True):
     others: Mapping[str, str] = {}
 
     @classmethod
-    def of_options(cls, given: Mapping[str, Any]) -> Statuses:
-        """Read options such as ``--retry-on``. Raises UsageError if a status has two meanings."""
+    def of_options(cls, values: Iterable[str]) -> Statuses:
+        """Read the values of ``--on``, such as ``75,64-78=retry``.
+
+        Raises InvalidValueError if a value is invalid, or if a status has two outcomes.
+        """
         words: dict[str, str] = {}
-        for word in _MEANINGS:
-            for text in given[f"{word}_statuses"]:
+        for value in values:
+            text, _, word = value.rpartition("=")
+            try:
+                if not text or word not in _OUTCOMES:
+                    form = "must be STATUSES=OUTCOME, such as 75=retry or 70,SIGTERM=review"
+                    known = f"OUTCOME must be one of {', '.join(_OUTCOMES)}"
+                    raise ValueError("; ".join([form, known, *did_you_mean(word, _OUTCOMES)]))
                 for code in error_codes(text, or_timeout=word == "retry"):
                     if words.setdefault(code, word) != word:
-                        both = f"--{words[code]}-on and --{word}-on"
-                        raise click.UsageError(f"{code} can't be in {both}: give it to one of them")
+                        both = f"{words[code]} and {word}"
+                        raise ValueError(f"{code} has two outcomes, {both}: give it one of them")
+            except ValueError as error:
+                raise InvalidValueError("--on", value, str(error)) from None
         retried = tuple(code for code, word in words.items() if word == "retry")
         return cls(retried, {code: word for code, word in words.items() if word != "retry"})
 
     def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
         """The outcome of a command that has ended with the status ``code``, which isn't 0.
 
-        ``was_ended``: True if the run has ended the command. Then the options don't apply to its
+        ``was_ended``: True if the run has ended the command. Then ``--on`` doesn't apply to its
         status.
         """
         word = None if was_ended else self.others.get(code)

@@ -48,11 +48,25 @@ PATCHES = [
         "tests/cli/test_outcomes_of_commands.py::test_the_status_of_a_command_that_was_asked_to_end_says_nothing_about_its_row",
     ),
     Patch(
-        "with --retry-on, no other status is tried again",
+        "with =retry, no other status is tried again",
         "cli/run/outcomes",
         "            return failed(code, message, retryable=not self.retry_on)\n",
         "            return failed(code, message, retryable=True)\n",
         "tests/cli/test_outcomes_of_commands.py::test_statuses_repeat_skip_and_review_a_row_or_fail_it",
+    ),
+    Patch(
+        "a status of two outcomes is refused",
+        "cli/run/outcomes",
+        "                    if words.setdefault(code, word) != word:\n",
+        "                    if words.setdefault(code, word) not in _OUTCOMES:\n",
+        "tests/cli/test_outcomes_of_commands.py::test_a_status_of_an_unknown_outcome_or_of_two_is_refused_and_makes_no_job",
+    ),
+    Patch(
+        "an unknown outcome of a status is refused",
+        "cli/run/outcomes",
+        "                if not text or word not in _OUTCOMES:\n",
+        "                if not text:\n",
+        "tests/cli/test_outcomes_of_commands.py::test_a_status_of_an_unknown_outcome_or_of_two_is_refused_and_makes_no_job",
     ),
     Patch(
         "a completion whose status contradicts needs a review",
