@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from journal.errors import InvalidValueError, RefusedError
@@ -14,6 +14,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER, row_id_of
 from journal.model import JobRow, RowStatus, row_statuses
 from journal.service import JobService
+from journal.store.rows import RowSequence
 from journal.text import counted
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
@@ -221,10 +222,10 @@ def row_ranges(text: str) -> list[range]:
     return ranges
 
 
-def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+def rows_of(job_id: str, rows: RowSequence, ranges: list[range]) -> Iterator[JobRow]:
     """Yield the rows of a job in ``ranges``. Raises RefusedError if a row in ``ranges`` doesn't exist.
 
-    All numbers are checked before the first row is yielded. The check reads only a few rows.
+    All numbers are checked before the first row is yielded. The check reads no rows.
     """
     refusal = missing_rows(job_id, rows, ranges)
     if refusal is not None:
@@ -232,7 +233,7 @@ def rows_of(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> Iterato
     return rows_within(rows, ranges)
 
 
-def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]:
+def rows_within(rows: RowSequence, ranges: list[range]) -> Iterator[JobRow]:
     """The existing rows in ``ranges``."""
     for numbers in ranges:
         places = _places(rows, numbers)
@@ -240,7 +241,7 @@ def rows_within(rows: Sequence[JobRow], ranges: list[range]) -> Iterator[JobRow]
             yield from rows[start : min(start + _SLICE, places.stop)]
 
 
-def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> str | None:
+def missing_rows(job_id: str, rows: RowSequence, ranges: list[range]) -> str | None:
     """A message with the first number in ``ranges`` that no row has; None if all have one."""
     found = [_places(rows, numbers) for numbers in ranges]
     missing = sum(map(len, ranges)) - sum(map(len, found))
@@ -250,23 +251,24 @@ def missing_rows(job_id: str, rows: Sequence[JobRow], ranges: list[range]) -> st
     numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
     # Row numbers are in ascending order. So if numbers grow by a step for each position, no row is
     # missing.
+    number_at = rows.view.row_number
     step = numbers.step  # more than 1 in a shard
     begin = numbers.start - places.start * step
-    found_rows = bisect_left(places, begin + 1, key=lambda at: rows[at].row_number - at * step)
+    found_rows = bisect_left(places, begin + 1, key=lambda at: number_at(at) - at * step)
     first = numbers.start + found_rows * step
     others = f" (and {counted(missing - 1, 'other|others')})" if missing > 1 else ""
     there = "it has no rows"
     if rows:
-        first_row, last_row = rows[0].row_number, rows[-1].row_number
+        first_row, last_row = number_at(0), number_at(len(rows) - 1)
         gaps = ", with gaps" if (last_row - first_row) // step >= len(rows) else ""
         there = f"its rows are {first_row} to {last_row}{gaps}"
     return f"job {job_id} has no row {first}{others}: {there}"
 
 
-def _places(rows: Sequence[JobRow], numbers: range) -> range:
+def _places(rows: RowSequence, numbers: range) -> range:
     """The positions in ``rows`` of the rows with these numbers."""
     begin, end = (
-        bisect_left(rows, number, key=lambda row: row.row_number)
+        bisect_left(range(len(rows)), number, key=rows.view.row_number)
         for number in (numbers.start, numbers.stop)
     )
     return range(begin, end)

@@ -295,6 +295,11 @@ class View:
                     found.append(at)
         return found[number]
 
+    def row_number(self, number: int) -> int:
+        """Return the row number of the row at a place in the view, from 0."""
+        position, numbers = self.position(number), self.columns.numbers
+        return position + 1 if numbers is None else numbers[position]
+
     def positions(self, numbers: range) -> list[int]:
         """Return the positions of rows, faster than several calls of :meth:`position`."""
         found = self._found
