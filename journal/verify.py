@@ -8,7 +8,6 @@ from typing import Literal
 import msgspec
 
 from journal.format.commits import START, Block, Position, verified_blocks
-from journal.format.damage import Region, lines_of, survey
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -17,9 +16,10 @@ from journal.format.decode import (
 )
 from journal.format.read_between import has_seal
 from journal.format.records import RowRecord
+from journal.format.torn_tail_or_damage import Region, lines_of, survey
+from journal.fs.file_names import HINT_NAME, JOURNAL_NAME
 from journal.fs.handles import JournalFile, open_journal, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S, wait_for_lock
-from journal.fs.names import HINT_NAME, JOURNAL_NAME
 from journal.fs.sync_mark import is_marked
 from journal.ids import id_of_directory
 from journal.index.hint import find_cut

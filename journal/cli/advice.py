@@ -12,7 +12,7 @@ from journal.cli.find import FoundJob, holder_text, pause_text
 from journal.cli.next_start import NextStart, maybe_alive, next_start
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.file_names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, RunHolder

@@ -17,8 +17,8 @@ from journal.cli.output import bar, echo_err, local_text
 from journal.errors import JobNotFoundError, JournalDamagedError, RefusedError
 from journal.format.pruned import check_not_pruned
 from journal.fs import system
+from journal.fs.file_names import JOURNAL_NAME
 from journal.fs.handles import allow_open_files
-from journal.fs.names import JOURNAL_NAME
 from journal.ids import id_of_directory, is_job_id, is_shard_id, root_of, shard_name
 from journal.model import (
     SHOWN_STATUSES,

@@ -16,7 +16,7 @@ from journal.cli.output import echo_err
 from journal.cli.own_exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.errors import JournalError
 from journal.fs import system
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.file_names import JOURNAL_NAME
 from journal.version import VERSION
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions

@@ -7,8 +7,8 @@ and ``docs/records.md`` specify it.
 - ``values``, ``arguments``, ``keys``: check what callers pass in.
 - ``idempotency``: makes the idempotency keys of rows.
 - ``commits``: verifies seals, fast. ``read_between``: reads records between two positions.
-- ``damage``: judges what isn't good: an interrupted write, damage, or a newer format. ``bitflip``:
-  finds a flipped bit.
+- ``torn_tail_or_damage``: judges what isn't good: an interrupted write, damage, or a newer format.
+  ``bitflip``: finds a flipped bit.
 - ``pruned``: the file that says which jobs were pruned, so that none is made anew by accident.
 
 May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the

@@ -19,9 +19,9 @@ from journal.format.commits import Position
 from journal.format.records import now
 from journal.format.values import DECODE_ERRORS
 from journal.fs import files
+from journal.fs.file_names import PRUNED_NAME
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import PRUNED_NAME
 from journal.ids import is_shard_id
 from journal.text import counted, time_text
 

@@ -22,8 +22,8 @@ from journal.format.decode import (
 )
 from journal.format.records import Record
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, crc_digits, sealed_end
+from journal.fs.file_names import HINT_NAME
 from journal.fs.handles import JournalFile
-from journal.fs.names import HINT_NAME
 
 CHANGED_IN_PLACE = "something else: the file was changed in place"
 _LAST_TIME = rb'"at":"([0-9T:.-]{26})Z"' + SEALED_LINE_END.pattern + rb"\Z"

@@ -3,12 +3,13 @@
 - ``system``: makes the system calls, reads the clock, sets up the standard streams. Tests replace
   ``system.os``, to make calls fail. ``macos``: contains the calls that differ on macOS.
 - ``handles``: opens files, and turns a refused call into a StorageError.
-- ``locks``: locks files. ``claims``: which run has a job on a network file system.
-- ``names``: defines the names of all files in a job and in a store.
+- ``locks``: locks files. ``network_claims``: recognizes network file systems, and which run has a
+  job on one.
+- ``file_names``: defines the names of all files in a job and in a store.
 - ``files``, ``directories``: make, replace, copy, list and remove files and directories.
-- ``beneath``: opens files below a directory, without following links.
-- ``output``: writes files that a user asked for. ``sync_mark``: records in a file that a sync is
-  under way. ``staging``: the directory of a store in which jobs are made and deleted.
+- ``safe_paths``: opens files below a directory, without following links.
+- ``output_files``: writes files that a user asked for. ``sync_mark``: records in a file that a sync
+  is under way. ``staging``: the directory of a store in which jobs are made and deleted.
 
 May import: the modules ``errors`` and ``text`` at the top of the package.
 """

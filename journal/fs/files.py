@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from journal.fs import system
 from journal.fs.directories import remove_tree, sync_directory
+from journal.fs.file_names import NEW_BACKUP_NAME
 from journal.fs.handles import (
     FILE_MODE,
     DerivedFile,
@@ -26,7 +27,6 @@ from journal.fs.handles import (
     write_all,
 )
 from journal.fs.locks import wait_for_lock
-from journal.fs.names import NEW_BACKUP_NAME
 
 if TYPE_CHECKING:
     from mmap import mmap

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from journal.fs import system
+from journal.fs.file_names import RUN_LOCK_NAME
 from journal.fs.handles import FILE_MODE, Descriptor
-from journal.fs.names import RUN_LOCK_NAME
 
 LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 # No system call waits for a lock up to a timeout. So the lock is polled. The first pause is short,

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from journal.errors import JobLockedError, StorageError
 from journal.fs import directories, files, system
-from journal.fs.claims import network_of
 from journal.fs.directories import DIRECTORY_MODE
+from journal.fs.file_names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.files import NewFile
 from journal.fs.handles import Descriptor, JournalFile
 from journal.fs.locks import DirectoryLock, wait_for_lock
-from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
+from journal.fs.network_claims import network_of
 
 _MAX_TRIES = 100  # each is followed by another if another process has changed the set meanwhile
 

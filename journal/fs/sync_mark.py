@@ -25,9 +25,9 @@ from pathlib import Path
 
 from journal.errors import StorageError
 from journal.fs import system
+from journal.fs.file_names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 from journal.fs.files import read_small, remove_file, rename, write_file
 from journal.fs.handles import Descriptor, JournalFile, close_fd, open_regular
-from journal.fs.names import NEW_SYNC_MARK_NAME, SYNC_MARK_NAME
 
 _BYTES = 160
 _CLEAR = b" " * (_BYTES - 1) + b"\n"

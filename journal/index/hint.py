@@ -58,8 +58,8 @@ from journal.format.seal import (
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import directories, files, system
+from journal.fs.file_names import HINT_NAME
 from journal.fs.handles import DerivedFile, JournalFile
-from journal.fs.names import HINT_NAME
 from journal.index.calls import Calls, OpenCall
 from journal.index.columns import OF_ROWS, OF_STEPS, OPTIONAL, Columns
 from journal.index.index import SUMS, Index

@@ -8,10 +8,10 @@ from itertools import chain, groupby, pairwise
 from typing import NamedTuple
 
 from journal.format.commits import Readable
-from journal.format.damage import lines_of
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record
 from journal.format.records import CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.seal import stated_crc, unsealed
+from journal.format.torn_tail_or_damage import lines_of
 
 _SEEMS_ABOUT = re.compile(rb'.{0,40}"row":([0-9]{1,18}),', re.DOTALL)
 

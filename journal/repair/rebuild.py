@@ -14,19 +14,19 @@ import msgspec
 
 from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.commits import Readable
-from journal.format.damage import Region, lines_of, survey
 from journal.format.read_between import has_seal
 from journal.format.seal import stated_crc
+from journal.format.torn_tail_or_damage import Region, lines_of, survey
 from journal.fs import directories, files, handles
-from journal.fs.handles import JournalFile
-from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import (
+from journal.fs.file_names import (
     DAMAGED_NAME,
     HINT_NAME,
     JOURNAL_NAME,
     REPAIR_STAGING_NAME,
     SYNC_MARK_NAME,
 )
+from journal.fs.handles import JournalFile
+from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import id_of_directory
 from journal.index.hint import find_cut, read_hint
 from journal.repair.salvage import Action, Salvage

@@ -19,7 +19,6 @@ from journal.errors import (
 )
 from journal.format.bitflip import Unflipped
 from journal.format.commits import START, Readable
-from journal.format.damage import Region
 from journal.format.decode import UnknownRecordError
 from journal.format.records import (
     A_REPAIR,
@@ -40,6 +39,7 @@ from journal.format.records import (
     row_end,
     writable,
 )
+from journal.format.torn_tail_or_damage import Region
 from journal.format.values import checksum_of, encode_value
 from journal.fs.handles import JournalFile
 from journal.ids import MAX_ROW_NUMBER, id_of_directory, split_shard_name

@@ -17,7 +17,7 @@ from journal.display.plain import limits_text
 from journal.errors import load_extra
 from journal.format.records import now
 from journal.fs import system
-from journal.fs.output import whole_file
+from journal.fs.output_files import whole_file
 from journal.history.error_groups import group_errors
 from journal.history.reading import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s

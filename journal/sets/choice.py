@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from journal.errors import InvalidValueError, RefusedError
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.file_names import JOURNAL_NAME
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.model import Shard
 

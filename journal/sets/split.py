@@ -27,8 +27,8 @@ from journal.format.keys import NUMBER, Data, Key, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import checksum_of, encode_value, load_sha256
 from journal.fs import system
-from journal.fs.claims import look, network_of
 from journal.fs.handles import refusals_of
+from journal.fs.network_claims import look, network_of
 from journal.index.summary import job_of
 from journal.model import InputSeen, Job, Shard
 from journal.store import transitions

@@ -25,8 +25,8 @@ from journal.format.decode import (
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.format.seal import SEALED_LINE_END
 from journal.fs import directories, files
+from journal.fs.file_names import JOURNAL_NAME
 from journal.fs.handles import refusals_of
-from journal.fs.names import JOURNAL_NAME
 from journal.ids import is_job_id, split_shard_name
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus

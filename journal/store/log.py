@@ -18,14 +18,14 @@ from zlib import crc32
 
 from journal.errors import JobLockedError, StorageError
 from journal.format.commits import START, Block, Position, verified_blocks
-from journal.format.damage import judge_tail, tail_error
 from journal.format.read_between import has_seal, seal_after
 from journal.format.seal import SEAL, SEAL_HEAD, SEALED_END_BYTES, sealed_end
+from journal.format.torn_tail_or_damage import judge_tail, tail_error
 from journal.fs import directories, files, handles
-from journal.fs.claims import Claim, network_of
+from journal.fs.file_names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.handles import Guard, JournalFile, open_journal, outcome_unknown
 from journal.fs.locks import wait_for_lock
-from journal.fs.names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
+from journal.fs.network_claims import Claim, network_of
 from journal.fs.sync_mark import SyncMark
 from journal.ids import id_of_directory
 from journal.index.hint import find_cut, remove_hint
@@ -83,7 +83,7 @@ class Log:
         self._guard(file)
         return file
 
-    # --- on a network file system: see fs/claims.py
+    # --- on a network file system: see fs/network_claims.py
 
     def use_claim(self, claim: Claim | None) -> None:
         """Work for the run with this claim. On a local file system, there is no claim."""

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 from journal.errors import StorageError
 from journal.format.commits import START, verified_blocks
-from journal.format.damage import without_padding
+from journal.format.torn_tail_or_damage import without_padding
 from journal.fs import directories, files, handles
-from journal.fs.names import NEW_JOURNAL_NAME, TORN_NAME
+from journal.fs.file_names import NEW_JOURNAL_NAME, TORN_NAME
 from journal.ids import split_shard_name
 from journal.store.log import Log
 

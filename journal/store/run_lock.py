@@ -2,7 +2,7 @@
 
 The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
 The file ``run.lock`` only names the holder, for messages. On a network file system, who takes the
-lock also claims the job: see :mod:`journal.fs.claims`.
+lock also claims the job: see :mod:`journal.fs.network_claims`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import msgspec
 
 from journal.errors import JobBusyError, JobNotFoundError, StorageError
 from journal.format.records import now
-from journal.fs import claims, files, handles, locks, system
-from journal.fs.claims import Claim
-from journal.fs.names import CLAIMS_NAME, JOURNAL_NAME, RUN_LOCK_NAME
+from journal.fs import files, handles, locks, network_claims, system
+from journal.fs.file_names import CLAIMS_NAME, JOURNAL_NAME, RUN_LOCK_NAME
+from journal.fs.network_claims import Claim
 from journal.ids import id_of_directory
 from journal.index.columns import PROCESSING
 from journal.model import RunHolder
@@ -60,7 +60,7 @@ class RunLock:
                     raise handles.no_job(directory, job_id)
                 text = _signature() if sign else b""
                 device = system.os.fstat(lock.fd).st_dev
-                if network := claims.network_of(device, anew=True):
+                if network := network_claims.network_of(device, anew=True):
                     claim = _claim(directory, text, network, lock_timeout_s)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)
@@ -243,7 +243,7 @@ def is_in_flight(journal: Journal, number: int) -> bool:
 def late_results(directory: Path) -> list[str]:
     """Name each file with what rows have returned to a run that had lost the job."""
     try:
-        late = claims.late_files(directory)
+        late = network_claims.late_files(directory)
     except OSError as error:
         reason = handles.storage_error(directory / CLAIMS_NAME, "list", error)
         return [f"{reason}; it may have what rows returned to a run that had lost the job"]
@@ -270,7 +270,7 @@ def run_holder(directory: Path) -> RunHolder | None:
         raise handles.storage_error(directory, "look at", error) from error
     try:
         with handles.refusals_of(directory / CLAIMS_NAME, "list"):
-            is_held = lock.is_held() or claims.is_claimed(directory)
+            is_held = lock.is_held() or network_claims.is_claimed(directory)
         return _read_holder(directory) if is_held else None
     finally:
         lock.close()
@@ -280,8 +280,8 @@ def _claim(directory: Path, holder: bytes, network: str, lock_timeout_s: float) 
     """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
     if not holder:
         with suppress(OSError):  # a full disk must not hinder a deletion
-            claims.look(directory / CLAIMS_NAME)  # else a cached list may lack a claim
-        if claims.is_claimed(directory):
+            network_claims.look(directory / CLAIMS_NAME)  # else a cached list may lack a claim
+        if network_claims.is_claimed(directory):
             raise busy_error(directory)
         return None
     taken = Claim.take(directory, holder, network)

@@ -29,8 +29,8 @@ from journal.errors import (
 )
 from journal.format.pruned import check_may_be_made, forget_pruned
 from journal.fs import directories, files, handles
+from journal.fs.file_names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.staging import Staging
 from journal.ids import (
     check_job_id,

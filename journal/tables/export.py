@@ -11,7 +11,7 @@ from typing import IO, Any
 import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError
 from journal.fs.files import ScratchFile
-from journal.fs.output import whole_file
+from journal.fs.output_files import whole_file
 from journal.model import JobRow, RowStatus
 from journal.tables.collected import TABLES, Collected
 from journal.tables.columns import INT, TEXT, TIME, WIDE, Options, check_options

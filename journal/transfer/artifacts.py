@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from journal.fs.beneath import Below, parents_of
-from journal.fs.names import PULL_STAGING_NAME
+from journal.fs.file_names import PULL_STAGING_NAME
+from journal.fs.safe_paths import Below, parents_of
 from journal.transfer.copies import Relation
 from journal.transfer.pack_contents import artifacts_of, pieces_of, write_new
 

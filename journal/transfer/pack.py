@@ -11,7 +11,7 @@ import msgspec
 from journal.errors import InvalidValueError
 from journal.format.pruned import find_pruned
 from journal.format.records import JobRecord
-from journal.fs.output import whole_file
+from journal.fs.output_files import whole_file
 from journal.store.store import Store
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Contents, Placed, Snapshot, place
@@ -65,7 +65,7 @@ def pack_to_file(directory: str | os.PathLike[str], target: str | os.PathLike[st
     """Write a pack, as :func:`pack_job` does, to a file that only its owner may access.
 
     The file gets its name only after it is complete and synced. A file with the same name is
-    replaced. This function also raises the errors of :func:`journal.fs.output.whole_file`.
+    replaced. This function also raises the errors of :func:`journal.fs.output_files.whole_file`.
     """
     # The files are listed first, since the target may be among the artifacts.
     snapshot = Snapshot(open_copy(Path(directory)))

@@ -22,10 +22,10 @@ from typing import NamedTuple
 from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError, PackError
 from journal.format.commits import START
 from journal.fs import directories, files
-from journal.fs.beneath import Below, parents_of
-from journal.fs.claims import late_files
+from journal.fs.file_names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
-from journal.fs.names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
+from journal.fs.network_claims import late_files
+from journal.fs.safe_paths import Below, parents_of
 from journal.index.index import Index
 from journal.index.replay import replay
 from journal.transfer.copies import Copy, open_copy

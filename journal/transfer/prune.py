@@ -15,10 +15,10 @@ import msgspec
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError
 from journal.format.pruned import note_pruned
 from journal.fs import directories, files
+from journal.fs.file_names import ARTIFACTS_NAME, DERIVED
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
-from journal.fs.names import ARTIFACTS_NAME, DERIVED
-from journal.fs.output import whole_file
+from journal.fs.output_files import whole_file
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus
 from journal.store.list_jobs import lost_shards

@@ -26,7 +26,7 @@ from journal.format.commits import START, Position
 from journal.format.read_between import blocks_between
 from journal.format.seal import crc_digits
 from journal.fs import directories, files, handles
-from journal.fs.names import OTHER_NAME, PULL_STAGING_NAME
+from journal.fs.file_names import OTHER_NAME, PULL_STAGING_NAME
 from journal.index.index import Index
 from journal.index.replay import apply_block, replay
 from journal.store.journal import Journal

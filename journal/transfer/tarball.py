@@ -23,7 +23,7 @@ from typing import Any
 
 from journal.errors import PackError
 from journal.format.records import now
-from journal.fs.names import JOURNAL_NAME
+from journal.fs.file_names import JOURNAL_NAME
 from journal.ids import is_job_id, is_shard_id
 from journal.transfer.pack_contents import (
     MAX_COMPONENTS,

@@ -31,7 +31,7 @@ from support.copies import staging_of
 
 from journal import JobService, RowStatus
 from journal.format.records import RowStatusRecord
-from journal.fs.names import NEW_BACKUP_NAME
+from journal.fs.file_names import NEW_BACKUP_NAME
 from journal.verify import verify_job
 
 JOB = "crashing"

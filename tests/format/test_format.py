@@ -9,8 +9,8 @@ from journal import JobService
 from journal.format.decode import decode_record
 from journal.format.records import now
 from journal.format.seal import stated_crc
+from journal.fs.file_names import SYNC_MARK_NAME
 from journal.fs.handles import JournalFile
-from journal.fs.names import SYNC_MARK_NAME
 from journal.fs.sync_mark import SyncMark
 from journal.fs.system import boot_id
 from journal.model import JobRow

@@ -20,7 +20,7 @@ from journal import (
     JobService,
     RowStatus,
 )
-from journal.fs import beneath, files, handles, locks, output, system
+from journal.fs import files, handles, locks, output_files, safe_paths, system
 from journal.store.run_lock import RunLock
 
 pytestmark = needs_windows
@@ -121,7 +121,7 @@ def test_a_file_that_others_read_is_replaced_and_they_read_on(tmp_path: Path) ->
     "name", ["aux", "Con.txt", "LPT1.a.b", "nul ", "a:b", "a?", 'a"b', "dot.", "space ", "a\tb"]
 )
 def test_a_name_that_means_something_else_to_windows_is_refused(tmp_path: Path, name: str) -> None:
-    below = beneath.Below(tmp_path)
+    below = safe_paths.Below(tmp_path)
     with pytest.raises(OSError, match="Windows allows no file of the name"):
         below.write(name, [b"text"])
     assert not below.exists(name)
@@ -130,7 +130,7 @@ def test_a_name_that_means_something_else_to_windows_is_refused(tmp_path: Path, 
 
 @pytest.mark.parametrize("name", ["auxiliary", "com", "com10.txt", ".hidden", "a.b c", "é"])
 def test_a_name_that_is_like_those_is_allowed(tmp_path: Path, name: str) -> None:
-    below = beneath.Below(tmp_path)
+    below = safe_paths.Below(tmp_path)
     below.write(name, [b"text"])
     assert below.is_file(name)
     assert os.listdir(tmp_path) == [name]
@@ -140,8 +140,8 @@ def test_an_output_goes_to_a_path_with_a_drive_and_either_separator(tmp_path: Pa
     there = tmp_path / "a"
     there.mkdir()
     for path in (f"{there}\\x", f"{there.as_posix()}/y", f"{there}/../a/./z"):
-        assert output.real_path(path).parent == there
-    whole = output.whole_file(f"{there.as_posix()}/")
+        assert output_files.real_path(path).parent == there
+    whole = output_files.whole_file(f"{there.as_posix()}/")
     with pytest.raises(InvalidValueError, match="is a directory's name"), whole:
         pass
 

@@ -20,7 +20,7 @@ from support.effort import IS_LONG
 
 from journal import JournalDamagedError
 from journal.format.commits import Position, verified_blocks
-from journal.format.damage import judge_tail, scan
+from journal.format.torn_tail_or_damage import judge_tail, scan
 from journal.verify import verify_job
 
 COMMITS = split_commits(seal_commits(good_commits(300, seed=3)))

@@ -24,7 +24,7 @@ from journal.format import commits as replay
 from journal.format import damage
 from journal.format.bitflip import flipped_bit
 from journal.format.commits import Position
-from journal.format.damage import judge_tail, survey
+from journal.format.torn_tail_or_damage import judge_tail, survey
 from journal.repair import repair_job
 from journal.transfer import unpack_job
 from journal.transfer.copies import open_copy

@@ -14,10 +14,10 @@ from support.children import place_journal, seal_commits
 from support.platforms import only_long
 
 from journal import JobService, JournalDamagedError
-from journal.format import commits, damage, decode
+from journal.format import commits, decode, torn_tail_or_damage
 from journal.format.commits import CHUNK_BYTES, START, Position
-from journal.format.damage import judge_tail
 from journal.format.seal import SEAL_BYTES
+from journal.format.torn_tail_or_damage import judge_tail
 from journal.fs import handles
 from journal.verify import Finding, verify_job
 
@@ -34,7 +34,7 @@ LINES_BYTES = 5 * MAX_LINE_BYTES  # a line, the pieces that it was read in, and 
 
 @pytest.fixture(autouse=True)
 def _small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (commits, damage, decode):
+    for module in (commits, decode, torn_tail_or_damage):
         monkeypatch.setattr(module, "MAX_LINE_BYTES", MAX_LINE_BYTES)
     monkeypatch.setattr(handles, "_MAX_LINE_BYTES", 2 * MAX_LINE_BYTES)
 

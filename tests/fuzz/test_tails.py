@@ -16,7 +16,7 @@ from support.children import Memory, seal_commits, split_commits
 from support.effort import sample
 
 from journal.format.commits import START, verified_blocks
-from journal.format.damage import judge_tail
+from journal.format.torn_tail_or_damage import judge_tail
 
 BLOCK_BYTES = 512
 GARBAGE = (bytes(512), bytes(range(128, 256)) * 4, (b'stale text {"a":1,\n' * 27)[:512])

@@ -260,7 +260,7 @@ SEALS = [
     ),
     Patch(
         "the thorough reader compares each seal",
-        "format/damage",
+        "format/torn_tail_or_damage",
         "(c for c in candidates if content_crc(text, c.crc) == stated)",
         "iter(candidates)",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
@@ -337,21 +337,21 @@ SEALS = [
     ),
     Patch(
         "a tail with a good commit behind it is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         '        if last.kind != "bad" or last.sealed_end',
         "        if last.sealed_end",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "a tail of two seals is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         '        if last.kind != "bad" or last.sealed_end or',
         '        if last.kind != "bad" or',
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "a journal without its first commit is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         "    if region.offset == 0:  # b\n        return region\n",
         "",
         "tests/format/test_corpus.py::test_verify_says_what_the_corpus_says",
@@ -420,21 +420,21 @@ SEALS += [
 SEALS += [
     Patch(
         "a legible commit that doesn't fit is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         "    return not illegible or any(",
         "    return any(",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "a line that is illegible within blocks that were written is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         " or any(written.issuperset(blocks) for blocks in illegible)",
         "",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
     ),
     Patch(
         "a commit with one flipped bit is damage",
-        "format/damage",
+        "format/torn_tail_or_damage",
         "    flip = _find_flip(file, region)\n",
         "    flip = None\n",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",
@@ -862,7 +862,7 @@ BOUNDS = [
     ),
     Patch(
         "a line without end is held only up to its bound",
-        "format/damage",
+        "format/torn_tail_or_damage",
         '        if b"\\n" not in chunk and len(held) <= MAX_LINE_BYTES:\n',
         '        if b"\\n" not in chunk:\n',
         "tests/fuzz/test_sizes.py::test_nothing_is_read_after_a_line_that_is_too_long",
@@ -876,7 +876,7 @@ BOUNDS = [
     ),
     Patch(
         "the thorough reader's guesses don't multiply",
-        "format/damage",
+        "format/torn_tail_or_damage",
         "    return following[:12]",
         "    return following",
         "tests/store/test_guards.py::test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply",

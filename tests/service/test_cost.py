@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from support.attempts import try_again
 
 from journal import InvalidValueError, JobService
-from journal.fs.names import HINT_NAME, JOURNAL_NAME
+from journal.fs.file_names import HINT_NAME, JOURNAL_NAME
 
 JOB = "calls"
 ROW = f"{JOB}:1"

@@ -31,7 +31,7 @@ from journal import (
     JournalError,
     StorageError,
 )
-from journal.fs import claims, system
+from journal.fs import network_claims, system
 from journal.fs.handles import Descriptor
 from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
@@ -496,17 +496,19 @@ def test_a_network_file_system_is_known_by_its_mount(
     device = os.stat(tmp_path).st_dev
     line = mount.format(f"{os.major(device)}:{os.minor(device)}")
     monkeypatch.setattr(system, "mounts", lambda: [line])
-    monkeypatch.setattr(claims, "_known", {})
-    assert claims.network_of(device) == network
+    monkeypatch.setattr(network_claims, "_known", {})
+    assert network_claims.network_of(device) == network
 
 
 def test_a_run_looks_anew_which_file_system_has_the_number_of_a_device(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(claims, "_known", {})
+    monkeypatch.setattr(network_claims, "_known", {})
     kinds = ["nfs4", "tmpfs"]
     monkeypatch.setattr(system, "mounts", lambda: [f"36 35 0:99 / /home rw - {kinds.pop()} x rw"])
-    found = [claims.network_of(os.makedev(0, 99), anew=anew) for anew in (False, True, False)]
+    found = [
+        network_claims.network_of(os.makedev(0, 99), anew=anew) for anew in (False, True, False)
+    ]
     assert found == ["", "nfs4", "nfs4"]
 
 
@@ -568,7 +570,7 @@ def test_claims_are_listed_after_a_change_of_their_directory_so_no_cache_answers
             return getattr(os, name)
 
     monkeypatch.setattr(system, "os", Os())
-    assert claims.look(tmp_path) == ["000001"]
+    assert network_claims.look(tmp_path) == ["000001"]
     assert calls == ["mkdir", "rmdir", "mkdir", "rmdir", "scandir"]
 
 

@@ -13,7 +13,7 @@ from support.effort import sample
 from support.platforms import IS_WINDOWS, needs_modes
 
 from journal import JobExistsError, JobRow, JobService, JournalDamagedError
-from journal.fs.names import NEW_BACKUP_NAME
+from journal.fs.file_names import NEW_BACKUP_NAME
 
 JOB = "crashing"
 # In each of the tests that kill; tests/crash/kills.py is the full run. Without fork, each kill starts

@@ -31,7 +31,7 @@ from journal import (
     RowStatus,
     StorageError,
 )
-from journal.format import damage
+from journal.format import torn_tail_or_damage
 from journal.fs.locks import DirectoryLock
 from journal.repair import repair_job
 from journal.repair.salvage import Salvage
@@ -301,9 +301,11 @@ def test_the_names_in_a_new_job_are_on_the_disk_before_its_own_and_so_are_the_st
 
 def test_lines_that_may_or_may_not_end_a_commit_do_not_make_the_guesses_multiply() -> None:
     line = b'{"type":"log","crc":"zzzzzzzz"}'
-    candidates = damage._beginnings(0, [0])
+    candidates = torn_tail_or_damage._beginnings(0, [0])
     for number in range(2, 40):
         end = number * len(line)
-        candidates = damage._next_candidates(candidates, line + b"%d" % number, b"\n", end, 0)
-        candidates = damage._next_candidates(candidates, line, b"\n", end, 0)
+        candidates = torn_tail_or_damage._next_candidates(
+            candidates, line + b"%d" % number, b"\n", end, 0
+        )
+        candidates = torn_tail_or_damage._next_candidates(candidates, line, b"\n", end, 0)
         assert len(candidates) <= 12

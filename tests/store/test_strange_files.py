@@ -31,7 +31,7 @@ from support.unprivileged import unprivileged
 
 import journal.fs.system
 from journal import InvalidValueError, JobService, StorageError
-from journal.fs.output import whole_file
+from journal.fs.output_files import whole_file
 from journal.repair import repair_job
 from journal.report import write_report
 from journal.tables.export import export_rows

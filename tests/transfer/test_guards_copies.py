@@ -22,8 +22,8 @@ from journal import CommitOutcomeUnknownError, JournalDamagedError, StorageError
 from journal.format.commits import START, Position
 from journal.format.read_between import blocks_between, seal_after, seal_before
 from journal.fs import files
+from journal.fs.file_names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAME
 from journal.fs.handles import JournalFile
-from journal.fs.names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAME
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
 from journal.transfer.pack_contents import Snapshot

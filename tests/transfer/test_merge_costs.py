@@ -12,7 +12,7 @@ from support.copies import copied
 
 from journal import JobService
 from journal.format.records import UNSET_TIME, RowSpentRecord
-from journal.fs.names import HINT_NAME, JOURNAL_NAME
+from journal.fs.file_names import HINT_NAME, JOURNAL_NAME
 from journal.model import millionths
 from journal.repair import repair_job
 from journal.store.transitions import put_record

@@ -42,14 +42,14 @@ PATCHES = [
     ),
     Patch(
         "a pack doesn't overwrite a file that appeared meanwhile",
-        "fs/output",
+        "fs/output_files",
         "        if force or not self._link(target.name):\n",
         "        if True:\n",
         "tests/transfer/test_prune.py::test_nothing_is_committed_between_the_pack_and_the_deletion",
     ),
     Patch(
         "without hard links the name of an output is reserved",
-        "fs/output",
+        "fs/output_files",
         "            flags = system.os.O_WRONLY | system.os.O_CREAT | system.os.O_EXCL\n            handles",
         "            flags = system.os.O_WRONLY | system.os.O_CREAT\n            handles",
         "tests/transfer/test_prune.py::test_a_file_that_another_process_makes_meanwhile_is_not_overwritten",

@@ -14,7 +14,7 @@ PATCHES = [
     ),
     Patch(
         "the journal of a newer version is named as that",
-        "format/damage",
+        "format/torn_tail_or_damage",
         '    if tail.kind == "newer":\n',
         "    if False:\n",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",

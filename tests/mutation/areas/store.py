@@ -147,14 +147,14 @@ PATCHES = [
     ),
     Patch(
         "directories too deep for a pack are not entered",
-        "fs/beneath",
+        "fs/safe_paths",
         '            if name.count("/") >= deepest:\n',
         "            if False:\n",
         "tests/transfer/test_pack.py::test_what_is_too_deep_for_a_pack_is_left_out_and_named",
     ),
     Patch(
         "what has too long a path is left out of a pack",
-        "fs/beneath",
+        "fs/safe_paths",
         "            if len(bytes(self.top / name)) >= _MAX_PATH_BYTES:\n",
         "            if False:\n",
         "tests/transfer/test_pack.py::test_what_is_too_deep_for_a_pack_is_left_out_and_named",

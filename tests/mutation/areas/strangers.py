@@ -42,7 +42,7 @@ PATCHES = [
     ),
     Patch(
         "artifacts with a second hard link are not read",
-        "fs/beneath",
+        "fs/safe_paths",
         "            if self._is_to_copy and (names := file.count_names()) > 1:\n",
         "            if False:\n                names = 0\n",
         "tests/transfer/test_pack.py::test_an_artifact_with_a_second_hard_link_is_refused_and_named",

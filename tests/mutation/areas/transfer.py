@@ -182,21 +182,21 @@ PATCHES = [
     ),
     Patch(
         "an output is synced before it has its name",
-        "fs/output",
+        "fs/output_files",
         "        system.os.fsync(self.fd)\n",
         "",
         "tests/transfer/test_guards_copies.py::test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then",
     ),
     Patch(
         "the name of an output is synced",
-        "fs/output",
+        "fs/output_files",
         "        system.os.fsync(directory)\n",
         "",
         "tests/transfer/test_guards_copies.py::test_a_pack_is_on_the_disk_before_it_has_its_name_which_is_synced_then",
     ),
     Patch(
         "a pack is private whatever it replaces",
-        "fs/output",
+        "fs/output_files",
         "        if not private:\n            with",
         "        if True:\n            with",
         "tests/transfer/test_pack.py::test_a_pack_is_private_for_its_journal_is",
@@ -252,7 +252,7 @@ PATCHES = [
     ),
     Patch(
         "an output keeps the permissions of what it replaces",
-        "fs/output",
+        "fs/output_files",
         "        if not private:\n            with",
         "        if False:\n            with",
         "tests/tables/test_export.py::test_a_file_that_replaces_another_has_its_permissions",

@@ -1,6 +1,8 @@
-"""The names of all files in a job's directory and in a store."""
+"""The names of all files in a job's directory and in a store, and the names that Windows refuses."""
 
 from __future__ import annotations
+
+import re
 
 JOURNAL_NAME = "journal.jsonl"
 NEW_JOURNAL_NAME = f"{JOURNAL_NAME}.new"  # exists while the journal is rewritten
@@ -45,3 +47,13 @@ DERIVED = frozenset(
 
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = r"(?i)journal\.(jsonl(\.new)?|backup\.new)|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
+
+# Such a name on Windows means a device, another directory, or a stream of another file.
+_NO_NAME_FOR_WINDOWS = r'(?is).*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?'
+
+
+def no_name_for_windows(name: str) -> str | None:
+    """Return the first part of a name that Windows allows for no file, or None."""
+    return next(
+        (part for part in name.split("/") if re.fullmatch(_NO_NAME_FOR_WINDOWS, part)), None
+    )

@@ -33,9 +33,9 @@ from pathlib import Path
 
 from journal.fs import directories, locks, system
 from journal.fs.directories import DIRECTORY_MODE
+from journal.fs.file_names import CLAIMS_NAME, NEW_JOURNAL_NAME, REPAIR_STAGING_NAME
 from journal.fs.handles import Descriptor, Guard, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
-from journal.fs.names import CLAIMS_NAME, NEW_JOURNAL_NAME, REPAIR_STAGING_NAME
 
 # This environment variable makes each file system count as one of a network, unless it is 0.
 _FORCED = "JOURNAL_NETWORK"

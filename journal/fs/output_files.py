@@ -16,8 +16,8 @@ from typing import IO
 
 from journal.errors import InvalidValueError
 from journal.fs import files, handles, system
+from journal.fs.file_names import JOURNAL_NAME, OWN_FILE
 from journal.fs.handles import FILE_MODE, Descriptor
-from journal.fs.names import JOURNAL_NAME, OWN_FILE
 
 _EXISTS = "exists already: name another file, or give --force to replace it"
 # The errors of link() on a file system without hard links, such as exFAT.

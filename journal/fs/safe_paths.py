@@ -7,7 +7,6 @@ out of the directory, even if another process replaces a part with a link at the
 from __future__ import annotations
 
 import errno
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from stat import S_ISDIR, S_ISREG
 
 from journal.fs import system
 from journal.fs.directories import DIRECTORY_MODE, open_directory
+from journal.fs.file_names import no_name_for_windows
 from journal.fs.files import write_file
 from journal.fs.handles import DerivedFile, close_fd, how_to_own
 
@@ -126,7 +126,7 @@ class Below:
     def _parent(self, name: str, *, make: bool = False) -> Iterator[int]:
         """Yield a descriptor of the directory that contains ``name``, for a ``with`` block."""
         try:
-            if sys.platform == "win32" and (refused := _no_name_for_windows(name)):
+            if sys.platform == "win32" and (refused := no_name_for_windows(name)):
                 why = f"Windows allows no file of the name {refused!r}"
                 raise OSError(errno.EINVAL if make else errno.ENOENT, why)
             with self._directory(name.rpartition("/")[0], make=make) as directory:
@@ -146,18 +146,6 @@ class Below:
             yield directory
         finally:
             close_fd(directory)
-
-
-# Such a name means a device, another directory, or a stream of another file.
-_NO_NAME_FOR_WINDOWS = re.compile(
-    r'.*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?',
-    re.IGNORECASE | re.DOTALL,
-)
-
-
-def _no_name_for_windows(name: str) -> str | None:
-    """Return the first part of a name that Windows allows for no file, or None."""
-    return next(filter(_NO_NAME_FOR_WINDOWS.fullmatch, name.split("/")), None)
 
 
 def parents_of(name: str) -> Iterator[str]:
