@@ -21,7 +21,7 @@ from support.platforms import needs_boot_ids
 
 from journal import JobService, JournalDamagedError, PackError
 from journal.format import commits as replay
-from journal.format import damage
+from journal.format import torn_tail_or_damage
 from journal.format.bitflip import flipped_bit
 from journal.format.commits import Position
 from journal.format.torn_tail_or_damage import judge_tail, survey
@@ -163,7 +163,7 @@ def test_a_last_commit_that_matches_its_seal_is_damage_if_a_line_is_over_the_bou
         service.create_job("Long", job_id=JOB, row_data=[{"data": {}}])
         SIZES["1 MiB"](service)
     (tmp_path / JOB / "index.hint").unlink()
-    for module in (damage, replay):
+    for module in (torn_tail_or_damage, replay):
         monkeypatch.setattr(module, "MAX_LINE_BYTES", 1 << 18)
     with JobService(tmp_path) as service, pytest.raises(JournalDamagedError):
         service.skip_row(f"{JOB}:1")
