@@ -64,11 +64,10 @@ if TYPE_CHECKING:
         Shard,
         Tuned,
     )
-    from journal.run.call import Batch
-    from journal.run.handler import AttemptedRow
     from journal.run.open_job import JobRun, open_job
     from journal.run.outcome import Fail, Hold, NeedsReview, Retry, RowResult, Skip, Wait
     from journal.run.run_report import RunReport
+    from journal.run.workers.handler import AttemptedRow, Batch
     from journal.run.workers.row_log import RowLogHandler
     from journal.service import JobService
     from journal.tables.rows import Rows
@@ -81,8 +80,7 @@ _MODULES = (
     *(
         "run.outcome",
         "run.workers.row_log",
-        "run.handler",
-        "run.call",
+        "run.workers.handler",
         "run.driver",
         "run.open_job",
         "history.row_history",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_EXIT_INTERRUPTED = 130  # as in journal.cli.own_exit_codes, which isn't imported yet
+_EXIT_INTERRUPTED = 130  # as in journal.run.exit_codes, which isn't imported yet
 
 
 def main() -> None:

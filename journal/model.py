@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
-from journal.display.plain import job_text, row_text
+from journal.display.repr import job_html, job_text, row_text
 from journal.errors import InvalidValueError
 from journal.ids import MAX_SHARDS, shard_name
 from journal.text import clock_text, counted
@@ -441,8 +441,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Job {job_text(self)}>"
 
     def _repr_html_(self) -> str:
-        from journal.display.html import job_html  # noqa: PLC0415  (only in notebooks)
-
         return job_html(self)
 
 
@@ -665,21 +663,6 @@ class RunHolder(msgspec.Struct, frozen=True):
     host: str = ""
     pid: int = 0
     started_at: str = ""
-
-
-def job_exit_code(job: Job) -> int:
-    """The exit code for a job, for ``sys.exit``. `journal help exceptions` lists all exit codes.
-
-    - 0: all rows are completed or skipped.
-    - 3: some rows failed or need a review.
-    - 4: rows are still open, whatever the job's status is.
-    """
-    if job.count(*(status for status in job.counts if status.needs_person)):
-        return 3
-    if job.done_rows == job.total_rows:
-        return 0
-    # A caller may have set any counts. After a merge, rows may be open in a completed job.
-    return 0 if job.status is JobStatus.COMPLETED and not job.open_rows else 4
 
 
 def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:

@@ -24,10 +24,10 @@ import msgspec
 
 import journal
 from journal import repair, transfer, verify
-from journal.cli import own_exit_codes
 from journal.cli.main import cli, main
 from journal.cli.run import outcomes
 from journal.format.records import KnownRecord
+from journal.run import exit_codes
 from journal.tables.collected import TABLES
 
 FROZEN = Path(__file__).with_name("frozen.txt")
@@ -164,7 +164,7 @@ def output_of(words: list[str]) -> str:
 
 def facts() -> list[str]:
     """All facts. Those of records come first, since they may not change at all."""
-    codes = {name: code for name, code in vars(own_exit_codes).items() if name.startswith("EXIT_")}
+    codes = {name: code for name, code in vars(exit_codes).items() if name.startswith("EXIT_")}
     shown = [journal.Job, journal.RowHistory, journal.Event, verify.Report, repair.Repair]
     shown += [transfer.Preview, transfer.Pulled]
     return [

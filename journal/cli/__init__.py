@@ -2,11 +2,13 @@
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
-- ``selection``: the rows that a command shows or changes.
-  ``conditions``: those of ``--where``. ``shared_options``, ``times``: other options.
+- ``selection``: the rows that a command shows or changes, also by ``--where``.
+  ``shared_options``: other options, also durations and times.
 - ``listing_formats``: tables, JSON and CSV. ``output``: text on a terminal.
 - ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.
-- ``own_exit_codes``: those that commands choose themselves, and where the others are.
+- ``mistakes``: "did you mean", and what to write instead of options of other programs.
+
+The exit codes are in ``run/exit_codes``.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``, and
 those of the live view in ``cli/watch``.

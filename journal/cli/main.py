@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from journal.cli.find import DEFAULT_ROOT, PATH, did_you_mean, meant_by
+from journal.cli.find import DEFAULT_ROOT, PATH
+from journal.cli.mistakes import did_you_mean, meant_by
 from journal.cli.output import echo_err
-from journal.cli.own_exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.errors import JournalError
 from journal.fs import system
 from journal.fs.file_names import JOURNAL_NAME
+from journal.run.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED
 from journal.version import VERSION
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions

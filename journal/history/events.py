@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.display.plain import changes_text, limit_text, tuned_text
+from journal.display.repr import changes_text, limit_text, tuned_text
 from journal.format.commits import START, Block, Position
 from journal.format.records import (
     CallRecord,

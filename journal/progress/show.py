@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import Any, Self
 
+from journal.display.repr import job_html, job_text
 from journal.display.session import in_notebook
 from journal.errors import JobBusyError
-from journal.model import Job, JobStatus, hold_of, hold_text, pausing_text
+from journal.model import Job, JobStatus, expected_cost_cents, hold_of, hold_text, pausing_text
 from journal.progress.rate import RecentRate, time_left
 from journal.progress.terminal import Bar, Lines, has_terminal
 from journal.text import shorten
 
-if TYPE_CHECKING:  # only needed in notebooks
-    from journal.progress.notebook import Cell
+
+class Cell:
+    """The output of a cell. The saved notebook has the last HTML that was shown."""
+
+    every_s = 0.5
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def draw(self, job: Job, details: Sequence[str]) -> None:
+        """Show the job, or update the HTML that is shown. A console shows plain text."""
+        text = ", ".join(details)
+        shown = {
+            "text/plain": ", ".join(filter(None, (job_text(job), text))),
+            "text/html": job_html(job, text, expected_cents=expected_cost_cents(job)),
+        }
+        if self._handle is None:
+            display = sys.modules["IPython"].display.display
+            self._handle = display(shown, raw=True, display_id=True)
+        else:
+            self._handle.update(shown, raw=True)
+
+    def close(self, *, withdraw: bool = False) -> None:
+        """End the output. ``withdraw``: remove the output from the cell."""
+        if withdraw and self._handle is not None:
+            self._handle.update({"text/plain": ""}, raw=True)
+
 
 _REASON_CHARACTERS = 40
 
@@ -57,8 +84,6 @@ class Progress:
             return self
         with suppress(Exception):
             if in_notebook():
-                from journal.progress.notebook import Cell  # noqa: PLC0415  (only needed there)
-
                 self._view = Cell()
             elif has_terminal():
                 self._view = Bar.begin()

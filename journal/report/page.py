@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
 
-from journal.display.plain import limits_text
+from journal.display.repr import limits_text
 from journal.errors import load_extra
 from journal.format.records import now
 from journal.fs import system

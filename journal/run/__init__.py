@@ -6,13 +6,12 @@
   job. There is one exception: workers record steps. ``held_job``: keeps the job's run lock during
   the run. ``row_queue``: chooses the next row. ``dispatch_and_end``: stores the calls in flight,
   and ends, in three stages, calls that take too long or are stopped. ``settling``: records
-  outcomes. ``run_report``: the result of the run, with its exit code.
+  outcomes. ``run_report``: the result of the run. ``exit_codes``: all exit codes of `journal`.
 - ``outcome``: turns the return value or exception of a handler into an outcome, with a traceback.
   ``pacing``: limits rate and cost, decides about retries, and ends a run early. ``signals``: counts
   each Ctrl-C. The effect depends on the count.
 - ``caller``: the thread or the coroutine that waits for the driver, which has a thread of its own.
-- ``workers``: call handlers in threads, in coroutines or in processes. ``call``: a call of the
-  handler, with one row or many.
+- ``workers``: call handlers in threads, in coroutines or in processes.
 
 May import: ``service`` and the layers below it (see ``docs/architecture.md``).
 """

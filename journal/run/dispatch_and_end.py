@@ -14,14 +14,12 @@ from time import monotonic
 import msgspec
 
 from journal.model import JobRow
-from journal.run.call import Batch, Rows
-from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import outcome_of_ended
-from journal.run.workers.handover import Call, Results, Workers
-from journal.run.workers.step_records import Turn
-from journal.run.workers.steps import StepStore
+from journal.run.workers.base import Call, Results, Workers
+from journal.run.workers.handler import AttemptedRow, Batch, Rows
+from journal.run.workers.steps import StepStore, Turn
 from journal.store.calls import Call as StoredCall
 from journal.store.interrupted_rows import STOPPED
 

@@ -37,7 +37,7 @@ from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.run_report import RunReport
 from journal.run.signals import Stops
-from journal.run.workers.handover import Results, Workers
+from journal.run.workers.base import Results, Workers
 from journal.run.workers.steps import StepStore
 from journal.store.calls import Call as StoredCall
 from journal.text import counted

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from journal.display.plain import limit_text
+from journal.display.repr import limit_text
 from journal.errors import InvalidValueError, JournalError, RefusedError
 from journal.format.arguments import check_optional_text, check_words
 from journal.format.records import (

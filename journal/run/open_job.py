@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal, Never, Self
 
-from journal.display.plain import job_text
+from journal.display.repr import job_text
 from journal.display.session import program, start_again
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
 from journal.format.keys import Data, Key
@@ -24,10 +24,8 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell, say_if_elsewhere
 from journal.progress.show import Progress
-from journal.run.call import Target
 from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
 from journal.run.driver import Run
-from journal.run.handler import Handler
 from journal.run.held_job import HeldJob, Settings, check_callbacks
 from journal.run.input_match import (
     InputRules,
@@ -57,8 +55,9 @@ from journal.run.plan import (
 )
 from journal.run.run_report import RunReport
 from journal.run.signals import Stops
+from journal.run.workers.base import Results
 from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Results
+from journal.run.workers.handler import Handler, Target
 from journal.service import ExactService, JobService, existing_job, make_job, new_header
 from journal.sets.choice import chosen_shard, job_directory, task_variables, with_variable
 from journal.sets.split import Split

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from journal.display.plain import report_text
-from journal.model import Job, job_exit_code
+from journal.display.repr import report_text
+from journal.model import Job
+from journal.run.exit_codes import run_exit_code
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,15 +49,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
 
         0 means that all rows are done. `journal help exceptions` lists the other codes.
         """
-        job = self.job
-        if self.is_lost:
-            return 4  # what the job has become since isn't known
-        if not job.status.is_ended:
-            if self.signal is not None:
-                return 128 + self.signal
-            if self.reason is None:
-                return 4  # another process has paused it
-        return job_exit_code(job)
+        return run_exit_code(self.job, reason=self.reason, signal=self.signal, is_lost=self.is_lost)
 
     def __repr__(self) -> str:
         return f"<RunReport {report_text(self)}>"

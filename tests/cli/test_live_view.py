@@ -20,8 +20,8 @@ from journal.cli.find import FoundJob, ReadingService
 from journal.cli.main import main
 from journal.cli.output import width_of
 from journal.cli.watch.drawing import job_lines, set_lines
+from journal.cli.watch.reading import InFlight, JobReader, SeenJob, SeenSet, SeenShard, SetReader
 from journal.cli.watch.screen import Screen
-from journal.cli.watch.seen import InFlight, JobReader, SeenJob, SeenSet, SeenShard, SetReader
 from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
 from journal.history.recent import Recent

@@ -18,7 +18,7 @@ import journal.history.events
 from journal import JobService, JobStatus, RowStatus
 from journal.cli.follow import follow_job
 from journal.cli.main import main
-from journal.cli.times import parse_seconds
+from journal.cli.shared_options import parse_seconds
 from journal.errors import RefusedError
 from journal.fs import system
 from journal.progress.show import Progress

@@ -9,9 +9,9 @@ import pytest
 
 import journal
 from journal import JobService, errors
-from journal.cli import own_exit_codes
 from journal.cli.commands.help import TOPICS, page_text
 from journal.cli.main import _COMMANDS, PURPOSES, main
+from journal.run import exit_codes
 
 Capture = pytest.CaptureFixture[str]
 DOCS = Path(journal.__file__).parent / "docs"
@@ -97,7 +97,7 @@ def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
 def test_the_page_of_exceptions_has_each_exit_code() -> None:
     text = EXCEPTIONS[EXCEPTIONS.index("## Exit codes") :]
     stated = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
-    constants = {value for name, value in vars(own_exit_codes).items() if name.startswith("EXIT_")}
+    constants = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
     constants |= {kind.exit_code for kind in ERRORS}
     signals = {128 + number for number in (1, 2, 15)}
     assert stated == constants | signals

@@ -18,13 +18,13 @@ from support.interrupts import failing_if_it_hangs
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun
-from journal.run.call import Target
 from journal.run.driver import Run
 from journal.run.held_job import HeldJob, Settings
 from journal.run.pacing.limits import Limits
+from journal.run.workers.base import Call, Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import LoopWorkers
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.handler import Target
 from journal.run.workers.steps import StepStore
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")

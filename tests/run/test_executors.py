@@ -44,15 +44,14 @@ from support.platforms import (
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
 from journal.model import JobStatus
-from journal.run.call import Target
-from journal.run.handler import AttemptedRow
 from journal.run.outcome import Outcome, lost
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import fate_of
+from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
-from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.handler import AttemptedRow, Target
 from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
@@ -545,7 +544,7 @@ def test_no_thread_of_a_run_is_left_that_could_keep_a_file_open_when_the_program
     work: Work,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("journal.run.workers.handover._JOIN_S", LONG_S)
+    monkeypatch.setattr("journal.run.workers.base._JOIN_S", LONG_S)
     with work.open("square", "square", "square") as job:
         executor = makers(kind)(2) if kind else None
         before = {*threading.enumerate()}

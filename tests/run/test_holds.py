@@ -24,7 +24,7 @@ from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, later, outcome_of_error
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.base import Call, Results
 from journal.store.transitions import put_record
 
 WORKERS = 4

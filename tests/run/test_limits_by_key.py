@@ -22,7 +22,7 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
-from journal.run.workers.handover import Call
+from journal.run.workers.base import Call
 
 WAIT_S = 60.0
 

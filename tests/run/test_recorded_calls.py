@@ -21,7 +21,7 @@ from support.platforms import needs_signals
 import journal
 from journal import Batch, Fail, Job, JobRun, JobService, Retry, Wait
 from journal.cli.main import main
-from journal.run.workers.step_records import CallSteps
+from journal.run.workers.steps import CallSteps
 
 ROWS = 6
 

@@ -23,7 +23,7 @@ from support.work import contained
 
 import journal
 from journal import JobRow
-from journal.run.workers.handover import Call
+from journal.run.workers.base import Call
 
 KINDS = ["threads", "asyncio", "executor", "batches"]
 

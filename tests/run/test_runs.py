@@ -42,16 +42,15 @@ from journal import (
 from journal.format.records import RunRecord
 from journal.fs import shell
 from journal.fs.handles import Descriptor
-from journal.run.call import Target
 from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
-from journal.run.handler import AttemptedRow
 from journal.run.outcome import later
 from journal.run.pacing.rate import Rate
 from journal.run.settling import Settling
 from journal.run.signals import Stops
+from journal.run.workers.base import Call, Results
 from journal.run.workers.choose import make_workers
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.handler import AttemptedRow, Target
 from journal.run.workers.steps import StepStore
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")

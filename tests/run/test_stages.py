@@ -14,7 +14,7 @@ from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
-from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.steps import StepStore
 
 TIMEOUT_S = 60.0

@@ -22,7 +22,7 @@ import journal
 from journal import AttemptedRow, Hold, InvalidValueError, JobRun, JobService, RefusedError, Wait
 from journal.cli.commands import run as run_command
 from journal.cli.main import main
-from journal.display.plain import tuned_text
+from journal.display.repr import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
 from journal.history.reading import read_history
 from journal.model import Tuned

@@ -22,7 +22,7 @@ from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
-from journal.run.workers.handover import Call
+from journal.run.workers.base import Call
 
 
 def quiet(_text: str) -> None:

@@ -24,10 +24,10 @@ from typing import Any
 
 import pytest
 
-import journal.run.workers.handover
+import journal.run.workers.base
 from journal.errors import InvalidValueError, JobLockedError, JournalError, StorageError
 from journal.run.outcome import Outcome
-from journal.run.workers.handover import Call, Results
+from journal.run.workers.base import Call, Results
 from journal.store.group_commit import GroupCommit
 
 Worker = Callable[[Any], None]
@@ -219,7 +219,7 @@ def handovers(executions: int) -> Counter[tuple[int, int]]:
     with pytest.MonkeyPatch.context() as patch:
         # The clock stands still while the worker can go on. So in this time, all calls would end,
         # and the driver would never need to be woken.
-        patch.setattr(journal.run.workers.handover, "_GATHER_S", 0.0)
+        patch.setattr(journal.run.workers.base, "_GATHER_S", 0.0)
         for preemptions, most in ((1, 100), (2, executions)):  # with one, all are less than 100
             frontrun.explore(
                 Handover,

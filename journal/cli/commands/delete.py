@@ -12,13 +12,12 @@ import click
 from journal.cli.find import FoundJob, ReadingService, find_job
 from journal.cli.listing_formats import Field, echo_rows, listing_options
 from journal.cli.output import echo_err, local_text
-from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED
-from journal.cli.shared_options import confirm, option, yes_option
-from journal.cli.times import parse_moment
+from journal.cli.shared_options import confirm, option, parse_moment, yes_option
 from journal.errors import JobBusyError, JobPrunedError, JournalError, RefusedError
 from journal.format.pruned import check_not_pruned
 from journal.ids import is_shard_id
 from journal.model import JobStatus
+from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK, EXIT_REFUSED
 from journal.run.signals import ending_signals
 from journal.store.list_jobs import state_of_job
 from journal.store.run_lock import late_results

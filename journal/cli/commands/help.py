@@ -7,8 +7,8 @@ from importlib.resources import files
 
 import click
 
-from journal.cli.find import did_you_mean, other_names
 from journal.cli.main import PURPOSES, cli
+from journal.cli.mistakes import did_you_mean, other_names
 
 TOPICS = {
     "tutorial": "the first half hour: run, look, fix, continue",

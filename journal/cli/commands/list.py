@@ -19,11 +19,10 @@ from journal.cli.find import (
 )
 from journal.cli.listing_formats import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, echo_problems, local_text
-from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.cli.shared_options import option
-from journal.cli.times import since_option
+from journal.cli.shared_options import option, since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus, hold_of
+from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.sets.whole import ABSENT, Part, look_at_set
 from journal.store.list_jobs import jobs_of, newest_ids, state_of_job
 from journal.text import cents_number, counted, duration_text
@@ -164,7 +163,7 @@ def _stalls(ctx: click.Context, job: Job, state: str) -> bool:
     """Return whether no attempt of a running job has ended for far too long, as `show` says."""
     if state != JobStatus.RUNNING or not job.processing_count:
         return False
-    from journal.cli.watch.seen import JobReader  # noqa: PLC0415  (rarely needed, and slow)
+    from journal.cli.watch.reading import JobReader  # noqa: PLC0415  (rarely needed, and slow)
     from journal.history.recent import NEXT_BYTES  # noqa: PLC0415
 
     found = FoundJob.of(ctx, ReadingService(ctx.obj), job.id)

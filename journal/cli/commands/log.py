@@ -28,25 +28,24 @@ from journal.cli.find import (
 from journal.cli.follow import follow_job, follow_set, gone
 from journal.cli.listing_formats import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
-from journal.cli.own_exit_codes import (
+from journal.cli.selection import rows_option
+from journal.cli.sets import missing_in, shards_text, states_text
+from journal.cli.shared_options import option, parse_seconds, since_option
+from journal.cli.watch.screen import LiveView, QuitError, can_draw
+from journal.errors import JobNotFoundError
+from journal.history.events import Choice, Event, last_events, read_events
+from journal.history.reading import History, read_history
+from journal.model import LOG_LEVELS, Job, JobStatus
+from journal.progress.show import Progress
+from journal.progress.terminal import has_terminal
+from journal.run.exit_codes import (
     EXIT_DAMAGED,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_REFUSED,
     EXIT_TIMED_OUT,
+    job_exit_code,
 )
-from journal.cli.selection import rows_option
-from journal.cli.sets import missing_in, shards_text, states_text
-from journal.cli.shared_options import option
-from journal.cli.times import parse_seconds, since_option
-from journal.cli.watch.live import LiveView
-from journal.cli.watch.screen import QuitError, can_draw
-from journal.errors import JobNotFoundError
-from journal.history.events import Choice, Event, last_events, read_events
-from journal.history.reading import History, read_history
-from journal.model import LOG_LEVELS, Job, JobStatus, job_exit_code
-from journal.progress.show import Progress
-from journal.progress.terminal import has_terminal
 from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE, look_at_set
 from journal.store.list_jobs import state_of_job
 from journal.text import as_text, shorten

@@ -11,13 +11,12 @@ import click
 from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err, echo_problems
-from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.cli.shared_options import force_option, option
-from journal.cli.times import parse_limit_s
+from journal.cli.shared_options import force_option, option, parse_limit_s
 from journal.errors import StorageError
-from journal.model import Job, job_exit_code
+from journal.model import Job
 from journal.report import report_page, write_report
 from journal.report.page import MIN_PAUSES
+from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK, job_exit_code
 from journal.run.signals import ending_signals
 from journal.sets.whole import look_at_set
 

@@ -10,7 +10,6 @@ from typing import Any
 import click
 import msgspec
 
-from journal.cli.conditions import Columns, value_of
 from journal.cli.find import FoundJob, found_job_or_set
 from journal.cli.listing_formats import (
     Field,
@@ -20,12 +19,12 @@ from journal.cli.listing_formats import (
     listing_options,
 )
 from journal.cli.output import as_json, echo_problems, local_text
-from journal.cli.own_exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.cli.selection import Selection, selection_options
+from journal.cli.selection import Columns, Selection, selection_options, value_of
 from journal.cli.sets import missing_in
 from journal.cli.shared_options import columns_option
 from journal.history.error_groups import ErrorGroup, group_errors
 from journal.model import JobRow, RowStatus
+from journal.run.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.sets.whole import merged_rows
 from journal.tables.columns import MISSING
 from journal.text import as_text, cents_number, counted, headline, shorten

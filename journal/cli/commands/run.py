@@ -16,13 +16,12 @@ from journal.cli.find import (
     PATH,
     FoundJob,
     ReadingService,
-    did_you_mean,
     found_job,
     journal_command,
 )
+from journal.cli.mistakes import did_you_mean
 from journal.cli.next_start import short_command
 from journal.cli.output import echo_err
-from journal.cli.own_exit_codes import EXIT_OK
 from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
@@ -33,7 +32,7 @@ from journal.cli.run.subprocesses import Commands
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.cli.shared_options import option, parse_cents
-from journal.display.plain import tuned_text
+from journal.display.repr import tuned_text
 from journal.errors import InvalidValueError, RefusedError
 from journal.format.arguments import NONE, ROWS
 from journal.fs import shell
@@ -41,6 +40,7 @@ from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import LINES, NULL, format_of
 from journal.inputs.read import RowInput
 from journal.inputs.source import STANDARD_INPUT, Source
+from journal.run.exit_codes import EXIT_OK
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo

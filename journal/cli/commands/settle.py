@@ -15,7 +15,6 @@ import click
 
 from journal.cli.advice import echo_steps, what_runs_pending
 from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
-from journal.cli.own_exit_codes import EXIT_REFUSED
 from journal.cli.selection import Selection, selection_options
 from journal.cli.sets import ranges_of_shards, report_changed
 from journal.cli.shared_options import (
@@ -32,6 +31,7 @@ from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus
+from journal.run.exit_codes import EXIT_REFUSED
 from journal.run.plan import what_may_run
 from journal.service import JobService
 from journal.store.calls import call_of_row

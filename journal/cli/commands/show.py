@@ -34,12 +34,11 @@ from journal.cli.output import (
     terminal_width,
     use_color,
 )
-from journal.cli.own_exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.cli.selection import parse_row_number
 from journal.cli.sets import ShownSet
 from journal.cli.shared_options import json_option, option
-from journal.cli.watch.seen import JobReader
-from journal.display.plain import limits_text
+from journal.cli.watch.reading import JobReader
+from journal.display.repr import limits_text
 from journal.fs import shell
 from journal.history.events import Event
 from journal.history.recent import NEXT_BYTES
@@ -58,6 +57,7 @@ from journal.model import (
     pausing_text,
     usage_rates_text,
 )
+from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.run.pacing.condition import before_command
 from journal.store.run_lock import late_results
 from journal.text import (

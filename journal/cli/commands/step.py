@@ -18,14 +18,14 @@ import msgspec
 from click.core import ParameterSource
 
 from journal.cli.output import data_stream, echo_err
-from journal.cli.own_exit_codes import EXIT_OK
 from journal.cli.run.subprocesses import output_head, temporary_file, unstarted_error
 from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.ids import id_of_directory, root_of
+from journal.run.exit_codes import EXIT_OK
 from journal.run.platform import processes
 from journal.run.platform.console import SHARED_SIGNALS
 from journal.run.signals import stopping_signals
-from journal.run.workers.step_records import CallSteps, RowSteps
+from journal.run.workers.steps import CallSteps, RowSteps
 from journal.service import JobService
 from journal.text import as_text
 

@@ -17,7 +17,6 @@ from journal.cli.find import (
     found_job,
 )
 from journal.cli.output import echo_err, echo_result
-from journal.cli.own_exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
@@ -25,6 +24,7 @@ from journal.fs.file_names import CLAIMS_NAME, JOURNAL_NAME
 from journal.history.error_groups import Numbers
 from journal.ids import is_job_id, is_shard_id
 from journal.model import RowStatus
+from journal.run.exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.run.signals import ending_signals
 from journal.store.list_jobs import lost_shards
 from journal.text import counted

@@ -8,11 +8,10 @@ import msgspec
 
 from journal.cli.run.outcomes import outcome_of_printed, unread
 from journal.cli.run.subprocesses import RESULT_BYTES, ROW_VARIABLES, Commands, output_lines
-from journal.run.call import Answer, Batch
-from journal.run.handler import claim_of
 from journal.run.outcome import TWO_OUTCOMES, Outcome, with_sums
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment
+from journal.run.workers.handler import Answer, Batch, claim_of
 from journal.text import counted, decode_json_exact, encode_json
 
 CALL_VARIABLES = ("JOURNAL_CALL", "JOURNAL_CLAIM")

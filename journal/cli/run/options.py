@@ -10,12 +10,10 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import msgspec
 
-from journal.cli.conditions import where_option
-from journal.cli.find import meant_by
+from journal.cli.mistakes import meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
-from journal.cli.selection import rows_option
-from journal.cli.shared_options import Option, option, parse_cents
-from journal.cli.times import parse_limit_s, parse_seconds
+from journal.cli.selection import rows_option, where_option
+from journal.cli.shared_options import Option, option, parse_cents, parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, rates_of
 from journal.inputs.formats import FORMATS, LINES

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from journal.cli.find import did_you_mean
+from journal.cli.mistakes import did_you_mean
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_DEPTH
 from journal.format.values import nests_deeper_than, read_back

@@ -19,10 +19,10 @@ from journal.cli.run.template import Template
 from journal.errors import StorageError
 from journal.fs import system
 from journal.fs.handles import allow_open_files, refusals_of, storage_error
-from journal.run.handler import claim_of
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.run.platform import processes
 from journal.run.platform.processes import Environment, Process
+from journal.run.workers.handler import claim_of
 from journal.text import encode_json
 
 # The last one is for `journal step`: the run's claim on a network file system, else 0.

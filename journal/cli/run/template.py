@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NoReturn
 
-from journal.cli.find import did_you_mean
+from journal.cli.mistakes import did_you_mean
 from journal.errors import InvalidValueError
 from journal.fs import shell
 from journal.inputs.lines import BYTES_COLUMN, LINE_COLUMN, exact_line
 from journal.model import JobRow
-from journal.run.handler import AttemptedRow
+from journal.run.workers.handler import AttemptedRow
 from journal.text import as_text
 
 NUMBER = "#"

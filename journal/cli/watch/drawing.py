@@ -10,9 +10,8 @@ from journal.cli.find import counts_text, pause_text, row_counts, status_text
 from journal.cli.listing_formats import next_lines
 from journal.cli.output import bar, cut, local_text, pad, width_of
 from journal.cli.sets import shards_text
-from journal.cli.watch.screen import Line
-from journal.cli.watch.seen import InFlight, SeenJob, SeenSet, SeenShard
-from journal.display.plain import limits_text
+from journal.cli.watch.reading import InFlight, SeenJob, SeenSet, SeenShard
+from journal.display.repr import limits_text
 from journal.history.events import Event
 from journal.model import (
     Job,
@@ -42,6 +41,10 @@ _IN_FLIGHT_HEADS = (
     *(("ROW", True), ("AGE", True), ("MEDIAN", True), ("ATTEMPT", True)),
     *(("STEP", False), ("DATA", False)),
 )
+
+
+# A text, and the status in whose colour it is shown ("" for none).
+Line = tuple[str, str]
 
 
 class _Part(NamedTuple):

@@ -12,7 +12,7 @@ from journal.history.error_groups import Numbers
 from journal.progress.rate import is_stalled, median_s
 from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.held_job import HeldJob
-from journal.run.workers.handover import Call
+from journal.run.workers.base import Call
 from journal.text import counted, duration_text
 
 _MAX_DURATIONS = 1000  # the latest; one of each commit

@@ -12,7 +12,7 @@ from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
-from journal.run.workers.handover import Workers
+from journal.run.workers.base import Workers
 
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
 _MAX_AHEAD_EACH = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from journal.display.plain import tuned_text
+from journal.display.repr import tuned_text
 from journal.errors import InvalidValueError
 from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
@@ -17,7 +17,7 @@ from journal.run.pacing.starts import Starts
 from journal.run.pacing.usage_rate import UsageRates
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
-from journal.run.workers.handover import Workers
+from journal.run.workers.base import Workers
 from journal.text import counted, time_text
 
 

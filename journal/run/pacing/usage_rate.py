@@ -24,7 +24,7 @@ from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.workers.handover import Call
+from journal.run.workers.base import Call
 
 _MAX_KNOWN = 1000  # usages that estimates are made of: the latest ones
 _FEW = 20  # of fewer usages, the largest is the estimate

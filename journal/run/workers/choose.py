@@ -13,12 +13,12 @@ from typing import Any
 
 from journal.display.session import ipython
 from journal.errors import InvalidValueError
-from journal.run.call import Target
 from journal.run.caller import CallersLoop
+from journal.run.workers.base import Results, Workers
 from journal.run.workers.dask import DaskWorkers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.executors import ExecutorWorkers
-from journal.run.workers.handover import Results, Workers
+from journal.run.workers.handler import Target
 from journal.run.workers.steps import is_coroutine_function, is_generator_function
 from journal.run.workers.threads import ThreadWorkers
 

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.run.call import Rows
 from journal.run.outcome import Outcome, lost
+from journal.run.workers.base import Call
 from journal.run.workers.executors import ExecutorWorkers
-from journal.run.workers.handover import Call
+from journal.run.workers.handler import Rows
 from journal.text import encode_json
 
 

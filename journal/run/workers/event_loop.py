@@ -11,11 +11,10 @@ from time import perf_counter
 from typing import Any
 
 from journal.fs import handles
-from journal.run.call import Target, with_logs
-from journal.run.handler import with_unrecorded
 from journal.run.outcome import interrupted
 from journal.run.signals import OwnProcess
-from journal.run.workers.handover import Call, Results, Workers
+from journal.run.workers.base import Call, Results, Workers
+from journal.run.workers.handler import Target, with_logs, with_unrecorded
 from journal.run.workers.row_log import current_row
 
 # How many coroutines may begin in one turn of the loop. Other tasks wait while these coroutines run

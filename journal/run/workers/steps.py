@@ -1,4 +1,7 @@
-"""Steps: side effects of a row, or of all rows of a call, that no later attempt repeats."""
+"""Steps: side effects of a row, or of all rows of a call, that no later attempt repeats.
+
+A call is recorded itself when its first step begins, or is asked for its key.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,233 @@ import errno
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+
+import msgspec
 
 from journal.errors import (
     InvalidValueError,
+    JobLockedError,
     JournalError,
     ServiceClosedError,
     StepInDoubtError,
     StepRepeatedError,
     StorageError,
 )
+from journal.format.arguments import check_step_name
 from journal.format.conversion import repr_text
-from journal.format.values import as_json_value
+from journal.format.idempotency import step_key
+from journal.format.values import as_json_value, read_back
 from journal.fs import system
-from journal.model import LogEntry
+from journal.model import LogEntry, RowStep
 from journal.run.outcome import NeedsReview, code_and_message, may_have_taken_effect, text_of
 from journal.run.signals import OwnProcess
-from journal.run.workers.step_records import CallSteps, RowSteps
-from journal.run.workers.step_threads import in_thread, wait_for_lock
 from journal.service import JobService
+from journal.store import calls
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
+from journal.store.journal import Journal
+from journal.store.rows import position_of
 from journal.store.steps import IS_REUSED, NAME_REUSED
+
+if TYPE_CHECKING:
+    import asyncio
+    from concurrent.futures import ThreadPoolExecutor
+
+
+# --- records of steps, of a row or of a call with many rows
+
+
+class Turn(NamedTuple):
+    """A turn of a call that is recorded: see ``store/calls.py``."""
+
+    id: Annotated[int, msgspec.Meta(ge=0)]
+    number: int
+
+
+# A call as text: its turn, and ranges of rows with the number of their attempt.
+_Ranges = Annotated[list[tuple[int, int, int]], msgspec.Meta(min_length=1)]
+_Text = tuple[Turn | None, _Ranges]
+
+
+class RowSteps(NamedTuple):
+    """Records the steps of an attempt at a row. ``key_of_row``: the row's idempotency key."""
+
+    row_id: str
+    attempt: int
+    key_of_row: str
+
+    def key(self, _service: JobService, name: str) -> str:
+        return step_key(self.key_of_row, name)
+
+    def begin_step(self, service: JobService, name: str, **options: Any) -> RowStep | None:
+        return service.begin_step(self.row_id, self.attempt, name, **options)
+
+    def end_step(self, service: JobService, name: str, result: Any = None, **options: Any) -> Any:
+        return service.end_step(self.row_id, self.attempt, name, result, **options)
+
+
+class CallSteps:
+    """Records the steps of a call with many rows. Threads may share it.
+
+    - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in the
+      order of the call.
+    - ``turn``: None until the call is recorded.
+    """
+
+    def __init__(
+        self, job_id: str, attempts: Sequence[tuple[int, int]], turn: Turn | None = None
+    ) -> None:
+        self.job_id, self.attempts, self.turn = job_id, attempts, turn
+        self._first = threading.Lock()  # held while the call is recorded
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CallSteps, (self.job_id, self.attempts, self.turn)
+
+    def key(self, service: JobService, name: str) -> str:
+        """The idempotency key of a step. Records the call."""
+        turn, id_of_rows = self._change(service, lambda journal, _turn: journal.id_of_rows)
+        return step_key(f"{id_of_rows}:call-{turn.id:016x}", name)
+
+    def begin_step(self, service: JobService, name: str, **options: Any) -> RowStep | None:
+        """Record that a step begins: as :meth:`JobService.begin_step`. Also records the call."""
+        check_step_name(name)
+        begin = calls.begin_step
+        step: RowStep | None
+        _, step = self._change(service, lambda log, turn: begin(log, *turn, name, **options))
+        return step
+
+    def end_step(self, service: JobService, name: str, result: Any = None, **options: Any) -> Any:
+        """Record the end of a step: as :meth:`JobService.end_step`. ``result``: a JSON value."""
+        rows = [row for row, _ in self.attempts]
+        end, given = calls.end_step, (rows, name)
+        _, other = self._change(
+            service,
+            lambda log, turn: end(log, *turn, *given, result=result, **options),
+            is_end=True,
+        )
+        if other is not None:
+            raise StepRepeatedError(
+                f"{self.job_id}:{rows[0]}", name, other.attempt, self.attempts[0][1]
+            )
+        return None if result is None else read_back(result)
+
+    def _change(
+        self, service: JobService, change: Callable[[Journal, Turn], Any], *, is_end: bool = False
+    ) -> tuple[Turn, Any]:
+        """Record the call, if need be, and make a change, in one commit."""
+
+        def change_of_call(journal: Journal) -> tuple[Turn, Any]:
+            turn = self.turn or self._turn(journal)
+            return turn, change(journal, turn)
+
+        journal = service.store.journal(self.job_id)
+        if journal.in_own_commit and not is_end:
+            raise InvalidValueError("batch", self.job_id, "is open: end it before a step begins")
+        if self.turn is not None:
+            return journal.change(change_of_call)
+        with self._first:
+            turn, value = journal.change(change_of_call)
+            self.turn = turn
+        return turn, value
+
+    def _turn(self, journal: Journal) -> Turn:
+        """The first turn of the call. A command records it in the first of its processes that asks.
+
+        So a call that was never resumed, and has these attempts in progress, is this one.
+        """
+        known = calls.call_of_row(journal, self.attempts[0][0])
+        if known is not None:
+            columns, found = journal.index.columns, journal.index.calls[known.id]
+            present = ((row, columns.attempts[position_of(journal, row)]) for row in known.open)
+            if found.turn == found.first and set(present) <= set(self.attempts):
+                return Turn(known.id, known.turn)
+        call = calls.begin_call(journal, self.attempts)
+        return Turn(call.id, call.turn)
+
+    # --- as text, for the environment of a command
+
+    def __str__(self) -> str:
+        parts = list[list[int]]()
+        for row, attempt in self.attempts:
+            if parts and parts[-1][1:] == [row - 1, attempt]:
+                parts[-1][1] = row
+            else:
+                parts.append([row, row, attempt])
+        return msgspec.json.encode((self.turn, parts)).decode()
+
+    @classmethod
+    def from_text(cls, job_id: str, text: str) -> CallSteps:
+        """Make the call of which ``text`` is the ``str``. Raises msgspec.DecodeError."""
+        turn, parts = msgspec.json.decode(text, type=_Text)
+        attempts = [(row, attempt) for a, b, attempt in parts for row in range(a, b + 1)]
+        return cls(job_id, attempts, turn)
+
+
+Value = TypeVar("Value")
+
+_LOCKED_S = 0.01  # between two attempts to get the commit lock, after the lock's own timeout
+_STEP_THREADS = 32  # steps that end at the same time share a commit
+
+
+# --- threads that wait for the disk during a coroutine's step, so that the loop isn't blocked
+
+
+@cache
+def _threads(_process_id: int) -> ThreadPoolExecutor:
+    """The threads of this process. A forked process doesn't have the threads of its parent."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    return ThreadPoolExecutor(_STEP_THREADS, thread_name_prefix="journal-step")
+
+
+async def in_thread(
+    function: Callable[..., Value],
+    *arguments: Any,
+    if_cancelled: Callable[[Value], object] | None = None,
+    **keywords: Any,
+) -> Value:
+    """In a thread, call a function that waits for the disk.
+
+    Even a caller that is cancelled waits until the function has ended, so that the records of a
+    step are written in the right order. If the caller is cancelled, ``if_cancelled`` is called with
+    the function's value.
+    """
+    import asyncio  # noqa: PLC0415  (most runs need no event loop)
+
+    def submit(call: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().run_in_executor(_threads(os.getpid()), call)
+
+    call = submit(functools.partial(function, *arguments, **keywords))
+    try:
+        value: Value = await asyncio.shield(call)
+        return value
+    except asyncio.CancelledError:
+        await asyncio.wait([call])
+        if if_cancelled is not None and call.exception() is None:
+            await asyncio.wait([submit(functools.partial(if_cancelled, call.result()))])
+        raise
+
+
+def wait_for_lock(change: Callable[[], Value]) -> Value:
+    """Record the end of a step, even if another process keeps the commit lock for a long time.
+
+    The step has already happened or failed, so its end must be recorded.
+    """
+    while True:
+        try:
+            return change()
+        except JobLockedError as error:
+            if error.by_task:  # waiting would not help
+                raise
+            time.sleep(_LOCKED_S)
+
+
+# --- steps of handlers
 
 
 class StepStore:

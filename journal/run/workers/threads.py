@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from queue import SimpleQueue
 
-from journal.run.call import Target, call_handler
-from journal.run.workers.handover import Call, Results, Workers, join
+from journal.run.workers.base import Call, Results, Workers, join
+from journal.run.workers.handler import Target, call_handler
 
 
 class ThreadWorkers(Workers):

@@ -57,28 +57,28 @@ PATCHES = [
     ),
     Patch(
         "a row that the answer leaves out needs a review",
-        "run/call",
+        "run/workers/handler",
         "            outcomes.append(with_unrecorded(row, _review(answer, is_first=not is_kept)))\n",
         '            outcomes.append(Outcome(kind="completed"))\n',
         "tests/run/test_batches.py::test_a_row_that_the_answer_leaves_out_needs_a_review_and_the_others_have_their_outcome",
     ),
     Patch(
         "what belongs to no row is kept though each row has an outcome",
-        "run/call",
+        "run/workers/handler",
         "    if answer.problem and not is_kept:\n",
         "    if False:\n",
         "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log",
     ),
     Patch(
         "a list of another length belongs to no row",
-        "run/call",
+        "run/workers/handler",
         "    if len(listed) != len(rows):\n",
         "    if len(listed) < 0:\n",
         "tests/run/test_batches.py::test_what_belongs_to_no_row_is_kept_in_the_first_review_and_the_others_name_it",
     ),
     Patch(
         "what a call has cost that raises counts once",
-        "run/call",
+        "run/workers/handler",
         "    outcomes = [first, *[other] * (len(rows) - 1)]\n",
         "    outcomes = [first] * len(rows)\n",
         "tests/run/test_batches.py::test_what_a_call_raises_is_raised_by_each_row",
@@ -136,7 +136,7 @@ PATCHES = [
     # --- recorded calls
     Patch(
         "a list as answer is refused once a row has left its call",
-        "run/call",
+        "run/workers/handler",
         "    if isinstance(rows, Batch) and not rows.is_whole:\n",
         "    if False:\n",
         f"{CALLS}::test_a_list_as_answer_is_refused_once_a_row_has_left_the_call",
@@ -164,14 +164,14 @@ PATCHES = [
     ),
     Patch(
         "a worker of an earlier turn of a call doesn't adopt the present one",
-        "run/workers/step_records",
+        "run/workers/steps",
         "            if found.turn == found.first and ",
         "            if ",
         f"{CALLS}::test_a_worker_that_outlives_its_run_begins_no_step_of_its_call",
     ),
     Patch(
         "a worker of earlier attempts has no turn of the call of later ones",
-        "run/workers/step_records",
+        "run/workers/steps",
         "found.turn == found.first and set(present) <= set(self.attempts)",
         "found.turn == found.first",
         f"{CALLS}::test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows",
@@ -192,7 +192,7 @@ PATCHES = [
     ),
     Patch(
         "outcomes that one commit doesn't take don't wait",
-        "run/workers/handover",
+        "run/workers/base",
         "            if not (is_woken or self._ended):\n",
         "            if not is_woken:\n",
         "tests/run/test_stages.py::test_an_outcome_that_was_left_needs_no_news_and_no_other_outcomes",

@@ -268,9 +268,9 @@ PATCHES = [
     ),
     Patch(
         "a command that has lost its job doesn't exit as one whose rows are done",
-        "run/run_report",
-        "        if self.is_lost:\n",
-        "        if False:\n",
+        "run/exit_codes",
+        "    if is_lost:\n",
+        "    if False:\n",
         f"{CLAIMS}::test_a_command_that_has_lost_its_job_says_so_last_and_gives_no_line_to_start_again",
     ),
     Patch(

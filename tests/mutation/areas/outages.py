@@ -23,14 +23,14 @@ PATCHES = [
     ),
     Patch(
         "messages of a row are kept beside the warning about its outcome",
-        "run/call",
+        "run/workers/handler",
         "            logs += outcomes[place].logs\n",
         "",
         "tests/run/test_runs.py::test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_its_row",
     ),
     Patch(
         "workers begin no row after an outcome that holds the run",
-        "run/workers/handover",
+        "run/workers/base",
         "        if self.held and not self._owner:\n            return False\n",
         "",
         "tests/run/test_stages.py::test_while_an_outcome_holds_the_run_no_worker_begins_a_call",

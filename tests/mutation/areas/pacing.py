@@ -250,7 +250,7 @@ PATCHES = [
     ),
     Patch(
         "what a whole call has cost is added to what its first row has cost",
-        "run/call",
+        "run/workers/handler",
         "(first, charged)",
         "(charged,)",
         "tests/run/test_batches.py::test_what_a_whole_call_has_cost_counts_once_beside_what_its_rows_have_cost",

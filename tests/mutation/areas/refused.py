@@ -329,7 +329,7 @@ PATCHES = [
     ),
     Patch(
         "a hold is in force before its outcome can be taken",
-        "run/workers/handover",
+        "run/workers/base",
         '        for outcome in outcomes:\n            if outcome.kind == "held":\n                self.held.add(call)\n        self._ended.append((call, outcomes))\n',
         '        self._ended.append((call, outcomes))\n        for outcome in outcomes:\n            if outcome.kind == "held":\n                self.held.add(call)\n',
         "tests/run/test_holds.py::test_a_hold_is_in_force_before_the_driver_can_take_its_outcome",

@@ -70,7 +70,7 @@ PATCHES = [
     ),
     Patch(
         "a call that never began gives back each of its rows",
-        "run/workers/handover",
+        "run/workers/base",
         "        self.put(call, (outcome,) * len(call.rows))\n",
         "        self.put(call, (outcome,))\n",
         "tests/run/test_stages.py::test_a_call_that_never_began_gives_back_each_of_its_rows",

@@ -1,4 +1,4 @@
-"""What a live view shows of a job or a set: it is read here, and drawn in ``drawing``."""
+"""Reads what a live view shows of a job or a set. It is drawn in ``drawing``."""
 
 from __future__ import annotations
 

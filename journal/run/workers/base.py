@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from time import monotonic
 
-from journal.run.call import Rows
 from journal.run.outcome import Outcome
+from journal.run.workers.handler import Rows
 
 _JOIN_S = 0.5
 _GATHER_S = 0.001  # how long a result may wait for others: after a kill, its row is in doubt
