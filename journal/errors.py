@@ -1,6 +1,6 @@
 """All public exceptions of the package.
 
-They form a tree. Each exit code is that of a command that ends with such an error::
+The exceptions form a tree. A command that ends with an exception has the exit code beside it::
 
     JournalError
         InvalidInputError   2   an argument, an input or a root can't be used
@@ -25,7 +25,7 @@ from journal.text import escaped
 
 
 class _Path:
-    """The type of a path that is given as text or as a Path, and is text in the error."""
+    """The type of a path. The caller gives text or a Path. The attribute is text."""
 
     def __get__(self, error: object, owner: type) -> str:
         raise NotImplementedError  # never called: the value is in the error itself
@@ -38,7 +38,7 @@ class _Path:
 class JournalError(Exception):
     """Base class of all errors that this package raises on purpose.
 
-    ``exit_code``: of a command that ends with this error.
+    ``exit_code``: the exit code of a command that ends with this error.
 
     A subclass declares its values as annotations, in the order of the arguments, and makes the
     message from its values in ``_message``. A ``path`` may be given as a Path, and is stored as
@@ -154,9 +154,9 @@ class JobNotFoundError(RefusedError, LookupError):
         if self.shard:
             count = int(self.shard.rpartition("-")[2])
             return (
-                f"{self.job_id!r} is a set of {count} shards: give one of them, such as "
-                f"{self.shard!r}; `journal shards {self.job_id}`, in Python "
-                f"journal.sets.look_at_set(service, {self.job_id!r}), lists them"
+                f"{self.job_id!r} is a set of {count} shards: give the id of one shard, such as "
+                f"{self.shard!r}; `journal shards {self.job_id}` lists the shards (in Python: "
+                f"journal.sets.look_at_set(service, {self.job_id!r}))"
             )
         return f"there is no job {self.job_id!r} here: `journal list` lists the jobs"
 
@@ -165,8 +165,8 @@ class JobPrunedError(RefusedError):
     """The job was pruned, so its rows would be processed again. Nothing was changed.
 
     Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (the pack's path, or None if no
-    pack was made), ``older_copy`` (a copy that the call should unpack or pull, and that lacks
-    commits of the pruned job; "" if the call should make the job).
+    pack was made), ``older_copy`` (the copy to unpack or pull, if this copy lacks commits of the
+    pruned job; "" if the call was to make a job).
     """
 
     job_id: str
@@ -183,13 +183,13 @@ class JobPrunedError(RefusedError):
             was = f"{was} into {self.pack}"
         if self.older_copy:
             why = f"{self.older_copy} lacks its last commits, so rows would be processed again"
-            return f"{was}: {why}; {back}to use this copy, first `journal delete {self.job_id}`, which forgets that it was pruned"
+            return f"{was}: {why}; {back}to use this copy, first type `journal delete {self.job_id}`, so that the job no longer counts as pruned"
         why = "a new job would process all of its rows again"
-        return f"{was}: {why}; {back}make it anew by --anew (in Python anew=True)"
+        return f"{was}: {why}; {back}make the job anew by --anew (in Python: anew=True)"
 
 
 class JobPausedError(RefusedError):
-    """A person has paused the job, so no run starts until it is resumed. Nothing was changed.
+    """A person has paused the job. No run starts until the job is resumed. Nothing was changed.
 
     Attributes: ``job_id``, ``paused_at`` (ISO 8601 text), ``person`` ("" if it isn't known).
     """
@@ -202,7 +202,7 @@ class JobPausedError(RefusedError):
         by = f" by {self.person}" if self.person else ""
         return (
             f"job {self.job_id!r} was paused{by} at {self.paused_at}, so no run starts: to end the "
-            f"pause, `journal resume {self.job_id}` (in Python service.resume_job({self.job_id!r}))"
+            f"pause, `journal resume {self.job_id}` (in Python: service.resume_job({self.job_id!r}))"
         )
 
 
@@ -231,8 +231,8 @@ class InvalidStateTransition(RefusedError):
     """The status of a job or row doesn't allow the change. Nothing was changed.
 
     Attributes: ``current_state``, ``attempted_state`` (str), ``allowed_transitions`` (list of str),
-    ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (the refused change, if
-    it isn't a change of the status). ``subject``, ``hint`` and ``refused`` may be "".
+    ``subject`` (the job or row), ``hint`` (what to do instead), ``refused`` (the refused change, or
+    "" for a change of the status). ``subject`` and ``hint`` may be "".
     """
 
     current_state: str
@@ -288,7 +288,7 @@ class JobLockedError(BusyError):
 
     Attributes: ``job_id``, ``timeout_s`` (how many seconds the call waited), ``by_task`` (bool).
     ``by_task`` means that another asyncio task of this thread has a batch open. The call doesn't
-    wait for the other task, since waiting would block the thread, and so the other task, too.
+    wait for the other task, because waiting would block the thread of both tasks.
     """
 
     job_id: str
@@ -299,8 +299,8 @@ class JobLockedError(BusyError):
         if self.by_task:
             return (
                 f"another asyncio task of this thread has a batch of {self.job_id!r} open, and "
-                "this change would become a part of it: nothing was changed; end the batch before "
-                "the next await, or make the change in the task that opened it"
+                "this change would become a part of that batch: nothing was changed; end the batch before "
+                "the next await, or make the change in the task that opened the batch"
             )
         return (
             f"{self.job_id!r} stayed locked for {self.timeout_s:g} s: another process or thread "
@@ -321,14 +321,14 @@ class JobMismatchError(RefusedError):
     def _message(self) -> str:
         return (
             f"{self.path} holds the journal of job {self.job_id!r}: row ids contain the job's id, "
-            f"so the directory must be called {self.job_id!r}; rename it, or move the copy to "
+            f"so the directory must be called {self.job_id!r}; rename the directory, or move it to "
             "another store"
         )
 
 
 # After a repair, a merge with the intact copy would count work twice.
 INTACT_COPY = (
-    "if an intact copy has all commits, use it (journal help damage) and don't repair; else"
+    "if an intact copy has all commits, use that copy (journal help damage) and don't repair; else"
 )
 
 
@@ -376,9 +376,9 @@ class CopiesDivergedError(RefusedError):
     def _message(self) -> str:
         return (
             f"the copies of job {self.job_id!r} have diverged at line {self.line} (byte "
-            f"{self.offset}): both were changed since then; nothing was changed now: `journal pull "
-            "--dry-run` shows the rows, `journal pull --merge-outcomes` imports the changes that "
-            "only the other copy made and lists the rows that both worked on"
+            f"{self.offset}): both were changed after that point; this call changed nothing: `journal "
+            "pull --dry-run` shows the rows; `journal pull --merge-outcomes` imports the changes "
+            "that only the other copy has, and lists the rows that both copies worked on"
         )
 
 
@@ -444,8 +444,8 @@ class CommitOutcomeUnknownError(SystemFailureError):
 
     def _message(self) -> str:
         return (
-            f"could not {self.operation} {self.path}: {self.reason}; whether the last change is on "
-            "the disk is unknown: check the disk, then read the job again before repeating anything"
+            f"could not {self.operation} {self.path}: {self.reason}; nobody knows whether the last "
+            "change is on the disk: check the disk, then read the job before you repeat the change"
         )
 
 
@@ -512,7 +512,7 @@ class StepInDoubtError(RefusedError):
 
 
 class StepRepeatedError(RefusedError):
-    """Two attempts have done the same step. One result counts, and the log has the other one.
+    """Two attempts have done the same step. One result counts. The other result is in the log.
 
     For example, the first attempt was given up, and its result came after the result of the second
     attempt. Or another copy of the job has also done the step. Attributes: ``row_id``, ``step``
@@ -537,7 +537,8 @@ class StepRepeatedError(RefusedError):
 class MissingExtraError(SystemFailureError, ImportError):
     """A function needs a library that isn't installed.
 
-    Attributes: ``purpose`` (what needs it), ``library``, ``extra`` (the extra that installs it).
+    Attributes: ``purpose`` (the function), ``library``, ``extra`` (the extra that installs the
+    library).
     """
 
     purpose: str

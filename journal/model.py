@@ -59,8 +59,8 @@ class RowStatus(StrEnum):
     """The status of a row.
 
     ``processing`` means that an attempt is in progress. If the process of the attempt dies, nobody
-    knows whether the side effect happened, so by default the row becomes ``needs_review``.
-    ``completed`` is final, so that no row is done twice. Only :meth:`JobService.redo_row` resets a
+    knows whether the side effect happened. So by default, the row becomes ``needs_review``.
+    ``completed`` is final, so that no row is done twice: only :meth:`JobService.redo_row` resets a
     completed row.
     """
 
@@ -111,7 +111,7 @@ _OPEN = (RowStatus.PENDING, RowStatus.PROCESSING)
 _DONE = (RowStatus.COMPLETED, RowStatus.SKIPPED)
 _ENDED = (*_DONE, RowStatus.FAILED)
 _FOR_A_PERSON = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
-# In HTML and on a terminal, in the order in which people see counts.
+# The colors in HTML and on a terminal. Counts for people have this order.
 _COLORS: dict[RowStatus, tuple[str, int | None]] = {
     RowStatus.COMPLETED: ("#3a9d68", GREEN),
     RowStatus.FAILED: ("#d64545", RED),
@@ -131,8 +131,8 @@ def _transitions(kind: type[Status], **targets: str) -> Mapping[Status, tuple[St
 
 
 # The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
-# pass. One change isn't in the table: a failed job, or a pending job that was started before, ends
-# when a person settles its last open row.
+# pass. The table lacks one change: when a person settles the last open row of a failed job, or of a
+# pending job that was started before, the job ends.
 VALID_TRANSITIONS = _transitions(
     JobStatus,
     pending="running cancelled",
@@ -175,7 +175,8 @@ class EarlyEnd(msgspec.Struct, frozen=True):
       - "not_started": a program or a worker can't be started.
       - "in_flight_elsewhere": another program has rows in flight.
       - "lost": the run has lost its job.
-      - "stopped": a program has asked the run to stop. "signal": a signal has.
+      - "stopped": a program has asked the run to stop. "signal": a signal has asked the run to
+        stop.
       - "waiting": rows wait, and the run doesn't wait for them.
       - "error": an exception has ended the run.
     - ``message``: the reason in words, for people.
@@ -186,9 +187,9 @@ class EarlyEnd(msgspec.Struct, frozen=True):
 
 
 class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A **shard**: the part of an input that a job has. An input has ``count`` shards, its **set**.
+    """A **shard** is the part of an input that one job has. The shards of an input are a **set**.
 
-    - ``index``: from 0 to ``count`` - 1.
+    - ``count``: the number of shards in the set. ``index``: from 0 to ``count`` - 1.
     - ``key``: the columns that identify a row and choose its shard. () means that a function of the
       data chooses the shard. None means that the row's position in the input chooses the shard.
     """
@@ -217,9 +218,9 @@ class InputSeen(msgspec.Struct, frozen=True):
     """The whole input of a set, as the last start of a shard has seen it.
 
     - ``rows``: how many rows the input has.
-    - ``digest``: a digest of the keys that doesn't depend on their order. Without a key, a digest of
-      the rows in their order. Two inputs are the same if their digests are equal.
-    - ``at``: when a start first saw this input. If other shards saw another input after that, then
+    - ``digest``: a digest of the keys, whatever their order is. Without a key, a digest of the rows
+      in the order of the input. Inputs with equal digests are the same.
+    - ``at``: when a start first saw this input. If other shards saw another input later, ``at`` is
       the time when a start saw this input again.
     """
 
@@ -232,16 +233,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run as it was recorded at its start.
 
     - ``host``, ``user``, ``pid``: the host, user and process id of the run.
-    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``is_command``
-      is True, the words are a `journal run`. Otherwise, they start a program. Read the words before
-      you run them: if the journal comes from another machine, the words do, too.
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If
+      ``is_command`` is True, the words are a `journal run`. Otherwise, they start a program. Read
+      the words before you run them: a journal from another machine has the words of that machine.
     - ``version``: the version of the run's attempts. ``on_interrupted``: the run's policy.
-    - ``ended_early``: why the run has ended early. If the run still works on the job: why it starts no
-      more rows (see :func:`pausing_text`). None if the run doesn't end early.
+    - ``ended_early``: why the run has ended early. While the run still works on the job: why the
+      run starts no more rows (see :func:`pausing_text`). None if the run doesn't end early.
     - ``id``: random digits.
     - ``limits``: the limits with which the run began, by the names of the arguments of
-      :meth:`JobService.tune_job`. ``tuned``: the limits that were changed since then. In both, a name
-      with None, or a missing name, means that there is no limit.
+      :meth:`JobService.tune_job`. ``tuned``: the limits that were changed since then. In both
+      dicts, there is no limit if the name is missing or its value is None.
     """
 
     id: str
@@ -262,10 +263,11 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has changed: see :meth:`JobService.tune_job`.
 
-    - ``changes``: by name, the value before the change and the value since. None means no limit. With
-      the name ``end_hold``, the first value is the time until which the run would have waited, as
-      text. The second value is None.
-    - ``reason``: why the run didn't make all changes as it was asked. None if it did.
+    - ``changes``: for each name, the value before the change and the value after the change. None
+      means no limit. For ``end_hold``, the first value is the end of the hold without the change,
+      as text, and the second value is None.
+    - ``reason``: why the run has not made all requested changes. None if the run has made all of
+      them.
     """
 
     changes: dict[str, tuple[Any, Any]] = {}
@@ -275,7 +277,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
     """A pause by :meth:`JobService.pause_job`. The pause holds until :meth:`JobService.resume_job`.
 
-    ``person``: who has paused the job. None if this isn't known.
+    ``person``: who has paused the job. None if the name isn't known.
     """
 
     since: datetime
@@ -294,7 +296,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold_text(hold: HoldState) -> str:
-    """The end of a hold: ``holding until 14:03:20``. After that time: when the hold began."""
+    """A hold as text: ``holding until 14:03:20``. Later, the text says when the hold began."""
     now = datetime.now(UTC)
     if now < hold.until:
         return f"holding until {clock_text(hold.until, now)}"
@@ -302,7 +304,7 @@ def hold_text(hold: HoldState) -> str:
 
 
 def pausing_text(job: Job, state: str) -> str:
-    """What a run that ends early waits for: ``pausing, 3 rows in flight``. "" for other runs.
+    """Text about a run that ends early: ``pausing, 3 rows in flight``. "" for other runs.
 
     ``state``: the job's status, or "interrupted" if its run has died.
     """
@@ -313,10 +315,10 @@ def pausing_text(job: Job, state: str) -> str:
 
 
 def usage_rates_text(job: Job) -> str:
-    """The rates by usage of the job's last run: ``total_tokens=60000/m``. "" if it has none.
+    """The rates by usage of the job's last run: ``total_tokens=60000/m``. "" if the run has none.
 
-    A run uses up such a rate at once, and then waits. So the speed at which rows end doesn't show
-    when the run will end.
+    Such a rate allows an amount per unit of time. A run uses up the amount at once, and then waits. So
+    the end of the run can't be computed from the speed at which rows end.
     """
     run = job.last_run
     rates = None if run is None else (run.limits | run.tuned).get("rate")
@@ -361,7 +363,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
       added with an idempotency key of its own.
     - ``repaired``: True if a repair has lost lines. Rows may be missing then.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
-    - ``pause``: the pause that holds, whatever the status is. None if no person has paused the job.
+    - ``pause``: the pause of a job of any status. None if no person has paused the job.
     - ``hold``: the hold of the last run. None if this run doesn't hold. If the run has died, the hold
       stays until the next run.
     - ``shard``: the part of an input that the job has. None if the job has all rows.
@@ -444,7 +446,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         return job_html(self)
 
 
-# The members of a job in listings, exports and JSON: its counts one by one.
+# The members of a job in listings, exports and JSON. Each count is a member.
 JOB_MEMBERS = tuple(
     shown
     for name in Job.__struct_fields__
@@ -498,11 +500,12 @@ class JobRow(msgspec.Struct, frozen=True):
 
     - ``id``: ``JOB_ID:ROW_NUMBER``. The id never changes.
     - ``idempotency_key``: the key to send to the service that you call. All attempts at a row have
-      the same key, in all copies of the job, until a call with ``new_key=True`` changes it. Two rows
-      have the same key only if your own keys, or the values in the key column, are the same.
+      the same key, in all copies of the job, until a call with ``new_key=True`` changes the key.
+      Two rows have the same key only if you gave both rows this key, or if both have the same value
+      in the key column.
     - ``attempts``: how often the row was started.
-    - ``earlier_attempts``: how many of these attempts don't count for ``max_attempts``. These are
-      the attempts before the last retry or redo, and attempts that did nothing, such as attempts
+    - ``earlier_attempts``: how many attempts don't count for ``max_attempts``. Attempts before the
+      last retry or redo don't count. Attempts that did nothing don't count either, such as attempts
       that ended with :class:`Hold`.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
@@ -511,7 +514,8 @@ class JobRow(msgspec.Struct, frozen=True):
     - ``traceback``: the end of the traceback, as text, if the error was a Python exception.
     - ``unknown``: True if the row failed and nobody knows whether the attempt took effect.
     - ``reason``: why the row was skipped, or why it is to be done again.
-    - ``label_path``: the path that the caller gave, by convention relative to the job's directory.
+    - ``label_path``: the path that the caller gave. By convention, it is relative to the job's
+      directory.
     - ``cost_cents``, ``usage``: the cost and usage that were recorded with the current status. The
       cost and usage of earlier attempts are in the row's history, and in the sums of the job. Tables
       of rows have the column ``total_cost_cents``, which counts all attempts.
@@ -519,9 +523,9 @@ class JobRow(msgspec.Struct, frozen=True):
       status doesn't come from an attempt.
     - ``row_checksum``: the checksum of the row's last input. :meth:`JobService.update_row_data` can
       change ``data`` and keep this checksum.
-    - ``place``: in a shard with a key, the row's position in the input when it was first seen.
-    - ``due``: when a row that waits for somebody else is due. ``waiting_since``: when the row began to
-      wait for the first time since its last retry or redo. Both are None if the row doesn't wait. See
+    - ``place``: in a shard with a key, the row's position in the input that first had the row.
+    - ``due``: when a waiting row is due. ``waiting_since``: when the row began to wait for the
+      first time since its last retry or redo. Both are None if the row doesn't wait. See
       :class:`Wait`.
     """
 
@@ -556,8 +560,8 @@ class JobRow(msgspec.Struct, frozen=True):
         return f"<JobRow {row_text(self)}>"
 
 
-# The columns that the journal adds to tables of rows, in their order: members of a row, and what the
-# history says about it. True: a table has the column only if a row uses it.
+# The columns that the journal adds to tables of rows, in this order. The values are members of a
+# row, or come from its history. True: a table has the column only if a row has a value for it.
 ROW_COLUMNS = {
     "job_id": False,
     "row_number": False,
@@ -584,8 +588,8 @@ ROW_COLUMNS = {
     "duration_s": False,
     "idempotency_key": False,
 }
-# Columns that are found in the history: when the last attempt began, how many seconds it took (None
-# if that is unknown), and what all attempts have cost.
+# Columns from the history: the beginning of the last attempt, its duration in seconds (None if the
+# duration is unknown), and the cost of all attempts.
 HISTORY_COLUMNS = {
     "started_at": datetime | None,
     "duration_s": float | None,
@@ -676,7 +680,7 @@ def job_status(value: JobStatus | str, where: str = "status") -> JobStatus:
 def row_statuses(
     value: RowStatus | str | Collection[RowStatus | str] | None,
 ) -> frozenset[RowStatus] | None:
-    """A set of row statuses from one status or several. None, which means all, stays None."""
+    """A set of row statuses from one status or several. For None (all statuses), returns None."""
     if value is None:
         return None
     is_one = isinstance(value, (str, bytes)) or not isinstance(value, Collection)
@@ -695,7 +699,8 @@ def log_level(value: object) -> str:
     level = str.upper(value) if isinstance(value, str) else ""
     if level not in LOG_LEVELS:
         raise InvalidValueError("level", value, f"must be one of {', '.join(LOG_LEVELS)}")
-    # Return the object in LOG_LEVELS, since msgspec omits a default only if it is the same object.
+    # Return the object in LOG_LEVELS: msgspec omits a value only if it is the default object
+    # itself.
     return LOG_LEVELS[LOG_LEVELS.index(level)]
 
 

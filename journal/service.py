@@ -110,20 +110,20 @@ class JobService:
     - When the method returns, the change is in the journal. With ``sync="commit"``, the journal has
       also been synced to the disk.
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
-      recorded. The same holds after an exception that isn't a :class:`JournalError`, such as a
-      KeyboardInterrupt: it may be raised after the change was written. After any other
+      recorded. The same is true after an exception that isn't a :class:`JournalError`, such as
+      KeyboardInterrupt, because Python may raise this exception after the write. After each other
       :class:`JournalError`, nothing has changed.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
       ends.
-    - Threads that change rows of one job at the same time share a commit and its sync. Each call
-      waits for this sync. Then it returns its own row, or raises its own exception.
+    - If threads change rows of one job at the same time, their calls share a commit and a sync.
+      Each call waits for the sync, and then returns its own row or raises its own exception.
 
     **Reads.** Getters see all commits that any process has made before the call.
 
-    **Runs.** A run is one process that works on a job. It has the job's **run lock**, so that no
+    **Runs.** A run is one process that works on a job. The run has the job's **run lock**, so no
     second run can start. A row is **in flight** while an attempt at it is in progress.
 
-    **Arguments.** Statuses can be given as an enum member or as text. Times are aware datetimes.
+    **Arguments.** A status is an enum member or its text. Times are aware datetimes.
 
     **Errors.** Every method may raise:
 
@@ -158,7 +158,7 @@ class JobService:
         InvalidValueError if ``root`` is a file, or the directory of a job.
 
         ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
-        "none" leaves syncing to the system. A commit then survives the death of the process. A
+        "none" leaves syncing to the system. A commit then survives the death of the process, but a
         power cut may lose the commits of the last seconds, or damage the journal. ``journal
         verify`` reports such damage.
 
@@ -196,9 +196,10 @@ class JobService:
         self.close()
 
     def close(self) -> None:
-        """Close all files and release all run locks.
+        """Close all files, and release all run locks.
 
-        If a job's run lock is released while its status is running, the job counts as interrupted.
+        If this call releases the run lock of a job with the status running, the job counts as
+        interrupted.
         """
         self.store.close()
 
@@ -228,9 +229,9 @@ class JobService:
         - ``row_data``: the first rows, as in :meth:`create_rows`.
         - ``key``: the member of the data that identifies a row. The rows' idempotency keys are made
           from this member.
-        - ``idempotency_key``: the member of the data that *is* the idempotency key. "" means that
-          the data has no such member: you give each row its own ``idempotency_key`` when you add
-          the row.
+        - ``idempotency_key``: the member of the data that *is* the idempotency key. With "", the
+          data has no member for the key. Give each row its own ``idempotency_key`` when you add the
+          row.
         - ``anew``: make the job even if a job with this id was pruned from the store.
 
         Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError if a job with
@@ -275,13 +276,14 @@ class JobService:
         since: datetime | None = None,
         on_error: Callable[[JournalError], object] | None = None,
     ) -> list[Job]:
-        """Jobs, newest first by time of creation. Shards aren't listed: see `journal help clusters`.
+        """Jobs, newest first by time of creation. For shards, see `journal help clusters`.
 
         - ``status``: only jobs with this status.
-        - ``limit``, ``offset``: at most ``limit`` jobs (``None``: all), after skipping ``offset``.
+        - ``limit``, ``offset``: skip the first ``offset`` jobs, then return at most ``limit`` jobs.
+          With ``None``, there is no limit.
         - ``since``: only jobs created at this time or later.
-        - ``on_error``: called with the error of each job that can't be read; such a job is left
-          out. Without ``on_error``, the first such error is raised. ``on_error`` is also called for
+        - ``on_error``: called with the error of each job that can't be read. The list leaves this
+          job out. Without ``on_error``, the first error is raised. ``on_error`` is also called for
           each directory that holds files of a job but no journal. Other directories that aren't
           jobs are ignored.
         """
@@ -296,7 +298,7 @@ class JobService:
     def delete_job(self, job_id: str) -> bool:
         """Delete a job, or a shard, with all its files. Returns ``False`` if there is no such job.
 
-        If the job was pruned, it no longer counts as pruned, and may be made anew.
+        A pruned job no longer counts as pruned after this call, and may be made anew.
 
         Raises JobBusyError while a run has the run lock of the job. A run of this process
         counts, too.
@@ -307,7 +309,8 @@ class JobService:
     def can_transition(self, current: JobStatus | str, target: JobStatus | str) -> bool:
         """Return whether ``update_status`` may move a job from ``current`` to ``target``.
 
-        :data:`VALID_TRANSITIONS` has all of these moves, and :data:`VALID_ROW_TRANSITIONS` those of rows.
+        :data:`VALID_TRANSITIONS` has all moves of jobs. :data:`VALID_ROW_TRANSITIONS` has all moves
+        of rows.
         """
         return job_status(target, "target") in VALID_TRANSITIONS[job_status(current, "current")]
 
@@ -320,18 +323,18 @@ class JobService:
 
         The new status ``running`` has further effects:
 
-        - If the run lock is free, this call takes it and records who runs the job, as
-          :meth:`start_job` does. Rows that a dead run left in processing stay in processing.
-        - If a run holds the lock, only the status changes. This is how another terminal resumes a
+        - If the run lock is free, this call takes the lock and records who runs the job, as
+          :meth:`start_job` does. But rows that a dead run left in processing stay in processing.
+        - If a run has the lock, only the status changes. In this way, another terminal resumes a
           paused run.
 
-        Any other new status releases the run lock if this service holds it.
+        Any other new status releases the run lock if this service has the lock.
 
-        The status "paused" alone isn't a person's pause (see :meth:`pause_job`): the next start
-        continues the job.
+        The new status ``paused`` doesn't prevent the next start of the job. A pause by
+        :meth:`pause_job` does.
 
-        Raises InvalidStateTransition, and JobPausedError for ``running`` while a person's pause
-        holds.
+        Raises InvalidStateTransition. Raises JobPausedError for ``running`` if a person has paused
+        the job.
         """
         target = job_status(new_status, "new_status")
         take: Literal["if_free", "no"] = "if_free" if target is JobStatus.RUNNING else "no"
@@ -342,7 +345,7 @@ class JobService:
             return job_of(journal.index)
 
     def reopen_job(self, job_id: str, reason: str | None = None) -> Job:
-        """Make an ended job pending again, which begins the job's next pass. Returns the job.
+        """Make an ended job pending again: the job's next pass begins. Returns the job.
 
         - Rows keep their status. If a row is in flight, the ``on_interrupted`` of the job's next
           start decides what becomes of the row.
@@ -350,7 +353,7 @@ class JobService:
         - The job's error is removed, unless the error says that two copies of the job have done the
           same rows.
 
-        Raises JobBusyError while a run holds the run lock, and InvalidStateTransition if the job
+        Raises JobBusyError while a run has the run lock. Raises InvalidStateTransition if the job
         has not ended.
         """
         check_optional_text(reason, "reason")
@@ -362,12 +365,12 @@ class JobService:
         return self._change_reopening(job_id, change)
 
     def pause_job(self, job_id: str) -> Job:
-        """Pause the job until :meth:`resume_job`, whatever its status is. Returns the job.
+        """Pause a job of any status until :meth:`resume_job`. Returns the job.
 
         Until then, no run starts: each start raises JobPausedError. If a run works on the job, the
-        job's status becomes paused: the run starts no more rows, and waits. Outcomes are still
-        recorded, and :meth:`start_row` still starts rows. If a pause holds already, nothing
-        changes. If this service holds the run lock, the lock is released.
+        job's status becomes paused. The run then starts no more rows, and waits. Outcomes are still
+        recorded, and :meth:`start_row` still starts rows. If a person has already paused the job,
+        nothing changes. If this service has the run lock, the lock is released.
         """
         with self.store.committing_run(job_id, "no") as (journal, _):
             transitions.pause(journal, self._by)
@@ -377,11 +380,11 @@ class JobService:
         """End the pause of :meth:`pause_job`. Returns the job. No run is started.
 
         - If a run waits because the job was paused, the status becomes running again.
-        - A job that was cancelled, or has failed with rows pending or in flight, is reopened, as by
-          :meth:`reopen_job` with ``reason``.
+        - A cancelled job, and a failed job that still has rows pending or in flight, are reopened,
+          as by :meth:`reopen_job` with ``reason``.
         - Otherwise the job keeps its status, and the next start continues it.
 
-        Raises JobBusyError if the job has ended, and its run still waits for rows in flight.
+        Raises JobBusyError if the job has ended but its run still waits for rows in flight.
         """
         check_optional_text(reason, "reason")
 
@@ -405,8 +408,8 @@ class JobService:
     ) -> Tuned | None:
         """Change the limits of the run that works on the job. Returns what the run has changed.
 
-        Any process or thread may call this method, also a handler of the run. Rows in flight end as
-        usual. Rows that wait for a worker start by the new limits. The next start of the job
+        Any process, any thread and any handler of the run may call this method. Rows in flight end
+        as usual. Rows that wait for a worker start by the new limits. The next start of the job
         doesn't use the new limits.
 
         - ``workers``, ``rate``, ``limit_per``, ``max_cost_cents``: as in :meth:`JobRun.run`. "none"
@@ -415,8 +418,8 @@ class JobService:
         - ``end_hold``: if the run waits because a service is down or throttles, the run tries a row
           now.
         - ``wait_s``: how many seconds to wait for the run's answer. The run looks for changes five
-          times a second. If the run hasn't answered by then, this call returns None, and the run
-          may still take the change. In a batch, and with 0, this call doesn't wait. Use 0 in the
+          times a second. If the run doesn't answer in this time, the call returns None, and the run
+          may still make the change. In a batch, or with 0, the call doesn't wait. Use 0 in the
           functions ``where``, ``estimate`` and ``halt``, since the run waits for these functions.
 
         Raises RefusedError if no run works on the job, or if the run changes nothing. Raises
@@ -475,8 +478,8 @@ class JobService:
     ) -> Job:
         """Set the counts of a job without rows. ``None`` keeps a count unchanged.
 
-        A job with rows doesn't need this call, since its counts follow the rows. If rows are added
-        or change their status after this call, the counts that were set go up or down accordingly.
+        In a job with rows, the counts follow the rows, so this call isn't needed. If rows are added
+        or change their status after this call, the counts go up or down from the values set here.
         """
         given = {"total": total, "processed": processed, "successful": successful, "failed": failed}
         counts = {key: check_int(value, key) for key, value in given.items() if value is not None}
@@ -520,13 +523,14 @@ class JobService:
         becomes the data of one row of the job. Missing values and NaN become null. An index is left
         out.
 
-        Returns the new rows in the given order. Each row is read from the file when it is accessed.
+        Returns the new rows in the given order. A row is read from the file when you access the
+        row.
 
         Each row is written when the iterable yields the row, so a generator of millions of rows
-        needs little memory. Other writers wait until the iterable has ended. The iterable itself
-        may read this job: it then sees the rows that it has already yielded. The iterable may also
-        change this job: its changes become part of the commit that adds the rows. But the iterable
-        must not yield rows inside a batch that it has opened itself.
+        needs little memory. Other writers wait until the iterable has ended. The iterable may read
+        this job, and then sees the rows yielded so far. The iterable may also change this job.
+        These changes become part of the commit that adds the rows. But if the iterable opens a
+        batch, it must close the batch before it yields a row.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -552,8 +556,8 @@ class JobService:
 
         ``status``: only rows with this status, or with one of these statuses. ``None``: all rows.
 
-        Later changes don't alter the returned sequence. ``len`` reads nothing; each row is read
-        from the file when it is accessed. :class:`Rows` converts to tables: ``to_pandas()``,
+        Later changes don't alter the returned sequence. ``len`` reads nothing. A row is read from
+        the file when you access the row. :class:`Rows` converts to tables: ``to_pandas()``,
         ``to_arrow()``, ``to_dicts()``.
         """
         from journal.history.reading import History  # noqa: PLC0415
@@ -565,11 +569,11 @@ class JobService:
             return Rows(journal, journal.index.view(wanted), history)
 
     def get_pending_rows(self, job_id: str) -> journal.Rows:
-        """The pending rows: :meth:`get_rows` with that status."""
+        """The pending rows, as :meth:`get_rows` returns them."""
         return self.get_rows(job_id, RowStatus.PENDING)
 
     def get_failed_rows(self, job_id: str) -> journal.Rows:
-        """The failed rows: :meth:`get_rows` with that status."""
+        """The failed rows, as :meth:`get_rows` returns them."""
         return self.get_rows(job_id, RowStatus.FAILED)
 
     def start_row(self, row_id: str) -> JobRow:
@@ -602,9 +606,8 @@ class JobService:
         - ``cost_cents``: what the attempt has cost, in cents: an int, float or Decimal from 0,
           rounded to six decimals. The cost is added to :attr:`Job.total_cost_cents`.
         - ``result``: any value that `journal help inputs` lists. It is recorded as JSON.
-        - ``usage``: what the attempt has used: numbers from 0 by name, such as
-          ``{"input_tokens": 812}``. They are added to :attr:`Job.usage`, which has at most 100
-          names.
+        - ``usage``: what the attempt has used: numbers from 0 by name, such as ``{"input_tokens":
+          812}``. The numbers are added to :attr:`Job.usage`, which has at most 100 names.
 
         The job may have any status. Raises InvalidStateTransition, for example for a row that is
         already completed.
@@ -640,8 +643,8 @@ class JobService:
     ) -> JobRow:
         """Record that the row failed. Returns the row.
 
-        - ``unknown``: True means that nobody knows whether the attempt took effect. Such a row is
-          retried only if a person selects it.
+        - ``unknown``: True means that nobody knows whether the attempt took effect. The row is then
+          retried only if a person selects this row.
         - ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`.
 
         The job may have any status. Raises InvalidStateTransition.
@@ -666,9 +669,9 @@ class JobService:
     ) -> JobRow:
         """Record that the row needs no work. Returns the row.
 
-        If this call settles the last open row of a job on which no run works, the job ends in the
-        same commit. The job is then failed if another row failed or needs a review, and completed
-        otherwise.
+        If no run works on the job, and this call settles the job's last open row, the job ends in
+        the same commit. The job's status is then failed if another row has failed or needs a
+        review. Otherwise, the status is completed.
 
         ``cost_cents``, ``usage``: what the attempt has cost: see :meth:`complete_row`. Raises
         InvalidStateTransition.
@@ -692,9 +695,9 @@ class JobService:
         InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition. Raises JobBusyError if the row is in flight in a run of
-        another service, or if a job that has ended must be reopened while a run holds the run lock.
-        With ``from_step``, raises InvalidValueError if the row has no such step, and
-        StepInDoubtError if nobody knows whether one of the steps to do again took effect.
+        another service. Raises JobBusyError if the job must be reopened while a run has the run
+        lock. With ``from_step``, raises InvalidValueError if the row has no step of this name.
+        Raises StepInDoubtError if nobody knows whether one of the steps to do again took effect.
         """
         return self._change_to(row_id, "pending", from_step=from_step, reset="retry")
 
@@ -711,17 +714,17 @@ class JobService:
         No other method changes a completed row.
 
         - The cost of earlier attempts and the row's history stay.
-        - The idempotency key stays. If the service that your code calls recognizes repeated calls
-          by this key, that service repeats its old answer and does nothing. To make it do the work
-          again, give the row a new key by ``new_key=True``.
+        - The idempotency key stays. If a called service recognizes repeated calls by this key, the
+          service repeats its old answer and does nothing. With ``new_key=True``, the row gets a new
+          key, and the service does the work again.
         - The row forgets its steps. With ``from_step``, the name of a step, the row keeps the steps
           that began before this step.
         - A completed or failed job is reopened in the same commit. In a cancelled job, the call
           raises InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition, for example for a row in review, which must be settled first.
-        Raises JobBusyError if a job that has ended must be reopened while a run holds the run lock.
-        With ``from_step``, raises InvalidValueError and StepInDoubtError as :meth:`retry_row` does.
+        Raises JobBusyError if the job must be reopened while a run has the run lock. With
+        ``from_step``, raises InvalidValueError and StepInDoubtError as :meth:`retry_row` does.
         """
         job_id, number = self.store.locate(row_id)
         check_optional_text(reason, "reason")
@@ -737,10 +740,10 @@ class JobService:
         The row keeps its number and status. The history keeps the old data. ``new_key=True`` gives
         the row a new idempotency key.
 
-        The row's checksum isn't recomputed, because the checksum describes the row's last input. A
-        later input is compared with the last input, and not with the data given here. If the row's
-        data was lost to damage, the checksum was lost, too. Only then does the row get the checksum
-        of ``data``.
+        The row keeps its checksum, because the checksum describes the row's last input. So a later
+        input is compared with the last input, and not with ``data``. But if damage has destroyed
+        the row's data, the checksum is lost, too. In this case, the row gets the checksum of
+        ``data``.
 
         If the row belongs to a call with many rows, the row leaves the call, and no longer has the
         steps of the call.
@@ -799,13 +802,12 @@ class JobService:
     def record_step(self, row_id: str, name: str, result: Any = None) -> RowStep:
         """Record that a step of the row is done. Returns the step. ``result``: any JSON value.
 
-        If a call with many rows left the step in doubt, the step is then done for all rows of the
-        call.
+        The row may have any status. Later attempts get this result from :meth:`AttemptedRow.step`.
 
-        Later attempts get this result from :meth:`AttemptedRow.step`. The row may have any status.
-        If nobody knew whether the step took effect, this call settles the question. If the step is
-        already done with the same result, nothing changes. Raises InvalidValueError if the step is
-        already done with a different result.
+        A step is in doubt if nobody knows whether it took effect. This call settles a step in
+        doubt. If a call with many rows left the step in doubt, the step is then done for all rows
+        of the call. If the step is already done with the same result, nothing changes. Raises
+        InvalidValueError if the step is already done with a different result.
         """
         job_id, number = self.store.locate(row_id)
         check_step_name(name)
@@ -836,18 +838,18 @@ class JobService:
     ) -> RowStep | None:
         """Record that an attempt begins a step. Returns None, or the step if it is already done.
 
-        If possible, use :meth:`AttemptedRow.step` instead. That method also records the end.
+        If possible, use :meth:`AttemptedRow.step` instead, which also records the end of the step.
 
         - ``attempt``: the number of the attempt, as in :attr:`JobRow.attempts`.
         - ``idempotent``: if True, the beginning isn't recorded, and a step in doubt may begin
           again.
         - ``logs``: messages of the attempt, which are recorded in the same commit.
 
-        Raises InvalidStateTransition if the attempt is no longer in progress, and StepInDoubtError
-        if nobody knows whether the step took effect in an earlier attempt. Raises InvalidValueError
-        inside a batch, because the beginning would be recorded too late. Also raises
-        InvalidValueError if this attempt has already done a step of this name, since each step of a
-        row must have its own name. In this last case, the attempt will end with a review.
+        Raises InvalidStateTransition if the attempt is no longer in progress. Raises
+        StepInDoubtError if nobody knows whether the step took effect in an earlier attempt. Raises
+        InvalidValueError inside a batch, because the beginning would be recorded too late. Each
+        step of a row must have its own name: if this attempt has already done a step of this name,
+        the call raises InvalidValueError, and the attempt will end with a review.
         """
         job_id, number = self.store.locate(row_id)
         check_step_name(name)
@@ -921,7 +923,7 @@ class JobService:
     ) -> int:
         """In one commit, make failed rows pending as :meth:`retry_row` does. Returns their number.
 
-        ``error_code``: only rows that failed with this code, or with one of these. Without
+        ``error_code``: only rows that failed with this code, or with one of these codes. Without
         ``error_code``, rows that may have taken effect are left out (:attr:`JobRow.unknown`).
 
         Raises InvalidStateTransition in a cancelled job.
@@ -938,11 +940,11 @@ class JobService:
     ) -> Result:
         """Call ``change(journal, *arguments)`` in a commit.
 
-        ``change`` may reopen a job that has ended. If the job has ended, this method holds the run
+        ``change`` may reopen a job that has ended. If the job has ended, this method has the run
         lock during the call, so that no run works on the job meanwhile.
 
-        ``number``: a row that must not be in flight in a run of another service. A run takes its
-        lock before it commits, so the question is asked within the commit.
+        ``number``: a row that must not be in flight in a run of another service. A run takes the
+        run lock before it commits. So the row is checked within the commit.
         """
         while True:
             with self.store.reading(job_id) as journal:
@@ -1073,9 +1075,9 @@ class JobService:
         All changes are one commit. The commit also records host, process id and user
         (:attr:`Job.last_run`).
 
-        Raises JobBusyError while the run lock is taken, even if this service itself has taken it,
-        by a run or by :meth:`update_status`. Raises InvalidStateTransition for a job that has
-        ended, and JobPausedError for a job that a person has paused.
+        Raises JobBusyError while the run lock is taken, even if this service itself has the lock
+        from a run or from :meth:`update_status`. Raises InvalidStateTransition for a job that has
+        ended. Raises JobPausedError for a job that a person has paused.
         """
         check_policy(on_interrupted, "on_interrupted")
         argv = check_words(argv, "argv")
@@ -1090,10 +1092,10 @@ class JobService:
         - "review" sets the rows to needs_review, so that no side effect is silently repeated.
         - "retry" sets them to pending, for work that may be repeated.
         - "fail" sets them to failed.
-        - "resume" sets a row to pending if the dead run also had this policy, the dead run itself
-          has begun the row's attempt, and no step of the row is in doubt. It sets the other rows to
-          needs_review. A step is in doubt if nobody knows whether it took effect. An attempt that
-          another program has begun by :meth:`start_row` is never resumed.
+        - "resume" sets a row to pending if three conditions are true: the dead run also had this
+          policy, the dead run itself began the row's attempt, and no step of the row is in doubt
+          (nobody knows whether it took effect). "resume" sets all other rows to needs_review. So an
+          attempt that another program has begun by :meth:`start_row` is never resumed.
 
         A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
         has the run lock.
@@ -1128,7 +1130,8 @@ class JobService:
         return StoreBatch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
-        """The directory for files that belong to the job, such as labels. Created if needed.
+        """The directory for files that belong to the job, such as labels. The call makes it if
+        needed.
 
         The directory is part of the job: it is copied, packed and deleted with the job.
         """

@@ -1,4 +1,4 @@
-"""Which rows `retry`, `redo`, `skip` and `resolve` may change, and how a person names rows."""
+"""The rows that `retry`, `redo`, `skip` and `resolve` may change, and the names of rows."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 _SLICE = 256  # rows read at a time
 
 Statuses = RowStatus | str | Collection[RowStatus | str] | None
-RowNumbers = int | str | JobRow | Iterable[int | JobRow]  # text is such as "5,12-40"
+RowNumbers = int | str | JobRow | Iterable[int | JobRow]  # the text: "5,12-40"
 
 
 class Verb(NamedTuple):
     """The statuses of the rows that a command or a method of this name may change.
 
-    ``named``: rows that a number or a status names. ``found``: rows that are found otherwise.
+    ``named``: for rows chosen by number or status. ``found``: for rows chosen in any other way.
     """
 
     named: tuple[RowStatus, ...]
@@ -57,7 +57,7 @@ def check_where(where: Any) -> None:
 
 
 class FromStep:
-    """Calls ``change`` with a row's id, and with ``from_step`` for the rows that have this step.
+    """Calls ``change`` with a row's id. If the row has the step, also passes ``from_step``.
 
     ``change``: a method of the service that has the argument ``from_step``. Rows without the step
     have nothing to drop.
@@ -141,9 +141,9 @@ def chosen_rows(
     - ``ranges``: only rows with these numbers. ``statuses``: only rows of these statuses.
     - ``matches``: only rows for which this function returns True.
 
-    Raises RefusedError if ``ranges`` names a row that doesn't exist, if ``statuses`` has a status
-    that doesn't allow the change, and if only ``ranges`` is given and names a row whose status
-    doesn't allow it.
+    Raises RefusedError if ``ranges`` names a row that doesn't exist. Raises RefusedError if a
+    status in ``statuses`` doesn't allow the change. If only ``ranges`` is given, raises
+    RefusedError if the status of one of these rows doesn't allow the change.
     """
     wrong = [status for status in statuses if status not in verb.named]
     if wrong:
@@ -223,7 +223,7 @@ def row_ranges(text: str) -> list[range]:
 
 
 def rows_of(job_id: str, rows: RowSequence, ranges: list[range]) -> Iterator[JobRow]:
-    """Yield the rows of a job in ``ranges``. Raises RefusedError if a row in ``ranges`` doesn't exist.
+    """Yield the rows of a job in ``ranges``. Raises RefusedError if one of them doesn't exist.
 
     All numbers are checked before the first row is yielded. The check reads no rows.
     """
@@ -249,7 +249,7 @@ def missing_rows(job_id: str, rows: RowSequence, ranges: list[range]) -> str | N
         return None
     pairs = zip(ranges, found, strict=True)
     numbers, places = next(pair for pair in pairs if len(pair[0]) > len(pair[1]))
-    # Row numbers are in ascending order. So if numbers grow by a step for each position, no row is
+    # Row numbers ascend. As long as each number is one step above the number before, no row is
     # missing.
     number_at = rows.view.row_number
     step = numbers.step  # more than 1 in a shard

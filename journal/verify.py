@@ -1,4 +1,4 @@
-"""Verification: reads a whole journal and reports everything that is wrong. Nothing is changed."""
+"""Verification reads a whole journal, reports everything that is wrong, and changes nothing."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Kind = Literal["damage", "mismatch", "torn", "unended", "newer"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One finding: a part of the file with something wrong.
+    """A finding: a part of the file in which something is wrong.
 
-    The part reaches from byte ``offset``, in ``line`` (1-based), to byte ``end``. It has ``lines``
-    lines. ``kind``:
+    The part begins at byte ``offset``, in line ``line`` (1-based). It ends before byte ``end``, and
+    has ``lines`` lines. ``kind``:
 
     - "damage": the bytes were changed after they were written.
     - "mismatch": the name of the directory isn't the id of the job whose journal it contains.
@@ -84,7 +84,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
         check = _Check(file)
         end, line = check.add_commits(START, size)
         if end.offset < size or not size or find_cut(directory, file) is not None:
-            # A writer may have been writing. So the rest is read with the commit lock held.
+            # A writer may be writing. So the rest is read with the commit lock held.
             locked = wait_for_lock(file, lock_timeout_s)
             try:
                 size = file.size_bytes()
@@ -103,8 +103,8 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
 def _is_in_doubt(directory: Path, file: JournalFile) -> bool:
     """Return whether a failed or interrupted sync has left a sync mark.
 
-    The mark is set before each sync, and cleared when the sync has succeeded. A set mark doesn't
-    count while a writer holds the commit lock, since that writer's sync may be in progress.
+    The mark is set before each sync, and cleared when the sync has succeeded. While a writer holds
+    the commit lock, the mark doesn't count: a sync may be in progress.
     """
     if not is_marked(directory) or not file.try_lock():
         return False
@@ -126,21 +126,22 @@ def report_on(directory: Path, file: JournalFile, regions: list[Region]) -> Repo
 
 
 class _Check:
-    """Decodes the records of a journal's regions, one after the other, and collects the findings."""
+    """Decodes the records of a journal's regions in order, and collects the findings."""
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
         self._index = Index()
         self._findings: list[Finding] = []
         self._commits = self._records = self._rows = 0
-        self._end = 0  # of the last good commit
+        self._end = 0  # the end of the last good commit
         # Records after damage may refer to lost records. So they are decoded, but not applied.
         self._applies = True
 
     def add_commits(self, position: Position, end: int, line: int = 1) -> tuple[Position, int]:
-        """Check the good commits from ``position`` to ``end``. ``line``: the number of the first line.
+        """Check the good commits from ``position`` to ``end``.
 
-        Returns the position after these commits, and the number of the next line.
+        ``line``: the number of the first line. Returns the position after these commits, and the
+        number of the line after them.
         """
         for block in verified_blocks(self._file, position, end):
             self._look(block, line)
@@ -187,8 +188,9 @@ class _Check:
     def _find_cut(self, directory: Path) -> None:
         """Report that the end of the journal is missing, if the hint proves it.
 
-        Damage that was found already may have the same cause, such as a changed line end. Bytes
-        that look like a torn tail are what a cut has left of a commit.
+        If other damage was found, the missing end isn't reported: both may have one cause, such as
+        a changed line end. Otherwise, bytes that look like a torn tail are the rest of a commit
+        after a cut.
         """
         missing = find_cut(directory, self._file)
         if missing is None or any(finding.kind == "damage" for finding in self._findings):
@@ -197,22 +199,22 @@ class _Check:
         left = size - self._end
         part = f" after {left} bytes of a commit that is incomplete" if left else ""
         what = (
-            f"{missing.offset - size} bytes are missing here{part}, which were"
+            f"{missing.offset - size} bytes are missing here{part}"
             if missing.offset > size
-            else f"the commit that ended at byte {missing.offset} is missing, which was"
+            else f"the commit that ended at byte {missing.offset} is missing"
         )
         message = (
-            f"{what} on the disk, as {HINT_NAME} shows: the journal was cut, or an older copy was "
-            "restored in its place; before a repair, `journal pull` a newer copy or pack, if there is "
-            "one"
+            f"{what}: {HINT_NAME} names a commit that the file no longer has, so the journal was cut, "
+            "or an older copy was restored in its place; before a repair, `journal pull` a newer copy "
+            "or pack, if you have one"
         )
-        tail = ("torn", "unended")  # what the cut has left of a commit
+        tail = ("torn", "unended")  # the rest of a commit after the cut
         self._findings[:] = [each for each in self._findings if each.kind not in tail]
         self._find(Finding("damage", self._records + 1, self._end, size, message))
 
     def _find(self, finding: Finding) -> None:
         if any(before.kind == "newer" for before in self._findings):
-            return  # a newer version may write what follows in another way
+            return  # a newer version may write later bytes in another format
         self._findings.append(finding)
         if finding.kind != "torn":
             self._applies = False

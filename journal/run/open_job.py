@@ -1,4 +1,4 @@
-"""``open_job`` creates or opens a job in one call. The ``JobRun`` that it returns runs the job.
+"""``open_job`` creates or opens a job, and returns a ``JobRun``, which runs the job.
 
 with journal.open_job("jobs/enrich", rows=read_rows("in.csv"), key="id") as job:
     report = job.run(enrich, workers=8, max_attempts=3, retry_on=ConnectionRefusedError)
@@ -103,16 +103,16 @@ def open_job(
     If the job exists, the input is compared with the job by checksums:
 
     - With a key, the order of the rows may change.
-    - New rows are added. This reopens a job that has ended. New rows are also added to a job that a
-      person has paused: only :meth:`JobRun.run` is refused.
+    - New rows are added. If the job has ended, the new rows reopen it. If a person has paused the
+      job, new rows are added, too, and :meth:`JobRun.run` is refused.
     - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
-      "ignore" keeps the job's data. With "retry", the row gets the new data and becomes pending,
-      unless it is completed. With "redo", completed rows are done again, too, under new idempotency
-      keys. "retry" and "redo" need a key.
-    - Rows that are no longer in the input stay in the job, and ``on_gone`` decides about those that
-      aren't done. "keep" runs the open rows, and the start reports how many there are. "skip" skips
-      pending and failed rows. But rows that are in flight or have steps go to review, and failed
-      rows that may have taken effect stay failed. "error" raises RowChangedError.
+      "ignore" keeps the job's data. "retry" gives the row the new data and makes the row pending,
+      unless the row is completed. "redo" does the same, and also does completed rows again, under
+      new idempotency keys. "retry" and "redo" need a key.
+    - Rows that are no longer in the input stay in the job. If such a row isn't done, ``on_gone``
+      decides. "keep" runs the open rows, and the start reports their number. "skip" skips pending
+      and failed rows, but rows in flight and rows with steps go to review, and failed rows that may
+      have taken effect stay failed. "error" raises RowChangedError.
 
     :attr:`JobRun.matched` says how many rows are new, changed or gone.
 
@@ -120,51 +120,54 @@ def open_job(
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. This call checks that the keys are unique (with ``shard``, only within the shard). Without
-    ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. How the
-    idempotency keys are made is recorded in the job and never changes. If the job was pruned,
-    ``anew=True`` makes the job anew, so that all of its rows are processed again. With
-    ``existing=True``, an existing job is continued, and no job is made: use ``existing`` if a
-    missing job may be on another disk.
+    ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. The job
+    records this choice, which never changes. If the job was pruned, ``anew=True`` makes the job
+    anew, and all of its rows are processed again. With ``existing=True``, an existing job is
+    continued, and no job is made. Use ``existing`` if a missing job may be on another disk.
 
-    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The
-    shards may run on 64 machines. ``path`` is then the directory of all shards, the set, and the
-    shard is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's
-    key chooses its shard; without ``key``, the row's position does. "auto/64" takes the index from
-    the environment variable of a scheduler, modulo 64. Name the variable ("RANK/64") if there are
-    several. If the scheduler says that this task was restarted, and the shard's job doesn't exist,
-    the start is refused (RefusedError) unless ``anew`` is given. The start is also refused if other
-    shards have another key, or, without a key, if other shards have seen an input with other rows.
+    **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The 64
+    shards may run on 64 machines. ``path`` is the directory of the set (all shards), and the shard
+    is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's key
+    chooses the row's shard. Without ``key``, the row's position chooses the shard. "auto/64" takes
+    the index from the environment variable of a scheduler, modulo 64. If the environment has
+    several such variables, name one ("RANK/64"). In three cases, the start is refused
+    (RefusedError):
+
+    - The scheduler has restarted this task, the shard's job doesn't exist, and ``anew`` isn't
+      given.
+    - Other shards have another key.
+    - There is no key, and other shards have seen an input with other rows.
 
     **Runs.**
 
     - ``version``: a name for the version of the code, model or prompt that processes the rows
       (:attr:`JobRow.version`).
-    - ``on_interrupted``: decides about a row in flight whose run or worker has died, and about a
-      row whose call timed out (:meth:`JobRun.run`). With "review", a person must find out what
-      happened. With "retry", the row is attempted again. With "fail", it becomes failed. With
-      "resume", the row is attempted again, unless one of its steps is in doubt (`journal help
-      steps`).
+    - ``on_interrupted``: decides about a row in flight if its run or worker has died, or if its
+      call timed out (:meth:`JobRun.run`). With "review", a person must find out what happened. With
+      "retry", the row is attempted again. With "fail", the row becomes failed. With "resume", the
+      row is attempted again, unless one of its steps is in doubt (`journal help steps`).
     - ``argv``: the words of the command that continues the job, such as ``["python", "ship.py"]``.
-      The command is printed when a run ends early. The default is the command line of this program.
-      ``original_command`` has this command line as its default. Both are written into the journal,
+      The command is printed when a run ends early. The default of ``argv`` and of
+      ``original_command`` is the command line of this program. Both are written into the journal,
       and so into every copy and pack. If the command line contains a secret, pass other words, or
       ``[]``.
     - ``how_to``: the wording of advice in messages. Only the command line of this package sets it.
 
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
-    On return the job and its rows are on the disk. If this call raises an exception, nothing has
-    changed, except in one case: a start of another shard contradicts this start at the same moment.
-    In this case, a shard that this call has made is deleted again, but rows that this call has
-    added to an existing shard stay. Raises:
+    On return, the job and its rows are on the disk. If this call raises an exception, nothing has
+    changed. There is one exception to this rule: another shard may start at the same moment and
+    contradict this start. Then a shard made by this call is deleted again, but rows added to an
+    existing shard stay. Raises:
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
     - JobBusyError while another run has the run lock;
     - RefusedError if the shard can't be started, as described above;
-    - RowChangedError if ``on_changed`` is "error" and a row has changed, if ``on_changed`` is
-      "retry" or "redo" and a changed row may have taken effect, if ``on_gone`` is "error" and a row
-      that isn't done is gone, or if ``on_gone`` is "skip" and the input has no rows at all;
+    - RowChangedError with ``on_changed`` "error" if a row has changed, and with "retry" or "redo"
+      if a changed row may have taken effect;
+    - RowChangedError with ``on_gone`` "error" if a row that isn't done is gone, and with "skip" if
+      the input has no rows at all;
     - InvalidStateTransition if the job is cancelled, and rows would be added or get new data;
     - InvalidValueError, and every exception of the iterable.
     """
@@ -267,14 +270,14 @@ class JobRun:
     def close(self) -> None:
         """Close the job and its files.
 
-        If a run is in progress, this method stops the run as :meth:`stop` does, and the files are
+        If a run is in progress, this method stops the run as :meth:`stop` does. Then the files are
         closed at the end of the run. If a fourth signal has left the last run, the files stay open.
         """
         self._is_closing = True
         if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
             self.service.close()
 
-    if not TYPE_CHECKING:  # checkers must not take any name for known
+    if not TYPE_CHECKING:  # else type checkers would accept any name
 
         def __getattr__(self, name: str) -> Never:
             raise no_attribute(self, name, _PLACES)
@@ -310,9 +313,9 @@ class JobRun:
     def pace(self) -> str:
         """What the current run waits for, as text for people.
 
-        The text is "holding until …" after a :class:`Hold`, and "waiting for the rate …" if a rate
-        by usage lets no row start. If no row is in flight, the text says which rows wait. Otherwise
-        the text is "".
+        After a :class:`Hold`, the text is "holding until …". If a rate by usage lets no row start,
+        the text is "waiting for the rate …". If no row is in flight, the text says which rows wait.
+        In all other cases, the text is "".
         """
         return self._pace()
 
@@ -341,21 +344,22 @@ class JobRun:
         where: Where | None = None,
         from_step: str | None = None,
     ) -> int:
-        """Make failed rows pending, in one commit, so that the next run does them. Returns how many.
+        """Make failed rows pending in one commit, so the next run does them. Returns their number.
 
         - ``rows``: only these rows: row numbers, rows, or text such as "5,12-40".
-        - ``status``, ``error_code``: only rows with one of these statuses, and with one of these codes.
+        - ``status``, ``error_code``: only rows with one of these statuses, and one of these error
+          codes.
         - ``where``: only rows for which this function returns a true value.
-        - ``from_step``: the rows do the step of this name again, and the steps that began after it: see
-          :meth:`JobService.retry_row`. At least one of the rows must have such a step.
+        - ``from_step``: the rows do the step of this name and all later steps again: see
+          :meth:`JobService.retry_row`. At least one of the rows must have a step of this name.
 
         Without arguments, all failed rows are retried, except rows that may have taken effect
-        (:attr:`JobRow.unknown`). Only ``rows`` and ``error_code`` choose such rows. ``rows`` and
+        (:attr:`JobRow.unknown`). To retry these, give ``rows`` or ``error_code``. ``rows`` and
         ``status`` may also name skipped rows. If ``rows`` is the only argument, each of the rows
-        must have failed or be skipped. With further arguments, rows of other statuses are left out.
-        A job that has ended is reopened. While a run works on the job, that run does the rows.
+        must be failed or skipped. With further arguments, rows of other statuses are left out. A
+        job that has ended is reopened. While a run works on the job, that run does the rows.
 
-        Raises RefusedError, RowNotFoundError and InvalidValueError. If one is raised, no row was
+        Raises RefusedError, RowNotFoundError and InvalidValueError. After these errors, no row has
         changed.
         """
         if rows is None and status is None and where is None and from_step is None:
@@ -452,26 +456,29 @@ class JobRun:
         - The handler's return value becomes the row's result. A :class:`RowResult` also sets other
           fields.
         - If the handler raises an exception, the row fails. The name of the exception's class is
-          the error code, and its text is the message.
+          the error code. The text of the exception is the message.
         - If the exception says that a call timed out or that its connection broke, the row needs a
-          review, since the call may have taken effect. Such exceptions are TimeoutError,
-          ConnectionResetError, ConnectionAbortedError and BrokenPipeError, all exceptions whose
-          class, or a base of it, has "Timeout" (but not "ConnectTimeout" or "PoolTimeout"),
-          "Disconnected" or "RemoteProtocol" in its name, and all exceptions that were raised from,
-          or while handling, one of these. But the row fails like any other if ``retry_on`` names
-          the class, a base other than Exception, or the error code, or if ``on_interrupted`` is
-          "retry" or "resume".
+          review, because the call may have taken effect. The exceptions of this kind are:
+
+          - TimeoutError, ConnectionResetError, ConnectionAbortedError and BrokenPipeError;
+          - an exception with "Timeout" (but not "ConnectTimeout" or "PoolTimeout"), "Disconnected"
+            or "RemoteProtocol" in the name of its class or of a base class;
+          - an exception that was raised from one of these exceptions, or while one was handled.
+
+          But the row fails as after any other exception if ``on_interrupted`` is "retry" or
+          "resume", or if ``retry_on`` names the error code, the class, or a base class other than
+          Exception.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
-          set other outcomes. With :class:`Hold`, the whole run waits. With :class:`Wait`, the row
-          waits for somebody else, and takes no worker.
+          set other outcomes. With :class:`Hold`, the whole run waits. With :class:`Wait`, only the
+          row waits, without a worker.
         - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
         If the calling thread already runs an event loop, coroutine functions are refused, except in
         IPython: use :meth:`arun`.
 
-        - ``workers``: the number of rows that are processed at a time. The default is 1; with an
-          executor, it is the executor's number of workers.
+        - ``workers``: the number of rows that are processed at a time. The default is 1. With an
+          executor, the default is the executor's number of workers.
         - ``executor``: any ``concurrent.futures.Executor``, a dask client, or a function that makes
           an executor. If the executor breaks, the function is called again. An executor must not
           repeat calls by itself. The retries of dask are switched off.
@@ -482,13 +489,13 @@ class JobRun:
         row: a mapping with ``row.id`` as keys, or a list in the order of the rows. An outcome is a
         value that a handler of one row may return, or an exception, such as :class:`Fail`. The
         exception has the same effect as if a handler of this row alone had raised it. If a call has
-        begun a step, or waits, its rows stay together. See `journal help batches`.
+        begun a step, or waits, the rows of the call stay together. See `journal help batches`.
 
-        - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` says what the whole call has cost.
-          The cost counts once, with the first row.
-        - A row without an outcome needs a review, since its work may already be done. If the return
-          value has entries that belong to no row, they are stored as the result of the first row
-          without an outcome.
+        - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` sets the cost of the whole call.
+          This cost is recorded with the first row only.
+        - A row without an outcome needs a review, because its work may already be done. Entries of
+          the return value that belong to no row are stored as the result of the first row without
+          an outcome.
         - If the handler raises an exception, the exception applies to each row.
         - ``workers`` is the number of calls at a time, and ``timeout_s`` limits a call. All other
           limits, such as ``rate`` and ``max_rows``, count rows.
@@ -502,80 +509,84 @@ class JobRun:
           ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since. A
           pending row gets at least one attempt.
         - ``retry_on``: an exception class, an error code, or a collection of these. A class
-          includes its subclasses. A code is compared with the row's error code, which is the name of the
-          exception's own class, or the code of a :class:`Fail`.
-        - ``backoff_s``: seconds before the second attempt. The time doubles with each further
-          attempt, up to ``max_backoff_s``, with jitter.
+          includes its subclasses. A code is compared with the row's error code (the name of the
+          exception's own class, or the code of a :class:`Fail`).
+        - ``backoff_s``: seconds before the second attempt, with jitter. The time doubles with each
+          further attempt, up to ``max_backoff_s``.
         - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.
           A coroutine is cancelled. If a handler has a method ``cancel(row_id, *, force) -> bool``,
-          ``cancel`` is called. In both cases, the attempt may have taken effect, so
-          ``on_interrupted`` decides what becomes of its row. All other handlers can't be cancelled,
-          so their rows need a review. But if ``retry_on`` has TimeoutError, the attempt counts as
-          failed, whether or not its handler can be cancelled.
+          this method is called. In both cases, the attempt may have taken effect, so
+          ``on_interrupted`` decides what becomes of the row. No other handler can be cancelled, so
+          its row needs a review. But if ``retry_on`` has TimeoutError, the attempt counts as failed
+          with any handler.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
-          ``"100/m"``, ``"9/h"``. A dict also limits what calls use, by the names of their ``usage``:
+          ``"100/m"``, ``"9/h"``. A dict also limits the usage of calls, by the names in ``usage``:
           ``{"rows": "50/s", "input_tokens": "200000/m"}``. See `journal help outages`.
-        - ``estimate``: a function of a row, which returns what its call will use, by name:
-          ``{"input_tokens": 900}``. Without it, a rate by usage estimates this from earlier calls.
+        - ``estimate``: a function of a row, which returns the expected usage of the row's call:
+          ``{"input_tokens": 900}``. Without this function, a rate by usage estimates from earlier
+          calls.
         - ``halt``: when to stop early.
 
-          - "first": pause if the first ten rows all fail with the same error code, and rows are
-            left that were never started. Rows that an earlier run has started don't count. A review
-            that the handler has not asked for, such as InvalidResult, counts as a failure.
+          - "first": pause if the first ten rows all fail with the same error code, and some rows
+            were never started. Rows that an earlier run has started don't count. If a row needs a
+            review without a request by the handler, as with InvalidResult, the row counts as
+            failed.
           - 10: also pause after 10 failures without a success in between. ``"20%"``: also pause
-            when at least 50 rows of this run have ended and 20% of them have failed. The run waits
-            for the rows in flight. With ``"now,10"`` or ``"now,20%"``, the run ends these rows.
+            when at least 50 rows of this run have ended, and 20% of them have failed. The run waits
+            for the rows in flight. With ``"now,10"`` or ``"now,20%"``, the run ends the rows in
+            flight.
           - "never": run all rows.
-        - ``max_cost_cents``: pause when all runs of the job together have cost this much.
-          Failed and repeated attempts count. The run still waits for the rows in flight, which may
-          cost more.
-        - ``max_rows``: pause when this run has started this many rows and has made their attempts.
-          Rows that have waited don't count.
-        - ``max_wait_s``: seconds after which a row that waits (:class:`Wait`) fails with the error
-          code WaitedTooLong. The seconds count from the row's first Wait since its last retry or
-          redo.
-        - ``max_waiting``: while this many rows wait or are in flight, start only rows that have
-          waited.
-        - ``no_wait``: pause instead of waiting when only rows that wait are left, or when as many
-          rows wait as ``max_waiting`` allows. The next run continues with the rows that are due.
+        - ``max_cost_cents``: pause when all runs of the job together have cost this much, failed
+          and repeated attempts included. The run still waits for the rows in flight, which may cost
+          more.
+        - ``max_rows``: start at most this number of rows, make their attempts, and pause. Rows that
+          have waited don't count.
+        - ``max_wait_s``: a row that waits (:class:`Wait`) for this many seconds fails with the
+          error code WaitedTooLong. The time begins with the row's first Wait since its last retry
+          or redo.
+        - ``max_waiting``: while this number of rows wait or are in flight, start only rows that
+          have waited.
+        - ``no_wait``: pause when only waiting rows are left, or when ``max_waiting`` rows wait. The
+          next run continues with the rows that are due.
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
-          ``{"carrier": 2}``. It takes one column. Rows without the column, or with null, have no
-          limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another attempt
-          don't count. An attempt that was given up counts until it ends.
-        - ``where``: a function of a row. Only rows for which it returns a true value are run. The
-          other rows stay as they are: pending rows stay pending, and failed rows stay failed, even
-          with ``retry_failed``. When only rows that don't meet the condition are left, the run
-          pauses. The function is called only once for a row that doesn't meet the condition. The
-          thread of the run calls this function, so the function must be fast. If the function
-          raises an exception, the run ends with this exception.
+          ``{"carrier": 2}``. The dict has one column. Rows without the column, or with null, have
+          no limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another
+          attempt don't count. After an attempt was given up, it counts until it ends.
+        - ``where``: a function of a row, the condition. The run takes only rows for which the
+          function returns a true value. The other rows stay pending or failed, even with
+          ``retry_failed``. When only such rows are left, the run pauses. For each of them, the
+          function is called only once. The thread of the run calls this function, so the function
+          must be fast. If the function raises an exception, the run ends with this exception.
 
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
-        and pauses the job. The second signal ends the rows in flight. The third one ends them by
-        force. The fourth one leaves the run, whatever hangs: the next start decides about the rows
-        in flight, as if this process had died. Without ``handle_signals``, an exception that a
-        signal handler raises, such as KeyboardInterrupt, stops the run as a first signal does, and
-        is re-raised at the end. An exception of ``on_progress`` does the same, and ``on_progress``
-        isn't called again. :meth:`stop` stops the run from any thread. Other processes control a
-        run by `journal pause`, `resume`, `cancel`, `tune`, `retry` and `skip`.
+        and pauses the job. The second signal ends the rows in flight. The third signal ends these
+        rows by force. The fourth signal leaves the run, even if a call hangs: the next start
+        decides about the rows in flight, as after the death of this process. Without
+        ``handle_signals``, a signal handler of the program may raise an exception, such as
+        KeyboardInterrupt. Such an exception stops the run as a first signal does, and is re-raised
+        at the end. An exception of ``on_progress`` does the same, and ``on_progress`` isn't called
+        again. :meth:`stop` stops the run from any thread. Other processes control a run by `journal
+        pause`, `resume`, `cancel`, `tune`, `retry` and `skip`.
 
         **Reports.**
 
         - ``progress``: True shows a bar on a terminal, HTML in a notebook, and lines elsewhere.
           None shows the bar or the HTML, but no lines. False shows nothing.
-        - ``tell``: called with each message for people. Its default prints to standard error. The
+        - ``tell``: called with each message for people. The default prints to standard error. The
           logger "journal" gets each message, too (`journal help asyncio`).
         - ``on_progress``: called with the job about five times a second.
 
         ``tell`` and ``on_progress`` are called in the thread that has called this method, with the
-        context of this thread. The run itself has a thread of its own. This thread calls ``where``
-        and ``estimate``, and calls ``executor`` again if an executor has broken.
+        context of this thread. The run itself works in another thread, its own. The run's thread
+        calls ``where`` and ``estimate``. If an executor has broken, the run's thread calls
+        ``executor`` again.
 
-        If the job has ended but has pending rows, it is reopened. If there is nothing to do, or the
-        job was cancelled, a message is reported, and the returned report has the unchanged job.
+        If the job has ended but has pending rows, it is reopened. If there is nothing to do, or if
+        the job was cancelled, a message says so, and the returned report has the unchanged job.
 
-        Raises JobBusyError, InvalidValueError, and the error of a commit that failed. Raises
-        JobPausedError if a person has paused the job.
+        Raises JobBusyError and InvalidValueError. Raises JobPausedError if a person has paused the
+        job. If a commit fails, raises the error of the commit.
         """
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
@@ -627,7 +638,7 @@ class JobRun:
                 error = raised
                 raise
             finally:
-                if "retried" in held.changes:  # the run has started: a later one has another start
+                if "retried" in held.changes:  # the run has started: a later run has another start
                     self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
                 del error  # a traceback would keep this frame, and so the job's files
@@ -672,8 +683,8 @@ class JobRun:
         - If ``handle_signals`` is false, the owner of the loop handles signals. With
           ``asyncio.run``, the first Ctrl-C cancels the main task. With the default, None, signals
           are handled here only if a cell of IPython or Jupyter awaits this call.
-        - If a handler raises KeyboardInterrupt or SystemExit, asyncio stops the loop, as it does
-          for every task. ``on_interrupted`` decides what becomes of the row.
+        - If a handler raises KeyboardInterrupt or SystemExit, asyncio stops the loop, as asyncio
+          does for every task. ``on_interrupted`` decides what becomes of the row.
         """
         if "executor" in options:
             raise TypeError(
@@ -685,15 +696,15 @@ class JobRun:
         return report
 
     def stop(self, *, end_rows: bool = False) -> bool:
-        """Stop the run in progress, as a first Ctrl-C does. Returns False if there is no such run.
+        """Stop the run in progress, as a first Ctrl-C does. Returns False if no run is in progress.
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. With
         ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with
-        ``end_rows`` ends them by force. Other repeated calls have no effect.
+        ``end_rows`` ends these rows by force. All other repeated calls have no effect.
 
         The call returns at once. Any thread, task, handler or signal handler of this process may
-        call this method. If a handler raises :class:`Hold` after this call, its row becomes pending
-        again.
+        call this method. If a handler raises :class:`Hold` after this call, the handler's row
+        becomes pending again.
         """
         return self._ask_to_stop("job.stop() was called", end_rows=end_rows)
 

@@ -96,7 +96,7 @@ def test_verify_reports_every_damage_and_goes_on(
     path.write_bytes(damaged)
     assert run(root, "verify", "--all") == 6
     out, err = capsys.readouterr()
-    copy = "if an intact copy has all commits, use it (journal help damage) and don't repair"
+    copy = "if an intact copy has all commits, use that copy (journal help damage) and don't repair"
     assert err == f"next: {copy}; else: journal --root {root} repair ship-ca\n"
     assert run(root, "show", "ship-ca") == 6
     assert copy in capsys.readouterr().err

@@ -94,7 +94,8 @@ def test_no_run_starts_while_a_pause_holds_and_the_error_says_who_when_and_what_
             assert caught.value.exit_code == 4
             text = f"job 'j' was paused by {ALICE} at {since}, so no run starts: to end the pause, "
             assert (
-                str(caught.value) == text + "`journal resume j` (in Python service.resume_job('j'))"
+                str(caught.value)
+                == text + "`journal resume j` (in Python: service.resume_job('j'))"
             )
             assert service.run_holder("j") is None
     with journal.open_job(root / "j") as job, pytest.raises(JobPausedError):

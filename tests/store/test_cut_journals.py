@@ -108,7 +108,7 @@ def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
     assert finding.offset <= finding.end == len(before)
     part = f" after {len(before) - finding.offset} bytes of a commit that is incomplete"
     left = part if finding.offset < len(before) else ""
-    assert f"{gone} bytes are missing here{left}, which" in finding.message
+    assert f"{gone} bytes are missing here{left}: " in finding.message
     shipped: list[int] = []
     with pytest.raises(JournalDamagedError, match=r"delete .*index\.hint: rows that are not done"):
         run(root, shipped)
