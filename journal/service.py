@@ -37,9 +37,9 @@ from journal.format.arguments import (
     check_tune,
     check_usage,
     check_words,
+    names_unknown_keywords,
 )
 from journal.format.commits import START, Position
-from journal.format.keywords import names_unknown_keywords
 from journal.format.pruned import forget_pruned
 from journal.format.records import (
     A_PROGRAM,

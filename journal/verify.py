@@ -7,14 +7,13 @@ from typing import Literal
 
 import msgspec
 
-from journal.format.commits import START, Block, Position, verified_blocks
+from journal.format.commits import START, Block, Position, has_seal, verified_blocks
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
     decode_lines,
     decode_record,
 )
-from journal.format.read_between import has_seal
 from journal.format.records import RowRecord
 from journal.format.torn_tail_or_damage import Region, lines_of, survey
 from journal.fs.file_names import HINT_NAME, JOURNAL_NAME

@@ -4,9 +4,8 @@ and ``docs/records.md`` specify it.
 - ``records``: defines and encodes records. ``seal``: makes and checks the seal (a chained CRC-32)
   at the end of a commit.
 - ``decode``: decodes a line, or reports why the line isn't a record.
-- ``values``, ``arguments``, ``keys``: check what callers pass in.
-- ``idempotency``: makes the idempotency keys of rows.
-- ``commits``: verifies seals, fast. ``read_between``: reads records between two positions.
+- ``values``, ``arguments``: check and convert what callers pass in. ``keys``: makes keys.
+- ``commits``: verifies seals, and reads records between two positions, fast.
 - ``torn_tail_or_damage``: judges what isn't good: an interrupted write, damage, or a newer format.
   ``bitflip``: finds a flipped bit.
 - ``pruned``: the file that says which jobs were pruned, so that none is made anew by accident.

@@ -1,4 +1,24 @@
-"""The keys that identify the rows of an input. The rows' idempotency keys are made from them."""
+"""Makes keys: idempotency keys of rows and steps, and the keys that identify the rows of an input.
+
+A row's record has its complete idempotency key. So only writers use this module. The idempotency
+key of a new row is the first of these that exists:
+
+1. the key that the caller gave with the row;
+2. the value of the data's member that the job's ``idempotency_key`` names, unless it is null or "":
+   text unchanged, other values as JSON;
+3. ``JOB:COLUMN=VALUE``: the job's id, its ``key``, and the value of that member, unless it is null
+   or "". VALUE is JSON if it isn't text, is text that is itself valid JSON (such as ``1``), or ends
+   with ``#`` and digits. Other text is unchanged;
+4. in a shard whose key has several columns, or is a function: ``SET:COLUMNS=KEY``, the columns with
+   commas between them (none for a function), and the key as JSON text;
+5. ``JOB:ROW.DIGITS``, with 8 random hex digits, if the job's first commit is already written;
+6. ``JOB:ROW``, the row's id.
+
+JSON in keys has no white space and no unnecessary escapes. If the first key of a row is ``KEY``,
+its new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``) if
+``KEY`` doesn't begin with ``JOB:``, or the job has an ``idempotency_key`` or was repaired with
+losses.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +29,105 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.arguments import check_key_digits
-from journal.format.idempotency import key_json
-from journal.format.values import DECODE_ERRORS, encode_value
-from journal.text import similar
+from journal.format.records import JobRecord
+from journal.format.values import DECODE_ERRORS, canonical_json, encode_value, read_back
+from journal.text import encode_json, similar
+
+# The ending of a new key: see next_key().
+_ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
+# JSON begins with one of these characters. A test of the first character takes a tenth of the time
+# of decoding.
+_JSON_BEGINS = tuple('"{[-0123456789tfn \t\r\n')
+_EXACT = 1 << 53  # a float below it is exact if it is whole
+_NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
+
+
+def step_key(key: str, step: str) -> str:
+    """Make the idempotency key of a step from the key of its row."""
+    return f"{key}/{step}"
+
+
+def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None) -> str | None:
+    """Return the idempotency key of a new row: see :class:`JobRow`. None: the key is the row's id.
+
+    In a job with a key column, two rows with the same key get the same idempotency key, even if
+    they were added in different copies of the job.
+
+    ``nonce``: random digits, None for the rows that the job was made with. If two copies of the job
+    each add a row, both rows may get the same number. Without a value in a key column, only the
+    digits keep the keys of the two rows different.
+    """
+    if job.idempotency_key and (own := data.get(job.idempotency_key)) not in (None, ""):
+        return own_key_text(own)
+    if job.key is not None and (value := data.get(job.key)) not in (None, ""):
+        return f"{job.id}:{job.key}={key_text(value)}"
+    return None if nonce is None else numbered_key(job.id, number, nonce)
+
+
+def numbered_key(job_id: str, number: int | str, nonce: str) -> str:
+    """Return the key of a row that was added later, and has no value in a key column.
+
+    ``number``: of the row, or ``%d`` in its place, to make the keys of many rows.
+    """
+    return f"{job_id}:{number}.{nonce}"
+
+
+def own_key_text(value: Any) -> str:
+    """Return an idempotency key that the caller chose, as text.
+
+    Text is unchanged. Other values become JSON.
+    """
+    return value if isinstance(value, str) else key_json(value)
+
+
+def key_json(value: Any) -> str:
+    """Return a key as JSON text. 1 and 1.0 are one key: pandas makes floats of ints beside gaps."""
+    return encode_json(_with_ints(read_back(value))).decode()
+
+
+def _with_ints(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_with_ints(part) for part in value]
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+    return int(value) if is_whole else value
+
+
+def key_text(value: Any) -> str:
+    """Return the value of a key column as text. Different values give different texts.
+
+    - Most text stays unchanged.
+    - Text that is valid JSON becomes a JSON string.
+    - Text that ends in ``#`` and a number becomes a JSON string, since :func:`next_key` makes keys
+      with such an end.
+    - Values that aren't text become JSON.
+    """
+    if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
+        if not value.startswith(_JSON_BEGINS):
+            return value
+        try:
+            msgspec.json.decode(value)
+        except (*DECODE_ERRORS, UnicodeEncodeError):
+            return value
+    return key_json(value)
+
+
+def next_key(key: str, keys: int, nonce: str | None) -> str:
+    """Return a new key for a row whose current key is ``key``.
+
+    ``keys`` counts the keys that the row has had, including ``key``. The new keys of a row are
+    ``KEY#2``, ``KEY#3``, and so on. With ``nonce`` (random digits), the new keys are
+    ``KEY#2.NONCE`` and so on. A nonce is needed if another row might get the same key without it.
+    """
+    first = key.rpartition("#")[0] if keys > 1 else key
+    return f"{first}#{keys + 1}" if nonce is None else f"{first}#{keys + 1}.{nonce}"
+
+
+def first_key(key: str) -> str:
+    """Return the key without the ending that :func:`next_key` may have added."""
+    return _NEW_ENDING.sub("", key)
+
+
+# --- keys of an input --------------------------------------------------------------------------
 
 # A number as JSON.
 NUMBER = re.compile(r"[ \t\r\n]*-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?[ \t\r\n]*")
@@ -85,3 +200,13 @@ def number_in(text: str) -> int | float | str:
 def _parts(key: str) -> tuple[list[Any], bool]:
     value = msgspec.json.decode(key)
     return (value, True) if isinstance(value, list) else ([value], False)
+
+
+def check_key_digits(value: Any, where: str) -> None:
+    """Raise InvalidValueError if a key has a number with more digits than a float can hold.
+
+    Readers that decode numbers as floats would see the same key in several rows.
+    """
+    if canonical_json(value) != canonical_json(read_back(value)):
+        reason = "a key can't be a number with more digits than a double has: make it text"
+        raise InvalidValueError(where, value, reason)

@@ -18,9 +18,15 @@ from zlib import crc32
 
 from journal.errors import FormatVersionError, JournalError
 from journal.format.bitflip import Flip, Unflipped, possible_flips
-from journal.format.commits import CHUNK_BYTES, START, Position, Readable, verified_blocks
+from journal.format.commits import (
+    CHUNK_BYTES,
+    START,
+    Position,
+    Readable,
+    not_continued,
+    verified_blocks,
+)
 from journal.format.decode import is_legible, newer_format
-from journal.format.read_between import not_continued
 from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL, SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
 from journal.fs.handles import JournalFile

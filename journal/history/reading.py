@@ -15,15 +15,19 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from journal.format.commits import START, Block, Position, end_of_commit, whole_lines
-from journal.format.read_between import (
+from journal.format.commits import (
+    START,
+    Block,
+    Position,
     blocks_between,
+    end_of_commit,
     has_seal,
     not_continued,
     record_in,
     seal_after,
     seal_before,
     time_before,
+    whole_lines,
 )
 from journal.format.records import KnownRecord, LogRecord, Record
 from journal.index.summary import job_of

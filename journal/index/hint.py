@@ -46,9 +46,8 @@ from zlib import crc32
 import msgspec
 
 from journal.errors import JournalError
-from journal.format.commits import START, Position
+from journal.format.commits import START, Position, has_seal, time_before
 from journal.format.decode import decode_header
-from journal.format.read_between import has_seal, time_before
 from journal.format.records import MAX_DEPTH, JobRecord, Moment
 from journal.format.seal import (
     content_crc,

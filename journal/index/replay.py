@@ -11,7 +11,7 @@ from contextlib import suppress
 from itertools import accumulate, groupby
 from typing import Any
 
-from journal.format.commits import Block, Position
+from journal.format.commits import Block, Position, blocks_between
 from journal.format.decode import (
     WHOLE,
     UndecodableError,
@@ -21,7 +21,6 @@ from journal.format.decode import (
     read_error,
     time_of,
 )
-from journal.format.read_between import blocks_between
 from journal.format.records import MAX_DEPTH, CallRecord, Record, RowLevelRecord, RowRecord
 from journal.format.values import DECODE_ERRORS, are_sane, nests_deeper_than
 from journal.fs.handles import JournalFile

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from journal.format.conversion import SCALARS, without_nan
-from journal.format.values import as_json_value, plain_json, read_back
+from journal.format.values import SCALARS, as_json_value, plain_json, read_back, without_nan
 from journal.inputs.source import Source
 
 _AS_THEY_ARE = SCALARS - {float, str}

@@ -11,8 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any, NamedTuple
 
 from journal.errors import InvalidValueError, JournalError, load_extra
-from journal.format.arguments import check_optional_text
-from journal.format.keywords import names_unknown_keywords
+from journal.format.arguments import check_optional_text, names_unknown_keywords
 from journal.inputs.compression import compression_of, decompressed
 from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, choose
 from journal.inputs.source import STANDARD_INPUT, Rows, Source

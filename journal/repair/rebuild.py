@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 
 from journal.errors import FormatVersionError, JournalDamagedError
-from journal.format.commits import Readable
-from journal.format.read_between import has_seal
+from journal.format.commits import Readable, has_seal
 from journal.format.seal import stated_crc
 from journal.format.torn_tail_or_damage import Region, lines_of, survey
 from journal.fs import directories, files, handles

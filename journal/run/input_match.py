@@ -19,7 +19,7 @@ from journal.errors import (
     JobNotFoundError,
     RowChangedError,
 )
-from journal.format.idempotency import first_key, own_key_text
+from journal.format import keys as idempotency
 from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyped
 from journal.format.pruned import check_not_pruned
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
@@ -368,9 +368,9 @@ class _Match:
         for there in self._service.get_rows(self._job.id):
             key = there.idempotency_key
             # The called service also knows earlier keys of a row.
-            taken.update((hash(key), hash(first_key(key))))
+            taken.update((hash(key), hash(idempotency.first_key(key))))
         for row in new:
-            key = row.get("idempotency_key") or own_key_text(row["data"].get(column))
+            key = row.get("idempotency_key") or idempotency.own_key_text(row["data"].get(column))
             if hash(key) in taken:
                 raise InvalidValueError(
                     "a new row of the input",

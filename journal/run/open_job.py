@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, Never, Self
 from journal.display.repr import job_text
 from journal.display.session import program, start_again
 from journal.errors import InvalidValueError, JobBusyError, JobExistsError, JournalError
+from journal.format.arguments import names_unknown_keywords, no_attribute
 from journal.format.keys import Data, Key
-from journal.format.keywords import names_unknown_keywords, no_attribute
 from journal.fs import shell
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus

@@ -12,11 +12,14 @@ from typing import Any, Literal
 import msgspec
 
 from journal.errors import InvalidValueError, JournalError
-from journal.format.arguments import check_cost, check_optional_text, check_usage
-from journal.format.conversion import repr_text, str_or_empty
-from journal.format.keywords import names_unknown_keywords
+from journal.format.arguments import (
+    check_cost,
+    check_optional_text,
+    check_usage,
+    names_unknown_keywords,
+)
 from journal.format.records import now
-from journal.format.values import as_json_value
+from journal.format.values import as_json_value, repr_text, str_or_empty
 from journal.model import Cost, LogEntry, Usage, added_usage, cents_of, millionths
 from journal.run.workers.tracebacks import traceback_of
 from journal.store.interrupted_rows import TIMED_OUT

@@ -12,8 +12,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from journal.errors import RESULT_PLACEHOLDER
-from journal.format.idempotency import step_key
-from journal.format.keys import Data
+from journal.format.keys import Data, step_key
 from journal.format.records import LOST_CHECKSUM, now
 from journal.fs import shell
 from journal.history.error_groups import Numbers

@@ -9,10 +9,8 @@ import msgspec
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import given_rows
-from journal.format.conversion import SCALARS
-from journal.format.idempotency import own_key_text
-from journal.format.keys import Data, Key, key_of
-from journal.format.values import as_json_value, own_value
+from journal.format.keys import Data, Key, key_of, own_key_text
+from journal.format.values import SCALARS, as_json_value, own_value
 from journal.sets.split import Split, checksum_at
 
 

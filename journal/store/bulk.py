@@ -13,7 +13,7 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.arguments import new_row, row_items
-from journal.format.idempotency import numbered_key
+from journal.format.keys import numbered_key
 from journal.format.records import (
     By,
     RowStatusRecord,

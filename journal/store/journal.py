@@ -36,8 +36,7 @@ from journal.errors import (
     ServiceClosedError,
     StorageError,
 )
-from journal.format.commits import START, Position
-from journal.format.read_between import cut_error
+from journal.format.commits import START, Position, cut_error
 from journal.format.records import MAX_LINE_BYTES, Record, encode_into, now, writable
 from journal.format.seal import SEAL_BYTES
 from journal.fs import system

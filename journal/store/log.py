@@ -17,8 +17,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from journal.errors import JobLockedError, StorageError
-from journal.format.commits import START, Block, Position, verified_blocks
-from journal.format.read_between import has_seal, seal_after
+from journal.format.commits import START, Block, Position, has_seal, seal_after, verified_blocks
 from journal.format.seal import SEAL, SEAL_HEAD, SEALED_END_BYTES, sealed_end
 from journal.format.torn_tail_or_damage import judge_tail, tail_error
 from journal.fs import directories, files, handles

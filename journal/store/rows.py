@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 from msgspec import structs
 
 from journal.errors import JournalDamagedError, RowNotFoundError, ServiceClosedError
+from journal.format.commits import CHANGED_IN_PLACE, record_at
 from journal.format.decode import (
     UndecodableError,
     UnknownRecordError,
@@ -18,7 +19,6 @@ from journal.format.decode import (
     decode_sane,
     decode_sane_exact,
 )
-from journal.format.read_between import CHANGED_IN_PLACE, record_at
 from journal.format.records import (
     SANE_RECORD_BYTES,
     AnyRow,

@@ -14,7 +14,7 @@ from journal.errors import (
     InvalidValueError,
     StepInDoubtError,
 )
-from journal.format.read_between import record_at
+from journal.format.commits import record_at
 from journal.format.records import A_PROGRAM, UNSET_TIME, LogRecord, RowStepRecord, ranges_of
 from journal.format.values import canonical_json
 from journal.fs.handles import JournalFile

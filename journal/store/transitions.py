@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from journal.errors import InvalidStateTransition, InvalidValueError, JobPausedError
 from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
-from journal.format.idempotency import next_key, row_key
+from journal.format.keys import next_key, row_key
 from journal.format.records import (
     A_PROGRAM,
     LOST_CHECKSUM,

@@ -7,7 +7,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from journal.errors import load_extra
-from journal.format.keywords import no_attribute
+from journal.format.arguments import no_attribute
 from journal.history.reading import History
 from journal.index.columns import View
 from journal.store.journal import Journal

@@ -19,9 +19,18 @@ from journal.errors import (
     InvalidValueError,
     JournalDamagedError,
 )
-from journal.format.commits import START, Position, Readable, verified_blocks
+from journal.format.commits import (
+    START,
+    Position,
+    Readable,
+    cut_error,
+    has_seal,
+    seal_after,
+    seal_before,
+    seals_before,
+    verified_blocks,
+)
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_record, read_error
-from journal.format.read_between import cut_error, has_seal, seal_after, seal_before, seals_before
 from journal.format.records import JobRecord
 from journal.format.torn_tail_or_damage import judge_tail, tail_error
 from journal.fs.handles import JournalFile

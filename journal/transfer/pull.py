@@ -22,8 +22,7 @@ from journal.errors import (
     JournalError,
     StorageError,
 )
-from journal.format.commits import START, Position
-from journal.format.read_between import blocks_between
+from journal.format.commits import START, Position, blocks_between
 from journal.format.seal import crc_digits
 from journal.fs import directories, files, handles
 from journal.fs.file_names import OTHER_NAME, PULL_STAGING_NAME

@@ -36,9 +36,8 @@ from hashlib import sha256
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
-from journal.format.commits import Position
+from journal.format.commits import Position, records_between
 from journal.format.decode import decode_record
-from journal.format.read_between import records_between
 from journal.format.records import (
     A_MERGE,
     A_POLICY,

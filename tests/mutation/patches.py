@@ -963,7 +963,7 @@ HINTS = [
     ),
     Patch(
         "what breaks in a hint is read from the journal up to its commit",
-        "format/read_between",
+        "format/commits",
         "    if position != end:\n",
         "    if False:\n",
         "tests/index/test_hint.py::test_damage_in_both_the_journal_and_the_hint_is_named",

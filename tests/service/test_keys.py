@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from journal import InvalidStateTransition, InvalidValueError, JobService, RowStatus
-from journal.format.idempotency import row_key
+from journal.format.keys import row_key
 from journal.format.records import (
     A_REPAIR,
     REPAIRED,

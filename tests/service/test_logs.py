@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import journal.format.read_between
+import journal.format.commits
 from journal import (
     LOG_LEVELS,
     InvalidValueError,
@@ -149,7 +149,7 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobService]:
 def test_a_position_before_any_byte_is_the_end_of_a_commit(
     long: JobService, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(journal.format.read_between, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(journal.format.commits, "CHUNK_BYTES", chunk_bytes)
     history = long._history("j")
     content = journal_of(long).read_bytes()
     ends = [0]

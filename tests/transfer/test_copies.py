@@ -33,8 +33,7 @@ from support.copies import (
 import journal.fs.system
 import journal.store.journal
 from journal import InvalidValueError, JobService, JournalDamagedError
-from journal.format.commits import Position
-from journal.format.read_between import has_seal, seal_after, seal_before
+from journal.format.commits import Position, has_seal, seal_after, seal_before
 from journal.fs.handles import JournalFile
 from journal.transfer import Preview, preview_pull, pull_job
 from journal.transfer.copies import (

@@ -15,12 +15,11 @@ from support.copies import JOB, content_of, go_on, make_job, packed, put_artifac
 from support.platforms import IS_ROOT, needs_descriptor_paths, needs_links, needs_modes
 from support.system_os import path_of
 
-import journal.format.read_between
+import journal.format.commits
 import journal.fs.system
 import journal.transfer.pull
 from journal import CommitOutcomeUnknownError, JournalDamagedError, StorageError
-from journal.format.commits import START, Position
-from journal.format.read_between import blocks_between, seal_after, seal_before
+from journal.format.commits import START, Position, blocks_between, seal_after, seal_before
 from journal.fs import files
 from journal.fs.file_names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAME
 from journal.fs.handles import JournalFile
@@ -150,7 +149,7 @@ def test_a_seal_is_found_wherever_a_piece_of_the_file_ends(
     wanted = seal_before(file, size - 1), seal_after(file, 1, size)
     assert None not in wanted
     for chunk in range(1, 60):
-        monkeypatch.setattr(journal.format.read_between, "CHUNK_BYTES", chunk)
+        monkeypatch.setattr(journal.format.commits, "CHUNK_BYTES", chunk)
         assert (seal_before(file, size - 1), seal_after(file, 1, size)) == wanted
 
 

@@ -13,7 +13,7 @@ import msgspec
 from journal.cli.advice import advice, look
 from journal.cli.find import FoundJob
 from journal.cli.output import as_json
-from journal.format.read_between import record_at
+from journal.format.commits import record_at
 from journal.format.records import RowStepRecord
 from journal.history.events import Event
 from journal.history.reading import History

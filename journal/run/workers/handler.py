@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Never, overload
 
 import msgspec
 
-from journal.format.idempotency import step_key
+from journal.format.keys import step_key
 from journal.fs import system
 from journal.model import JobRow, LogEntry
 from journal.run.outcome import (

@@ -28,9 +28,8 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.arguments import check_step_name
-from journal.format.conversion import repr_text
-from journal.format.idempotency import step_key
-from journal.format.values import as_json_value, read_back
+from journal.format.keys import step_key
+from journal.format.values import as_json_value, read_back, repr_text
 from journal.fs import system
 from journal.model import LogEntry, RowStep
 from journal.run.outcome import NeedsReview, code_and_message, may_have_taken_effect, text_of

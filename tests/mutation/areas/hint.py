@@ -133,7 +133,7 @@ PATCHES = [
     ),
     Patch(
         "a lost last line end is no cut",
-        "format/read_between",
+        "format/commits",
         " or found == seal[:-1]",
         "",
         "tests/store/test_cut_journals.py::test_what_may_come_about_by_itself_is_not_taken_for_a_cut",

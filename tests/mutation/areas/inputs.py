@@ -70,7 +70,7 @@ PATCHES = [
     ),
     Patch(
         "a whole float is the key that the int is",
-        "format/idempotency",
+        "format/keys",
         "    return int(value) if is_whole else value\n",
         "    return value\n",
         "tests/run/test_open_job.py::test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints",

@@ -63,7 +63,7 @@ PATCHES = [
     ),
     Patch(
         "the commits that a copy has lead to its end",
-        "format/read_between",
+        "format/commits",
         "    if position != end:\n",
         "    if False:\n",
         "tests/transfer/test_guards_copies.py::test_a_copy_holds_a_seal_only_where_it_has_it_and_its_commits_must_lead_to_its_end",
@@ -84,14 +84,14 @@ PATCHES = [
     ),
     Patch(
         "a seal that lies across two chunks is found from the end",
-        "format/read_between",
+        "format/commits",
         "        begin = max(low - SEALED_END_BYTES + 1, 0)  # a seal",
         "        begin = low  # a seal",
         "tests/transfer/test_guards_copies.py::test_a_seal_is_found_wherever_a_piece_of_the_file_ends",
     ),
     Patch(
         "a seal that lies across two chunks is found from the front",
-        "format/read_between",
+        "format/commits",
         "        begin = max(offset - SEALED_END_BYTES + 1, 0)\n        high",
         "        begin = offset\n        high",
         "tests/transfer/test_guards_copies.py::test_a_seal_is_found_wherever_a_piece_of_the_file_ends",

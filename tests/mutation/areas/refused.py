@@ -308,14 +308,14 @@ PATCHES = [
     ),
     Patch(
         "a seal is looked for up to the limit",
-        "format/read_between",
+        "format/commits",
         "high = min(offset + CHUNK_BYTES, limit)",
         "high = offset + CHUNK_BYTES",
         "tests/transfer/test_copies.py::test_a_seal_across_the_border_of_what_is_read_at_once_is_found",
     ),
     Patch(
         "no commit ends before the first seal",
-        "format/read_between",
+        "format/commits",
         "        return position == START\n",
         "        return True\n",
         "tests/transfer/test_copies.py::test_a_seal_across_the_border_of_what_is_read_at_once_is_found",

@@ -10,7 +10,7 @@ PATCHES = [
         "run/outcome",
         "fields[name] = repr_text(value)\n",
         "pass\n",
-        "tests/format/test_conversion.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
+        "tests/format/test_values.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
     ),
     Patch(
         "a step's result that can't be recorded is kept by its repr",
@@ -24,7 +24,7 @@ PATCHES = [
         "format/values",
         "            if name in found:\n",
         "            if False:\n",
-        "tests/format/test_conversion.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
+        "tests/format/test_values.py::test_a_result_that_cant_be_written_goes_to_review_with_its_repr",
     ),
     Patch(
         "a number beyond a double is refused",

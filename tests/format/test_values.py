@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journal import JobService
-from journal.format.conversion import MAX_REPR_BYTES, repr_text
+from journal.format.values import MAX_REPR_BYTES, repr_text
 from journal.run.outcome import outcome_of_value
 from journal.text import encode_json
 
