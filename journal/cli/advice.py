@@ -16,8 +16,14 @@ from journal.fs.file_names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, RunHolder
-from journal.run.pacing.condition import before_command
-from journal.run.plan import MAX_STEPS, pasted, step_commands, what_may_run, who_else
+from journal.run.plan import (
+    MAX_STEPS,
+    before_command,
+    pasted,
+    step_commands,
+    what_may_run,
+    who_else,
+)
 from journal.service import JobService
 from journal.sets.choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS

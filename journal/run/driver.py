@@ -25,15 +25,15 @@ from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.dispatch_and_end import InFlight, Result
 from journal.run.held_job import POLL_S, HeldJob, lacks_end
 from journal.run.outcome import Outcome, code_and_message
-from journal.run.pacing.bounds import Bounds
-from journal.run.pacing.condition import left_open
+from journal.run.pacing.concurrency import Starts
+from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.holds import Holds
+from journal.run.pacing.limit_per import unknown_column
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import unknown_column
+from journal.run.pacing.rates import UsageRates
 from journal.run.pacing.stalls import Stalls
-from journal.run.pacing.starts import Starts
-from journal.run.pacing.tune_requests import Tuning
-from journal.run.pacing.usage_rate import UsageRates
+from journal.run.pacing.tune import Tuning
+from journal.run.plan import left_open
 from journal.run.row_queue import RowQueue
 from journal.run.run_report import RunReport
 from journal.run.signals import Stops

@@ -37,8 +37,7 @@ from journal.run.input_match import (
     split_by,
 )
 from journal.run.outcome import RetryOn
-from journal.run.pacing.bounds import Bounds
-from journal.run.pacing.condition import line_for_rest
+from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.limits import Estimate, Limits
 from journal.run.plan import (
     IN_PYTHON,
@@ -48,6 +47,7 @@ from journal.run.plan import (
     Plan,
     Where,
     about_rows_left,
+    line_for_rest,
     may_start,
     nothing_to_do,
     planned_rows,

@@ -24,11 +24,11 @@ from journal.model import EarlyEnd, Job, JobRow, RowStatus
 from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob
 from journal.run.outcome import Outcome
-from journal.run.pacing.condition import Chosen
+from journal.run.pacing.limit_per import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
-from journal.run.pacing.usage_rate import UsageRates
+from journal.run.pacing.rates import UsageRates
 from journal.run.pacing.waits import Due, Waits
+from journal.run.plan import Chosen
 from journal.run.settling import Settling
 from journal.store import bulk
 from journal.store.batch import Batch

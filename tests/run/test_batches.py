@@ -26,7 +26,7 @@ from journal import (
     RowResult,
     Skip,
 )
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.rates import Rate
 
 WAIT_S = 60.0
 

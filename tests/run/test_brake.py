@@ -12,7 +12,7 @@ import pytest
 import journal
 from journal import AttemptedRow, JobRow, JobRun, NeedsReview, RunReport
 from journal.run.outcome import Outcome, failed
-from journal.run.pacing.halt import Brake
+from journal.run.pacing.early_end import Brake
 
 
 def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from journal import InvalidValueError, JobRun
-from journal.run.pacing.halt import Halt
+from journal.run.pacing.early_end import Halt
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.rates import Rate
 from journal.run.pacing.retries import backoff_s
 
 

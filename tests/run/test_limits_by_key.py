@@ -19,8 +19,8 @@ from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, 
 from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome
+from journal.run.pacing.limit_per import PerKey
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import PerKey
 from journal.run.row_queue import RowQueue
 from journal.run.workers.base import Call
 

@@ -45,7 +45,7 @@ from journal.fs.handles import Descriptor
 from journal.run.caller import CallersThread, _Driver
 from journal.run.driver import Run
 from journal.run.outcome import later
-from journal.run.pacing.rate import Rate
+from journal.run.pacing.rates import Rate
 from journal.run.settling import Settling
 from journal.run.signals import Stops
 from journal.run.workers.base import Call, Results

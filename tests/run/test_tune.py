@@ -27,7 +27,7 @@ from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, Tune
 from journal.history.reading import read_history
 from journal.model import Tuned
 from journal.run.held_job import HeldJob
-from journal.run.pacing.starts import Ahead
+from journal.run.pacing.concurrency import Ahead
 from journal.store.transitions import put_record, state_of
 from journal.text import counted
 

@@ -58,7 +58,7 @@ from journal.model import (
     usage_rates_text,
 )
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.run.pacing.condition import before_command
+from journal.run.plan import before_command
 from journal.store.run_lock import late_results
 from journal.text import (
     as_text,

@@ -19,13 +19,12 @@ from journal.format.arguments import ROWS, rates_of
 from journal.inputs.formats import FORMATS, LINES
 from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
-from journal.run.pacing.halt import Halt
-from journal.run.pacing.limits import Limits
+from journal.run.pacing.limits import Limits, parse_halt
 
 
 def _halt(value: str) -> str:
     try:
-        Halt.parse(value)
+        parse_halt(value)
     except InvalidValueError as error:
         raise ValueError(error.reason) from None
     return value

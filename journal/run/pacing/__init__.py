@@ -1,9 +1,11 @@
 """How fast a run starts rows, and when it ends early.
 
-``limits`` has all settings. ``starts`` says how many rows may start now. ``rate`` limits the rate
-of starts, and ``usage_rate`` what calls use. ``halt`` counts failures, and ``bounds`` decides when
-a run ends early. ``holds`` makes a run wait while the called service is down. ``retries`` decides
-which attempts are retried, and when. ``waits`` stores what waits, and ``stalls`` notices that no row
-ends any more. ``per_key`` limits the rows in flight by the values of columns. ``condition`` chooses
-the rows of a run by ``where``. ``tune_requests`` changes limits while the run works, if somebody asks.
+- ``limits`` has all settings, and says which may be tuned. ``tune`` changes them while the run works,
+  if somebody asks.
+- ``concurrency``: how many rows may start now. ``rates``: how many may start in a time, and what calls
+  may use. ``limit_per``: rows in flight by the values of columns.
+- ``early_end``: ends a run by failures, its first rows or its cost.
+- ``holds``: makes a run wait while the called service is down or throttles.
+- ``retries``: which attempts are retried, and when. ``waits`` stores what waits. ``open_calls``: when
+  recorded calls are resumed. ``stalls``: notices that no row ends any more.
 """

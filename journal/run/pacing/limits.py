@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -12,10 +13,10 @@ from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, check_cost, check_count, check_limit_per, rates_of
 from journal.model import Cost, JobRow
 from journal.run.outcome import Repeated, RetryOn
-from journal.run.pacing.halt import Halt
-from journal.run.pacing.rate import Rate
 from journal.run.plan import Where
 from journal.verbs import check_where
+
+_HALT = re.compile("(?:(now|soon),)?([1-9][0-9]{0,8})(%?)")
 
 # A function of a row, which returns numbers by the names of usages.
 Estimate = Callable[[JobRow], Mapping[str, float]]
@@ -64,7 +65,7 @@ class Limits(msgspec.Struct, kw_only=True):
                 "must be a function of a row, with rate={'input_tokens': '200000/m'} or the like"
             )
             raise InvalidValueError("estimate", self.estimate, reason)
-        Halt.parse(self.halt)
+        parse_halt(self.halt)
         for name in ("workers", "batch", "max_rows", "max_waiting"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
@@ -73,11 +74,6 @@ class Limits(msgspec.Struct, kw_only=True):
         if self.limit_per is not None:
             check_limit_per(self.limit_per)
         check_where(self.where)
-
-    def row_rate(self) -> Rate | None:
-        """Make the rate of starts."""
-        text = rates_of(self.rate).get(ROWS)
-        return None if text is None else Rate.parse(text, self.batch or 1)
 
     @property
     def usage_rates(self) -> dict[str, str]:
@@ -116,6 +112,35 @@ class Limits(msgspec.Struct, kw_only=True):
     def names_timeouts(self) -> bool:
         """Whether ``retry_on`` has TimeoutError itself, as a class or as an error code."""
         return TimeoutError in self.retry_on or TimeoutError.__name__ in self.retry_on
+
+
+class HaltRule(NamedTuple):
+    """When a run gives up: see :class:`Halt`."""
+
+    now: bool
+    number: int
+    is_percent: bool
+
+
+def parse_halt(given: Any) -> HaltRule | None:
+    """Parse ``halt``.
+
+    Returns None for ``never`` and ``first``, which :class:`Brake` handles. Raises
+    InvalidValueError.
+    """
+    if given in ("never", "first"):
+        return None
+    is_number = isinstance(given, int) and not isinstance(given, bool)
+    match = _HALT.fullmatch(str(given)) if is_number or isinstance(given, str) else None
+    number = int(match[2]) if match else 0
+    if match is None or (match[3] and number > 100):
+        raise InvalidValueError(
+            "halt",
+            given,
+            "must be 'first', 'never', successive failures, such as '10', or a percentage of at "
+            "least 50 rows, such as '20%'; 'now,10' also ends the rows in flight",
+        )
+    return HaltRule(match[1] == "now", number, bool(match[3]))
 
 
 def _kinds(retry_on: RetryOn) -> tuple[Repeated, ...]:

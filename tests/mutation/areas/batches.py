@@ -85,7 +85,7 @@ PATCHES = [
     ),
     Patch(
         "a batch has no more rows than the rate names",
-        "run/pacing/rate",
+        "run/pacing/rates",
         "        return cls(number / unit_s, min(batch, max(1, int(number))))\n",
         "        return cls(number / unit_s, batch)\n",
         "tests/run/test_batches.py::test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_names",
@@ -199,7 +199,7 @@ PATCHES = [
     ),
     Patch(
         "a batch waits for no more of the rate than it has rows",
-        "run/pacing/starts",
+        "run/pacing/concurrency",
         "self.rate.allowed(monotonic(), min(room, self._queue.most(job))))\n",
         "self.rate.allowed(monotonic(), self._queue.most(job)))\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",
@@ -213,7 +213,7 @@ PATCHES = [
     ),
     Patch(
         "rows of a call in flight wait for no turn",
-        "run/pacing/starts",
+        "run/pacing/concurrency",
         "        count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)\n",
         "        count = (slots + ahead) * (self._limits.batch or 1) - len(self._in_flight)\n",
         "tests/run/test_batches.py::test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start",

@@ -105,7 +105,7 @@ PATCHES = [
     ),
     Patch(
         "a limit of cost keeps rows from being queued",
-        "run/pacing/bounds",
+        "run/pacing/early_end",
         "        return self._limits.max_cost_cents is not None or self._halt is not None\n",
         "        return self._halt is not None\n",
         "tests/run/test_costs_of_runs.py::test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached",

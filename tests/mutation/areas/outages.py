@@ -9,7 +9,7 @@ HOLDS, STALLS = "tests/run/test_holds.py", "tests/run/test_stalls.py"
 PATCHES = [
     Patch(
         "reviews that a handler has not asked for count for the brake",
-        "run/pacing/halt",
+        "run/pacing/early_end",
         ' or (outcome.kind == "review" and is_unasked)',
         "",
         "tests/run/test_brake.py::test_reviews_that_a_handler_has_not_asked_for_pause_the_run_and_are_to_be_settled",
@@ -177,7 +177,7 @@ PATCHES = [
     ),
     Patch(
         "a success ends the failures in a row before it",
-        "run/pacing/halt",
+        "run/pacing/early_end",
         "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",
         "",
         "tests/run/test_limits.py::test_a_run_gives_up_when_the_last_rows_say_so",
@@ -226,7 +226,7 @@ PATCHES = [
     ),
     Patch(
         "a call whose rows are tried again counts once for the brake",
-        "run/pacing/halt",
+        "run/pacing/early_end",
         "            self._failures[code] += call is not self._call\n",
         "            self._failures[code] += 1\n",
         "tests/run/test_brake.py::test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_was_expected",

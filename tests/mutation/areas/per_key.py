@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
-PER_KEY = "run/pacing/per_key"
+PER_KEY = "run/pacing/limit_per"
 
 PATCHES = [
     Patch(

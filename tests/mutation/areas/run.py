@@ -94,7 +94,7 @@ PATCHES = [
     ),
     Patch(
         "a process that the condition of a run has forked starts no rows",
-        "run/pacing/condition",
+        "run/plan",
         "        with self._own_process:\n",
         "        if True:\n",
         f"{FORKS}::test_a_process_that_a_callback_forks_is_no_second_driver",

@@ -280,7 +280,7 @@ PATCHES = [
     ),
     Patch(
         "no row waits for a call that has not begun",
-        "run/pacing/starts",
+        "run/pacing/concurrency",
         " and limits.batch is None\n",
         "\n",
         "tests/run/test_batches.py::test_no_row_waits_for_a_call_however_little_time_calls_take",

@@ -7,14 +7,14 @@ from mutation.patch import Patch
 PATCHES = [
     Patch(
         "a condition stays while rows that meet it are left",
-        "run/pacing/condition",
+        "run/plan",
         '    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":\n',
         "    if run.is_command:\n",
         "tests/cli/test_run_where.py::test_the_condition_stays_while_rows_that_meet_it_are_left",
     ),
     Patch(
         "a row that was passed over is not asked about again",
-        "run/pacing/condition",
+        "run/plan",
         "        self._passed_over[at] = 1\n",
         "",
         "tests/run/test_where.py::test_a_row_that_stays_open_is_asked_about_once",

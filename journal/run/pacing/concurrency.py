@@ -7,9 +7,10 @@ from time import monotonic
 
 from journal.model import Job, JobStatus
 from journal.run.dispatch_and_end import InFlight
-from journal.run.pacing.bounds import Bounds
+from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.rates import row_rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.base import Workers
@@ -67,7 +68,7 @@ class Starts:
         self._bounds, self._brake = bounds, bounds.brake
         self._holds = holds
         self._stops = stops
-        self.rate = limits.row_rate()
+        self.rate = row_rate(limits)
         self.ahead = Ahead()
         self._workers = workers
         self.change()

@@ -1,4 +1,4 @@
-"""Rates by usage: ``rate={"input_tokens": "200000/m"}`` limits what calls use.
+"""Rates: ``rate="50/s"`` limits starts, ``rate={"input_tokens": "200000/m"}`` what calls use.
 
 A call counts with an estimate while it is in flight. After that, it counts with its usage, until
 the unit of time has passed since its end. So it doesn't matter at which moment of the call the
@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 
 from journal.errors import InvalidValueError
-from journal.format.arguments import check_usage, parse_rate
+from journal.format.arguments import ROWS, check_usage, parse_rate, rates_of
 from journal.format.records import BY_OTHERS, RowStatusRecord, now
 from journal.history.reading import read_history
 from journal.ids import row_id_of
@@ -26,6 +26,63 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.workers.base import Call
 
+_BURST_S = 0.05  # rows that are due within this time may start together and share a commit
+
+
+class Rate:
+    """Allows at most ``per_s`` starts a second.
+
+    Starts are evenly spread, but up to ``batch`` rows may start together. After a time without
+    starts, a short burst is allowed.
+    """
+
+    def __init__(self, per_s: float, batch: int = 1) -> None:
+        self._per_s = per_s
+        self._batch = self._wanted = batch
+        self._burst = max(float(batch), per_s * _BURST_S)
+        self._tokens = float(batch)
+        self._at_s: float | None = None
+
+    @classmethod
+    def parse(cls, text: str, batch: int = 1) -> Rate:
+        """Parse a rate such as ``"50/s"``, ``"100/m"`` or ``"2.5/h"``. Raises InvalidValueError.
+
+        If ``batch`` is larger than the number in the rate (100 in ``"100/m"``), it is reduced to
+        this number, rounded down, but not below 1.
+        """
+        number, unit_s = parse_rate(text)
+        return cls(number / unit_s, min(batch, max(1, int(number))))
+
+    def follow(self, former: Rate | None) -> None:
+        """Take the place of another rate in a run: what has just started by that one counts."""
+        if former is not None:
+            used, self._at_s = former.used
+            self._tokens = max(0.0, self._tokens - used)
+
+    @property
+    def used(self) -> tuple[float, float | None]:
+        """How many rows have just started, and when this was asked for the last time."""
+        return max(0.0, self._batch - self._tokens), self._at_s
+
+    def allowed(self, now_s: float, pending: int = 1) -> int:
+        """How many rows may start now, if ``pending`` rows could start without the rate limit."""
+        if self._at_s is not None:
+            earned = (now_s - self._at_s) * self._per_s
+            self._tokens = min(self._burst, self._tokens + earned)
+        self._at_s = now_s
+        self._wanted = max(1, min(self._batch, pending))
+        return int(self._tokens) if self._tokens >= self._wanted else 0
+
+    def use(self, count: int) -> None:
+        """Count starts."""
+        self._tokens -= count
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until more rows may start."""
+        return max(0.0, (self._wanted - self._tokens) / self._per_s)
+
+
 _MAX_KNOWN = 1000  # usages that estimates are made of: the latest ones
 _FEW = 20  # of fewer usages, the largest is the estimate
 _SHARE = 0.95  # of more, this share is at most as large as the estimate
@@ -35,6 +92,15 @@ _SHOWN_S = 1.0  # people see longer waits only
 _NOT_FAILED = ("completed", "skipped", "waiting")  # kinds of outcomes, and statuses in records
 _MISSING = 3  # after so many answers without a usage, a message says so
 _OTHER = 10  # after so many answers that name only other usages, the run ends
+
+
+def row_rate(limits: Limits) -> Rate | None:
+    """Make the rate of starts."""
+    text = rates_of(limits.rate).get(ROWS)
+    return None if text is None else Rate.parse(text, limits.batch or 1)
+
+
+# --- rates by usage
 
 
 class Window:

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 import journal
-import journal.run.pacing.usage_rate as module
+import journal.run.pacing.rates as module
 from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, JobService, Retry, RowResult
 from journal.cli.main import main
 from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.usage_rate import UsageRates, Window
+from journal.run.pacing.rates import UsageRates, Window
 from journal.run.workers.base import Call
 from journal.run.workers.handler import outcomes_of_raised
 

@@ -10,11 +10,11 @@ from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
 from journal.run.dispatch_and_end import InFlight
 from journal.run.held_job import HeldJob
+from journal.run.pacing.concurrency import Starts
 from journal.run.pacing.holds import Holds
+from journal.run.pacing.limit_per import unknown_column
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.per_key import unknown_column
-from journal.run.pacing.starts import Starts
-from journal.run.pacing.usage_rate import UsageRates
+from journal.run.pacing.rates import UsageRates, row_rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.base import Workers
@@ -122,7 +122,7 @@ class Tuning:
             self._workers.resize(changes["workers"][1])
             self._queue.workers = self._holds.workers = self._workers.count
         if "rate" in changes:
-            former, self._starts.rate = self._starts.rate, limits.row_rate()
+            former, self._starts.rate = self._starts.rate, row_rate(limits)
             if self._starts.rate is not None:
                 self._starts.rate.follow(former)
             usage = self._queue.usage if limits.usage_rates else None
