@@ -56,7 +56,7 @@ from journal.format.records import (
     TuneRecord,
 )
 from journal.format.values import as_json_value, load_sha256, read_back
-from journal.fs import directories, handles, system
+from journal.fs import files, handles, system
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id
 from journal.index.summary import job_of, summary_of
@@ -1141,7 +1141,7 @@ class JobService:
         directory = self.store.directory(job_id) / "artifacts"
         try:
             if not directory.is_dir():  # it may be a link
-                directories.make_directory(directory)
+                files.make_directory(directory)
         except FileNotFoundError:
             raise JobNotFoundError(job_id) from None
         except OSError as error:

@@ -8,7 +8,7 @@ To add a type of record:
    lack it.
 2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``. Mark the members that the
    index needs with ``INDEXED``: opening a job decodes only these.
-3. Write its effect in ``index/index.py`` (rows) or ``index/state.py``. New columns go into
+3. Write its effect in ``index/index.py`` (rows) or ``index/job_state.py``. New columns go into
    ``index/columns.py``. ``store/transitions.py`` has the function that appends it.
 4. Say in ``history/events.py`` what event it is. Decide what a merge (``transfer/three_way.py``,
    ``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) do.

@@ -6,7 +6,7 @@
 - ``locks``: locks files. ``network_claims``: recognizes network file systems, and which run has a
   job on one.
 - ``file_names``: defines the names of all files in a job and in a store.
-- ``files``, ``directories``: make, replace, copy, list and remove files and directories.
+- ``files``: makes, replaces, copies, lists and removes files and directories.
 - ``safe_paths``: opens files below a directory, without following links.
 - ``output_files``: writes files that a user asked for. ``sync_mark``: records in a file that a sync
   is under way. ``staging``: the directory of a store in which jobs are made and deleted.

@@ -31,9 +31,9 @@ from contextlib import closing, suppress
 from os import environ
 from pathlib import Path
 
-from journal.fs import directories, locks, system
-from journal.fs.directories import DIRECTORY_MODE
+from journal.fs import files, locks, system
 from journal.fs.file_names import CLAIMS_NAME, NEW_JOURNAL_NAME, REPAIR_STAGING_NAME
+from journal.fs.files import DIRECTORY_MODE
 from journal.fs.handles import Descriptor, Guard, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
 
@@ -114,10 +114,10 @@ class Claim(Guard):
         """
         claims = directory / CLAIMS_NAME
         with suppress(FileExistsError):
-            directories.make_directory(claims)
-            directories.sync_directory(directory)
+            files.make_directory(claims)
+            files.sync_directory(directory)
         try:
-            close_fd(directories.open_directory(claims))
+            close_fd(files.open_directory(claims))
         except NotADirectoryError as error:
             raise OSError(error.errno, "it is a file or a link: move it away", claims) from error
         claim = None
@@ -152,16 +152,16 @@ class Claim(Guard):
         """Write the run's name. Returns False if a run with a later claim doesn't know of it."""
         write_all(self.file.fd, holder)
         system.os.fsync(self.file.fd)
-        directories.sync_directory(self.directory)
+        files.sync_directory(self.directory)
         names = look(self.directory)
         if max(_numbers(names), default=0) != self.number:
             return False
         # Earlier runs that were about to replace the journal now can't.
         for name in names:
             if name.endswith(_NEW):
-                directories.remove_tree(self.directory / name)
+                files.remove_tree(self.directory / name)
         for name in (NEW_JOURNAL_NAME, REPAIR_STAGING_NAME):
-            directories.remove_tree(self.directory.parent / name)
+            files.remove_tree(self.directory.parent / name)
         # This node may still know the journal by its name that an earlier run has replaced.
         _change_directory_of(self.directory.parent / REPAIR_STAGING_NAME)
         return True
@@ -174,7 +174,7 @@ class Claim(Guard):
 
     def forget_earlier(self) -> None:
         """Remove earlier claims, whose runs have ended, or write to a file that was replaced."""
-        for number in _numbers(directories.names_in(self.directory)):
+        for number in _numbers(files.names_in(self.directory)):
             if number < self.number:
                 with suppress(OSError):
                     system.os.unlink(self.directory / f"{number:06}")
@@ -224,7 +224,7 @@ def look(directory: Path) -> list[str]:
     A cached list may lack what another node has made. Raises ``OSError``.
     """
     _change_directory_of(directory / "look")
-    return list(directories.names_in(directory))
+    return list(files.names_in(directory))
 
 
 def _change_directory_of(path: Path) -> None:
@@ -255,7 +255,7 @@ def _change_directory_of(path: Path) -> None:
 def is_claimed(directory: Path) -> bool:
     """Return whether a run on any node is known to work on the job. Raises ``OSError``."""
     claims = directory / CLAIMS_NAME
-    last = max(_numbers(directories.names_in(claims)), default=0)
+    last = max(_numbers(files.names_in(claims)), default=0)
     if not last:
         return False
     try:
@@ -272,9 +272,7 @@ def late_files(directory: Path) -> list[Path]:
     """
     claims = directory / CLAIMS_NAME
     with suppress(FileNotFoundError, NotADirectoryError):
-        return [
-            claims / name for name in sorted(directories.names_in(claims)) if name.endswith(_LATE)
-        ]
+        return [claims / name for name in sorted(files.names_in(claims)) if name.endswith(_LATE)]
     return []
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from journal.fs import system
-from journal.fs.directories import DIRECTORY_MODE, open_directory
 from journal.fs.file_names import no_name_for_windows
-from journal.fs.files import write_file
+from journal.fs.files import DIRECTORY_MODE, open_directory, write_file
 from journal.fs.handles import DerivedFile, close_fd, how_to_own
 
 _MAX_PATH_BYTES = 4096  # the limit of Linux, NUL included: no program can open a longer path

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from journal.errors import JobLockedError, StorageError
-from journal.fs import directories, files, system
-from journal.fs.directories import DIRECTORY_MODE
+from journal.fs import files, system
 from journal.fs.file_names import JOB_STAGING_NAME, JOURNAL_NAME
-from journal.fs.files import NewFile
+from journal.fs.files import DIRECTORY_MODE, NewFile
 from journal.fs.handles import Descriptor, JournalFile
 from journal.fs.locks import DirectoryLock, wait_for_lock
 from journal.fs.network_claims import network_of
@@ -49,7 +48,7 @@ class Staging(Descriptor):
             with contextlib.suppress(FileExistsError):
                 system.os.mkdir(path, DIRECTORY_MODE)
             with contextlib.suppress(PermissionError, NotADirectoryError):
-                super().__init__(path, directories.open_directory(path))
+                super().__init__(path, files.open_directory(path))
                 if self._is_private():
                     return
                 self.close()
@@ -68,7 +67,7 @@ class Staging(Descriptor):
         if not wait_for_lock(lock, timeout_s):
             raise JobLockedError(system.os.fspath(self.path.parent), timeout_s)
         try:
-            for name in directories.subdirectories(self.fd):
+            for name in files.subdirectories(self.fd):
                 self._remove_leftover(self.path / name)
             yield
         finally:
@@ -94,7 +93,7 @@ class Staging(Descriptor):
 
     def remove(self, path: Path) -> None:
         """Remove the directory ``path`` in the staging directory, if it is there."""
-        directories.remove_tree(path, self.fd)
+        files.remove_tree(path, self.fd)
 
     def _is_private(self) -> bool:
         """Return whether the directory belongs to this user, and gives others no permissions.
@@ -125,9 +124,9 @@ class Staging(Descriptor):
         try:
             flags = system.os.O_RDONLY | system.os.O_DIRECTORY
             is_of_set = above != self.path.parent  # the directory of a store may be a link
-            fd = directories.open_directory(above) if is_of_set else system.os.open(above, flags)
+            fd = files.open_directory(above) if is_of_set else system.os.open(above, flags)
             parent = Descriptor(above, fd)
-            job = Descriptor(directory, directories.open_directory(directory.name, parent.fd))
+            job = Descriptor(directory, files.open_directory(directory.name, parent.fd))
         except NotADirectoryError as error:
             why = f"it, or the directory of its set, is a link: delete {directory.resolve()}, or the link"
             raise OSError(errno.ELOOP, why, system.os.fspath(directory)) from error
@@ -135,7 +134,7 @@ class Staging(Descriptor):
             system.os.mkdir(path)
             system.os.rename(journal.path, path / JOURNAL_NAME)
             with contextlib.suppress(OSError):
-                for each in list(directories.names_in(directory)):
+                for each in list(files.names_in(directory)):
                     system.os.rename(directory / each, path / each)
                 system.os.rmdir(directory)
             return path
@@ -172,7 +171,7 @@ class Staging(Descriptor):
                 break
             try:
                 for left in (target, target.parent):  # by a deletion that died
-                    directories.remove_if_empty(left)
+                    files.remove_if_empty(left)
                 if files.exists(target.parent):
                     system.os.rename(path, target)
                     if files.exists(target.parent / JOURNAL_NAME):  # instead of the set, meanwhile

@@ -2,8 +2,7 @@
 
 - ``reading``: reads records and log messages between two positions. ``events``: turns records into
   events that people can read.
-- ``durations``: finds the outcomes of attempts, and how long attempts took. ``statistics``:
-  computes throughput and latency. ``spans``: finds runs, holds, waits and pauses.
+- ``statistics``: computes throughput and latency, and finds runs, holds, waits and pauses.
   ``recent``: the latest attempts and errors, for who watches a job.
 - ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
   one row.

@@ -20,9 +20,9 @@ from journal.format.records import (
     RowStepRecord,
     RunRecord,
 )
-from journal.history.durations import OutcomeReader
 from journal.history.events import Event, event_of
 from journal.history.reading import History, line_start
+from journal.history.row_history import OutcomeReader
 from journal.progress.rate import is_stalled, median_s
 
 FIRST_BYTES = 4 << 20  # how much of the end of the journal is read at first

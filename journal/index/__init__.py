@@ -3,7 +3,7 @@
 - ``columns``: stores the rows in arrays with one entry for each row, and makes read-only views.
   Later changes don't affect a view.
 - ``index``: keeps the columns and sums, answers queries, and applies records. Its changes can be
-  undone. ``state``: the facts about the job itself. ``calls``: the calls with many rows.
+  undone. ``job_state``: the facts about the job itself, and the calls with many rows.
 - ``replay``: decodes verified commits, and applies them to an index.
 - ``hint``: saves the index in a file, like Bitcask's hint files. The file can be deleted without
   loss.

@@ -56,14 +56,13 @@ from journal.format.seal import (
     unsealed,
 )
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
-from journal.fs import directories, files, system
+from journal.fs import files, system
 from journal.fs.file_names import HINT_NAME
 from journal.fs.handles import DerivedFile, JournalFile
-from journal.index.calls import Calls, OpenCall
 from journal.index.columns import OF_ROWS, OF_STEPS, OPTIONAL, Columns
 from journal.index.index import SUMS, Index
+from journal.index.job_state import Calls, JobState, OpenCall, Progress
 from journal.index.replay import replay
-from journal.index.state import JobState, Progress
 
 # When a hint is written: see the functions at the end of this file.
 MIN_BYTES = 1 << 18
@@ -391,7 +390,7 @@ def write_hint(
         _, changed_ns = file.size_and_change()
         # The file was edited, or the clock was ahead and an edit couldn't be noticed.
         if changed_ns > known_ns or known_ns > system.now_ns() + _WRITING_NS:
-            directories.remove_tree(directory / HINT_NAME)
+            files.remove_tree(directory / HINT_NAME)
             return
         line = file.find_line(0) or b""
         header = _Header(

@@ -26,7 +26,6 @@ from journal.format.records import (
     RowStatusRecord,
     RowStepRecord,
 )
-from journal.index.calls import EPOCH, US, Calls, microseconds
 from journal.index.columns import (
     CODES,
     COMPLETED,
@@ -39,7 +38,7 @@ from journal.index.columns import (
     Lease,
     View,
 )
-from journal.index.state import EFFECTS, Counts, JobState
+from journal.index.job_state import EFFECTS, EPOCH, US, Calls, Counts, JobState, microseconds
 from journal.model import RowStatus, added_usage, millionths
 
 # What :meth:`Index.mark` returns.

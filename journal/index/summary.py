@@ -8,7 +8,7 @@ from typing import cast
 from journal.format.records import JobRecord
 from journal.index.columns import CODES, WAITING
 from journal.index.index import Index
-from journal.index.state import Counts, JobState, Progress
+from journal.index.job_state import Counts, JobState, Progress
 from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text
 

@@ -16,7 +16,7 @@ from journal.errors import FormatVersionError, JournalDamagedError
 from journal.format.commits import Readable, has_seal
 from journal.format.seal import stated_crc
 from journal.format.torn_tail_or_damage import Region, lines_of, survey
-from journal.fs import directories, files, handles
+from journal.fs import files, handles
 from journal.fs.file_names import (
     DAMAGED_NAME,
     HINT_NAME,
@@ -78,7 +78,7 @@ def repair_job(directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Re
         with log.locked():
             file = log.file
             # A repair that died may have left the staging directory.
-            directories.remove_tree(directory / REPAIR_STAGING_NAME)
+            files.remove_tree(directory / REPAIR_STAGING_NAME)
             regions = survey(file, file.size_bytes())
             report = report_on(directory, file, regions)
             for finding in report.findings:
@@ -113,18 +113,18 @@ def repair_job(directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Re
 def _salvage(directory: Path, file: JournalFile, regions: list[Region], run: RunLock) -> Repair:
     """Replace the damaged journal with a new journal. Keep a backup of the damaged journal."""
     staging = directory / REPAIR_STAGING_NAME
-    directories.make_directory(staging)
+    files.make_directory(staging)
     try:
         repair = _build(directory, file, regions)
         copy = files.save_copy(file, 0, file.size_bytes(), directory / DAMAGED_NAME, sync=True)
-        directories.sync_directory(directory)
+        files.sync_directory(directory)
         run.check()
         files.rename(staging / JOURNAL_NAME, directory / JOURNAL_NAME)
     finally:
         with suppress(OSError):
-            directories.remove_tree(staging)
+            files.remove_tree(staging)
     try:
-        directories.sync_directory(directory)
+        files.sync_directory(directory)
     except OSError as error:
         refused = handles.storage_error(directory, "sync", error)
         raise handles.outcome_unknown(refused) from error

@@ -58,8 +58,8 @@ from journal.format.records import (
     writable,
 )
 from journal.fs import system
-from journal.index.calls import OpenCall
 from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
+from journal.index.job_state import OpenCall
 from journal.model import JobRow, LogEntry, RowStep
 from journal.store.journal import Journal
 from journal.store.rows import position_of, read_call, row_of

@@ -24,7 +24,7 @@ from journal.format.decode import (
 )
 from journal.format.records import JobRecord, JobReopenedRecord, JobStatusRecord
 from journal.format.seal import SEALED_LINE_END
-from journal.fs import directories, files
+from journal.fs import files
 from journal.fs.file_names import JOURNAL_NAME
 from journal.fs.handles import refusals_of
 from journal.ids import is_job_id, split_shard_name
@@ -192,7 +192,7 @@ def lost_shards(store: Store, set_id: str) -> dict[str, JournalError]:
     """
     directory, found = store.directory(set_id), dict[str, JournalError]()
     with refusals_of(directory, "list"):
-        names = sorted(filter(split_shard_name, directories.subdirectories(directory)))
+        names = sorted(filter(split_shard_name, files.subdirectories(directory)))
     for name in names:
         if not files.exists(directory / name / JOURNAL_NAME):
             try:

@@ -20,7 +20,7 @@ from journal.errors import JobLockedError, StorageError
 from journal.format.commits import START, Block, Position, has_seal, seal_after, verified_blocks
 from journal.format.seal import SEAL, SEAL_HEAD, SEALED_END_BYTES, sealed_end
 from journal.format.torn_tail_or_damage import judge_tail, tail_error
-from journal.fs import directories, files, handles
+from journal.fs import files, handles
 from journal.fs.file_names import HINT_NAME, JOURNAL_NAME, NEW_JOURNAL_NAME, SYNC_MARK_NAME
 from journal.fs.handles import Guard, JournalFile, open_journal, outcome_unknown
 from journal.fs.locks import wait_for_lock
@@ -482,7 +482,7 @@ class Log:
         if mark is None:
             return
         with handles.refusals_of(self.directory, "sync"):
-            directories.sync_directory(self.directory)
+            files.sync_directory(self.directory)
         mark.clear()
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from journal.errors import StorageError
 from journal.format.commits import START, verified_blocks
 from journal.format.torn_tail_or_damage import without_padding
-from journal.fs import directories, files, handles
+from journal.fs import files, handles
 from journal.fs.file_names import NEW_JOURNAL_NAME, TORN_NAME
 from journal.ids import split_shard_name
 from journal.store.log import Log
@@ -61,7 +61,7 @@ def _cut_torn_tail(log: Log) -> None:
         with handles.refusals_of(target, "save the torn tail in"):
             files.save_copy(log.file, end, log.torn_end, target, sync=log.syncs)
             if log.syncs:  # sync before the truncation, so that a power cut can't lose both
-                directories.sync_directory(log.directory)
+                files.sync_directory(log.directory)
     log.file.truncate(end)
     log.torn_end = 0
 
@@ -78,7 +78,7 @@ def _sync_names(log: Log) -> None:
     above = [root, *root.parents[: 2 if is_shard else 1]]
     for path in (log.directory, *above):
         try:
-            directories.sync_directory(path)
+            files.sync_directory(path)
         except OSError as error:
             if path == above[-1] and isinstance(error, PermissionError):
                 continue  # this process may not open the directory, so it made no name there

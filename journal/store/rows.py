@@ -29,8 +29,8 @@ from journal.format.records import (
 )
 from journal.format.values import DECODE_ERRORS, is_sane
 from journal.fs.handles import JournalFile
-from journal.index.calls import OpenCall
 from journal.index.columns import CODES, WAITING, Columns, View
+from journal.index.job_state import OpenCall
 from journal.model import JobRow, RowStatus
 from journal.store.journal import Journal
 from journal.store.store import Store

@@ -28,7 +28,7 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.pruned import check_may_be_made, forget_pruned
-from journal.fs import directories, files, handles
+from journal.fs import files, handles
 from journal.fs.file_names import JOB_STAGING_NAME, JOURNAL_NAME
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.staging import Staging
@@ -119,7 +119,7 @@ class Store:
         """Yield the ids of a set's shards that are here, in no particular order."""
         directory = self.directory(set_id)
         with handles.refusals_of(directory, "list"), suppress(NotADirectoryError):
-            for name in directories.subdirectories(directory):
+            for name in files.subdirectories(directory):
                 if split_shard_name(name) and files.exists(directory / name / JOURNAL_NAME):
                     yield f"{set_id}/{name}"
 
@@ -348,7 +348,7 @@ class Store:
     def subdirectories(self) -> Iterator[str]:
         """Yield the names of all directories, with or without a journal."""
         with handles.refusals_of(self.root, "list"):
-            yield from directories.subdirectories(self.root)
+            yield from files.subdirectories(self.root)
 
     def holds_job(self, job_id: str) -> bool:
         """Return whether the job's directory has a journal."""
@@ -366,7 +366,7 @@ class Store:
         """Raise StorageError if a directory has files of a job, but no journal."""
         path = self.directory(job_id)
         with handles.refusals_of(path, "list"):
-            lost = any(re.fullmatch(_OF_A_JOB, name) for name in directories.names_in(path))
+            lost = any(re.fullmatch(_OF_A_JOB, name) for name in files.names_in(path))
         if lost and not self.holds_job(job_id):  # the job may have been created meanwhile
             reason = (
                 "it is gone, and other files of its job are still there: restore it from a copy, "
@@ -405,10 +405,10 @@ class Store:
                 # Its parent becomes the directory of the set, if there is none yet. So a set is
                 # never empty, and a job of the same name can't take its place.
                 directory = made / target.name
-                directories.make_directory(directory)
+                files.make_directory(directory)
             build(directory)
             if self.sync:
-                directories.sync_directory(directory)
+                files.sync_directory(directory)
             self._check_free(target, job_id, anew=anew)
             try:
                 if target.parent == self.root:
@@ -457,11 +457,11 @@ class Store:
                 # On btrfs, the new name may be lost although the parent was synced, as in Linux 6.18
                 # (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
                 with suppress(FileNotFoundError):  # another process has already removed it
-                    directories.sync_directory(moved)
+                    files.sync_directory(moved)
                 if target.parent != self.root:  # a shard's
                     with suppress(FileNotFoundError):
-                        directories.sync_directory(target.parent)
-                directories.sync_directory(self.root)
+                        files.sync_directory(target.parent)
+                files.sync_directory(self.root)
             except OSError as error:
                 refused = handles.storage_error(self.root, "sync", error)
                 raise handles.outcome_unknown(refused) from error
@@ -474,7 +474,7 @@ class Store:
             reason = f"{target} is a set of shards: give the shard to start, by shard= or --shard"
             raise InvalidValueError("job_id", job_id, reason)
         # On Windows, a deletion that died may leave an empty directory.
-        if files.exists(target) and not directories.is_empty(target):
+        if files.exists(target) and not files.is_empty(target):
             if files.exists(target / JOURNAL_NAME):  # it may have been made meanwhile
                 raise JobExistsError(job_id)
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
@@ -526,7 +526,7 @@ class Store:
             with closing(staging):
                 # Before files are removed, since a power cut must not leave an empty job.
                 if directory.parent != self.root:
-                    directories.remove_if_empty(directory.parent)  # of the set
+                    files.remove_if_empty(directory.parent)  # of the set
                 self._sync_names(leftover, directory)
                 with suppress(OSError):  # files that can't be removed now stay as a leftover
                     staging.remove(leftover)
@@ -545,7 +545,7 @@ class Store:
             reason = "is a set of shards, whose commands see no job in it: give its parent"
             raise InvalidValueError("root", self.root_text, reason)
         with handles.refusals_of(self.root, "make jobs in"):
-            directories.make_store(self.root, sync=self.sync and not self._root_synced)
+            files.make_store(self.root, sync=self.sync and not self._root_synced)
             self._root_synced = True
             return Staging(self.root)
 

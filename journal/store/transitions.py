@@ -44,7 +44,7 @@ from journal.index.columns import (
     WAITING,
 )
 from journal.index.index import Index
-from journal.index.state import JobState
+from journal.index.job_state import JobState
 from journal.model import (
     VALID_ROW_TRANSITIONS,
     VALID_TRANSITIONS,

@@ -22,9 +22,8 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.format.values import DECODE_ERRORS
-from journal.history.durations import moment_at
 from journal.history.reading import LINE, History, line_start
-from journal.history.row_history import AttemptReader, RowAttempt
+from journal.history.row_history import AttemptReader, RowAttempt, moment_at
 from journal.model import HISTORY_COLUMNS, cents_of, millionths
 from journal.store.rows import RowSequence
 from journal.tables.columns import ATTEMPT_COLUMNS

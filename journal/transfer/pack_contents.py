@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from journal.errors import FormatVersionError, InvalidValueError, JournalDamagedError, PackError
 from journal.format.commits import START
-from journal.fs import directories, files
+from journal.fs import files
 from journal.fs.file_names import ARTIFACTS_NAME, BACKUP, CLAIMS_NAME, JOURNAL_NAME
 from journal.fs.handles import DerivedFile, JournalFile, refusals_of
 from journal.fs.network_claims import late_files
@@ -110,7 +110,7 @@ class Snapshot:
                     yield name
                 else:
                     self.left_out.append(name)
-            for name in sorted(directories.names_in(directory)) if backups else ():
+            for name in sorted(files.names_in(directory)) if backups else ():
                 if re.fullmatch(BACKUP, name) and self._below.is_file(name):
                     yield name
 

@@ -14,7 +14,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, JobNotFoundError, JournalError
 from journal.format.pruned import note_pruned
-from journal.fs import directories, files
+from journal.fs import files
 from journal.fs.file_names import ARTIFACTS_NAME, DERIVED
 from journal.fs.handles import refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
@@ -257,7 +257,7 @@ def _check_complete(directory: Path, snapshot: Snapshot) -> None:
     """Raise _Left if the job has files that a pack can't hold."""
     others = [
         name
-        for name in sorted(directories.names_in(directory))
+        for name in sorted(files.names_in(directory))
         if name not in snapshot.names and name != ARTIFACTS_NAME and name not in DERIVED
     ]
     if snapshot.left_out or others:

@@ -24,7 +24,7 @@ from journal.errors import (
 )
 from journal.format.commits import START, Position, blocks_between
 from journal.format.seal import crc_digits
-from journal.fs import directories, files, handles
+from journal.fs import files, handles
 from journal.fs.file_names import OTHER_NAME, PULL_STAGING_NAME
 from journal.index.index import Index
 from journal.index.replay import apply_block, replay
@@ -135,8 +135,8 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
         run = RunLock.take(directory, job_id, lock_timeout_s=store.lock_timeout_s)
         if relation == "diverged" and not merge:
             relation = _merged_before(ours, theirs, fork)
-        directories.remove_tree(staging)  # a pull that died may have left it
-        directories.make_directory(staging)
+        files.remove_tree(staging)  # a pull that died may have left it
+        files.make_directory(staging)
         artifacts.look()
         artifacts.stage(differing=relation in ("behind", "diverged"))
         journal = Journal(directory, sync=True, lock_timeout_s=store.lock_timeout_s)
@@ -164,7 +164,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
     finally:
         if run is not None:
             with suppress(OSError):  # if the directory stays, the next pull removes it
-                directories.remove_tree(staging)
+                files.remove_tree(staging)
             run.release()
 
 

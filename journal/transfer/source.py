@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from journal.errors import InvalidValueError
-from journal.fs import directories, handles
+from journal.fs import files, handles
 from journal.transfer.copies import Copy, open_copy
 from journal.transfer.pack_contents import Contents, place
 from journal.transfer.tarball import read_pack
@@ -53,7 +53,7 @@ class Source:
             yield open_copy(self.directory, self.name)
             return
         job_id, contents = self.pack()
-        with directories.scratch_directory() as scratch:
+        with files.scratch_directory() as scratch:
             yield place(scratch, job_id, contents, self.name, scratch=True).copy
 
 

@@ -25,7 +25,6 @@ from support.children import (
 from support.effort import IS_LONG
 from support.platforms import IS_WINDOWS, needs_modes, not_under_wine
 
-import journal.fs.directories
 import journal.fs.files
 import journal.fs.system
 from journal import (
@@ -839,7 +838,7 @@ def test_a_repair_whose_new_name_may_not_be_on_the_disk_says_so(
     path = tmp_path / "job" / "journal.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"Torn"', b'"Born"'))
     renamed: list[None] = []
-    sync = journal.fs.directories.sync_directory
+    sync = journal.fs.files.sync_directory
     rename = journal.fs.files.rename
 
     def sync_until_renamed(directory: Path) -> None:
@@ -847,7 +846,7 @@ def test_a_repair_whose_new_name_may_not_be_on_the_disk_says_so(
             raise OSError(errno.EIO, "Input/output error")
         sync(directory)
 
-    monkeypatch.setattr(journal.fs.directories, "sync_directory", sync_until_renamed)
+    monkeypatch.setattr(journal.fs.files, "sync_directory", sync_until_renamed)
     monkeypatch.setattr(journal.fs.files, "rename", lambda *names: renamed.append(rename(*names)))
     with pytest.raises(CommitOutcomeUnknownError):
         repair_job(tmp_path / "job")

@@ -38,8 +38,7 @@ from journal.format.records import (
     now,
 )
 from journal.fs.system import host_name, user_name
-from journal.history.spans import SpanReader
-from journal.history.statistics import MAX_BUCKETS, JobStatistics
+from journal.history.statistics import MAX_BUCKETS, JobStatistics, SpanReader
 from journal.model import Policy
 from journal.report.page import MAX_GROUPS, MAX_ROWS, _lanes, report_page, write_report
 from journal.service import existing_job

@@ -34,7 +34,7 @@ from journal import (
     StorageError,
 )
 from journal.cli.main import main
-from journal.fs import directories
+from journal.fs import files
 from journal.store.store import Store
 from journal.transfer import Pruned, prune_jobs, pull_job, unpack_job
 from journal.transfer.pack_contents import Contents, Snapshot
@@ -82,14 +82,14 @@ def test_a_job_whose_claims_cannot_be_listed_is_kept_since_late_results_may_be_t
 ) -> None:
     make(root, "old")
     (root / "old/claims").mkdir()
-    names_in = directories.names_in
+    names_in = files.names_in
 
     def refuse(path: Path) -> Any:
         if path.name == "claims":
             raise PermissionError(errno.EACCES, "Permission denied")
         return names_in(path)
 
-    monkeypatch.setattr(directories, "names_in", refuse)
+    monkeypatch.setattr(files, "names_in", refuse)
     assert "claims: Permission denied; it may have what rows" in str(prune(root)["old"].reason)
     assert jobs(root) == ["old"]
 

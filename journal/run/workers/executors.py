@@ -22,7 +22,7 @@ import msgspec
 
 from journal.errors import InvalidValueError, StorageError
 from journal.fs import files, system
-from journal.fs.directories import scratch_directory
+from journal.fs.files import scratch_directory
 from journal.run.outcome import Outcome, lost, text_of
 from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.platform.processes import status_code

@@ -175,7 +175,7 @@ PATCHES = [
     ),
     Patch(
         "no version outlasts its pass",
-        "index/state",
+        "index/job_state",
         "        version=None,\n",
         "",
         "tests/service/test_passes.py::test_a_version_outlasts_a_hint_and_not_a_pass",

@@ -44,7 +44,7 @@ PATCHES = [
     ),
     Patch(
         "the hold of a dead run isn't the next run's",
-        "index/state",
+        "index/job_state",
         "        hold=None,\n        version=",
         "        version=",
         f"{HOLDS}::test_a_hold_of_a_run_that_has_died_ends_with_the_next_run",
@@ -170,7 +170,7 @@ PATCHES = [
     ),
     Patch(
         "an error that a row had before is none of the attempt that was given back",
-        "history/durations",
+        "history/row_history",
         " or record.reset:",
         ":",
         "tests/service/test_passes.py::test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_before",

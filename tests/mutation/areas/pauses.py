@@ -66,7 +66,7 @@ PATCHES = [
     ),
     Patch(
         "a pause ends",
-        "index/state",
+        "index/job_state",
         "    pause = None if record.ended else Pause(",
         "    pause = Pause(",
         f"{PAUSES}::test_resume_ends_the_pause_in_one_commit_and_what_has_failed_or_was_cancelled_is_pending",

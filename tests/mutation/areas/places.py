@@ -56,7 +56,7 @@ PATCHES = [
     ),
     Patch(
         "the way to an artifact goes through no link",
-        "fs/directories",
+        "fs/files",
         "system.os.O_DIRECTORY | system.os.O_NOFOLLOW",
         "system.os.O_DIRECTORY",
         "tests/store/test_strange_files.py::test_whenever_a_directory_becomes_a_link_a_pull_writes_nothing_outside",

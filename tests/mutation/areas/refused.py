@@ -351,8 +351,8 @@ PATCHES = [
     Patch(
         "a job is checked for once more before it takes its place",
         "store/store",
-        "                directories.sync_directory(directory)\n            self._check_free(target, job_id, anew=anew)\n",
-        "                directories.sync_directory(directory)\n",
+        "                files.sync_directory(directory)\n            self._check_free(target, job_id, anew=anew)\n",
+        "                files.sync_directory(directory)\n",
         "tests/transfer/test_pruned.py::test_a_job_that_others_make_and_prune_while_it_is_made_counts_as_pruned",
     ),
 ]

@@ -15,7 +15,7 @@ PATCHES = [
     Patch(
         "an empty directory gives way to a new job",
         "store/store",
-        " and not directories.is_empty(target):",
+        " and not files.is_empty(target):",
         ":",
         "tests/store/test_guards_writers.py::test_only_an_empty_directory_gives_way_to_a_new_job",
     ),
@@ -112,7 +112,7 @@ PATCHES = [
     ),
     Patch(
         "directories are private",
-        "fs/directories",
+        "fs/files",
         "DIRECTORY_MODE = 0o700",
         "DIRECTORY_MODE = 0o755",
         "tests/service/test_service.py::test_a_new_job_is_pending_and_holds_what_it_was_made_with",

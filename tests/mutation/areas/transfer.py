@@ -99,7 +99,7 @@ PATCHES = [
     Patch(
         "what a pull that died has left is removed first",
         "transfer/pull",
-        "        directories.remove_tree(staging)  # a pull that died may have left it\n",
+        "        files.remove_tree(staging)  # a pull that died may have left it\n",
         "",
         "tests/transfer/test_guards_copies.py::test_what_is_left_of_a_journal_that_a_pull_died_over_is_no_hindrance_to_the_next",
     ),
@@ -113,7 +113,7 @@ PATCHES = [
     Patch(
         "a pull leaves nothing of its own behind",
         "transfer/pull",
-        "            with suppress(OSError):  # if the directory stays, the next pull removes it\n                directories.remove_tree(staging)\n",
+        "            with suppress(OSError):  # if the directory stays, the next pull removes it\n                files.remove_tree(staging)\n",
         "",
         "tests/transfer/test_pull.py::test_a_copy_that_is_behind_gets_exactly_the_commits_that_are_missing",
     ),

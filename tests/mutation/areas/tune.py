@@ -37,14 +37,14 @@ PATCHES = [
     ),
     Patch(
         "a run takes only what it is asked itself",
-        "index/state",
+        "index/job_state",
         "    if state.run is None or record.run != state.run.id:\n        return state\n",
         "    if state.run is None:\n        return state\n",
         f"{TUNE}what_another_program_has_asked_and_this_one_does_not_know_is_answered",
     ),
     Patch(
         "a run doesn't take what its predecessor was asked",
-        "index/state",
+        "index/job_state",
         "        tunes=(),\n        answers",
         "        answers",
         f"{TUNE}a_run_that_was_killed_before_its_answer_has_changed_nothing_for_the_next_one",
