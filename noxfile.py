@@ -69,7 +69,7 @@ def tests(session: nox.Session) -> None:
 def readme_command(name: str) -> str:
     """The command in the README between the markers of this name."""
     text = (TOP / "README.md").read_text()
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```\n<!-- end -->", text, re.DOTALL)
+    found = re.search(rf"<!--{name}-->\n```sh\n(.*?)```\n<!--end-->", text, re.DOTALL)
     assert found is not None, name
     return found[1]
 

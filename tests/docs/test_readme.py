@@ -99,4 +99,4 @@ def test_ci_types_what_the_readme_says() -> None:
     text = (TOP / "noxfile.py").read_text()
     for name in ("install", "test"):
         assert f'readme_command("{name}")' in text
-        assert f"<!-- {name} -->\n```sh\n{examples.example(examples.README, name)}```\n" in README
+        assert f"<!--{name}-->\n```sh\n{examples.example(examples.README, name)}```\n" in README

@@ -7,8 +7,8 @@ output of the run. Each line of the `text` block must be printed, in this order.
 A block whose name begins with ``examples/`` is a file of that directory. It is only written, for
 the blocks that follow.
 
-Comments before a block state its name, for tests that check more (``<!-- ship.py -->``), and the
-library that the block needs (``<!-- needs duckdb -->``).
+Comments before a block state its name, for tests that check more (``<!--ship.py-->``), and the
+library that the block needs (``<!--needs duckdb-->``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ README = "README.md"
 DOCS = "journal/docs"
 _PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 PAGES = [README, *sorted(f"{DOCS}/{path.name}" for path in (TOP / DOCS).glob("*.md"))]
-_BLOCK = re.compile(r"((?:^<!-- .+ -->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}```\n", re.MULTILINE)
+_BLOCK = re.compile(r"((?:^<!--.+-->\n)*)^ {0,3}```(\w*)\n((?:.*\n)*?)^ {0,3}```\n", re.MULTILINE)
 
 
 class Block(NamedTuple):
@@ -60,7 +60,7 @@ def blocks_of(page: str) -> list[Block]:
     found: list[Block] = []
     end = -1
     for match in _BLOCK.finditer(text):
-        comments = re.findall(r"<!-- (.+) -->", match[1])
+        comments = re.findall(r"<!--(.+)-->", match[1])
         needs = tuple(word for each in comments for word in _needs(each))
         name = "".join(each for each in comments if not _needs(each))
         language, code = match[2], match[3]

@@ -106,4 +106,4 @@ def overview(ctx: click.Context) -> str:
 def page_text(topic: str) -> str:
     """The page of a topic. The comments in it, which only the tests need, are removed."""
     text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
-    return re.sub(r"^<!-- .* -->\n", "", text, flags=re.MULTILINE).rstrip("\n")
+    return re.sub(r"^<!--.*-->\n", "", text, flags=re.MULTILINE).rstrip("\n")
