@@ -25,7 +25,7 @@ from journal.run.plan import (
     who_else,
 )
 from journal.service import JobService
-from journal.sets.choice import task_variables
+from journal.sets.shard_choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.list_jobs import state_of_job
 from journal.store.rows import find_rows

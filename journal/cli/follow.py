@@ -10,7 +10,7 @@ from journal.cli.output import echo_err
 from journal.errors import JobNotFoundError, RefusedError
 from journal.model import Job, JobStatus
 from journal.service import JobService, existing_job
-from journal.sets.whole import ABSENT, Part, Whole, look_at_set
+from journal.sets.shard_states import ABSENT, Part, Whole, look_at_set
 from journal.store.list_jobs import state_of_job
 from journal.text import counted
 

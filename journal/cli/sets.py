@@ -15,7 +15,7 @@ from journal.errors import RefusedError
 from journal.history.error_groups import Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
-from journal.sets.whole import (
+from journal.sets.shard_states import (
     ABSENT,
     HOLDING,
     INTERRUPTED,

@@ -113,7 +113,7 @@ def moment_at(at_s: float) -> datetime:
     return _EPOCH + timedelta(seconds=min(max(at_s, _FIRST_S), _LAST_S))
 
 
-# --- outcomes and durations of attempts -------------------------------------------------------
+# --- the history of a row ---------------------------------------------------------------------
 
 
 class RowAttempt(msgspec.Struct, kw_only=True):

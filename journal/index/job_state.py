@@ -218,7 +218,7 @@ EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
 }
 
 
-# --- the facts about the job ------------------------------------------------------------------
+# --- calls with many rows ---------------------------------------------------------------------
 
 EPOCH, US = datetime.fromtimestamp(0, UTC), timedelta(microseconds=1)
 

@@ -2,9 +2,9 @@
 
 - ``read``: ``read_rows``, and ``RowInput``, which it returns.
 - ``source``: the path and options of an input, and how errors name them. ``formats``: the table of
-  the formats, and the choice of one by name or by the first bytes.
-- ``compression``: decompresses gzip, xz and zstd. ``text``: decodes bytes to lines of text.
-- ``tables``: CSV and TSV. ``lines``: lines. ``json_rows``: JSON and JSON Lines.
+  the formats, the choice of one by name or by the first bytes, and decompression.
+- ``csv``: CSV and TSV. ``text_lines``: decodes text, and reads lines. ``json_rows``: JSON and JSON
+  Lines.
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
   ``cells``: converts values of pyarrow, openpyxl and sqlite3 to JSON values.
 

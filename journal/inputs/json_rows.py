@@ -12,7 +12,7 @@ import msgspec
 from journal.format.records import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than, read_object
 from journal.inputs.source import Rows, Source
-from journal.inputs.text import Text
+from journal.inputs.text_lines import Text
 
 _elements_of = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _MAX_QUOTED = 200

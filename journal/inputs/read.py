@@ -12,8 +12,15 @@ from typing import IO, Any, NamedTuple
 
 from journal.errors import InvalidValueError, JournalError, load_extra
 from journal.format.arguments import check_optional_text, names_unknown_keywords
-from journal.inputs.compression import compression_of, decompressed
-from journal.inputs.formats import FORMATS, HEAD_BYTES, NULL, check_options, choose
+from journal.inputs.formats import (
+    FORMATS,
+    HEAD_BYTES,
+    NULL,
+    check_options,
+    choose,
+    compression_of,
+    decompressed,
+)
 from journal.inputs.source import STANDARD_INPUT, Rows, Source
 
 

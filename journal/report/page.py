@@ -33,7 +33,7 @@ from journal.model import (
 )
 from journal.progress.rate import is_stalled
 from journal.service import JobService
-from journal.sets.whole import look_at_set, merged_rows
+from journal.sets.shard_states import look_at_set, merged_rows
 from journal.store.list_jobs import state_of_job
 from journal.text import as_text, counted, duration_text, escaped, shorten, spent_text
 

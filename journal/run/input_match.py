@@ -31,9 +31,8 @@ from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, Shard
 from journal.run.plan import IN_PYTHON, HowTo, Matched, numbers_text
 from journal.service import JobService
-from journal.sets.choice import check_not_restarted
-from journal.sets.items import Item, Keys, items_of
-from journal.sets.split import Split
+from journal.sets.input_rows import Item, Keys, Split, items_of
+from journal.sets.shard_choice import check_not_restarted
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import settle_gone, skipped_as_gone
 from journal.store.journal import Journal

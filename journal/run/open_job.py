@@ -59,8 +59,8 @@ from journal.run.workers.base import Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handler import Handler, Target
 from journal.service import ExactService, JobService, existing_job, make_job, new_header
-from journal.sets.choice import chosen_shard, job_directory, task_variables, with_variable
-from journal.sets.split import Split
+from journal.sets.input_rows import Split
+from journal.sets.shard_choice import chosen_shard, job_directory, task_variables, with_variable
 from journal.tables.rows import Rows
 from journal.verbs import RowNumbers, Statuses, change_rows, check_where
 

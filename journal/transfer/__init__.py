@@ -1,10 +1,9 @@
 """Moves jobs between machines: packs, unpacks, pulls and merges them.
 
 - ``pack``, ``pull``, ``prune``: define the public functions. This ``__init__`` exports them.
-- ``source``: opens a copy that is to be read. The copy is a directory, a pack or a stream.
+  ``pack`` also writes and reads the bytes of a pack, and opens a copy that is to be read.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``pack_contents``: decides which files a pack holds, and reads and makes them.
-- ``tarball``: writes and reads the bytes of a pack.
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``three_way``: judges each row of two diverged copies. ``merge``: writes what follows.
   ``calls``: imports calls with many rows, and their steps.

@@ -26,9 +26,8 @@ from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted
 from journal.transfer.copies import Copy, open_copy
+from journal.transfer.pack import Source, write_pack
 from journal.transfer.pack_contents import Contents, Snapshot
-from journal.transfer.source import Source
-from journal.transfer.tarball import write_pack
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):

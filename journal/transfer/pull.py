@@ -34,9 +34,8 @@ from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
 from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
 from journal.transfer.merge import Judgement, Merge, Merged, MergeWriter
-from journal.transfer.pack import make_job
+from journal.transfer.pack import Source, as_source, make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
-from journal.transfer.source import Source, as_source
 from journal.transfer.three_way import Side
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]

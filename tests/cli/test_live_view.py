@@ -26,7 +26,7 @@ from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
 from journal.history.recent import Recent
 from journal.model import EarlyEnd, HoldState, Job, Pause, Run
-from journal.sets.whole import Part, Whole, look_at_set
+from journal.sets.shard_states import Part, Whole, look_at_set
 from journal.store.transitions import put_record
 
 NOW = datetime(2026, 12, 1, 13, 2, 38, tzinfo=UTC)

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess
 import pytest
 from support.commands import journal
 
-from journal.sets.choice import RESTARTS, VARIABLES
+from journal.sets.shard_choice import RESTARTS, VARIABLES
 
 
 @pytest.fixture(autouse=True)

@@ -25,7 +25,7 @@ from support.platforms import needs_directory_syncs
 from journal import JobPrunedError, JobService
 from journal.transfer import prune_jobs, pull_job, unpack_job
 from journal.transfer.copies import open_copy
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 from journal.verify import verify_job
 
 pytestmark = needs_directory_syncs

@@ -14,9 +14,9 @@ from support.nodes import OsOfNode
 import journal
 from journal import InvalidValueError, JobBusyError, JobService, RefusedError, RunReport
 from journal.fs import system
-from journal.sets.choice import RESTARTS, VARIABLES
-from journal.sets.split import Split
-from journal.sets.whole import look_at_set
+from journal.sets.input_rows import Split
+from journal.sets.shard_choice import RESTARTS, VARIABLES
+from journal.sets.shard_states import look_at_set
 from journal.transfer import prune_jobs
 
 Data = dict[str, Any]

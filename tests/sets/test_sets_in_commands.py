@@ -22,8 +22,8 @@ from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.fs import system
 from journal.model import Shard
 from journal.service import make_job, new_header
-from journal.sets.choice import RESTARTS, VARIABLES
-from journal.sets.whole import look_at_set
+from journal.sets.shard_choice import RESTARTS, VARIABLES
+from journal.sets.shard_states import look_at_set
 from journal.store.transitions import put_record
 
 COUNT = 4

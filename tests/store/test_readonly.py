@@ -16,7 +16,7 @@ from support.unprivileged import unprivileged
 
 from journal import JobService
 from journal.transfer import pull_job
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 
 JOB, TORN, ENDED = "kept", "torn", "ended"
 TAIL = b'{"type":"row_status","row":3,"sta'

@@ -15,7 +15,7 @@ from support.commands import journal
 from journal import JobService
 from journal.transfer import pack_to_file
 from journal.transfer.copies import relate
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 from journal.verify import verify_job
 
 JOB = "moved"

@@ -31,7 +31,7 @@ from journal import InvalidStateTransition, JobService
 from journal.model import Policy
 from journal.service import existing_job
 from journal.transfer import pull_job
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 from journal.transfer.three_way import AGAIN
 
 POLICY_STATUSES: dict[Policy, str] = {

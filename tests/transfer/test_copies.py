@@ -41,7 +41,7 @@ from journal.transfer.copies import (
     open_copy,
     relate,
 )
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 
 
 @pytest.fixture

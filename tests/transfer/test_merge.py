@@ -38,7 +38,7 @@ from journal.format.records import RowElsewhereRecord
 from journal.ids import MAX_ROW_NUMBER
 from journal.repair import repair_job
 from journal.transfer import Pulled, pull_job
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 from journal.verify import verify_job
 
 ROWS = 12

@@ -24,7 +24,7 @@ from journal.store.calls import Call
 from journal.store.rows import find_rows
 from journal.transfer import pull_job
 from journal.transfer.merge import Merged
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 
 
 @pytest.fixture(name="there")

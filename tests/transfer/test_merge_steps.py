@@ -17,7 +17,7 @@ from support.effort import sample
 from journal import JobService, RowStatus, open_job
 from journal.transfer import pull_job, unpack_job
 from journal.transfer.merge import Merged
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 
 ROW = 3  # is pending when the copies are made
 ID = f"{JOB}:{ROW}"

@@ -40,8 +40,8 @@ from support.platforms import (
 )
 
 import journal.fs.system
+import journal.transfer.pack
 import journal.transfer.pack_contents
-import journal.transfer.tarball
 from journal import (
     InvalidValueError,
     JobExistsError,
@@ -52,9 +52,8 @@ from journal import (
 )
 from journal.transfer import pack_job, pack_to_file, preview_pull, pull_job, unpack_job
 from journal.transfer.copies import open_copy
+from journal.transfer.pack import Source, read_pack
 from journal.transfer.pack_contents import Snapshot
-from journal.transfer.source import Source
-from journal.transfer.tarball import read_pack
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
@@ -265,7 +264,7 @@ def test_names_that_no_reader_takes_are_refused_before_the_first_byte(
     with pytest.raises(InvalidValueError, match="more files than a pack can name"):
         pack_job(here / JOB, pieces.append)
     assert pieces == []
-    monkeypatch.setattr(journal.transfer.tarball, "MAX_NAMES_LENGTH", len("".join(files)) - 1)
+    monkeypatch.setattr(journal.transfer.pack, "MAX_NAMES_LENGTH", len("".join(files)) - 1)
     with pytest.raises(PackError, match="too many files"):
         unpack_job(tmp_path / "there", pack)
 

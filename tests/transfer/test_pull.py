@@ -54,7 +54,7 @@ from journal.fs.handles import JournalFile
 from journal.store.run_lock import RunLock
 from journal.transfer import Pulled, pull_job
 from journal.transfer.artifacts import Artifacts
-from journal.transfer.source import Source
+from journal.transfer.pack import Source
 from journal.verify import verify_job
 
 ROWS = 12

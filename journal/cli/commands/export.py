@@ -14,7 +14,7 @@ from journal.cli.shared_options import columns_option, force_option, option
 from journal.history.error_groups import Numbers
 from journal.run.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.run.signals import ending_signals
-from journal.sets.whole import ABSENT, OTHER_INPUT, PRUNED, look_at_set
+from journal.sets.shard_states import ABSENT, OTHER_INPUT, PRUNED, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
 from journal.text import counted
 

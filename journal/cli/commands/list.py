@@ -23,7 +23,7 @@ from journal.cli.shared_options import option, since_option
 from journal.errors import JournalError, RefusedError
 from journal.model import JOB_MEMBERS, Job, JobStatus, hold_of
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.sets.whole import ABSENT, Part, look_at_set
+from journal.sets.shard_states import ABSENT, Part, look_at_set
 from journal.store.list_jobs import jobs_of, newest_ids, state_of_job
 from journal.text import cents_number, counted, duration_text
 

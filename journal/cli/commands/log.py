@@ -46,7 +46,7 @@ from journal.run.exit_codes import (
     EXIT_TIMED_OUT,
     job_exit_code,
 )
-from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE, look_at_set
+from journal.sets.shard_states import INTERRUPTED, PAUSED, UNREADABLE, look_at_set
 from journal.store.list_jobs import state_of_job
 from journal.text import as_text, shorten
 

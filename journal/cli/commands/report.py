@@ -18,7 +18,7 @@ from journal.report import report_page, write_report
 from journal.report.page import MIN_PAUSES
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK, job_exit_code
 from journal.run.signals import ending_signals
-from journal.sets.whole import look_at_set
+from journal.sets.shard_states import look_at_set
 
 
 @click.command("report", short_help="Write a report about a job, as one HTML page.")

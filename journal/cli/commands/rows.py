@@ -25,7 +25,7 @@ from journal.cli.shared_options import columns_option
 from journal.history.error_groups import ErrorGroup, group_errors
 from journal.model import JobRow, RowStatus
 from journal.run.exit_codes import EXIT_OK, EXIT_REFUSED
-from journal.sets.whole import merged_rows
+from journal.sets.shard_states import merged_rows
 from journal.tables.columns import MISSING
 from journal.text import as_text, cents_number, counted, headline, shorten
 

@@ -44,7 +44,7 @@ from journal.run.exit_codes import EXIT_OK
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
 from journal.run.plan import HowTo
-from journal.sets.choice import chosen_shard
+from journal.sets.shard_choice import chosen_shard
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import as_utf8
 

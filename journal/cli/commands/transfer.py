@@ -39,8 +39,8 @@ from journal.transfer import (
     unpack_job,
 )
 from journal.transfer.merge import Judgement, Merged
+from journal.transfer.pack import Source
 from journal.transfer.pack_contents import MAX_COMPONENTS
-from journal.transfer.source import Source
 
 _MAX_LINES = 10
 _MAX_RANGES = 40

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from journal.cli.mistakes import did_you_mean
 from journal.errors import InvalidValueError
 from journal.fs import shell
-from journal.inputs.lines import BYTES_COLUMN, LINE_COLUMN, exact_line
+from journal.inputs.text_lines import BYTES_COLUMN, LINE_COLUMN, exact_line
 from journal.model import JobRow
 from journal.run.workers.handler import AttemptedRow
 from journal.text import as_text

@@ -22,7 +22,7 @@ from journal.model import (
     usage_rates_text,
 )
 from journal.progress.rate import time_left
-from journal.sets.whole import INTERRUPTED, PAUSED, UNREADABLE
+from journal.sets.shard_states import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
 
 _MAX_TEXT = 1000  # characters of an error: no terminal is wider

@@ -22,7 +22,7 @@ from journal.index.columns import PROCESSING
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus, pausing_text
 from journal.progress.rate import RecentRate, time_left
-from journal.sets.whole import INTERRUPTED, Part, Whole
+from journal.sets.shard_states import INTERRUPTED, Part, Whole
 from journal.store.journal import Journal
 from journal.store.rows import row_of
 from journal.text import shorten

@@ -21,7 +21,7 @@ from journal.fs import system
 from journal.progress.terminal import has_terminal, size_of
 from journal.run.platform.keyboard import Keyboard, is_foreground, suspendable
 from journal.run.signals import ending_signals
-from journal.sets.whole import Whole
+from journal.sets.shard_states import Whole
 
 # The alternate screen without a cursor; lines that are too long aren't continued.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J", "\x1b[?7h\x1b[?25h\x1b[?1049l"

@@ -117,7 +117,7 @@ PATCHES = [
     ),
     Patch(
         "there is no job inside of a job",
-        "sets/choice",
+        "sets/shard_choice",
         "    if os.path.lexists(directory.parent / JOURNAL_NAME):\n",
         "    if False:\n",
         "tests/run/test_wrong_arguments.py::test_a_job_inside_of_a_job_is_refused",

@@ -7,7 +7,7 @@ from mutation.patch import Patch
 PATCHES = [
     Patch(
         "a compressed stream after another one is read to its end",
-        "inputs/compression",
+        "inputs/formats",
         "                if self._is_begun:\n                    raise EOFError\n",
         "",
         "tests/inputs/test_broken.py::test_a_file_is_named_for_what_it_is",

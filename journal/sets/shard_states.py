@@ -21,7 +21,7 @@ from journal.model import (
     millionths,
 )
 from journal.service import JobService
-from journal.sets.split import read_shards
+from journal.sets.input_rows import read_shards
 from journal.store.list_jobs import lost_shards, state_of_job
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"

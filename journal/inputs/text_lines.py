@@ -1,16 +1,24 @@
-"""Decodes the bytes of an input to lines, or to other pieces of text."""
+"""Decodes the bytes of an input to text, and reads lines, each of which is a row with one column.
+
+In `journal run`, lines may be names of files, which are bytes. A line that isn't UTF-8 has a second
+column with its bytes, from which the command gets them.
+"""
 
 from __future__ import annotations
 
+import base64
 import codecs
 import io
+import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
+from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.records import MAX_LINE_BYTES
-from journal.inputs.source import Source
+from journal.inputs.source import Rows, Source
+from journal.text import as_text
 
 _PIECE_CHARACTERS, _ITEMS_CHARACTERS = 1 << 16, 1 << 12
 
@@ -99,3 +107,52 @@ class Text:
         another = self._source.give("encoding", "cp1252")
         reason = f"is not valid {self._encoding}: give its encoding, such as {another}"
         return self._source.refused(reason, f"{what} {number}", value)
+
+
+# --- lines ------------------------------------------------------------------------------------
+
+LINE_COLUMN = "line"
+BYTES_COLUMN = "line_bytes"  # in base64
+_BYTES = re.compile("[\udc80-\udcff]")
+
+
+def without_end(line: str) -> str:
+    return line.removesuffix("\n").removesuffix("\r")
+
+
+def read_lines(
+    source: Source, stream: io.BufferedReader, stack: ExitStack
+) -> tuple[list[str], Rows]:
+    """One row for each line. Empty lines are skipped."""
+    lines = map(without_end, Text(stream, source, stack, keep_bytes=source.in_shell).lines())
+    return [LINE_COLUMN], (_row(line) for line in lines if line)
+
+
+def read_items(
+    source: Source, stream: io.BufferedReader, stack: ExitStack
+) -> tuple[list[str], Rows]:
+    """As ``read_lines``, but each line ends with a NUL."""
+    items = Text(stream, source, stack, keep_bytes=source.in_shell).items()
+    return [LINE_COLUMN], (_row(item) for item in items if item)
+
+
+def _row(line: str) -> dict[str, Any]:
+    if line.isascii() or not _BYTES.search(line):
+        return {LINE_COLUMN: line}
+    data = line.encode(errors="surrogateescape")
+    return {LINE_COLUMN: _shown(data), BYTES_COLUMN: base64.b64encode(data).decode()}
+
+
+def _shown(data: bytes) -> str:
+    return data.decode(errors="backslashreplace")
+
+
+def exact_line(data: dict[str, Any]) -> str:
+    """Return the line of a row. Bytes that aren't UTF-8 become surrogates, as in ``os.fsdecode``."""
+    line = as_text(data[LINE_COLUMN])
+    if data.keys() == {LINE_COLUMN, BYTES_COLUMN}:
+        with suppress(TypeError, ValueError):  # a table with columns of these names
+            found = base64.b64decode(data[BYTES_COLUMN], validate=True)
+            if _shown(found) == line:
+                return found.decode(errors="surrogateescape")
+    return line

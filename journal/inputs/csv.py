@@ -11,7 +11,7 @@ from typing import Any
 
 from journal.format.records import MAX_LINE_BYTES
 from journal.inputs.source import Rows, Source, check_columns
-from journal.inputs.text import Text
+from journal.inputs.text_lines import Text
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}
 _PROBABLE = ";\t|"  # other separators that occur in files with the extension .csv
