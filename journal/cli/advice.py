@@ -33,20 +33,20 @@ from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 
 _MAX_LINES = 3  # of advice after a run; `journal show` has all
-_MAX_CALLS = 5  # calls whose step in doubt gets commands of its own
-_MAX_CODES = 3  # error codes that get commands of their own
-# Advice must be fast. If rows are many or large, only a part of them is read. `journal errors` reads
-# all.
+_MAX_CALLS = 5  # calls with a step in doubt that get their own commands
+_MAX_CODES = 3  # error codes that get their own commands
+# Advice must be fast. If rows are many or large, only some rows are read. `journal errors` reads
+# all rows.
 MAX_READ_ROWS = 10_000
 _MAX_READ_BYTES = 32 << 20
 _MIN_READ_ROWS = 100
 
 
 class Groups:
-    """Rows in review or in flight, grouped by how a person can settle them: see :meth:`of`.
+    """Rows in review or in flight, in groups that a person can settle in one way: see :meth:`of`.
 
-    ``steps``: the steps of these rows, by row number. ``calls``: what is the same for the rows of
-    one call that have the same steps, by row number.
+    Both arguments are by row number. ``steps``: the steps of these rows. ``calls``: a value that is
+    the same for rows of one call with the same steps.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Groups:
           doubt if it has begun and nobody knows whether it took effect.
         - "known": rows that have steps, but no step in doubt.
         - "lost": rows whose data was lost to damage.
-        - "other": rows by error code ("" if it is unknown). Their attempts may have taken effect.
-          Rows with different codes may have to be settled in different ways.
+        - "other": all other rows by error code ("" if unknown), because a person may settle each
+          code in another way. The attempts of these rows may have taken effect.
         """
         found = {name: rows for (each, name), rows in self._rows.items() if each == kind}
         for rows in found.values():
@@ -91,9 +91,9 @@ class Groups:
         return found
 
     def by_call(self, numbers: Numbers) -> Iterator[tuple[str, Numbers]]:
-        """Yield the first few calls that have some of these rows: its key, and its rows.
+        """Yield the key and the rows of the first few calls with at least two of these rows.
 
-        The last pair has the other rows, and the key "".
+        The last pair has the key "" and all other rows.
         """
         found = dict[tuple[str, int], Numbers]()
         for number in numbers:
@@ -107,14 +107,15 @@ class Groups:
 
 
 class Found(NamedTuple):
-    """What was read about a job's run, and about its rows that are not done.
+    """Facts that were read about a job's run, and about the rows that are not done.
 
     - ``state``: the result of :func:`state_of_job`. ``holder``: the process that runs the job.
     - ``errors``: the errors of the first ``read_rows`` rows that failed or need a review.
       ``partial``: True if there are more such rows.
     - ``in_review``, ``in_flight``: the rows in review and in flight. ``unknown``: the failed rows
       that may have taken effect.
-    - ``reviews``: the rows in review in groups. ``interrupted``: those in flight without a run.
+    - ``reviews``: the rows in review, in groups. ``interrupted``: if the job has no run, the rows
+      in flight, in groups.
     """
 
     state: str
@@ -138,7 +139,7 @@ class Found(NamedTuple):
 
 
 def look(service: JobService, job: Job) -> Found:
-    """Read what advice about a job depends on."""
+    """Read the facts on which advice about a job depends."""
     state = state_of_job(service.store, job)
     holder = service.run_holder(job.id) if state != "unknown" else None
     try:
@@ -192,7 +193,7 @@ def _steps(service: JobService, job_id: str, most: int) -> dict[int, list[RowSte
 
 
 def _calls(service: JobService, job_id: str, numbers: Iterable[int]) -> dict[int, tuple[str, int]]:
-    """The key of the call of each row that is in one, and the offset of its latest step."""
+    """For each row of a call: the call's key, and the offset of the row's latest step."""
     with service.store.reading(job_id) as journal:
         index, columns = journal.index, journal.index.columns
         found = {}
@@ -212,9 +213,9 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 
 
 def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
-    """Write the most important :func:`advice` about a job as it is now to standard error.
+    """Write the most important :func:`advice` about a job to standard error.
 
-    A task of a scheduler names the command for all shards: nobody types one for each.
+    A task of a scheduler writes one command for all shards, since nobody types one for each shard.
     """
     if job.shard is not None and task_variables():
         shown = command("show", job.id.partition("/")[0])
@@ -229,9 +230,10 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
 
 
 def echo_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
-    """Report which of the rows have a step in doubt: another attempt would not settle them.
+    """Report the rows with a step in doubt, because no other attempt would settle these steps.
 
-    If the rows are completed, also report which of their steps are done: no attempt does the others.
+    If the rows are completed, also report their done steps, because no attempt does the other
+    steps.
     """
     doubts: dict[str, Numbers] = {}
     done: dict[str, Numbers] = {}
@@ -262,18 +264,20 @@ def advice(
 
     ``found``: what :func:`look` has read. ``root``: the store. ``command``: a function that turns
     words into a command line for this store. ``is_cut``: whether the journal was cut. ``is_short``:
-    as of :func:`next_start`.
+    see :func:`next_start`.
     """
     holder, start = found.holder, next_start(job, root, is_short=is_short)
     advised = _Advice(job, holder, start, command)
     if is_cut:  # all other commands would be refused
         advised.add("no run starts, and nothing is written: see what is missing", "verify")
         pull = command("pull", "COPY", job.id)
-        advised.found.append((pull, "if a newer copy or pack has it: bring it back"))
-        advised.add("if nothing has it: rows in question will need a review", "repair")
+        advised.found.append(
+            (pull, "if a newer copy or pack has the missing part: bring that part back")
+        )
+        advised.add("if no copy has the missing part: affected rows will need a review", "repair")
     elif job.status.is_ended and holder is not None and job.processing_count:
         rows = counted(job.processing_count, "row|rows in flight")
-        advised.add(f"its run has {rows}: wait until it ends", "wait")
+        advised.add(f"its run has {rows}: wait until the run ends", "wait")
     else:
         in_flight = holder is None and job.processing_count and not job.status.is_ended
         if (in_flight or found.state == "interrupted") and (warning := maybe_alive(job)):
@@ -312,12 +316,12 @@ class _Advice:
         if job.status is JobStatus.CANCELLED and job.total_rows > job.done_rows:
             self.add("the job was cancelled; to continue the job, resume it first", "resume")
         elif waits or job.pause is not None:
-            why = "its waiting run continues" if waits else "no run starts until it is resumed"
+            why = "its waiting run continues" if waits else "no run starts until the job is resumed"
             by = f"paused {pause_text(job.pause)}; " if job.pause is not None else ""
             self.add(f"{by}{why}", "resume")
 
     def about_rows_in_flight(self, rows: Groups) -> None:
-        """How to settle the rows in flight after the death of a run."""
+        """Advise how to settle the rows in flight after the death of a run."""
         other, last = who_else(self._job), self._job.last_run
         may_live = maybe_alive(self._job)
         died = f"{other or 'its last run'} has" if other or may_live else "its run died with"
@@ -332,8 +336,10 @@ class _Advice:
         again = f"{died} {count}; {self._start.words}, with the same input: {by}"
         self.found.append((self._start.command, again))
         self._is_start_told = True
-        what = "or first look whether they took effect, and settle them"
-        self.add("what was in flight" if is_settled else what, "rows", "--status", "processing")
+        what = "or first find out whether the rows took effect, and settle them"
+        self.add(
+            "the rows that were in flight" if is_settled else what, "rows", "--status", "processing"
+        )
         if not is_settled:
             self._settle_groups(rows, only_steps=policy == "resume")
 
@@ -352,7 +358,9 @@ class _Advice:
             self.add(warning)
 
     def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
-        """How to settle the rows of each group. ``only_steps``: the next start settles the others."""
+        """Advise how to settle each group. ``only_steps``: the next start settles the other
+        rows.
+        """
         for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
             for call, of_call in groups.by_call(numbers):
                 self.found += step_commands(self._command, self._job.id, step, of_call, call)
@@ -380,25 +388,26 @@ class _Advice:
             self._settle(rows, which, code)
 
     def _settle(self, rows: str, which: str, code: str) -> None:
-        """How to settle ``rows``, whose error code is ``code``. Each reason begins with ``which``."""
+        """Advise how to settle rows with an error code. Each reason begins with ``which``."""
         resolve = ("resolve", "--row", rows)
         if code == MAYBE_DONE_TWICE:
-            self.add(f"{which}if all is well now: they stay completed", *resolve, "--completed")
+            self.add(f"{which}if all is well now: the rows stay completed", *resolve, "--completed")
             again = f"{which}if they must be done again, although they are completed"
             self.add(again, "redo", "--row", rows)
             return
         self.add(f"{which}if they took effect", *resolve, "--completed")
         if code in (LOST_CHECKSUM, GONE):
             self.add(f"{which}if they need no work any more", *resolve, "--skip")
-        if code != LOST_CHECKSUM:  # such a row can't be tried again
+        if code != LOST_CHECKSUM:  # a row without data can't be tried again
             self.add(f"{which}if they took no effect: try them again", *resolve, "--retry")
         failed = ("--failed", "CODE", "--error-message", "TEXT")
         self.add(f"{which}if they took no effect: record that they failed", *resolve, *failed)
 
     def about_failed_rows(self, unknown: Numbers) -> None:
-        """How to look at failed rows, and how to run them again.
+        """Advise how to look at failed rows, and how to run them again.
 
-        ``unknown``: those that may have taken effect. They are retried only if they are named.
+        ``unknown``: the failed rows that may have taken effect. Only a command that names them
+        retries them.
         """
         start, is_known = self._start, unknown.count < self._job.failed_rows
         then = "the active run processes them" if self._holder else f"then {start.words}"
@@ -425,7 +434,7 @@ class _Advice:
         self.add(accept, "skip", "--status", "failed")
 
     def about_start(self, state: str) -> None:
-        """How to start the next run."""
+        """Advise how to start the next run."""
         job, start = self._job, self._start
         if self._is_start_told:
             return

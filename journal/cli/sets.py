@@ -144,7 +144,7 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
             f"{rows}: look now, or leave this to the next start (--on-interrupted)",
         )
     for shard_id in [part.id for part in whole.parts if part.is_paused][:_MAX_CODES]:
-        yield found.command("resume", shard_id), "paused: no run starts until it is resumed"
+        yield found.command("resume", shard_id), "paused: no run starts until the job is resumed"
     if whole.open_text:
         why = "the shards to start again, for the array of a scheduler: with open rows, or of another "
         why += "input"

@@ -163,7 +163,7 @@ def test_a_job_without_a_run_is_paused_until_it_is_resumed_and_each_command_says
     assert f"journal --root {cli.root} resume j" in shown
     assert shown.endswith("cost_cents=0")
     assert f"status={status} " in shown
-    assert ("no run starts until it is resumed" in shown) == (status != "cancelled")
+    assert ("no run starts until the job is resumed" in shown) == (status != "cancelled")
     assert f" paused {BY.split(' since', 1)[0]}" in " ".join(cli("log", "j")[1].split())
     code, _, err = cli("resume", "j")
     assert code == 0

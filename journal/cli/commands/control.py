@@ -20,7 +20,7 @@ from journal.text import counted
 @click.command("pause", short_help="Pause a job until `journal resume`.")
 @found_job
 def pause_command(job: FoundJob) -> None:
-    """Pause a job until `journal resume`: its run starts no more rows, and no new run starts.
+    """Pause a job until `journal resume`. The job's run starts no more rows, and no new run starts.
 
     The job may have any status, so a daily job can be paused between its runs. A run that works on
     the job finishes the rows in flight, and then waits. The next start is refused with exit code 4.
@@ -42,15 +42,16 @@ def pause_command(job: FoundJob) -> None:
     job.say(f"paused; no run starts until: {job.command('resume', job.id)}")
 
 
-@click.command("resume", short_help="Resume a paused job, or one that has ended.")
+@click.command("resume", short_help="Resume a job that is paused or has ended.")
 @found_job
 @reason_option("Why a job that has ended is resumed. The reason is kept in the job's log.")
 def resume_command(job: FoundJob, reason: str | None) -> None:
-    """End the pause of a job: its waiting run continues. No run is started.
+    """End the pause of a job. A run that waits continues. No run is started.
 
-    If no run waits, start the job again with the command or script that made the job. If the job
-    was cancelled, or has failed with rows pending, it becomes pending: its next pass begins, and
-    rows keep their statuses. If nothing is to be resumed, nothing is changed, and the exit code is 4.
+    If no run waits, start the job again with the command or script that made the job. A job that
+    was cancelled, or has failed with rows pending, becomes pending. The job's next pass begins, and
+    its rows keep their statuses. If there is nothing to resume, nothing is changed, and the exit
+    code is 4.
 
     Only a job that was cancelled, or paused by `journal pause`, needs this command to continue.
     Other jobs become pending by `journal retry`, by `journal redo`, and by a run with new or

@@ -36,9 +36,9 @@ def verify_command(
 ) -> int:
     """Check the whole journal of a job for damage. Nothing is changed.
 
-    A torn tail is an interrupted write that was never acknowledged, so it is not damage. The next
-    writer saves the torn tail beside the journal and cuts it off. "unended" means that the last
-    commit lacks its line end. Such a commit is valid, and the next writer adds the line end.
+    A torn tail (an interrupted write that was never acknowledged) is not damage. The next writer
+    saves the torn tail beside the journal and cuts it off. "unended" means that the last commit
+    lacks its line end. This commit is valid, and the next writer adds the line end.
 
     All jobs are checked, even if one of them is damaged. The exit code is 6 if any job is damaged,
     or was written by a newer version. If an intact copy has all commits, use this copy: see `journal
@@ -102,8 +102,8 @@ def _echo_report(report: Report) -> None:
     if report.in_doubt:
         click.echo(
             "  sync: a sync failed since the system started, or a process died during a sync: the "
-            "last bytes of the journal may not be on the disk; the next commit first writes them "
-            "again"
+            "last bytes of the journal may not be on the disk; the next commit first writes these "
+            "bytes again"
         )
     for finding in report.findings:
         click.echo(
@@ -113,18 +113,18 @@ def _echo_report(report: Report) -> None:
 
 
 @click.command(
-    "repair", short_help="Repair a damaged job: keep all data that its checksums confirm."
+    "repair", short_help="Repair a damaged job, and keep all data that the checksums confirm."
 )
 @found_job
 @json_option
 def repair_command(job: FoundJob, json_output: bool) -> int:
-    """Repair a damaged job: keep all data that its checksums confirm.
+    """Repair a damaged job, and keep all data that the checksums confirm.
 
-    The damaged journal is kept beside the new one as journal.damaged-N.
+    The damaged journal is kept beside the new journal, as journal.damaged-N.
 
     These kinds of damage are repaired without loss: line ends that a transfer in text mode has
-    changed, an added byte order mark, and single flipped bits. Lines that were inserted between two
-    commits are removed without loss if they aren't records.
+    changed, an added byte order mark, and single flipped bits. Inserted lines between two commits
+    are removed without loss, unless they are records.
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending, failed or in flight are put under review. If repeating

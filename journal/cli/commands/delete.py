@@ -32,9 +32,9 @@ from journal.transfer import Pruned, prune_jobs
 def delete_command(ctx: click.Context, jobs: tuple[str, ...], yes: bool) -> int:
     """Delete jobs with all their files. This can't be undone.
 
-    Before the first job is deleted, all jobs are checked: each must exist, and no run may work on
-    it. If a run works on a job, use `journal cancel` first. If a job was pruned, `delete` makes the
-    store forget the pruning, so that the next `journal run` makes the job anew.
+    Before the first job is deleted, all jobs are checked: each job must exist, and no run may work
+    on the job. If a run works on a job, use `journal cancel` first. If a job was pruned, `delete`
+    makes the store forget the pruning, so that the next `journal run` makes the job anew.
 
     The command asks for confirmation. Without a terminal, give --yes. If the answer is no, the exit
     code is 4.
@@ -105,7 +105,7 @@ def _fate(pruned: Pruned) -> str:
 
 
 def _parse_age(value: str) -> datetime:
-    """Parse WHEN as parse_moment does, but refuse minutes, since the user may mean months."""
+    """Parse WHEN as parse_moment does, but refuse minutes: the user may mean months."""
     if re.fullmatch(r"\s*[0-9]+\s*m[a-z]*\s*", value, re.IGNORECASE):
         raise ValueError(f"{value!r}: minutes, or months? Give days or seconds, as in 90d")
     return parse_moment(value)
@@ -125,8 +125,8 @@ _FIELDS = (
 @click.command("prune", short_help="Delete old jobs that have ended; pack them first if asked.")
 @option(
     "--older-than WHEN before",
-    "Only jobs whose last commit is older than this: a number with a unit (w weeks, d days, h "
-    "hours, s seconds), such as 90d, or a date: 2026-11-24.",
+    "Only jobs whose last commit is before WHEN: a date such as 2026-11-24, or an age such as "
+    "90d (w weeks, d days, h hours, s seconds).",
     _parse_age,
     required=True,
 )
@@ -154,15 +154,15 @@ def prune_command(
     yes: bool,
     output: str,
 ) -> int:
-    """Delete all jobs that have ended and are older than WHEN, and list them.
+    """Delete and list all jobs that have ended and are older than WHEN.
 
     The shards of a set are jobs, too. If one shard of a set has not ended, or can't be read, no
     shard of this set is deleted.
 
-    Jobs that have not ended, jobs on which a run works, completed jobs with rows that are open or
-    need a review, and jobs that can't be read are listed, but not deleted. To delete a paused or
-    pending job, use `journal cancel` first. If a job can't be read, the exit code is 6. If a run
-    works on a job, the exit code is 5.
+    These jobs are listed, but not deleted: jobs that have not ended, jobs on which a run works,
+    completed jobs with rows that are open or need a review, and jobs that can't be read. To delete
+    a paused or pending job, use `journal cancel` first. If a job can't be read, the exit code is 6.
+    If a run works on a job, the exit code is 5.
 
     With --to, each job is first packed with its backups. The job is deleted only after the pack was
     synced and verified. `journal unpack` restores the job. No file in DIR is overwritten.

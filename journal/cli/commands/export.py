@@ -61,13 +61,12 @@ def export_command(
 
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
-    duration_s and idempotency_key. Each of the following columns is written only if a row has a
-    value in it, or if --columns names it: place (in the input, in a shard with a key),
+    duration_s and idempotency_key. Each of these columns is written only if a row has a value for
+    the column, or if --columns names the column: place (in the input, in a shard with a key),
     earlier_attempts (attempts that limits don't count), version, unknown (true if a failed row may
-    have taken effect), reason, due (when a row that waits for somebody else is asked for again),
-    waiting_since, tracking_number, label_path, cost_cents (of the last outcome), total_cost_cents
-    (of all attempts) and usage. If the data has a column with one of these names, the journal's
-    column is called journal_NAME.
+    have taken effect), reason, due (when a waiting row is due), waiting_since, tracking_number,
+    label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If
+    the data has a column with one of these names, the journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the chosen rows are written.
@@ -75,8 +74,8 @@ def export_command(
     With --attempts, the columns are job_id, row_number, attempt, outcome, started_at, ended_at,
     duration_s, host, error_code, error_message and result. These columns follow if an attempt uses
     them: version, unknown, reason, tracking_number, label_path, cost_cents and usage. All attempts
-    at the chosen rows are written, in the order in which they ended. The sum of their costs is the
-    cost of these rows.
+    at the chosen rows are written, in the order in which they ended. The sum of the attempts' costs
+    is the cost of these rows.
 
     The rows of a set of shards are sorted by their places in the input. Rows are missing if shards
     aren't here, and may be missing if shards have not seen the last input. In these cases, the other
@@ -118,7 +117,9 @@ def _checked(table: str | None, options: dict[str, object]) -> str:
 
 
 def _missing(found: FoundSet) -> Iterator[str]:
-    """What the table lacks, since shards aren't here or have not seen the last input."""
+    """Messages about rows that the table lacks: shards aren't here, or have not seen the last
+    input.
+    """
     whole = look_at_set(found.service, found.id)
     for why, states in (
         ("are missing: shards that aren't here", (ABSENT, PRUNED)),

@@ -104,6 +104,6 @@ def overview(ctx: click.Context) -> str:
 
 
 def page_text(topic: str) -> str:
-    """The page of a topic. The comments in it, which only the tests need, are removed."""
+    """The page of a topic. Comments in the page are removed, because only the tests need them."""
     text = (files("journal") / "docs" / f"{topic}.md").read_text(encoding="utf-8")
     return re.sub(r"^<!--.*-->\n", "", text, flags=re.MULTILINE).rstrip("\n")

@@ -32,7 +32,7 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, its status in the listing, the seconds that it has taken so far, and if it stalls."""
+    """A job, its status in the listing, its duration so far in seconds, and whether it stalls."""
 
     job: Job
     state: str
@@ -103,13 +103,13 @@ def list_command(
 ) -> int:
     """List the jobs, newest first. A set of shards is one line, with the sums of its shards.
 
-    DONE is the number of completed and skipped rows. If a job is interrupted, its run has died, and
-    the rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle them. DURATION
+    DONE is the number of completed and skipped rows. A job is interrupted if its run has died. The
+    rows IN FLIGHT may have taken effect: `journal show JOB` says how to settle these rows. DURATION
     includes pauses and other times without a run. WAITING is the number of rows that wait for
     somebody else. These rows are also counted as PENDING. "paused until resume" beside a status
-    means that `journal pause` has paused the job. A running job may be "holding" until a time, since
-    the called service is down: `journal show JOB` says why. A running job has "stalled" if none of
-    its attempts has ended for far too long.
+    means that `journal pause` has paused the job. A running job may be "holding" until a time,
+    since the called service is down: `journal show JOB` says why. A running job has "stalled" if
+    none of its attempts has ended for far too long.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on
     standard error. In this case, the other jobs are still listed, and the exit code is 6.
@@ -207,7 +207,7 @@ _SHARD_FIELDS = (
 )
 
 
-@click.command("shards", short_help="List the shards of a set, or those to start again.")
+@click.command("shards", short_help="List the shards of a set, or the shards to start again.")
 @found_job_or_set
 @option(
     "--open is_open",
@@ -219,19 +219,19 @@ _SHARD_FIELDS = (
 def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> int:
     """List the shards of a set, with their states.
 
-    A shard is absent if it isn't in this store: it was never started, or its copy isn't here. If
-    `journal prune` has taken it, it is pruned.
+    A shard is absent if it isn't in this store: the shard was never started, or is in another
+    store. A shard is pruned if `journal prune` has deleted it.
 
-    With --open, only the indexes of open shards are printed, as a scheduler takes them. A shard is
-    open if it is absent or interrupted, has open rows, or has seen another input. A shard whose rows
-    have failed isn't open: `journal retry` makes its rows pending. If no shard is open, nothing is
-    printed. Standard error names the printed shards that are absent. It also names shards that
-    `journal pause` has paused: they are left out, since their start would be refused. If a shard
-    can't be read, or its journal was cut, standard error names this shard, too, and the exit code
-    is 6.
+    With --open, only the indexes of open shards are printed, in the form that a scheduler takes. A
+    shard is open if it is absent or interrupted, has open rows, or has seen another input. Failed
+    rows don't make a shard open: `journal retry` makes these rows pending. If no shard is open,
+    nothing is printed. Standard error names the printed shards that are absent. Standard error also
+    names shards that `journal pause` has paused. These shards are left out, because their start
+    would be refused. If a shard can't be read, or its journal was cut, standard error names this
+    shard, too, and the exit code is 6.
 
-    On a node with a disk of its own, the shards of other nodes are absent. If such a shard is started
-    here, all of its rows are run again. --here leaves absent shards out.
+    On a node with a disk of its own, the shards of other nodes are absent. If an absent shard is
+    started here, all of its rows are run again. --here leaves absent shards out.
 
     Example: journal shards ship --open
     """
@@ -248,7 +248,8 @@ def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> 
         absent = Numbers(part.index for part in parts if part.state == ABSENT)
         if absent.count:
             why = (
-                "if any was started elsewhere, its rows would be run again (--here leaves them out)"
+                "if one of these was started elsewhere, its rows would be run again (--here "
+                "leaves absent shards out)"
             )
             echo_err(f"{job.id}: absent: {absent.text(',')}; {why}")
         for part in whole.parts:

@@ -67,7 +67,7 @@ def _text(event: Event) -> str:
     return shorten(text, _MAX_CHARACTERS) if sys.stdout.isatty() else text
 
 
-# The text isn't cut at the edge of the terminal, since too little text would be left.
+# The text isn't cut at the edge of the terminal, because too little text would be left.
 _TABLE = (
     Field(title="TIME", text=lambda event: local_text(event.at), wide=19),
     Field(title="EVENT", text=_word, status=True, wide=9),
@@ -106,8 +106,8 @@ def log_command(
     With -f, new events are shown until the job ends or Ctrl-C is pressed. A pause of the job
     doesn't end the command.
 
-    The exit code is 4 if --row names a row that doesn't exist. It is also 4 if the job is deleted
-    or moved while -f follows it.
+    The exit code is 4 if --row names a row that doesn't exist, or if the job is deleted or moved
+    while -f follows the job.
 
     Example: journal log hash-stdlib -f --level warning
     """
@@ -202,7 +202,7 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
     the progress. The command only reads the journal, so it also shows a copy, or a job on another
     host.
 
-    A set of shards has a line for each shard. Those that need a person come first.
+    A set of shards has a line for each shard. Shards that need a person come first.
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
@@ -212,8 +212,9 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
     read. The command also waits for shards that aren't here.
 
     The exit code is 0 if all rows are completed or skipped, and 3 if some rows failed or need a
-    review. It is 4 if the job ended before its rows were done, or was deleted or moved away. It is 6
-    if a shard can't be read, and 124 if the job didn't end within --timeout.
+    review. Exit code 4 means that the job ended before its rows were done, or was deleted or moved
+    away. Exit code 6 means that a shard can't be read. Exit code 124 means that the job didn't end
+    within --timeout.
 
     Example: journal watch hash-stdlib
     """

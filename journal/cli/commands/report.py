@@ -30,26 +30,28 @@ from journal.sets.shard_states import look_at_set
 )
 @option(
     "--every DURATION every_s",
-    "Write the page anew every 10s, 5m or so, until the job ends. A browser reloads it.",
+    "Write the page again after each DURATION (10s, 5m), until the job ends. A browser reloads "
+    "the page.",
     parse_limit_s,
 )
 @force_option
 def report_command(job: FoundJob, out: str | None, every_s: float | None, force: bool) -> int:
-    """Write a report about JOB: one HTML page that you can send, since it loads no other files.
+    """Write a report about JOB as one HTML page. You can send the page: it loads no other files.
 
-    The page shows counts, and throughput and latency over time. It shows when runs worked, when rows
-    waited, and when the job was paused. It has the errors by code, the reasons why rows were
-    skipped, and the rows that failed or need a review.
+    The page shows counts, and throughput and latency over time. The page also shows when runs
+    worked, when rows waited, and when the job was paused. It lists the errors by code, the reasons
+    why rows were skipped, and the rows that failed or need a review.
 
     With --every, a browser that shows the page reloads it. The command ends when `journal watch`
-    would end, with the same exit code. The pause between two versions is at least ten times as long
-    as writing the last version took. After Ctrl-C, the last version stays, and says that it is old.
+    would end, with the same exit code. The pause between two versions is at least ten times the
+    time that writing the last version took. After Ctrl-C, the last version stays, and says that it
+    is old.
 
-    The report of a set of shards is about all shards that are here. Those that can't be read are
-    named on standard error, and the exit code is 6.
+    The report of a set of shards is about all shards that are here. If a shard can't be read,
+    standard error names this shard, and the exit code is 6.
 
-    The page contains data of the rows, so look at it before you send it. The command needs jinja2:
-    pip install 'rowjournal[report]'.
+    The page contains data of the rows: look at the page before you send it. The command needs
+    jinja2: pip install 'rowjournal[report]'.
 
     Example: journal report ship-ca -o report.html
     """
@@ -103,7 +105,7 @@ def _looks(job: FoundJob) -> Iterator[tuple[Job, bool]]:
 
 
 def _say_errors(job: FoundJob) -> list[str]:
-    """Write why shards of a set can't be read, and return it."""
+    """Write to standard error why shards of a set can't be read. Returns the errors."""
     errors = look_at_set(job.service, job.id).errors if isinstance(job, FoundSet) else []
     echo_problems(*errors)
     return errors

@@ -318,11 +318,11 @@ def tune_command(job: FoundJob, **asked: Any) -> None:
     """Change the limits of the run that works on a job, and print what the run has changed.
 
     The run may have been started by `journal run` or by a program, on any terminal. Its rows in
-    flight end as usual. Limits whose options are left out stay as they are. The changes don't apply
-    to the next start, which has the limits that it is started with.
+    flight end as usual. Limits whose options are left out stay as they are. The next start doesn't
+    use these changes: it has its own limits.
 
-    If no run works on the job, or if the run changes nothing or doesn't answer within 10 seconds,
-    the exit code is 4.
+    The exit code is 4 if no run works on the job, if the run changes nothing, or if the run doesn't
+    answer within 10 seconds.
 
     Example: journal tune ship-orders -j 16 --rate 5/s
     """

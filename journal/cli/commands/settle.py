@@ -45,8 +45,8 @@ class _Done(NamedTuple):
     """What a command has done with the rows of a job.
 
     - ``changed``: how many rows.
-    - ``pending``: how many rows are pending, so that a run must follow. ``how``: the end of
-      the message about them.
+    - ``pending``: the number of pending rows, which need a run. ``how``: the end of the message
+      about these rows.
     """
 
     changed: int
@@ -62,7 +62,7 @@ class _Done(NamedTuple):
 
 
 def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
-    """Let a command that changes rows of a job change those of the shards of a set, too.
+    """Let a command that changes rows of a job also change rows in all shards of a set.
 
     First, all chosen rows are checked. Each shard is changed in a commit of its own.
     """
@@ -107,7 +107,7 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
 
 
 _from_step_option = option(
-    "--from-step NAME", "Do this step of the rows again, and the later ones."
+    "--from-step NAME", "Do this step of the rows again, and all later steps."
 )
 
 
@@ -121,18 +121,17 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
 
     Without options, all failed rows are retried, except rows that may have taken effect. --row and
     --status may also name skipped rows. With --row alone, each named row must be failed or skipped.
-    If one of them isn't, no row is retried. With further options, rows that can't be retried are
-    left out.
+    Otherwise, no row is retried. With further options, rows that can't be retried are left out.
 
-    With --from-step, the rows do this step again, and the steps that began after it. They keep the
-    steps before it. Use this, for example, if a provider's batch has expired and must be submitted
+    With --from-step, the rows do the named step and all later steps again, and keep the earlier
+    steps. For example, use --from-step if a provider's batch has expired and must be submitted
     again.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
-    retried only if --row or --error-code selects them. Before you retry one of these rows, find out
-    what happened.
+    retried only if --row or --error-code selects them. Before you retry them, find out what
+    happened.
 
-    If a run of the job is active, this run processes the rows. Otherwise the next run does.
+    The active run processes the rows. Without an active run, the next run processes them.
 
     Prints how many rows became pending.
 
@@ -202,7 +201,8 @@ def redo_command(
     The rows keep their idempotency keys. A service that recognizes repeated calls by these keys
     returns its old answer and does nothing. Use --new-key if the service must do the work again.
 
-    The rows forget their steps. With --from-step, they keep the steps that began before this one.
+    The rows forget their steps. With --from-step, the rows keep the steps that began before this
+    step.
 
     The command asks for confirmation. Without a terminal, give --yes.
 
@@ -235,7 +235,7 @@ def redo_command(
 
 
 class _Met:
-    """Rows that were met: their statuses, and a digest of which rows they are and when they changed.
+    """The statuses of rows, and a digest of the rows' numbers and of the times of their changes.
 
     A list of the rows might need gigabytes.
     """
@@ -311,7 +311,7 @@ def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> _Do
 def _batch(job: FoundJob, *, reopens: bool) -> Iterator[None]:
     """One commit of a job. ``reopens``: whether the block may reopen a job that has ended.
 
-    On a network file system, the run lock that this needs can't be taken within the block.
+    Reopening needs the run lock, which can't be taken within the block on a network file system.
     """
     is_reopened = reopens and job.read().status.is_ended
     held = job.service.store.hold_run(job.id) if is_reopened else nullcontext()
@@ -344,7 +344,7 @@ def _change(
 
 
 def _report_completed(job: FoundJob, before: Job) -> None:
-    """If the job has become completed because its last open row was settled, report that."""
+    """Report if the job has become completed because its last open row was settled."""
     if before.status is not JobStatus.COMPLETED and job.read().status is JobStatus.COMPLETED:
         job.say("completed, since nothing is left to be done")
 
@@ -380,7 +380,7 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 @option("--error-message TEXT", "With --failed: the message of the rows.")
 @option(
     "--retry",
-    "The rows took no effect, except by steps that are recorded as done: make them pending again.",
+    "The rows took no effect, except by steps recorded as done: make the rows pending again.",
 )
 @option("--skip", "The rows need no work any more: skip them.")
 @reason_option("Why you settle the rows like this. The reason is kept in the job's log.")
@@ -393,15 +393,15 @@ _WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 def resolve_command(job: FoundJob, selection: Selection, reason: str | None, **given: Any) -> _Done:
     """Settle rows that need a review, after you have checked whether they took effect.
 
-    Give exactly one of --completed, --failed, --retry, --skip and --step. If --row is the only
-    option that chooses rows, and one of the rows needs no review, nothing is changed. If the job has
-    ended, --retry reopens it. Rows that were in flight when their run died can be settled before the
-    next run starts, if --row or --status names them. Commands of a `journal run` that was killed may
-    still be running: look first, for example with `ps`.
+    Give exactly one of --completed, --failed, --retry, --skip and --step. With --row alone, nothing
+    is changed if one of the named rows needs no review. If the job has ended, --retry reopens it.
+    Before the next run starts, you can also settle the rows that a dead run left in flight: name
+    these rows by --row or --status. Commands of a `journal run` that was killed may still be
+    running: look first, for example with `ps`.
 
     With --step, only the named step is settled. If the row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
-    the review has another cause: for example, the handler asked for a review, or the run died and
+    the review has another cause. For example, the handler asked for a review, or the run died and
     did not have --on-interrupted resume.
 
     The job's log records who has settled each row, on which host, and the --reason.
@@ -440,7 +440,7 @@ class _Resolution:
             self._details["result"] = json_or_text(self._details["result"])
         self._step = given["step"]
         self._is_cut = False  # whether the run of a row died
-        self.settled = set[int]()  # rows of which a step is settled, some with others of their call
+        self.settled = set[int]()  # rows with a step settled for them or for their call
         self._pending = Numbers()  # rows whose only open question was the step
         self._others: dict[str, Numbers] = {}  # from the error code of another question to its rows
 
@@ -448,10 +448,10 @@ class _Resolution:
         service, how = self._job.service, self._how
         in_flight = row.status is RowStatus.PROCESSING
         self._is_cut = self._is_cut or in_flight or row.error_code == INTERRUPTED
-        if in_flight:  # else its attempt would seem to last until now
+        if in_flight:  # otherwise, the attempt would seem to last until now
             settle_row(service.store, row, "review")
         self._log(row, f"resolve --{how}")
-        # The outcome that stands beside the review stays, if no other is given.
+        # The outcome beside the review stays, unless the person gives another outcome.
         kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
         given = self._details.items()
         outcome = {n: getattr(kept, n, None) if v is None else v for n, v in given}
@@ -474,7 +474,8 @@ class _Resolution:
             why = "is of another call, which has a result of its own: settle one call at a time"
             raise InvalidValueError("row", row.row_number, why)
         if row.status is RowStatus.PROCESSING:
-            # It has a step in doubt, so this puts it in review, as the next start would.
+            # The row has a step in doubt. So the row goes to review, as the next start would
+            # decide.
             row = settle_row(service.store, row, "resume")
         if self._details["not_done"]:
             service.fail_step(row.id, name)
@@ -489,7 +490,9 @@ class _Resolution:
         return True
 
     def _continue(self, row: JobRow) -> None:
-        """Make a row in review pending if the review was only about a step that is settled now."""
+        """Make a row in review pending if the review was only about the step that is settled
+        now.
+        """
         service = self._job.service
         doubt = get_step_in_doubt(service.store, row.id)
         if doubt is not None and doubt.name == self._step:
@@ -532,7 +535,7 @@ def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Ver
     """The statuses of the rows that the block may settle.
 
     If a chosen row was in flight when its run died, no run starts during the block. If no row was
-    in flight, the block must refuse rows in flight, since a run has started them meanwhile.
+    in flight, the block must refuse rows in flight: a run has started these rows meanwhile.
 
     Raises JobBusyError if a chosen row is in flight and a run has the run lock.
     """

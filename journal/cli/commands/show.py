@@ -78,14 +78,14 @@ _CUT = frozenset(("name", "description"))  # long texts, which nobody pastes
 class Shown:
     """The facts about a job that the command shows.
 
-    - ``paused``: who has paused the job, or why the last run has ended early or is about to; "" if
-      the job isn't paused.
-    - ``stalled_s``: for how long no attempt has ended, if that is far too long.
+    - ``paused``: who has paused the job, or why the last run has ended or will end early. "" if the
+      job isn't paused.
+    - ``stalled_s``: the seconds without an ended attempt, if they are far too many.
     - ``oldest``: which row is in flight for the longest time, as text.
-    - ``rate``: rows that end per second, lately; None if the job isn't running.
+    - ``rate``: how many rows have lately ended per second. None if the job isn't running.
     - ``damaged``: a text if the hint proves that the journal was cut, or "".
     - ``late``: names files with results that aren't in the job.
-    - ``next_due``: when the first of the rows that wait for somebody else is due.
+    - ``next_due``: when the first of the waiting rows is due.
     - ``command``: turns words into a line to paste.
     - ``next``: commands to paste, and the reason for each.
     """
@@ -177,16 +177,17 @@ class Shown:
 def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> int:
     """Show the state of a job, its speed and errors, and what to do next.
 
-    The rate of a running job is the number of rows per second that have lately been completed,
-    failed or skipped, according to the last 256 KiB of the journal.
+    The rate of a running job is the number of rows that were lately completed, failed or skipped
+    per second. It is computed from the last 256 KiB of the journal.
 
     The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
-    fewer rows are read. Of each shard of a set, the first 2,000 such rows are read. `journal errors`
-    reads all rows that failed or need a review.
+    fewer rows are read. In each shard of a set, the first 2,000 of these rows are read. `journal
+    errors` reads all rows that failed or need a review.
 
     For a set, the command shows the sums, and which shards are absent, open or failed.
 
-    The last line is for scripts. It has pairs key=value. The keys and their order never change.
+    The last line is for scripts. This line has pairs key=value. The keys and their order never
+    change.
 
     With --row, only the beginning of long texts is shown. With --json, texts are complete.
 
@@ -386,7 +387,7 @@ def _attempt_lines(attempt: RowAttempt, row: JobRow, logs: Iterable[LogEntry]) -
         yield error
     if attempt.reason:
         yield shorten(attempt.reason, _MAX_TEXT)
-    # If a person settled the row, its result may differ from what the attempt has returned.
+    # If a person settled the row, the row's result may differ from the attempt's result.
     if attempt.result not in (None, row.result):
         yield shorten(f"result {as_text(attempt.result)}", _MAX_TEXT)
     if attempt.tracking_number not in (None, row.tracking_number):

@@ -1,6 +1,6 @@
 """`journal step`: runs one side effect of a row, or of the rows of a call with many rows.
 
-It is used inside the command of `journal run`.
+The command of `journal run` contains `journal step`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OF_A_ROW = ("JOURNAL_JOB", "JOURNAL_ROW_ID", "JOURNAL_ATTEMPT", "JOURNAL_CLAIM"
 _OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 
 
-@click.command("step", short_help="Run one side effect of a row, which no later attempt repeats.")
+@click.command("step", short_help="Run a side effect of a row. No later attempt repeats it.")
 @click.argument("name")
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True)
 @click.option(
@@ -47,7 +47,7 @@ _OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
     """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
 
-    With `journal run -n`, the step is one of all rows of the command, and these rows stay together
+    With `journal run -n`, the step belongs to all rows of the command, and these rows stay together
     from then on.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
@@ -57,18 +57,18 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
     If COMMAND exits with a status other than 0, the step has failed, and `journal step` exits with
     the same status. A later attempt may run COMMAND again.
 
-    A step is in doubt if nobody knows whether it took effect: for example, if COMMAND is killed by
-    a signal, exits with a status that stands for a signal (such as 137), or dies with the machine.
-    The step is also in doubt if `journal step` itself gets a signal, for example at a timeout, and
+    A step is in doubt if nobody knows whether it took effect. For example, COMMAND is killed by a
+    signal, dies with the machine, or exits with a status that stands for a signal, such as 137. The
+    step is also in doubt if `journal step` itself gets a signal, for example at a timeout, and
     COMMAND doesn't exit with status 0. The row then needs a review, and `journal resolve --step`
     settles the step.
 
-    COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, which is an
-    idempotency key for this step.
+    COMMAND gets the environment variables of `journal run`, and JOURNAL_STEP_KEY, the idempotency
+    key of this step.
 
     If the step has been in doubt since an earlier attempt, COMMAND isn't run, and the exit code is
-    4. The same happens if the present attempt has already ended, because its run has died or has
-    given up the attempt. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
+    4. The same is true if the present attempt has already ended: its run has died, or has given up
+    the attempt. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
     code is 2, and the row needs a review.
 
     In a shell script: id=$(journal step charge -- ./charge "$order") || exit
@@ -144,13 +144,12 @@ def _print_result(result: Any) -> None:
 
 class _Child:
     """The command of the step. Signals that would end this process are passed on to the command.
-
-    If this process ended first, it could not record how the command ends.
+    This process must not end first, because it records how the command ends.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self.signals: list[int] = []  # those received; the command may have ended because of them
+        self.signals: list[int] = []  # the received signals, which may have ended the command
 
     def run(self, argv: Sequence[str], output: IO[bytes], environment: dict[str, str]) -> int:
         """Start the command, and wait for its end. Returns its exit status, or -SIGNAL.
@@ -181,9 +180,9 @@ def _number(values: dict[str, str], variable: str) -> int:
 
 
 def _steps_of_environment(stack: contextlib.ExitStack) -> tuple[JobService, RowSteps | CallSteps]:
-    """The steps of the row or call that the environment variables name, and their job's service.
+    """The steps of the row or call that the environment variables name, and the service of the job.
 
-    Its command has started this process. When ``stack`` is closed, it closes the job.
+    The command of the row has started this process. When ``stack`` is closed, it closes the job.
     """
     is_call = "JOURNAL_CALL" in os.environ
     variables = _OF_A_CALL if is_call else _OF_A_ROW
@@ -192,7 +191,7 @@ def _steps_of_environment(stack: contextlib.ExitStack) -> tuple[JobService, RowS
     if missing:
         raise click.UsageError(
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set: use "
-            "`journal step` inside the command of `journal run`, which sets them"
+            "`journal step` inside the command of `journal run`"
         )
     directory = Path(values["JOURNAL_JOB"])
     service = stack.enter_context(JobService(root_of(directory)))

@@ -59,10 +59,10 @@ _AHEAD = "no commits to pull: the job here has everything from there"
 def pack_command(job: FoundJob, output: str | None) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
-    First pause the job, and take it off cron: otherwise both machines process its rows.
+    First pause the job, and remove it from cron. Otherwise, both machines process its rows.
 
     The pack contains the journal (up to its last commit) and the artifacts (the job's other files).
-    `journal unpack` checks all of them. A run may work on the job while it is packed.
+    `journal unpack` checks all files. During the packing, a run may work on the job.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -109,24 +109,24 @@ def _left_out(names: list[str]) -> list[str]:
 
 
 def _report_some(lines: list[str]) -> None:
-    """Report the first lines, as many as fit on a screen."""
+    """Report the first lines: as many lines as fit on a screen."""
     for line in lines[:_MAX_LINES]:
         echo_err(line)
     if len(lines) > _MAX_LINES:
         echo_err(f"... and {len(lines) - _MAX_LINES} more; --json lists all")
 
 
-@click.command("unpack", short_help="Check packs, and make the jobs that are in them.")
+@click.command("unpack", short_help="Check packs, and make their jobs.")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=PATH)
 @click.pass_context
 def unpack_command(ctx: click.Context, files: tuple[str, ...]) -> int:
-    """Check packs, and unpack the jobs that are in them. Prints the ids of these jobs.
+    """Check packs, and unpack their jobs. Prints the ids of these jobs.
 
-    FILE is a pack, or - for standard input. If a job already exists, it is not changed. In this
-    case, use `journal pull`, which applies the commits that the job lacks.
+    FILE is a pack, or - for standard input. An existing job is not changed. For such a job, use
+    `journal pull`, which applies the commits that the job lacks.
 
-    If a pack can't be unpacked, the other packs are unpacked all the same. The exit code is then
-    that of the error.
+    If a pack can't be unpacked, the other packs are still unpacked, and the exit code is that of
+    the error.
 
     Example: journal unpack ship-ca.tar.gz
     """
@@ -162,11 +162,11 @@ def _unpack(ctx: click.Context, file: str) -> None:
 @click.argument("job", required=False)
 @option(
     "--merge-outcomes merge",
-    "If the copies have diverged: apply the changes of rows on which only the other copy worked.",
+    "If the copies have diverged: apply changes of rows that only the other copy worked on.",
 )
 @option(
     "--dry-run",
-    "Print what a pull with --merge-outcomes would do with which rows, and change nothing.",
+    "Print what a pull with --merge-outcomes would do with each row. Change nothing.",
 )
 @json_option
 @click.pass_context
@@ -177,29 +177,29 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     the directory of a set of shards, each of its shards is pulled. Shards that can't be pulled are
     named.
 
-    If the other copy has all commits of the job here, and further commits, the further commits are
-    appended, and missing artifacts are copied. If the copies have diverged, give
-    --merge-outcomes. Without this option, nothing is changed, and the exit code is 3, unless the
-    other copy was merged before and has nothing new since then.
+    If the other copy has all commits of the job here and also further commits, the further commits
+    are appended. Missing artifacts are copied. If the copies have diverged, give --merge-outcomes.
+    Without this option, nothing is changed. The exit code is then 3, except if the other copy was
+    merged before and has nothing new.
 
     With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
-    redos and changed data from that copy. A row needs a review if both copies worked on it, or gave
-    it different data, even if it is completed here. If both copies added a row with the same
-    idempotency key, the two become one row. A row that only the other copy added is added here. If
-    the number of this row is taken here, the row gets a new number, which is reported. The other
-    copy's history is kept beside the journal as journal.other-....
+    redos and changed data from that copy. A row, even a completed row, needs a review if both
+    copies worked on it or gave it different data. If both copies added a row with the same
+    idempotency key, the two rows become one row. A row that only the other copy added is added
+    here. If another row here has its number, the added row gets a new number, which is reported.
+    The other copy's history is kept beside the journal as journal.other-....
 
-    With --dry-run, nothing is changed. The output says how many commits only one copy has, and what
-    a merge does with the rows that the other copy has changed: "add" or "take" them, "keep" the
-    rows as they are here, or put them in "review". Artifacts aren't compared.
+    With --dry-run, nothing is changed. The output says how many commits only one copy has. For each
+    row that the other copy has changed, the output says what a merge does: "add" or "take" the row,
+    "keep" the row as it is here, or put the row in "review". Artifacts aren't compared.
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
     The exit code is 3 if a row needs a review, if an artifact differs, or if a merge leaves rows
-    open in a job that has ended here: `journal show` says how to continue. As long as a row on which
-    both copies worked isn't settled, each further pull exits with 3, too.
+    open in a job that has ended here. `journal show` says how to continue. As long as a row on
+    which both copies worked isn't settled, each further pull exits with 3, too.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """
@@ -220,7 +220,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
 def _shards_in(source: str) -> list[str]:
     """The names of the shards if ``source`` is the directory of a set, else an empty list.
 
-    Also those that lack their journals: they were copied in part, and are refused.
+    The list includes shards without a journal. They were copied in part, and are refused.
     """
     above, name = os.path.split(os.path.abspath(source))
     store = ReadingService(above).store
@@ -269,7 +269,7 @@ def _pull(
 
 
 def _preview_text(found: Preview) -> str:
-    """The lines of a dry run: how the copies differ, and what a merge does with which rows."""
+    """The lines of a dry run: how the copies differ, and what a merge would do with each row."""
     news, own = (counted(n, "commit|commits") for n in (found.commits, found.our_commits))
     text = {
         "made": f"the job isn't here: it would be created, with {news}",
@@ -301,8 +301,8 @@ def _report_merged(merged: Merged, job_id: str) -> None:
     _report_some([moved.format(theirs, ours) for ours, theirs in merged.renumbered.items()])
     if merged.twice:
         echo_err(
-            f"{Numbers(merged.twice).words(_MAX_RANGES)}: completed in one copy, and also worked on by the other: perhaps "
-            "done twice, even if both tracking numbers are equal"
+            f"{Numbers(merged.twice).words(_MAX_RANGES)}: completed in one copy, and also worked "
+            "on by the other copy: perhaps done twice, even if both tracking numbers are equal"
         )
     others = sorted(set(merged.review).difference(merged.twice))
     if others:
@@ -325,7 +325,7 @@ def _difference(pulled: Pulled, name: str) -> str:
 
 
 def _pulled_text(pulled: Pulled, where: str) -> str:
-    """What a pull did, and ``where``: in which directory, and from which copy."""
+    """Text about a pull. ``where``: the directory and the copy, as text."""
     what = {
         "made": f"created {where}",
         "forwarded": f"{counted(pulled.commits, 'commit|commits')} applied {where}",
@@ -363,6 +363,6 @@ def _source(ctx: click.Context, name: str) -> Source:
         raise click.UsageError(f"{name!r} is not on this machine: {far} -o - | {here}")
     if os.path.isfile(name) or os.path.isdir(name) or os.path.dirname(name):
         return Source(name)
-    # The id of a job isn't enough: it would hide that SOURCE and JOB are swapped.
+    # The id of a job isn't enough: the user may have swapped SOURCE and JOB.
     what = "the copy to read comes first, and is named by its path"
     raise click.UsageError(f"there is no file or directory {name!r}: {what}")
