@@ -146,8 +146,8 @@ PATCHES = [
     Patch(
         "a row whose data was lost isn't tried again by advice",
         "cli/advice",
-        "        if code != LOST_CHECKSUM:  # such a row",
-        "        if True:  # such a row",
+        "        if code != LOST_CHECKSUM:  # a row without data",
+        "        if True:  # a row without data",
         "tests/cli/test_control.py::test_show_advises_nothing_that_is_refused_for_a_row_whose_data_was_lost",
     ),
     Patch(

@@ -8,8 +8,8 @@ PATCHES = [
     Patch(
         "an attempt doesn't last until a person settles its row",
         "cli/commands/settle",
-        "        if in_flight:  # else",
-        "        if False:  # else",
+        "        if in_flight:  # otherwise",
+        "        if False:  # otherwise",
         "tests/cli/test_control.py::test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then",
     ),
     Patch(
