@@ -169,10 +169,10 @@ def options() -> set[str]:
     }
 
 
-def test_the_architecture_names_files_that_there_are() -> None:
-    text = (TOP / examples.DOCS / "architecture.md").read_text(encoding="utf-8")
-    for path in re.findall(r"`([\w/]+\.(?:py|md))`", text):
-        assert ((TOP if path.startswith("tests/") else TOP / "journal") / path).exists(), path
+@pytest.mark.parametrize("page", [f"{examples.DOCS}/architecture.md", "CONTRIBUTING.md"])
+def test_the_pages_for_contributors_name_files_that_there_are(page: str) -> None:
+    for path in re.findall(r"`([\w/]+\.(?:py|md))`", (TOP / page).read_text(encoding="utf-8")):
+        assert (TOP / "journal" / path).exists() or (TOP / path).exists(), path
 
 
 def test_the_architecture_has_the_floors_that_the_structure_has() -> None:
