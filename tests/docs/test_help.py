@@ -86,9 +86,9 @@ def test_a_page_opens_in_the_pager_of_a_terminal(tmp_path: Path) -> None:
 
 def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
     public = {kind.__name__: kind.exit_code for kind in ERRORS if kind is not errors.JournalError}
-    table = EXCEPTIONS[: EXCEPTIONS.index("## Exit codes")]
+    classes = EXCEPTIONS[: EXCEPTIONS.index("## Exit codes")]
     stated: dict[str, int] = {}
-    for code, names in re.findall(r"^\| (\d) \| (.*) \|$", table, re.MULTILINE):
+    for code, names in re.findall(r"^- (\d): (.*(?:\n  .*)*)", classes, re.MULTILINE):
         stated |= dict.fromkeys(re.findall(r"`(\w+)`", names), int(code))
     assert stated == public
     assert all(kind.__doc__ for kind in ERRORS)
@@ -96,7 +96,7 @@ def test_the_page_of_exceptions_has_each_of_them_with_its_exit_code() -> None:
 
 def test_the_page_of_exceptions_has_each_exit_code() -> None:
     text = EXCEPTIONS[EXCEPTIONS.index("## Exit codes") :]
-    stated = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
+    stated = set(map(int, re.findall(r"^- (\d+): ", text, re.MULTILINE)))
     constants = {value for name, value in vars(exit_codes).items() if name.startswith("EXIT_")}
     constants |= {kind.exit_code for kind in ERRORS}
     signals = {128 + number for number in (1, 2, 15)}
