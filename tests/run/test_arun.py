@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 from support.clock import Clock
 from support.interrupts import failing_if_it_hangs
+from support.runs import open_job
 
 import journal
 from journal import AttemptedRow, JobRow, JobRun
@@ -31,10 +32,6 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 WAIT_S = 60.0
 Value = TypeVar("Value")
-
-
-def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
 
 
 def statuses(job: JobRun) -> Counter[str]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from support.clock import Clock
+from support.runs import open_job
 
-import journal
 from journal import (
     Batch,
     Fail,
@@ -31,16 +31,8 @@ from journal.run.pacing.rates import Rate
 WAIT_S = 60.0
 
 
-def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
-
-
-def quiet(_text: str) -> None:
-    """For runs whose talk is of no interest here."""
-
-
 def run(job: JobRun, handle: Callable[..., Any], size: int = 50, **options: Any) -> list[JobRow]:
-    job.run(handle, batch=size, tell=quiet, **options)
+    job.run(handle, batch=size, **options)
     return list(job.rows())
 
 
@@ -213,7 +205,7 @@ def test_no_row_waits_for_a_call_however_little_time_calls_take(tmp_path: Path) 
             seen.append(job.job.processing_count)
             return [None] * len(rows)
 
-        assert job.run(handle, batch=2, workers=1, tell=quiet).completed == 400
+        assert job.run(handle, batch=2, workers=1).completed == 400
     assert max(seen) == 2
 
 
@@ -238,7 +230,7 @@ def test_a_batch_waits_for_a_rate_only_as_long_as_the_rows_need_that_may_start(
     monkeypatch.setattr(Rate, "allowed", listen)
     causes: dict[str, Any] = {"where": lambda row: row.data["n"] < 4, "max_rows": 3}
     options = {cause: causes[cause]} if cause in causes else {}
-    job.run(handle, batch=5, rate="5000/s", max_attempts=2, tell=quiet, **options)
+    job.run(handle, batch=5, rate="5000/s", max_attempts=2, **options)
     assert pending[-1] == (1 if cause == "hold" else 3)
     assert sum(calls[1:]) == (5 if cause == "hold" else 3)
 

@@ -8,19 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.runs import open_job
 
-import journal
 from journal import AttemptedRow, JobRow, JobRun, NeedsReview, RunReport
 from journal.run.outcome import Outcome, failed
 from journal.run.pacing.early_end import Brake
-
-
-def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
-
-
-def quiet(_text: str) -> None:
-    """For runs whose talk is of no interest here."""
 
 
 @pytest.fixture(name="path")
@@ -45,11 +37,11 @@ def no_answers(_rows: list[AttemptedRow]) -> None:
 
 
 def by_rows(job: JobRun, handler: Callable[..., Any]) -> RunReport:
-    return job.run(handler, tell=quiet)
+    return job.run(handler)
 
 
 def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
-    return job.run(handler, batch=10, tell=quiet)
+    return job.run(handler, batch=10)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +55,7 @@ def by_batches(job: JobRun, handler: Callable[..., Any]) -> RunReport:
 def test_reviews_that_a_handler_has_not_asked_for_pause_the_run_and_are_to_be_settled(
     run: Callable[..., RunReport], handler: Callable[..., Any], code: str, path: Path
 ) -> None:
-    with open_job(path) as job:
+    with open_job(path, 60) as job:
         report = run(job, handler)
         assert report.job.needs_review_count == 10
     reason = report.reason or ""
@@ -76,8 +68,8 @@ def test_reviews_that_a_handler_asks_for_do_not_pause_the_run(path: Path) -> Non
     def handler(_row: JobRow) -> None:
         raise NeedsReview("Unclear", "is it sent?")
 
-    with open_job(path) as job:
-        report = job.run(handler, tell=quiet)
+    with open_job(path, 60) as job:
+        report = job.run(handler)
         assert (report.reason, report.job.needs_review_count) == (None, 60)
 
 
@@ -86,8 +78,8 @@ def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
     path: Path, kind: Any
 ) -> None:
     brake = Brake(is_on=True)
-    with open_job(path) as job:
-        job.run(fail, max_rows=1, halt="never", tell=quiet)
+    with open_job(path, 60) as job:
+        job.run(fail, max_rows=1, halt="never")
         (row,) = job.rows("failed")
     brake.hear(row, Outcome(kind=kind), None, again=True)
     for call in range(10):
@@ -119,13 +111,13 @@ def test_calls_are_braked_whose_rows_are_tried_first_and_fail_alike_unless_that_
 
 def test_a_run_whose_last_rows_are_the_first_that_all_fail_ends_by_itself(path: Path) -> None:
     with open_job(path, 10) as job:
-        report = job.run(fail, tell=quiet)
+        report = job.run(fail)
         assert (report.reason, report.failed, report.job.status) == (None, 10, "failed")
 
 
 def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) -> None:
-    options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0, "tell": quiet}
-    with open_job(path) as job:
+    options: dict[str, Any] = {"max_attempts": 3, "backoff_s": 0.0}
+    with open_job(path, 60) as job:
         report = job.run(fail, **options)
         assert (report.job.failed_rows, report.job.pending_count) == (0, 60)
         assert report.reason == (
@@ -138,7 +130,7 @@ def test_rows_that_will_be_tried_again_are_continued_by_another_run(path: Path) 
 def test_after_a_halt_by_failures_the_advice_names_the_retry_of_failed_rows(path: Path) -> None:
     said: list[str] = []
     halt = 10
-    with open_job(path, argv=["python", "again.py"]) as job:
+    with open_job(path, 60, argv=["python", "again.py"]) as job:
         job.run(lambda row: 1 // max(0, 30 - row.row_number), halt=halt, tell=said.append)
     failed = "10 rows failed: `run(..., retry_failed=True)` tries them again, unless they may have taken effect"
     assert said[-3] == f"j: paused; {failed}"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from support.children import FaultyOs, fails
 from support.clock import Clock
+from support.runs import open_job
 
 import journal
 import journal.fs.system
@@ -36,14 +37,6 @@ from journal.run.row_queue import RowQueue
 @pytest.fixture(name="path")
 def fixture_path(tmp_path: Path) -> Path:
     return tmp_path / "jobs" / "calls"
-
-
-def open_job(path: Path, rows: int) -> journal.JobRun:
-    return journal.open_job(path, rows=[{"n": n} for n in range(1, rows + 1)], argv=[])
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 ENDLESS: dict[str, Any] = {}
@@ -87,9 +80,7 @@ def test_each_attempt_counts_whatever_becomes_of_it(
     path: Path, handler: Callable[[JobRow], Any], executor: Any
 ) -> None:
     with open_job(path, 5) as job:
-        report = job.run(
-            handler, executor=executor, max_attempts=2, backoff_s=0, halt="never", tell=quiet
-        )
+        report = job.run(handler, executor=executor, max_attempts=2, backoff_s=0, halt="never")
         assert [row.status for row in job.rows()] == STATUSES
         assert (report.job.total_cost_cents, report.job.usage) == (0.36, {"tokens": 6 * 812})
         assert {row.cost_cents for row in job.rows()} == {0.06}
@@ -120,7 +111,7 @@ def test_a_cost_that_can_not_be_recorded_needs_a_review_which_names_it(
         raise made
 
     with open_job(path, 1) as job:
-        job.run(handler, max_attempts=3, backoff_s=0, tell=quiet)
+        job.run(handler, max_attempts=3, backoff_s=0)
         row = job.rows()[0]
         assert (row.status, row.attempts) == ("needs_review", 1)
         assert next(iter(bad)) in str(row.error_message)
@@ -132,7 +123,7 @@ def test_the_nested_usage_of_a_service_is_counted_by_names_with_dots(path: Path)
     details = {"cached_tokens": 2, "audio_tokens": None}
     usage = {"tokens": 9, "tokens_details": details, "other_details": None}
     with open_job(path, 2) as job:
-        job.run(lambda _: RowResult(result="hi", usage=usage), tell=quiet)  # type: ignore[arg-type]
+        job.run(lambda _: RowResult(result="hi", usage=usage))  # type: ignore[arg-type]
         assert job.status == "completed"
         assert job.job.usage == {"tokens": 18, "tokens_details.cached_tokens": 4}
 
@@ -153,7 +144,7 @@ def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_li
     path: Path, executor: Any
 ) -> None:
     with open_job(path, 40) as job:
-        report = job.run(answer, executor, workers=1, max_cost_cents=4, halt="never", tell=quiet)
+        report = job.run(answer, executor, workers=1, max_cost_cents=4, halt="never")
         assert report.started < 40
         assert report.job.total_cost_cents == 2 * report.started
         assert report.job.usage == {"tokens": 9 * report.started}
@@ -172,8 +163,7 @@ def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_c
                 result={"row": row.row_number},
                 cost_cents=5,
                 usage=dict.fromkeys((f"{row.row_number}-{n}" for n in range(60)), 1),
-            ),
-            tell=quiet,
+            )
         )
         assert [row.status for row in job.rows()] == ["completed", "needs_review"]
         assert report.job.total_cost_cents == 10
@@ -255,13 +245,11 @@ def test_an_attempt_whose_row_was_settled_before_a_commit_failed_has_a_cost(
 
     with open_job(path, 1) as job:
         with pytest.raises(StorageError):
-            job.run(handler, tell=quiet)
+            job.run(handler)
         assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
 
 
-def test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again(
-    path: Path,
-) -> None:
+def test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again(path: Path) -> None:
     with open_job(path, 1) as job:
         held = HeldJob(job.service, job.id, Settings())
         queue = RowQueue(held, Limits(max_attempts=3))
@@ -286,14 +274,14 @@ def test_a_run_ends_within_what_is_in_flight_when_the_limit_is_reached(path: Pat
             in_flight.append(job.job.processing_count)
             return RowResult(cost_cents=10)
 
-        report = job.run(handler, workers=4, max_cost_cents=6000, tell=quiet)
+        report = job.run(handler, workers=4, max_cost_cents=6000)
         assert 6000 <= report.job.total_cost_cents <= 6000 + 3 * 10
     assert max(in_flight) <= 4  # none waits for a worker
 
 
 def test_a_limit_that_the_last_row_reaches_pauses_nothing(path: Path) -> None:
     with open_job(path, 3) as job:
-        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3, tell=quiet)
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3)
         assert (report.job.status, report.reason) == ("completed", None)
 
 
@@ -334,13 +322,13 @@ def test_a_late_success_whose_commit_fails_is_recorded_with_its_cost_once(
 
 def test_nothing_more_is_started_once_the_job_has_cost_enough(path: Path) -> None:
     with open_job(path, 9) as job:
-        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3, tell=quiet)
+        report = job.run(lambda _row: RowResult(cost_cents=0.1), max_cost_cents=0.3)
         assert (report.completed, report.reason) == (
             3,
             "the job has cost 0.3 cents, and `max_cost_cents` is 0.3: start again with a higher limit",
         )
         assert (report.job.status, report.exit_code) == ("paused", 4)
-        assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.3"), tell=quiet).started == 0
+        assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.3")).started == 0
         assert job.run(lambda _row: 1, max_cost_cents=Decimal("0.31")).completed == 6
 
 

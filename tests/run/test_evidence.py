@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pytest
 from support.clock import Clock
+from support.runs import open_job
 
 import journal
 from journal import AttemptedRow, JobRun, JobService, LogEntry, RowLogHandler
@@ -22,11 +23,6 @@ from journal.run.workers.row_log import MAX_LOG_BYTES, MAX_LOG_ENTRIES, RowLog
 from journal.run.workers.tracebacks import TRACEBACK_BYTES
 
 HERE = __file__
-
-
-def open_job(path: Path, count: int = 1, **options: Any) -> JobRun:
-    rows = [{"n": n} for n in range(1, count + 1)]
-    return journal.open_job(path, rows, argv=[], **options)
 
 
 def logs_of(path: Path, row_number: int = 1) -> list[LogEntry]:
@@ -67,7 +63,7 @@ def run_in_step(job: JobRun) -> None:
 def test_a_traceback_begins_and_ends_in_the_code_of_the_user(
     path: Path, run: Callable[[JobRun], None]
 ) -> None:
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         run(job)
         (row,) = job.rows()
     assert row.traceback is not None
@@ -85,7 +81,7 @@ def test_a_traceback_names_the_causes(path: Path) -> None:
         except KeyError as error:
             raise RuntimeError("no label") from error
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
         text = job.rows()[0].traceback
     assert text is not None
@@ -100,7 +96,7 @@ def test_an_outcome_raised_on_purpose_leaves_no_traceback(path: Path, outcome: E
     def handler(_row: AttemptedRow) -> NoReturn:
         raise outcome
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
         assert job.rows()[0].traceback is None
     assert b"traceback" not in (path / "journal.jsonl").read_bytes()
@@ -169,7 +165,7 @@ def raises(error: BaseException) -> Callable[[], NoReturn]:
 def test_no_exception_is_too_strange_for_a_traceback(
     path: Path, function: Callable[[], NoReturn], last_frame: str
 ) -> None:
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(lambda _row: function())
         (row,) = job.rows()
     assert row.status == "failed"
@@ -190,7 +186,7 @@ def test_the_log_of_an_attempt_is_in_the_commit_of_its_outcome(path: Path) -> No
         with JobService(path.parent) as other:
             assert list(other.get_logs("j", row_number=1)) == []
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
     (entry,) = logs_of(path)
     assert (entry.message, entry.level, entry.attempt) == ("asking", "INFO", 1)
@@ -229,16 +225,11 @@ def test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step(path: P
             row.step("three", broken)
         row.log("last")
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.service.record_step(job.rows()[0].id, "earlier")
         job.run(handler)
         assert job.rows()[0].status == "completed"
-    assert seen == [
-        ["before"],
-        ["before"],
-        ["before", "between"],
-        ["before", "between", "late"],
-    ]
+    assert seen == [["before"], ["before"], ["before", "between"], ["before", "between", "late"]]
     assert messages(path) == ["before", "between", "late", "last"]
 
 
@@ -276,7 +267,7 @@ def test_a_value_may_nest_as_deep_as_it_likes_in_a_log(path: Path, depth: int) -
         row.log("m", n=deep)
         return "ok"
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
         assert job.rows()[0].result == "ok"
     assert messages(path) == ["m", "m"]
@@ -309,7 +300,7 @@ def test_a_message_that_could_not_be_recorded_with_a_step_comes_with_the_outcome
             row.step("", print)
         row.log("after")
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
     assert messages(path) == ["before", "after"]
 
@@ -338,7 +329,7 @@ def test_the_log_of_an_attempt_that_is_given_up_is_kept(path: Path, clock: Clock
         clock.pass_timeouts()
         hangs.wait(60)
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler, timeout_s=1)
         assert job.rows()[0].status == "needs_review"
         assert messages(path) == ["waiting for the far side"]
@@ -350,7 +341,7 @@ def test_a_result_that_can_not_be_recorded_loses_no_log(path: Path) -> None:
         row.log("sent")
         return "x" * (64 << 20)
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         job.run(handler)
         assert job.rows()[0].status == "needs_review"
     assert messages(path) == ["sent"]

@@ -196,7 +196,7 @@ class Work:
         self, executor: Any, *what: str, on_interrupted: Any = "review", **options: Any
     ) -> RunReport:
         with self.open(*what, on_interrupted=on_interrupted) as job:
-            return job.run(act, executor, timeout_s=LONG_S, backoff_s=0, tell=quiet, **options)
+            return job.run(act, executor, timeout_s=LONG_S, backoff_s=0, **options)
 
     def outcomes(self) -> list[JobRow]:
         with self.open() as job:
@@ -225,10 +225,6 @@ class Work:
         os.close(self._started)
         if self._opened is not None:
             os.close(self._opened)
-
-
-def quiet(_text: str) -> None:
-    pass
 
 
 @pytest.fixture(name="work")
@@ -362,7 +358,7 @@ def test_a_function_of_no_module_runs_where_the_executor_can_send_it(
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("", "") as job:
-        assert job.run(lambda row: row.data["n"], makers(kind)(2), tell=quiet).completed == 2
+        assert job.run(lambda row: row.data["n"], makers(kind)(2)).completed == 2
 
 
 @pytest.mark.parametrize("kind", ["fork", "spawn", "loky", "dask"])
@@ -373,9 +369,9 @@ def test_a_handler_that_cannot_be_sent_stops_the_run_and_no_row_needs_a_review(
     with work.open("", "", "") as job:
         if kind in ("fork", "spawn"):
             with pytest.raises(InvalidValueError, match="can't be sent to another process"):
-                job.run(lambda row: (held, row), makers(kind)(2), tell=quiet)
+                job.run(lambda row: (held, row), makers(kind)(2))
         else:
-            report = job.run(lambda row: (held, row), makers(kind)(2), tell=quiet)
+            report = job.run(lambda row: (held, row), makers(kind)(2))
             assert report.job.status is JobStatus.PAUSED
             assert re.search("pickle|serialize", str(report.reason))
     assert work.statuses() == ["pending"] * 3
@@ -387,7 +383,7 @@ def test_a_handler_may_have_a_connection_that_the_pool_sends_to_each_process(
 ) -> None:
     ours, theirs = Pipe(duplex=False)
     with ours, theirs, work.open("", "", "") as job:
-        assert job.run(Telling(theirs), makers(kind)(2), tell=quiet).completed == 3
+        assert job.run(Telling(theirs), makers(kind)(2)).completed == 3
         assert sorted(ours.recv() for _ in range(3) if ours.poll(10)) == [1, 2, 3]
     resource_sharer.stop()
 
@@ -397,10 +393,10 @@ def test_each_process_of_a_pool_loads_the_handler_once_or_gives_the_rows_back(
     makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("", "", "") as job:
-        report = job.run(Unloadable(), makers("fork")(1), tell=quiet)
+        report = job.run(Unloadable(), makers("fork")(1))
         assert (report.job.pending_count, report.job.needs_review_count) == (3, 0)
         assert "RuntimeError('no model here')" in (report.reason or "")
-        job.run(Counting(), makers("fork")(1), tell=quiet)
+        job.run(Counting(), makers("fork")(1))
         assert {row.result for row in job.rows()} == {1, 2, 3}
 
 
@@ -514,7 +510,7 @@ def test_workers_of_a_run_for_which_no_thread_can_be_started_are_closed(
     before = {*threading.enumerate()}  # another test's may be left, as by an interrupt at its end
     monkeypatch.setattr(threading.Thread, "start", start_others)
     with work.open("square") as job, pytest.raises(RuntimeError, match="can't start new thread"):
-        job.run(*((act, make) if kind == "executor" else (handle,)), tell=quiet)
+        job.run(*((act, make) if kind == "executor" else (handle,)))
     for executor in made:
         with pytest.raises(RuntimeError, match="after shutdown"):
             executor.submit(print)
@@ -533,22 +529,19 @@ def test_what_is_no_executor_is_refused_before_anything_is_started(
         work.open("square") as job,
         pytest.raises(InvalidValueError, match="executor: must be an Executor, or a function"),
     ):
-        job.run(act, executor, tell=quiet)
+        job.run(act, executor)
     assert work.statuses() == ["pending"]
 
 
 @pytest.mark.parametrize("kind", [None, "threads", "spawn"])
 def test_no_thread_of_a_run_is_left_that_could_keep_a_file_open_when_the_program_exits(
-    kind: str | None,
-    makers: Callable[[str], Make],
-    work: Work,
-    monkeypatch: pytest.MonkeyPatch,
+    kind: str | None, makers: Callable[[str], Make], work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("journal.run.workers.base._JOIN_S", LONG_S)
     with work.open("square", "square", "square") as job:
         executor = makers(kind)(2) if kind else None
         before = {*threading.enumerate()}
-        job.run(act, executor, workers=2, tell=quiet)
+        job.run(act, executor, workers=2)
         names = [thread.name for thread in {*threading.enumerate()} - before]
         assert [name for name in names if name.startswith("journal-")] == []
 
@@ -729,7 +722,7 @@ def test_a_batch_that_dies_with_its_worker_is_in_review_and_the_others_are_calle
     kind: str, makers: Callable[[str], Make], work: Work
 ) -> None:
     with work.open("square", "square", "square", "die", "square", "square") as job:
-        job.run(act_many, lambda: makers(kind)(1), batch=2, workers=1, tell=quiet)
+        job.run(act_many, lambda: makers(kind)(1), batch=2, workers=1)
         assert work.statuses() == [*["completed"] * 2, *["needs_review"] * 2, *["completed"] * 2]
         assert [row.result for row in job.rows("completed")] == [1, 4, 25, 36]
     assert calls(work.ledger) == dict.fromkeys(range(1, 7), 1)
@@ -782,7 +775,7 @@ class Garbling(Executor):
 )
 def test_what_an_executor_garbles_needs_a_review(result: bytes, said: str, work: Work) -> None:
     with work.open("square", "square") as job, failing_if_it_hangs():
-        job.run(act_many, Garbling(result), batch=2, tell=quiet)
+        job.run(act_many, Garbling(result), batch=2)
     assert work.statuses() == ["needs_review"] * 2
     assert all(said in str(row.error_message) for row in work.outcomes())
 
@@ -857,7 +850,7 @@ def test_a_run_ends_after_the_first_future_without_callbacks_whose_row_needs_a_r
     with work.open(*["square"] * 4) as job:
         run = partial(job.run, act_many if size else act, batch=size)
         with pytest.raises(TypeError, match="add_done_callback"):
-            run(executor, workers=2, tell=quiet)
+            run(executor, workers=2)
         assert job.job.status is JobStatus.PAUSED
     done, left = ["completed"] * futures, ["pending"] * (3 - futures)
     assert work.statuses() == [*done, "needs_review", *left]
@@ -891,7 +884,7 @@ def test_a_fourth_signal_leaves_a_run_whose_executor_hangs_in_submit(work: Work)
         thread = threading.Thread(target=stop)
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            job.run(act, executor, workers=2, tell=quiet)
+            job.run(act, executor, workers=2)
         thread.join()
         driver = next(t for t in threading.enumerate() if t.name == "journal-driver")
         executor.may_return.set()
@@ -940,9 +933,9 @@ def test_an_executor_may_fork_a_process_for_each_call_which_records_its_steps(
 ) -> None:
     with work.open(*["charge"] * 4) as job:
         if in_batches:
-            job.run(charge_many_in_steps, Forking(leave), batch=2, workers=2, tell=quiet)
+            job.run(charge_many_in_steps, Forking(leave), batch=2, workers=2)
         else:
-            job.run(charge_in_a_step, Forking(leave), workers=2, tell=quiet)
+            job.run(charge_in_a_step, Forking(leave), workers=2)
         steps = [step.result for row in job.rows() for step in job.service.get_steps(row.id)]
         assert [row.result for row in job.rows()] == steps == [1, 2, 3, 4]
 
@@ -962,7 +955,7 @@ def test_rows_of_equal_data_share_no_task_of_dask(
 ) -> None:
     rows = [{**work.rows("square")[0], "n": 5} for _ in range(8)]
     with journal.open_job(work.path, rows) as job:
-        assert job.run(act, makers("dask")(2), tell=quiet).completed == 8
+        assert job.run(act, makers("dask")(2)).completed == 8
     assert calls(work.ledger) == dict.fromkeys(range(1, 9), 1)
 
 
@@ -1030,7 +1023,7 @@ def test_a_run_of_which_all_workers_hang_pauses_and_says_so(
     executor = makers(kind)(2)
     with work.open(*["wait"] * 4) as job, each_has_begun(work, 2) as has_begun:
         clock.pass_timeouts_after(has_begun.is_set)
-        report = job.run(act, executor, timeout_s=1, tell=quiet)
+        report = job.run(act, executor, timeout_s=1)
     assert report.job.status is JobStatus.PAUSED
     assert report.reason == "all 2 workers hang"
     rows = work.outcomes()
@@ -1131,7 +1124,7 @@ def test_workers_that_outlive_a_killed_driver_do_not_keep_the_job(work: Work) ->
         driver.process.kill()
         driver.process.wait()
         with work.open() as job:
-            report = job.run(lambda row: row.row_number, tell=quiet)
+            report = job.run(lambda row: row.row_number)
         for pid in orphans:
             os.kill(pid, 0)  # they are there, and at work
     assert report.completed == 3
@@ -1157,9 +1150,7 @@ def test_workers_that_hang_do_not_keep_the_driver_from_exiting_if_the_run_made_t
     assert work.statuses() == ["needs_review"] * 2 + ["pending"] * 2
 
 
-def test_a_pool_forked_in_a_run_can_be_ended_when_one_of_its_workers_has_died(
-    work: Work,
-) -> None:
+def test_a_pool_forked_in_a_run_can_be_ended_when_one_of_its_workers_has_died(work: Work) -> None:
     work.open("wait", "die", *["square"] * 2).close()
     with closing(Driver(work, "fork")) as driver:
         assert driver.process.wait(60) == 3

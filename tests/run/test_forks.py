@@ -305,10 +305,7 @@ FORKS_IN_A_LOOP = {
 
 @pytest.mark.parametrize(
     ("runs", "where"),
-    [
-        *(("job.run({})", where) for where in FORKS_IN_A_LOOP),
-        ("asyncio.run(job.arun({}))", "task"),
-    ],
+    [*(("job.run({})", where) for where in FORKS_IN_A_LOOP), ("asyncio.run(job.arun({}))", "task")],
 )
 def test_a_forked_process_runs_no_task_of_its_parents_event_loop(
     tmp_path: Path, runs: str, where: str

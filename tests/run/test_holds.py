@@ -14,10 +14,11 @@ from time import monotonic
 from typing import Any
 
 import pytest
+from support.runs import open_job
 
 import journal
 import journal.run.pacing.holds
-from journal import AttemptedRow, Fail, Hold, JobRun, JobService, NeedsReview, Retry, Skip
+from journal import AttemptedRow, Fail, Hold, JobService, NeedsReview, Retry, Skip
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.model import EarlyEnd, Job
 from journal.run.held_job import HeldJob, Settings
@@ -28,10 +29,6 @@ from journal.run.workers.base import Call, Results
 from journal.store.transitions import put_record
 
 WORKERS = 4
-
-
-def open_job(path: Path, count: int = 60, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
 
 
 class FarSide:
@@ -76,7 +73,7 @@ def in_a_loop(far_side: Callable[[AttemptedRow], Any]) -> Any:
 @pytest.mark.parametrize("place", [in_threads, in_a_loop])
 def test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold(path: Path, place: Any) -> None:
     far_side, said = FarSide(WORKERS + 5), list[str]()
-    with open_job(path) as job:
+    with open_job(path, 60) as job:
         report = job.run(place(far_side), workers=WORKERS, tell=said.append)
         rows = job.rows()
         holds = holds_in(job.service)
@@ -242,7 +239,7 @@ def test_a_limit_of_the_account_holds_the_run_and_costs_no_attempt_and_one_call_
         if row.data["n"] > 20 and next(refusals, None) is not None:
             raise Retry("Throttled", "429", after_s=0, counts=False)
 
-    with open_job(path) as job:
+    with open_job(path, 60) as job:
         options: dict[str, Any] = {"workers": WORKERS, "tell": said.append, "max_backoff_s": 0.01}
         report = job.run(place(far_side), timeout_s=60, **options)  # so that no row is queued
         assert {row.attempts - row.earlier_attempts for row in job.rows()} == {1}

@@ -15,12 +15,7 @@ from journal.run.pacing.retries import backoff_s
 
 def counts(succeeded: int, failed: int) -> dict[str, int]:
     skipped = succeeded // 2  # no failure either
-    return {
-        "started": 99,
-        "completed": succeeded - skipped,
-        "failed": failed,
-        "skipped": skipped,
-    }
+    return {"started": 99, "completed": succeeded - skipped, "failed": failed, "skipped": skipped}
 
 
 @pytest.mark.parametrize(

@@ -94,10 +94,7 @@ def running(job: JobRun, calls: Calls, **options: Any) -> Iterator[Future[RunRep
 def test_rows_of_a_full_key_wait_in_their_order_while_others_go_on(path: Path) -> None:
     keys = "aaaabbcac"
     calls = Calls(1, 2)
-    with (
-        open_job(path, rows_of(*keys)) as job,
-        running(job, calls, limit_per={"key": 2}) as run,
-    ):
+    with open_job(path, rows_of(*keys)) as job, running(job, calls, limit_per={"key": 2}) as run:
         calls.wait_for(1, 2, 5, 6, 7, 9)
         assert sorted(calls.began) == [1, 2, 5, 6, 7, 9]
         calls.let_go(2)
@@ -193,9 +190,7 @@ def test_no_slot_is_taken_once_no_attempt_is_in_flight(
             raise Hold(after_s=0)
 
     with open_job(path, rows_of(*"ab" * 250)) as job:
-        report = job.run(
-            handle, workers=2, limit_per={"key": 8}, timeout_s=timeout_s, tell=lambda _text: None
-        )
+        report = job.run(handle, workers=2, limit_per={"key": 8}, timeout_s=timeout_s)
     assert report.completed == 500
     (limit,) = limits
     assert limit.in_flight == {}
@@ -227,7 +222,7 @@ def test_rows_of_earlier_runs_and_failed_rows_keep_to_the_limit_too(path: Path) 
 
     calls = Calls()
     with open_job(path, rows_of(*"aaaaaabbbbbb")) as job:
-        job.run(fail, max_rows=8, halt="never", tell=lambda _text: None)
+        job.run(fail, max_rows=8, halt="never")
         report = job.run(calls, workers=6, limit_per={"key": 1}, retry_failed=True)
     assert report.completed == 12
     assert calls.most == {"'a'": 1, "'b'": 1}
@@ -240,7 +235,7 @@ def test_rows_that_wait_for_a_slot_are_left_when_the_first_rows_all_fail(path: P
         raise journal.Fail("E", "no")
 
     with open_job(path, rows_of(*"a" * 12)) as job:
-        report = job.run(fail, workers=4, limit_per={"key": 1}, tell=lambda _text: None)
+        report = job.run(fail, workers=4, limit_per={"key": 1})
     assert report.failed == 10
     assert report.job.status == "paused"
 
@@ -248,9 +243,7 @@ def test_rows_that_wait_for_a_slot_are_left_when_the_first_rows_all_fail(path: P
 def test_a_limit_of_rows_counts_only_rows_that_start(path: Path) -> None:
     calls = Calls()
     with open_job(path, rows_of(*"aaaabbbb")) as job:
-        report = job.run(
-            calls, workers=4, limit_per={"key": 1}, max_rows=5, tell=lambda _text: None
-        )
+        report = job.run(calls, workers=4, limit_per={"key": 1}, max_rows=5)
         assert 0 < len(calls.began) == report.completed <= 5
         report = job.run(calls, workers=4, limit_per={"key": 1})
         assert report.job.successful_rows == len(calls.began) == 8

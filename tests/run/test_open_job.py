@@ -15,12 +15,7 @@ import pytest
 import journal
 import journal.run.input_match
 import journal.run.plan
-from journal import (
-    InvalidValueError,
-    JobBusyError,
-    JobService,
-    RowChangedError,
-)
+from journal import InvalidValueError, JobBusyError, JobService, RowChangedError
 
 Data = dict[str, Any]
 
@@ -629,7 +624,7 @@ def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None
 
     with journal.open_job(tmp_path / "j", [{"n": 1}]) as job:
         for _ in range(2):
-            assert job.run(lambda row: row.row_number, make, tell=lambda _: None).exit_code == 0
+            assert job.run(lambda row: row.row_number, make).exit_code == 0
     assert len(made) == 1
 
 

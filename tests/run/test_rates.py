@@ -119,9 +119,7 @@ def end(rates: UsageRates, outcome: Outcome, *numbers: int) -> None:
     rates.end([Result(row.row_number, row, outcome, call) for row in rows])
 
 
-def test_no_more_calls_are_in_flight_than_usages_are_known(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_no_more_calls_are_in_flight_than_usages_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = new_rates(monkeypatch)
     assert start(rates, 1, 2, 3) == [1]
     end(rates, USED_9, 1)

@@ -31,10 +31,6 @@ def open_job(path: Path, count: int = ROWS, **options: Any) -> JobRun:
     return journal.open_job(path, rows, on_interrupted="resume", argv=[], **options)
 
 
-def quiet(_text: str) -> None:
-    """For runs whose messages are of no interest here."""
-
-
 def records(path: Path, kind: str) -> list[dict[str, Any]]:
     lines = (path / JOURNAL_NAME).read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["type"] == kind]
@@ -66,7 +62,7 @@ class Service:
 def test_a_call_that_waits_comes_back_with_its_rows_and_its_step_is_done_once(path: Path) -> None:
     service = Service(polls=3)
     with open_job(path) as job:
-        job.run(service.handle, batch=4, tell=quiet)
+        job.run(service.handle, batch=4)
         assert service.submitted == [[1, 2, 3, 4], [5, 6]]
         assert [row.result for row in job.rows()] == ["batch 1"] * 4 + ["batch 2"] * 2
         assert {row.attempts for row in job.rows()} == {1}
@@ -118,14 +114,7 @@ def test_after_a_crash_the_same_rows_are_one_call_whatever_the_limits_of_the_nex
         return service.handle(batch)
 
     with open_job(path) as job:
-        job.run(
-            handle,
-            batch=1,
-            rate="1/h",
-            max_rows=1,
-            where=lambda row: row.row_number > 5,
-            tell=quiet,
-        )
+        job.run(handle, batch=1, rate="1/h", max_rows=1, where=lambda row: row.row_number > 5)
         assert sizes == [4, 1]
         assert service.submitted == [[6]]
         assert [row.result for row in job.rows()][:4] == ["batch 4"] * 4
@@ -137,7 +126,7 @@ def test_a_call_killed_within_a_step_is_in_review_and_settled_as_a_whole(
     kill(path, "submit")
     service = Service(polls=0)
     with open_job(path) as job:
-        job.run(service.handle, batch=4, tell=quiet)
+        job.run(service.handle, batch=4)
         assert service.submitted == [[5, 6]]
         rows = job.rows("needs_review")
         assert {row.error_code for row in rows} == {"StepInDoubt"}
@@ -161,7 +150,7 @@ def test_a_call_killed_within_a_step_is_in_review_and_settled_as_a_whole(
     assert "4" in capsys.readouterr().out
     with open_job(path) as job:
         assert job.counts["pending"] == 4
-        job.run(service.handle, batch=1, tell=quiet)
+        job.run(service.handle, batch=1)
         assert service.submitted == [[5, 6]]
         assert [row.result for row in job.rows()] == ["batch 7"] * 4 + ["batch 1"] * 2
 
@@ -185,7 +174,7 @@ def test_rows_for_which_a_mapping_has_a_wait_stay_in_the_call_and_the_others_are
         return {row.id: "later" for row in batch}
 
     with open_job(path, 4) as job:
-        job.run(handle, batch=4, tell=quiet)
+        job.run(handle, batch=4)
         assert seen == [[1, 2, 3, 4], [2, 4]]
         assert [row.result for row in job.rows()] == ["done", "later", None, "later"]
 
@@ -200,7 +189,7 @@ def test_a_list_as_answer_is_refused_once_a_row_has_left_the_call(path: Path) ->
         return answers.pop(0)
 
     with open_job(path, 4) as job:
-        job.run(handle, batch=4, tell=quiet)
+        job.run(handle, batch=4)
         assert [row.status for row in job.rows()] == ["skipped", *["needs_review"] * 3]
         messages = [row.error_message or "" for row in job.rows("needs_review")]
         assert all("return a mapping by row.id" in message for message in messages)
@@ -214,9 +203,9 @@ def test_a_row_that_was_retried_comes_back_to_its_call_with_its_steps(path: Path
         return {**done, "j:2": Fail("E", "no")} if len(batch) == 4 else done
 
     with open_job(path, 4) as job:
-        job.run(handle, batch=4, tell=quiet)
+        job.run(handle, batch=4)
         assert job.retry() == 1
-        job.run(handle, batch=50, tell=quiet)
+        job.run(handle, batch=50)
         assert [row.result for row in job.rows()] == ["batch 1"] * 4
         assert [row.attempts for row in job.rows()] == [1, 2, 1, 1]
     assert service.submitted == [[1, 2, 3, 4]]
@@ -227,7 +216,7 @@ def test_a_run_of_single_rows_is_refused_while_calls_are_open(path: Path) -> Non
     kill(path, "poll")
     before = (path / JOURNAL_NAME).read_bytes()
     with open_job(path) as job, pytest.raises(journal.RefusedError, match=r"4 rows .* `batch`"):
-        job.run(lambda row: row.row_number, tell=quiet)
+        job.run(lambda row: row.row_number)
     assert (path / JOURNAL_NAME).read_bytes() == before
 
 
@@ -247,7 +236,7 @@ def test_steps_and_waits_of_calls_in_an_event_loop(path: Path) -> None:
         return dict.fromkeys((row.id for row in batch), number) if service.is_done(key) else Wait(0)
 
     with open_job(path) as job:
-        job.run(handle, batch=3, workers=2, tell=quiet)
+        job.run(handle, batch=3, workers=2)
         assert job.status == "completed"
     assert len(service.submitted) == 4
 
@@ -272,7 +261,7 @@ def test_steps_and_waits_of_calls_in_a_pool(
         open_job(path) as job,
         ProcessPoolExecutor(2, mp_context=get_context("forkserver")) as pool,
     ):
-        job.run(handle_in_a_pool, pool, batch=4, tell=quiet)
+        job.run(handle_in_a_pool, pool, batch=4)
         results = [row.result for row in job.rows()]
     assert [rows for _, rows in results] == [[1, 2, 3, 4]] * 4 + [[5, 6]] * 2
     assert len({key for key, _ in results}) == 2
@@ -294,16 +283,16 @@ def test_a_call_whose_worker_dies_within_a_step_is_in_review_as_a_whole(
     monkeypatch.chdir(tmp_path)
     context = get_context("forkserver")
     with open_job(path, 4) as job:
-        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4, tell=quiet)
+        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4)
         assert {row.error_code for row in job.rows("needs_review")} == {"StepInDoubt"}
         assert job.counts["needs_review"] == 4
-        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4, tell=quiet)
+        job.run(die_in_a_pool, lambda: ProcessPoolExecutor(1, context), batch=4)
     assert json.loads(Path("ledger").read_text()) == [1, 2, 3, 4]
 
 
 def test_a_result_of_a_call_that_cant_be_recorded_is_kept_by_its_repr_once(path: Path) -> None:
     with open_job(path, 3) as job:
-        job.run(lambda batch: batch.step("submit", object), batch=3, tell=quiet)
+        job.run(lambda batch: batch.step("submit", object), batch=3)
         rows = job.rows("needs_review")
         assert {row.error_code for row in rows} == {"StepNotRecorded"}
         assert [bool(row.result) for row in rows] == [True, False, False]
@@ -360,7 +349,7 @@ def test_rows_that_failed_together_come_back_together_after_their_backoff(path: 
         return {row.id: Retry("Undone") if row.attempts == 1 else 1 for row in batch}
 
     with open_job(path, 500) as job:
-        job.run(handle, batch=500, max_attempts=2, backoff_s=0.2, tell=quiet)
+        job.run(handle, batch=500, max_attempts=2, backoff_s=0.2)
         assert job.status == "completed"
     assert calls == [500, 500]
 
@@ -383,7 +372,7 @@ def test_rows_that_begin_again_at_a_step_leave_their_calls_and_are_submitted_tog
         return done
 
     with open_job(path) as job:
-        job.run(handle, batch=3, max_attempts=2, backoff_s=0, tell=quiet)
+        job.run(handle, batch=3, max_attempts=2, backoff_s=0)
         assert job.status == "completed"
     submitted = sorted(number for numbers in service.submitted for number in numbers)
     assert submitted == [1, 1, 2, 3, 4, 4, 5, 6]
@@ -396,7 +385,7 @@ def test_answers_for_unknown_ids_of_a_call_with_a_step_can_be_retried_for_free(p
         return {"A-1": 1}
 
     with open_job(path, 2) as job:
-        job.run(handle, batch=2, tell=quiet)
+        job.run(handle, batch=2)
         (message, _) = (row.error_message or "" for row in job.rows("needs_review"))
         assert "a retry repeats no step that is done: 'submit'" in message
 
@@ -415,7 +404,7 @@ def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -
         return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))
 
     with open_job(path, 2) as job:
-        job.run(handle, batch=2, tell=quiet)
+        job.run(handle, batch=2)
         assert [row.result for row in job.rows()] == [1, 1]
 
 
@@ -434,7 +423,7 @@ def test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_ro
         return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))
 
     with open_job(path, 2) as job:
-        job.run(handle, batch=2, max_attempts=2, backoff_s=0, tell=quiet)
+        job.run(handle, batch=2, max_attempts=2, backoff_s=0)
         assert [row.result for row in job.rows()] == [1, 1]
 
 
@@ -446,7 +435,7 @@ def test_a_run_that_does_not_wait_pauses_and_the_next_one_resumes_the_call(path:
         return Wait(3600) if isinstance(outcome, Wait) else outcome
 
     with open_job(path, 4) as job:
-        report = job.run(handle, batch=4, no_wait=True, tell=quiet)
+        report = job.run(handle, batch=4, no_wait=True)
         assert (report.exit_code, job.job.waiting_count) == (4, 4)
         assert "4 rows wait for somebody else" in (report.reason or "")
 
@@ -461,7 +450,7 @@ def test_a_run_that_does_not_wait_pauses_if_a_waiting_call_has_a_row_to_try_agai
 
     with open_job(path, 4) as job:
         (stop := threading.Timer(60, job.stop)).start()
-        report = job.run(handle, batch=4, max_attempts=3, no_wait=True, tell=quiet)
+        report = job.run(handle, batch=4, max_attempts=3, no_wait=True)
         stop.cancel()
         assert (report.exit_code, job.job.waiting_count) == (4, 3)
         assert "3 rows wait for somebody else" in (report.reason or "")
@@ -484,8 +473,8 @@ def test_a_row_that_a_person_retries_lets_its_call_be_asked_at_once(path: Path, 
     with open_job(path, 3) as job:
         (stop := threading.Timer(60, job.stop)).start()
         if when == "between two runs":
-            job.run(handle, batch=3, no_wait=True, tell=quiet)
+            job.run(handle, batch=3, no_wait=True)
             retry(job.job)
-        assert job.run(handle, batch=3, tell=quiet, on_progress=retry).completed == 3
+        assert job.run(handle, batch=3, on_progress=retry).completed == 3
         stop.cancel()
     assert calls == [[1, 2, 3], [1, 2, 3]]

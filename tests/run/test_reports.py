@@ -8,9 +8,7 @@ import pytest
 
 import journal
 import journal.fs.system
-from journal import (
-    JournalDamagedError,
-)
+from journal import JournalDamagedError
 from journal.history.events import event_of
 from journal.run.open_job import JobRun
 
@@ -18,10 +16,6 @@ from journal.run.open_job import JobRun
 def open_job(root: Path) -> JobRun:
     rows = [{"n": n} for n in range(1, 5)]
     return journal.open_job(root / "j", rows, "n", sync="none", argv=[])
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 def test_a_run_that_finds_damage_raises_its_error(tmp_path: Path) -> None:
@@ -36,7 +30,7 @@ def test_a_run_that_finds_damage_raises_its_error(tmp_path: Path) -> None:
         journal.open_job(tmp_path / "j", rows, "n", sync="none", argv=[]) as job,
         pytest.raises(JournalDamagedError),
     ):
-        job.run(damage, tell=quiet)
+        job.run(damage)
 
 
 def test_what_a_start_did_is_in_the_history_and_in_the_report_of_its_run(tmp_path: Path) -> None:
@@ -70,7 +64,7 @@ def test_a_start_that_was_refused_leaves_its_new_rows_to_the_report_of_the_next(
     path = tmp_path / "j"
     with journal.open_job(path, [{"n": 1}]) as job, journal.JobService(tmp_path) as other:
         with other.store.hold_run("j"), pytest.raises(journal.JobBusyError):
-            job.run(lambda _row: 1, tell=quiet)
-        report = job.run(lambda _row: 1, tell=quiet)
+            job.run(lambda _row: 1)
+        report = job.run(lambda _row: 1)
         assert (report.added, report.completed) == (1, 1)
-        assert job.run(lambda _row: 1, tell=quiet).added == 0
+        assert job.run(lambda _row: 1).added == 0

@@ -39,7 +39,7 @@ def run(root: Path, handle: Callable[[AttemptedRow], Any], policy: Any, **option
     rows = [{"n": n} for n in (1, 2, 3)]
     path = root / JOB
     with journal.open_job(path, rows, on_interrupted=policy, sync="none", argv=[]) as job:
-        job.run(handle, tell=lambda _text: None, **options)
+        job.run(handle, **options)
 
 
 def statuses(root: Path) -> list[RowStatus]:

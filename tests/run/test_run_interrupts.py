@@ -13,11 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.interrupts import (
-    HANG_S,
-    check_each_step,
-    check_each_step_of_the_end,
-)
+from support.interrupts import HANG_S, check_each_step, check_each_step_of_the_end
 from support.platforms import needs_fork, needs_signals
 from support.work import contained
 
@@ -41,10 +37,7 @@ def test_an_interrupt_at_any_step_of_a_run_loses_no_row_and_calls_none_twice(
 @contained
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_and_no_more(
-    kind: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    count: Callable[[str, int], None],
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: Callable[[str, int], None]
 ) -> None:
     monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.caller.POLL_S", 0.001)
@@ -72,7 +65,7 @@ def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
             ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
     with journal.open_job(tmp_path / "job", [{"n": 1}], key="n") as job:
-        job.run(fork_and_end, workers=1, tell=lambda _text: None)
+        job.run(fork_and_end, workers=1)
     assert ends == [-signal.SIGTERM] * 10
 
 

@@ -20,6 +20,7 @@ import pytest
 from support import attempts
 from support.children import FaultyOs, fails
 from support.clock import Clock
+from support.runs import open_job
 
 import journal
 import journal.fs.system
@@ -58,16 +59,8 @@ pytestmark = pytest.mark.usefixtures("no_threads_left")
 WAIT_S = 60.0
 
 
-def open_job(path: Path, count: int = 5, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
-
-
 def statuses(job: JobRun) -> Counter[str]:
     return Counter(str(row.status) for row in job.rows())
-
-
-def quiet(_text: str) -> None:
-    """For runs whose talk is of no interest here."""
 
 
 class Gate:
@@ -203,17 +196,7 @@ def test_whatever_a_handler_does_ends_in_a_named_outcome(
 
 @pytest.mark.parametrize("kind", [Retry, Hold])
 @pytest.mark.parametrize(
-    "after_s",
-    [
-        -1,
-        float("inf"),
-        float("nan"),
-        True,
-        10**400,
-        1.79e12,
-        b"-1",
-        [1],
-    ],
+    "after_s", [-1, float("inf"), float("nan"), True, 10**400, 1.79e12, b"-1", [1]]
 )
 def test_what_is_no_time_to_wait_is_refused_with_its_value(
     kind: type[Retry | Hold], after_s: Any
@@ -376,7 +359,7 @@ def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_st
         rows = [{"key": "a"}] * 4
         with journal.open_job(path.with_name(f"j{len(limits)}"), rows) as job:
             report = job.run(
-                handler, max_attempts=3, backoff_s=0.01, max_rows=3, workers=2, tell=quiet, **limits
+                handler, max_attempts=3, backoff_s=0.01, max_rows=3, workers=2, **limits
             )
         assert sorted(calls) == [1, 1, 1, 2, 2, 2, 3]
         assert report.reason == "3 rows were started, as many as were asked for"
@@ -394,7 +377,7 @@ def test_attempts_are_counted_over_runs(path: Path) -> None:
 
     for _ in range(3):
         with open_job(path, 1) as job:
-            job.run(handler, max_attempts=3, tell=quiet)
+            job.run(handler, max_attempts=3)
     assert calls == 3
     with open_job(path, 1) as job:
         assert (job.job.status, job.rows()[0].status, job.rows()[0].attempts) == (
@@ -435,7 +418,7 @@ def test_a_run_that_ends_while_another_program_has_a_row_in_flight_names_the_row
             other.start_row("j:2")
 
     with open_job(path, 1) as job:
-        report = job.run(handler, tell=quiet)
+        report = job.run(handler)
     assert report.reason == "row 2 is in flight in another program"
     assert (report.job.status, report.exit_code) == ("paused", 4)
 
@@ -456,7 +439,7 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         return row.attempts
 
     with open_job(path, 3) as job:
-        job.run(handler, max_attempts=2, backoff_s=0, max_rows=2, tell=quiet)
+        job.run(handler, max_attempts=2, backoff_s=0, max_rows=2)
         assert statuses(job) == {"failed": 1, "completed": 1, "pending": 1}
         job.service.retry_failed_rows("j")
         assert job.run(handler, max_attempts=2).exit_code == 0
@@ -647,12 +630,7 @@ def test_a_late_result_that_cannot_be_recorded_leaves_the_attempt_in_flight_alon
 
     with open_job(path, 1) as job:
         run = Background(
-            job,
-            handler,
-            timeout_s=1,
-            max_attempts=2,
-            retry_on=(TimeoutError,),
-            backoff_s=0,
+            job, handler, timeout_s=1, max_attempts=2, retry_on=(TimeoutError,), backoff_s=0
         )
         again.wait_for(1)
         slow.let_go()
@@ -899,7 +877,7 @@ def test_tasks_that_coroutines_have_left_are_cancelled_at_the_end_and_may_clean_
         await asyncio.sleep(0)
 
     with open_job(path, 3) as job:
-        assert job.run(handler, workers=3, tell=quiet).completed == 3
+        assert job.run(handler, workers=3).completed == 3
         assert sorted(ended) == [1, 2, 3]
         assert all(task.cancelled() for task in left)
 
@@ -915,7 +893,7 @@ def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
         hang(row)  # blocks the loop
 
     with open_job(path, 3) as job:
-        report = job.run(handler, timeout_s=1, workers=1, tell=quiet)
+        report = job.run(handler, timeout_s=1, workers=1)
         gate.let_go()
         assert report.reason == "all 1 workers hang"
         assert statuses(job) == {"needs_review": 1, "pending": 2}
@@ -1024,7 +1002,7 @@ def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -
         gate(row)
 
     with open_job(path, 9) as job:
-        report = job.run(handler, workers=2, halt="now,1", tell=quiet)
+        report = job.run(handler, workers=2, halt="now,1")
         gate.let_go()
         assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
         assert job.rows()[0].error_code == "stopped"
@@ -1060,7 +1038,7 @@ def test_a_run_waits_for_its_rate_instead_of_looking_all_the_time(
 
     monkeypatch.setattr(Results, "wait", noted)
     with open_job(path, 4) as job:
-        assert job.run(lambda _row: 1, rate="50/s", tell=quiet).completed == 4
+        assert job.run(lambda _row: 1, rate="50/s").completed == 4
     assert min(waits) > 0
 
 
@@ -1386,9 +1364,7 @@ def test_a_row_that_was_started_by_a_commit_of_unknown_outcome_is_given_back(
         assert statuses(job) == {"completed": 1, "pending": 1}
 
 
-def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
-    path: Path,
-) -> None:
+def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(path: Path) -> None:
     def complain(_job: journal.Job) -> None:
         raise OSError("nobody watches")
 
@@ -1398,7 +1374,7 @@ def test_an_error_of_the_one_who_watches_pauses_the_job_with_nothing_in_flight(
 
     with open_job(path, 4) as job:
         with pytest.raises(OSError, match="nobody"):
-            job.run(until_stopped, on_progress=complain, tell=quiet)
+            job.run(until_stopped, on_progress=complain)
         assert job.job.status == "paused"
         assert job.run(lambda _row: 1).exit_code == 0
 

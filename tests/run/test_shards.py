@@ -119,9 +119,7 @@ def test_a_shard_takes_new_rows_under_its_next_number_wherever_they_are(path: Pa
         assert shard[0].place == shard[0].data["n"]
 
 
-def test_shards_that_have_seen_another_input_are_named_until_they_start_with_it(
-    path: Path,
-) -> None:
+def test_shards_that_have_seen_another_input_are_named_until_they_start_with_it(path: Path) -> None:
     for index in range(3):
         run(path, (index, 3), key="id")
     more = [*ORDERS, {"id": "b1", "n": 41}]

@@ -82,10 +82,7 @@ def test_sigterm_ends_a_process_that_was_forked_in_a_run() -> None:
 
 @pytest.mark.parametrize(
     ("number", "error", "code"),
-    [
-        (signal.SIGINT, KeyboardInterrupt, None),
-        (signal.SIGTERM, SystemExit, 128 + signal.SIGTERM),
-    ],
+    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 128 + signal.SIGTERM)],
 )
 def test_a_command_that_is_stopped_can_clean_up_and_exits_as_the_shell_says_it(
     number: int, error: type[BaseException], code: int | None

@@ -18,7 +18,7 @@ Handler = Callable[[Any], Any]
 
 def after(path: Path, handle: Handler, **options: Any) -> JobRow:
     with journal.open_job(path / "j", [{"n": 7}]) as job:
-        job.run(handle, tell=lambda _text: None, **options)
+        job.run(handle, **options)
         return job.rows()[0]
 
 
@@ -44,7 +44,7 @@ def test_an_outcome_that_is_returned_counts_as_if_it_were_raised(
 
 def test_an_outcome_that_is_returned_for_a_whole_call_is_that_of_each_row(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", [{}, {}, {}]) as job:
-        job.run(lambda _rows: journal.Fail("X", cost_cents=3), batch=5, tell=lambda _text: None)
+        job.run(lambda _rows: journal.Fail("X", cost_cents=3), batch=5)
         assert [row.error_code for row in job.rows()] == ["X", "X", "X"]
         assert job.job.total_cost_cents == 3
 
@@ -79,5 +79,5 @@ def test_a_report_says_that_its_failed_rows_may_need_a_review(tmp_path: Path) ->
             raise journal.NeedsReview("A", "is it?")
 
     with journal.open_job(tmp_path / "j", [{}, {}]) as job:
-        report = job.run(handle, tell=lambda _text: None)
+        report = job.run(handle)
     assert "1 completed, 1 failed or need review in " in repr(report)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from support.clock import Clock
+from support.runs import open_job
 
-import journal
 from journal import AttemptedRow, Hold, Job, JobRun
 from journal.run.plan import HowTo
 
@@ -58,10 +58,6 @@ class HangingRun:
 
     def stalls(self) -> list[str]:
         return [text for text in self.said if "no row has ended for" in text]
-
-
-def open_job(path: Path, rows: int, **options: Any) -> JobRun:
-    return journal.open_job(path, [{"n": n} for n in range(1, rows + 1)], sync="none", **options)
 
 
 def test_a_stall_is_said_once_with_the_rows_in_flight_and_again_if_others_hang_later(

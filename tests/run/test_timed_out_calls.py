@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 from support import commands
+from support.runs import open_job
 
-import journal
 from journal import AttemptedRow, Batch, JobRow, JobRun
 from journal.run.outcome import may_have_taken_effect
 
@@ -52,12 +52,8 @@ def raised(error: Exception, cause: Exception | None = None, *, is_from: bool = 
         return found
 
 
-def open_job(path: Path, count: int = 1, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), **options)
-
-
 def run(job: JobRun, handler: Callable[..., Any], **options: Any) -> list[tuple[Any, ...]]:
-    job.run(handler, backoff_s=0, tell=lambda _text: None, **options)
+    job.run(handler, backoff_s=0, **options)
     return [(str(row.status), row.error_code, row.attempts) for row in job.rows()]
 
 
@@ -139,7 +135,7 @@ def test_a_call_that_timed_out_is_repeated_only_if_the_author_says_that_this_doe
     retry_on: Any,
     expected: tuple[Any, ...],
 ) -> None:
-    with open_job(path, on_interrupted=policy) as job:
+    with open_job(path, 1, on_interrupted=policy) as job:
         assert run(job, handler, max_attempts=2, retry_on=retry_on, **options) == [expected]
         (row,) = job.rows()
         is_unknown = expected[0] == "needs_review" or policy == "fail"
@@ -172,7 +168,7 @@ def test_a_step_whose_call_timed_out_is_in_doubt(
     async def handler_async(row: AttemptedRow) -> None:
         await row.step("mail", send_async, row)
 
-    with open_job(path, on_interrupted=policy) as job:
+    with open_job(path, 1, on_interrupted=policy) as job:
         named = {"max_attempts": 3, "retry_on": OSError}
         rows = run(job, handler_async if is_async else handler, **named)
         assert rows == [("needs_review", "StepInDoubt", 1)]
@@ -188,7 +184,7 @@ def test_an_idempotent_step_whose_call_timed_out_is_called_again_where_the_row_i
             raise TimeoutError("slow")
         return "sent"
 
-    with open_job(path, on_interrupted="resume") as job:
+    with open_job(path, 1, on_interrupted="resume") as job:
         rows = run(job, lambda row: row.step("mail", send, row, idempotent=True), max_attempts=2)
     assert rows == [("completed", None, 2)]
 
@@ -202,7 +198,7 @@ def test_a_retry_leaves_rows_whose_calls_timed_out_to_the_commands_that_show_pri
     def type_(*words: str) -> str:
         return commands.journal("--root", str(path.parent), *words).stdout
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         run(job, plain)
     type_("retry", "j")
     shown = type_("show", "j")
@@ -211,7 +207,7 @@ def test_a_retry_leaves_rows_whose_calls_timed_out_to_the_commands_that_show_pri
     assert "resolve j --row 1 --retry" in shown
     assert "journal retry" not in shown
     type_("resolve", "j", "--row", "1", "--retry")
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         assert run(job, lambda _row: None) == [("completed", None, 2)]
 
 
@@ -264,7 +260,7 @@ def test_calls_of_common_clients_are_repeated_only_if_the_service_was_never_reac
         else:
             module.post(where, timeout=timeout_s)
 
-    with open_job(path) as job:
+    with open_job(path, 1) as job:
         ((status, _, attempts),) = run(job, handler, max_attempts=2)
     expected = ("failed", 2) if how == "refuses" else ("needs_review", 1)
     assert (status, attempts) == expected

@@ -192,10 +192,7 @@ def test_the_number_of_workers_goes_up_and_down_under_load_and_nothing_in_flight
 def test_the_size_of_a_pool_is_its_bound_and_the_answer_says_so(path: Path) -> None:
     crowd = Crowd()
     bound = "the executor has 6 workers, and no run uses more"
-    with (
-        open_job(path) as job,
-        in_thread(lambda: in_a_pool(job, crowd, workers=2, halt="never")),
-    ):
+    with open_job(path) as job, in_thread(lambda: in_a_pool(job, crowd, workers=2, halt="never")):
         crowd.until(2)
         assert tune_elsewhere(path, workers=16) == Tuned(changes={"workers": (2, 6)}, reason=bound)
         crowd.until(6)
@@ -729,7 +726,7 @@ def test_the_next_start_takes_no_change_over_and_says_what_it_has_not_taken(path
 
     said: list[str] = []
     with open_job(path) as job:
-        job.run(handler, workers=4, max_cost_cents=500, tell=lambda _text: None)
+        job.run(handler, workers=4, max_cost_cents=500)
         job.run(lambda _row: job.stop(), workers=4, max_cost_cents=500, tell=said.append)
     assert (
         "j: the last run was tuned to workers 16, rate 900/s, limit_per c=2, max_cost_cents none; this "

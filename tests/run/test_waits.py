@@ -13,6 +13,7 @@ from typing import Any, Self
 import pytest
 from support.attempts import start, try_again
 from support.attempts import wait as wait_in_flight
+from support.runs import open_job
 
 import journal
 from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
@@ -23,14 +24,6 @@ from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
 from journal.run.workers.base import Call
-
-
-def quiet(_text: str) -> None:
-    """Report nothing."""
-
-
-def open_job(path: Path, count: int = 4, **options: Any) -> JobRun:
-    return journal.open_job(path, ({"n": n} for n in range(1, count + 1)), sync="none", **options)
 
 
 def wait(service: JobService, row_id: str, after_s: float) -> JobRow:
@@ -108,8 +101,8 @@ def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
             return end(submitted)
         return row.row_number
 
-    with open_job(path) as job:
-        report = job.run(handler, workers=2, tell=quiet)
+    with open_job(path, 4) as job:
+        report = job.run(handler, workers=2)
         rows = job.rows()
         history = job.service.get_row_history("j:1")
     assert (report.exit_code, report.completed, report.job.waiting_count) == (0, 4, 0)
@@ -134,8 +127,8 @@ async def in_a_loop(row: AttemptedRow) -> Any:
 @pytest.mark.parametrize("handler", [twice, in_a_loop], ids=["a pool", "a loop"])
 def test_rows_wait_in_pools_and_loops(path: Path, handler: Any) -> None:
     executor = functools.partial(ProcessPoolExecutor, 2) if handler is twice else None
-    with open_job(path) as job:
-        assert job.run(handler, executor, tell=quiet).completed == 4
+    with open_job(path, 4) as job:
+        assert job.run(handler, executor).completed == 4
         assert {row.earlier_attempts for row in job.rows()} == {1}
 
 
@@ -151,7 +144,7 @@ def test_rows_of_one_call_wait_each_for_itself_or_all_together(path: Path) -> No
         return dict.fromkeys((row.id for row in batch), 2)
 
     with open_job(path, 3) as job:
-        report = job.run(handler, batch=3, tell=quiet)
+        report = job.run(handler, batch=3)
         assert [row.result for row in job.rows()] == [1, 2, 2]
     assert calls[0] == [1, 2, 3]
     assert {number for call in calls[1:] for number in call} == {2, 3}
@@ -162,9 +155,9 @@ def test_without_waiting_a_run_pauses_and_the_next_one_too_until_a_row_is_due(pa
     def handler(_row: AttemptedRow) -> Any:
         return Wait(3600)
 
-    with open_job(path) as job:
+    with open_job(path, 4) as job:
         for _ in range(2):
-            report = job.run(handler, no_wait=True, tell=quiet)
+            report = job.run(handler, no_wait=True)
             assert (report.exit_code, report.job.status) == (4, "paused")
             assert report.reason is not None
             assert report.reason.startswith("4 rows wait for somebody else; the next is due at 20")
@@ -174,7 +167,7 @@ def test_without_waiting_a_run_pauses_and_the_next_one_too_until_a_row_is_due(pa
         for row in job.rows():
             job.service.skip_row(row.id)
             job.service.redo_row(row.id)
-        report = job.run(lambda _row: None, no_wait=True, tell=quiet)
+        report = job.run(lambda _row: None, no_wait=True)
         assert (report.exit_code, report.completed) == (0, 4)
 
 
@@ -214,7 +207,7 @@ def test_a_run_that_does_not_wait_ends_when_it_has_started_all_rows_that_it_may(
     with open_job(path, 6) as job:
         (stop := threading.Timer(60, job.stop)).start()
         limits: dict[str, Any] = {"max_rows": 2, "no_wait": True, "batch": batch}
-        report = job.run(lambda _given: Wait(3600), tell=quiet, **limits)
+        report = job.run(lambda _given: Wait(3600), **limits)
         stop.cancel()
         assert (report.exit_code, job.job.waiting_count) == (4, 2)
         assert (report.reason or "").startswith("2 rows wait for somebody else")
@@ -232,7 +225,7 @@ def test_a_row_that_waits_takes_no_slot_of_its_key(path: Path) -> None:
         return Wait(0.001) if row.attempts < 4 else None
 
     with journal.open_job(path, ({"n": n, "to": "x"} for n in range(20)), sync="none") as job:
-        report = job.run(handler, workers=4, limit_per={"to": 1}, tell=quiet)
+        report = job.run(handler, workers=4, limit_per={"to": 1})
     assert (report.completed, most[0]) == (20, 1)
 
 
@@ -242,7 +235,7 @@ def test_rows_that_have_waited_are_none_of_the_rows_that_were_asked_for(path: Pa
 
     with open_job(path, 9) as job:
         wait(job.service, "j:9", 0)
-        report = job.run(handler, max_rows=3, tell=quiet)
+        report = job.run(handler, max_rows=3)
         assert numbers(list(job.rows("completed"))) == [1, 2, 3, 9]
         assert report.reason == "3 rows were started, as many as were asked for"
 
@@ -254,7 +247,7 @@ def test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own(path: Path)
         return Wait(3600 if row.attempts == 2 else 0.001, "in batch b1")
 
     with open_job(path, 1) as job:
-        report = job.run(handler, max_wait_s=0.05, max_attempts=3, tell=quiet)
+        report = job.run(handler, max_wait_s=0.05, max_attempts=3)
         (row,) = job.rows()
         assert (row.status, row.error_code) == ("failed", "WaitedTooLong")
         assert row.error_message == "it has waited for 0 s: in batch b1"

@@ -29,10 +29,6 @@ def is_west(row: JobRow) -> bool:
     return bool(row.data["zip"] == "941")
 
 
-def quiet(_: str) -> None:
-    pass
-
-
 def numbers(job: JobRun, status: str) -> list[int]:
     return [row.row_number for row in job.rows(status)]
 
@@ -48,13 +44,11 @@ def test_only_rows_that_meet_the_condition_are_run(tmp_path: Path) -> None:
         assert report.reason == "5 rows stay open, since the run is for others"
         assert f"j: {report.reason}: pausing" in said
         assert report.exit_code == 4
-        assert job.run(lambda _row: None, tell=quiet).job.status == "completed"
+        assert job.run(lambda _row: None).job.status == "completed"
         assert {row.attempts for row in job.rows()} == {1}
 
 
-def test_a_row_that_stays_open_is_asked_about_once(
-    tmp_path: Path,
-) -> None:
+def test_a_row_that_stays_open_is_asked_about_once(tmp_path: Path) -> None:
     asked: Counter[int] = Counter()
 
     def where(row: JobRow) -> bool:
@@ -66,7 +60,7 @@ def test_a_row_that_stays_open_is_asked_about_once(
             raise Retry("busy", "later", after_s=0)
 
     with open_job(tmp_path, 500) as job:
-        report = job.run(handle, where=where, workers=4, max_attempts=5, tell=quiet)
+        report = job.run(handle, where=where, workers=4, max_attempts=5)
         assert (report.completed, report.started) == (250, 750)
         assert {asked[n] for n in range(2, 501, 2)} == {1}  # the rows that stay open
         assert len(asked) == 500
@@ -77,10 +71,10 @@ def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path)
         raise journal.Fail("zip", "no such zip")
 
     with open_job(tmp_path) as job:
-        assert job.run(fail, halt="never", tell=quiet).job.status == "failed"
+        assert job.run(fail, halt="never").job.status == "failed"
         plan = job.plan(retry_failed=True, where=is_west)
         assert (plan.counts["retry"], plan.counts["failed"]) == (5, 5)
-        report = job.run(lambda _row: None, where=is_west, retry_failed=True, tell=quiet)
+        report = job.run(lambda _row: None, where=is_west, retry_failed=True)
         assert report.job.status == "failed"  # no row is open
         assert numbers(job, "completed") == [1, 3, 5, 7, 9]
         assert numbers(job, "failed") == [2, 4, 6, 8, 10]
@@ -138,7 +132,7 @@ def test_an_error_of_the_condition_ends_the_run_and_loses_nothing(tmp_path: Path
             done.append(row.row_number)
 
         with pytest.raises(LookupError, match="no such column"):
-            job.run(handle, where=where, workers=3, tell=quiet)
+            job.run(handle, where=where, workers=3)
         assert numbers(job, "completed") == sorted(done)
         assert job.job.status == "paused"
         assert not numbers(job, "processing")

@@ -36,12 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest ha
 from support.activation import check_share
 from support.memory import fast_directory
 
-from journal import (
-    VALID_ROW_TRANSITIONS,
-    InvalidStateTransition,
-    JobService,
-    RowStatus,
-)
+from journal import VALID_ROW_TRANSITIONS, InvalidStateTransition, JobService, RowStatus
 
 JOB, ROWS, THREADS, PROCESSES = "shared", 2, 3, 2
 CALLS = 30  # of each thread; of a process that will be killed, until then

@@ -342,7 +342,7 @@ def test_text_must_be_text_that_utf_8_holds(service: JobService, what: str) -> N
 
 
 BAD_COUNTS: list[Any] = [
-    *(-1, True, False, 1.0, float("nan"), "1", Decimal(1), 2**63, 10**5000, [1]),
+    *(-1, True, False, 1.0, float("nan"), "1", Decimal(1), 2**63, 10**5000, [1])
 ]
 
 

@@ -68,11 +68,7 @@ def one(begin_ns: int, end_ns: int, name: str, answer: Answer) -> Call:
             [one(1, 4, "start", STARTED), one(2, 3, "start", None)], True, id="one was refused"
         ),
         pytest.param(
-            [
-                one(1, 9, "start", STARTED),
-                one(2, 3, "read", STARTED),
-                one(4, 5, "read", PENDING),
-            ],
+            [one(1, 9, "start", STARTED), one(2, 3, "read", STARTED), one(4, 5, "read", PENDING)],
             False,
             id="seen and gone again",
         ),
@@ -85,10 +81,7 @@ def one(begin_ns: int, end_ns: int, name: str, answer: Answer) -> Call:
             id="the middle of a batch",
         ),
         pytest.param(
-            [
-                Call(1, 2, (("start", ""),), (STARTED,), discarded=True),
-                one(3, 4, "read", STARTED),
-            ],
+            [Call(1, 2, (("start", ""),), (STARTED,), discarded=True), one(3, 4, "read", STARTED)],
             False,
             id="discarded and seen",
         ),

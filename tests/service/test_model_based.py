@@ -657,10 +657,7 @@ policies = st.sampled_from(["review", "retry", "fail", "resume", "resume"])
 create_ops = st.tuples(st.just("create_rows"), new_row_items)
 row_ops = st.tuples(st.just("change_row"), row_picks, row_targets)
 data_ops = st.tuples(
-    st.just("update_row_data"),
-    row_picks,
-    st.dictionaries(texts, values, max_size=2),
-    st.booleans(),
+    st.just("update_row_data"), row_picks, st.dictionaries(texts, values, max_size=2), st.booleans()
 )
 # The attempt counts from the row's last one: mostly that, or one before, or one that never was.
 attempts = st.sampled_from([0, 0, 0, 0, -1, 1])
@@ -975,11 +972,7 @@ class JournalMachine(RuleBasedStateMachine):
         is_nested=st.booleans(),
     )
     def batch_that_commits(
-        self,
-        who: int,
-        pick: int,
-        ops: list[tuple[Any, ...]],
-        is_nested: bool,
+        self, who: int, pick: int, ops: list[tuple[Any, ...]], is_nested: bool
     ) -> None:
         job_id = self.pick(pick)
         service = self.services[who]

@@ -25,9 +25,7 @@ from journal import (
     RowNotFoundError,
     RowStatus,
 )
-from journal.format.records import (
-    RunRecord,
-)
+from journal.format.records import RunRecord
 from journal.history.reading import Entry
 from journal.store.interrupted_rows import start_run
 from journal.store.rows import find_rows

@@ -445,9 +445,7 @@ def test_a_long_sequence_with_rows_of_every_size_reads_back(service: JobService)
         assert len(rows[700].data["text"]) == 1_000_000
 
 
-def test_threads_may_read_one_sequence(
-    service: JobService,
-) -> None:
+def test_threads_may_read_one_sequence(service: JobService) -> None:
     job = service.create_job("x", job_id="x")
     service.create_rows(job.id, ({} for _ in range(2000)))
     with service.batch(job.id):
@@ -685,11 +683,7 @@ def test_who_holds_a_job_that_another_has_ended_lets_go_when_it_looks(
 
 @pytest.mark.parametrize(
     ("policy", "status"),
-    [
-        ("review", RowStatus.NEEDS_REVIEW),
-        ("retry", RowStatus.PENDING),
-        ("fail", RowStatus.FAILED),
-    ],
+    [("review", RowStatus.NEEDS_REVIEW), ("retry", RowStatus.PENDING), ("fail", RowStatus.FAILED)],
 )
 def test_recover_job_settles_rows_in_flight_by_its_policy(
     service: JobService, root: Path, job: Job, policy: Any, status: RowStatus
@@ -868,9 +862,7 @@ def test_every_error_pickles_and_copies_with_attributes_and_message(name: str) -
     assert all(hasattr(error, name) for name in getattr(error, "__match_args__", ()))
 
 
-def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(
-    service: JobService,
-) -> None:
+def test_a_sequence_taken_in_an_inner_batch_that_was_discarded_says_so(service: JobService) -> None:
     service.create_job("Nested", job_id="nested")
     with service.batch("nested"):
         with suppress(ZeroDivisionError), service.batch("nested"):

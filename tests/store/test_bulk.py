@@ -10,12 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import astuple
 
-from journal import (
-    InvalidStateTransition,
-    JobRow,
-    JobService,
-    RowNotFoundError,
-)
+from journal import InvalidStateTransition, JobRow, JobService, RowNotFoundError
 from journal.format.arguments import MAX_USAGE_NAMES
 from journal.format.records import A_RUN, MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
 from journal.store import bulk
@@ -93,9 +88,7 @@ def test_rows_that_were_read_are_not_those_that_are_added_later(service: JobServ
         assert len(other.get_rows("j")) == 6
 
 
-def test_no_row_starts_twice_or_after_the_callers_code_has_settled_it(
-    service: JobService,
-) -> None:
+def test_no_row_starts_twice_or_after_the_callers_code_has_settled_it(service: JobService) -> None:
     kept: list[Any] = []
 
     def numbers() -> Iterator[int]:

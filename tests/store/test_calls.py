@@ -342,7 +342,7 @@ def test_an_index_from_a_hint_has_the_calls_too(work: Work) -> None:
     resumed = work.resume(call)
     assert resumed.open == (1, 3)
     assert work.statuses() == [
-        *("processing", "completed", "processing", "pending", "processing", "pending"),
+        *("processing", "completed", "processing", "pending", "processing", "pending")
     ]
 
 

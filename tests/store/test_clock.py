@@ -80,10 +80,7 @@ def order(child: Child, words: str) -> datetime:
 def test_processes_whose_clocks_differ_by_days_never_write_a_time_before_the_last_one(
     tmp_path: Path,
 ) -> None:
-    with (
-        Child(OFF_CLOCK, tmp_path, JOB) as ahead,
-        Child(OFF_CLOCK, tmp_path, JOB) as behind,
-    ):
+    with Child(OFF_CLOCK, tmp_path, JOB) as ahead, Child(OFF_CLOCK, tmp_path, JOB) as behind:
         assert ahead.hear() == behind.hear() == "ready"
         begin = order(behind, f"-86400 job {JOB}")
         latest = order(ahead, "86400 row 1")

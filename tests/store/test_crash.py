@@ -132,9 +132,7 @@ def test_a_cut_at_any_byte_opens_with_the_commits_before_it_and_goes_on(
             one.unlink()
 
 
-def test_an_open_service_that_finds_a_torn_tail_goes_on_as_a_fresh_one_does(
-    tmp_path: Path,
-) -> None:
+def test_an_open_service_that_finds_a_torn_tail_goes_on_as_a_fresh_one_does(tmp_path: Path) -> None:
     make_history(tmp_path)
     path = journal_path(tmp_path, JOB)
     with JobService(tmp_path, sync="none") as service:
@@ -273,9 +271,7 @@ def test_what_a_death_in_create_or_delete_leaves_is_removed_by_the_next_create_j
             service.create_job("Again", job_id=JOB)
 
 
-def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(
-    tmp_path: Path,
-) -> None:
+def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(tmp_path: Path) -> None:
     with Child(DIES_IN, tmp_path, JOB, "fsync 3", "create") as child:
         assert child.hear() == "ready"
         with pytest.raises(AssertionError, match="the child ended"):

@@ -113,10 +113,7 @@ def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
     with pytest.raises(JournalDamagedError, match=r"delete .*index\.hint: rows that are not done"):
         run(root, shipped)
     with JobService(root) as service:
-        for call in (
-            lambda: service.start_row(f"{JOB}:11"),
-            lambda: service.start_job(JOB),
-        ):
+        for call in (lambda: service.start_row(f"{JOB}:11"), lambda: service.start_job(JOB)):
             with pytest.raises(JournalDamagedError):
                 call()
     assert shipped == []

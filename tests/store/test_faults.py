@@ -13,15 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from support.children import (
-    Child,
-    FaultyOs,
-    fails,
-    journal_path,
-    read_all,
-    works,
-    writes_half,
-)
+from support.children import Child, FaultyOs, fails, journal_path, read_all, works, writes_half
 from support.copies import staging_of
 from support.platforms import (
     IS_ROOT,

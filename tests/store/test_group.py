@@ -13,14 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.children import (
-    Fault,
-    FaultyOs,
-    fails,
-    journal_path,
-    read_all,
-    split_commits,
-)
+from support.children import Fault, FaultyOs, fails, journal_path, read_all, split_commits
 from support.platforms import needs_signals
 
 import journal.fs.system

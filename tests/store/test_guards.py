@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.children import (
-    Child,
-    FaultyOs,
-    journal_path,
-    read_all,
-    split_commits,
-)
+from support.children import Child, FaultyOs, journal_path, read_all, split_commits
 from support.platforms import needs_directory_syncs, needs_fork, needs_open_files_moved
 from support.system_os import SYSTEM_OS, path_of
 

@@ -13,11 +13,7 @@ from support.children import Child, journal_path, read_all
 from support.paths import TESTS
 from support.platforms import IS_WINDOWS, needs_fork
 
-from journal import (
-    JobBusyError,
-    JobService,
-    RowStatus,
-)
+from journal import JobBusyError, JobService, RowStatus
 from journal.fs import files
 
 JOB = "shared"

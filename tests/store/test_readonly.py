@@ -248,9 +248,7 @@ def test_a_torn_tail_that_cannot_be_saved_is_not_cut_off(root: Path) -> None:
 
 
 @needs_modes
-def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(
-    root: Path,
-) -> None:
+def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(root: Path) -> None:
     store = ReadOnlyStore(root, unprivileged())
     with JobService(root) as service:
         service.create_job("Hidden", job_id="hidden")
