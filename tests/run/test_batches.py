@@ -18,7 +18,6 @@ from journal import (
     Batch,
     Fail,
     Hold,
-    InvalidValueError,
     JobRow,
     JobRun,
     NeedsReview,
@@ -190,9 +189,6 @@ def test_a_hold_gives_back_no_row_of_the_call_that_is_done_and_says_so(job: JobR
     assert sorted(calls) == [1, 2, 3, 3, 4, 4, 5, 5]
 
 
-# --- where the call runs
-
-
 # --- limits count rows, and a timeout is that of the call
 
 
@@ -289,18 +285,3 @@ def test_all_rows_of_a_call_have_its_deadline_however_long_their_dispatch_takes(
     monkeypatch.setattr("journal.run.dispatch_and_end.monotonic", lambda: float(next(seconds)))
     rows = run(job, Cancellable(), timeout_s=4.5)
     assert {row.error_code for row in rows} == {"TimeoutError"}
-
-
-# --- what is refused
-
-
-@pytest.mark.parametrize("size", [0, -1, True, "50"])
-def test_a_size_that_is_no_number_of_rows_is_refused_before_anything_is_started(
-    job: JobRun, size: Any
-) -> None:
-    with pytest.raises(InvalidValueError, match="batch"):
-        job.run(lambda _rows: None, batch=size)
-    assert job.job.status == "pending"
-
-
-# --- a run that is killed

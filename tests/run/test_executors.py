@@ -290,6 +290,8 @@ SAID = {
     "skip": (RowStatus.SKIPPED, None, None),
     "fail": (RowStatus.FAILED, "E7", "no such address"),
     "retry": (RowStatus.COMPLETED, None, None),
+    "hold": (RowStatus.COMPLETED, None, None),
+    "wait_once": (RowStatus.COMPLETED, None, None),
     "review": (RowStatus.NEEDS_REVIEW, "Unclear", "was it sent?"),
     "row_result": (RowStatus.COMPLETED, None, None),
     "own_class": (RowStatus.COMPLETED, None, None),
@@ -316,11 +318,12 @@ def test_what_a_handler_raises_and_returns_means_the_same_everywhere(
     assert "object can't be written as JSON" in rows["not_json"].error_message
     assert str(rows["not_json"].result).startswith("<object object at ")
     assert rows["skip"].reason == "nothing to do"
-    assert rows["retry"].result == "at last"
+    again = ("retry", "hold", "wait_once")
+    assert [rows[said].result for said in again] == ["at last"] * 3
     assert rows["own_class"].result == {"a": 1}
     row = rows["row_result"]
     assert (row.result, row.tracking_number, row.cost_cents) == ([1], "T-1", 7)
-    twice = [1 + (said in ("fail", "retry", "log")) for said in (*SAID, "log", "files")]
+    twice = [1 + (said in ("fail", "log", *again)) for said in (*SAID, "log", "files")]
     assert calls(work.ledger) == dict(enumerate(twice, 1))
     # A worker has no file of the job open; only the driver has.
     assert kind == "threads" or not Path("/proc/self/fd").exists() or files.result == []
@@ -518,18 +521,6 @@ def test_workers_of_a_run_for_which_no_thread_can_be_started_are_closed(
         if thread.name == "journal-loop":
             thread.join(60)
             assert not thread.is_alive()
-    assert work.statuses() == ["pending"]
-
-
-@pytest.mark.parametrize("executor", [3.5, lambda: 3, "threads"])
-def test_what_is_no_executor_is_refused_before_anything_is_started(
-    executor: Any, work: Work
-) -> None:
-    with (
-        work.open("square") as job,
-        pytest.raises(InvalidValueError, match="executor: must be an Executor, or a function"),
-    ):
-        job.run(act, executor)
     assert work.statuses() == ["pending"]
 
 

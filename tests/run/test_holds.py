@@ -7,7 +7,6 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -249,25 +248,6 @@ def test_a_limit_of_the_account_holds_the_run_and_costs_no_attempt_and_one_call_
         "successive calls were throttled: Throttled: 429; to start fewer rows: journal" in held[0]
     )
     assert sum("going on" in line for line in said) >= 1
-
-
-def hold_first(row: AttemptedRow) -> int:
-    if row.attempts == 1 and row.row_number == 1:
-        raise Hold("Throttled", "429", after_s=0)
-    return row.row_number
-
-
-def test_a_hold_comes_back_from_a_pool(path: Path) -> None:
-    with open_job(path, 6) as job, ProcessPoolExecutor(2) as pool:
-        said: list[str] = []
-        report = job.run(hold_first, pool, tell=said.append)
-        assert report.completed == 6
-        assert any("Throttled: 429" in line for line in said)
-
-
-def test_seconds_where_the_code_belongs_are_refused_with_what_to_write() -> None:
-    with pytest.raises(TypeError, match=r"write Hold\(after_s=30\)"):
-        Hold(30)  # type: ignore[arg-type]
 
 
 # --- when rows may start

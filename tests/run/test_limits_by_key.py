@@ -15,7 +15,7 @@ import pytest
 from support.clock import Clock
 
 import journal
-from journal import Hold, InvalidValueError, JobRow, JobRun, JobService, Retry, RunReport
+from journal import Hold, JobRow, JobRun, JobService, Retry, RunReport
 from journal.run.dispatch_and_end import Result
 from journal.run.held_job import HeldJob, Settings
 from journal.run.outcome import Outcome
@@ -258,25 +258,6 @@ def test_a_column_that_no_row_has_is_reported_with_one_that_it_may_mean(path: Pa
         "j: no row has the column 'carier', so `limit_per` limits none of them by it; "
         "did you mean 'carrier'?"
     )
-
-
-@pytest.mark.parametrize(
-    ("given", "where"),
-    [
-        *(
-            (value, "limit_per")
-            for value in (2, "carrier=2", ["carrier"], {1: 2}, {}, {"a": 1, "b": 1})
-        ),
-        *(({"zip": value}, "limit_per['zip']") for value in (0, -1, 1.5, True, None, "2")),
-    ],
-    ids=str,
-)
-def test_a_limit_by_key_that_can_not_be_is_refused(path: Path, given: Any, where: str) -> None:
-    with open_job(path, rows_of("a")) as job:
-        with pytest.raises(InvalidValueError) as caught:
-            job.run(Calls(), limit_per=given)
-        assert caught.value.where == where
-        assert job.job.status == "pending"
 
 
 # --- the queue by itself

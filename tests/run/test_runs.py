@@ -152,6 +152,44 @@ class Odd(Exception):
         raise RuntimeError("no text to be had")
 
 
+class UnreadableFail(Fail):
+    """Of which a part raises when it is asked for."""
+
+    @property
+    def code(self) -> str:
+        raise RuntimeError
+
+    @code.setter
+    def code(self, _code: str) -> None: ...
+
+
+def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(
+    path: Path, clock: Clock
+) -> None:
+    at_once = most = 0
+
+    async def handler(row: JobRow) -> str:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        try:
+            await asyncio.sleep(0 if row.row_number != 4 else WAIT_S)
+        finally:
+            at_once -= 1
+        return f"did {row.row_number}"
+
+    def look(now: Job) -> None:
+        if now.successful_rows == 29:  # only row 4 is in flight
+            clock.pass_timeouts()
+
+    with open_job(path, 30) as job:
+        report = job.run(handler, workers=7, timeout_s=1, on_progress=look)
+        assert statuses(job) == {"completed": 29, "needs_review": 1}
+        assert job.rows()[3].error_code == "TimeoutError"
+    assert 1 < most <= 7
+    assert report.exit_code == 3
+
+
 def raising(error: BaseException) -> Callable[[JobRow], Any]:
     def handler(_row: JobRow) -> Any:
         raise error
@@ -166,6 +204,7 @@ def raising(error: BaseException) -> Callable[[JobRow], Any]:
         (raising(KeyError()), "failed", "KeyError", "KeyError"),
         (raising(Odd()), "failed", "Odd", "Odd"),
         (raising(Fail("E42", "no stock")), "failed", "E42", "no stock"),
+        (raising(UnreadableFail("E")), "failed", "UnreadableFail", None),
         (raising(Retry(after_s=0)), "failed", "Retry", "the handler asked for another attempt"),
         (raising(Skip("test order")), "skipped", None, None),
         (raising(NeedsReview("Slow", "timed out")), "needs_review", "Slow", "timed out"),
@@ -248,6 +287,7 @@ def test_text_that_is_no_time_to_wait_is_ignored_with_a_warning_in_the_log_of_it
         (Retry, (30,), "Retry(after_s=30)"),
         (Retry, (1.5, "E"), "Retry(after_s=1.5)"),
         (Retry, (None,), "Retry()"),
+        (Hold, (30,), "Hold(after_s=30)"),
     ],
 )
 def test_seconds_in_place_of_a_code_are_refused_with_what_to_write(
@@ -262,31 +302,11 @@ def test_outcomes_come_back_from_a_pickle_whole() -> None:
         assert vars(pickle.loads(pickle.dumps(error))) == vars(error)
 
 
-def test_a_number_where_the_executor_belongs_is_refused_with_what_to_write(path: Path) -> None:
-    with open_job(path) as job, pytest.raises(TypeError, match=r"write workers=8$"):
-        job.run(lambda _row: 1, 8)  # type: ignore[arg-type]
-
-
 def test_a_run_inside_a_batch_is_refused_for_no_start_would_be_on_the_disk(path: Path) -> None:
     with open_job(path) as job:
         with job.service.batch("j"), pytest.raises(InvalidValueError, match="batch"):
             job.run(lambda _row: 1)
         assert job.run(lambda _row: 1).exit_code == 0
-
-
-@pytest.mark.parametrize("workers", [0, -1, 1.5, True])
-def test_a_number_of_workers_that_can_not_be_is_refused(path: Path, workers: Any) -> None:
-    with open_job(path) as job:
-        with pytest.raises(InvalidValueError, match="workers"):
-            job.run(lambda _row: 1, workers=workers)
-        with pytest.raises(InvalidValueError, match="retry_on"):
-            job.run(lambda _row: 1, retry_on=[TimeoutError, None])  # type: ignore[list-item]
-        with pytest.raises(InvalidValueError, match="handler"):
-            job.run(5)  # type: ignore[arg-type]
-        with pytest.raises(InvalidValueError, match="executor"):
-            job.run(lambda _row: 1, "8")  # type: ignore[arg-type]
-        assert job.job.status == "pending"
-        assert job.service.run_holder("j") is None
 
 
 def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_said(
@@ -734,62 +754,6 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
     assert most == 2
 
 
-class UnreadableFail(Fail):
-    """Of which a part raises when it is asked for."""
-
-    @property
-    def code(self) -> str:
-        raise RuntimeError
-
-    @code.setter
-    def code(self, _code: str) -> None: ...
-
-
-@pytest.mark.parametrize("is_coroutine", [False, True])
-def test_an_error_whose_own_code_breaks_fails_its_row(path: Path, *, is_coroutine: bool) -> None:
-    def handler(_row: JobRow) -> None:
-        raise UnreadableFail("E")
-
-    async def coroutine(row: JobRow) -> None:
-        handler(row)
-
-    with open_job(path, 1) as job:
-        thread = threading.Thread(
-            target=job.run, args=(coroutine if is_coroutine else handler,), daemon=True
-        )
-        thread.start()
-        thread.join(WAIT_S)
-        assert statuses(job) == {"failed": 1}
-        assert job.rows()[0].error_code == "UnreadableFail"
-
-
-def test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long(
-    path: Path, clock: Clock
-) -> None:
-    at_once = most = 0
-
-    async def handler(row: JobRow) -> str:
-        nonlocal at_once, most
-        at_once += 1
-        most = max(most, at_once)
-        try:
-            await asyncio.sleep(0 if row.row_number != 4 else WAIT_S)
-        finally:
-            at_once -= 1
-        return f"did {row.row_number}"
-
-    def look(now: Job) -> None:
-        if now.successful_rows == 29:  # only row 4 is in flight
-            clock.pass_timeouts()
-
-    with open_job(path, 30) as job:
-        report = job.run(handler, workers=7, timeout_s=1, on_progress=look)
-        assert statuses(job) == {"completed": 29, "needs_review": 1}
-        assert job.rows()[3].error_code == "TimeoutError"
-    assert 1 < most <= 7
-    assert report.exit_code == 3
-
-
 @pytest.mark.parametrize(
     ("options", "attempts", "status"),
     [
@@ -844,7 +808,11 @@ def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+    "error",
+    [
+        *(SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()),
+        UnreadableFail("E"),
+    ],
 )
 def test_a_coroutine_that_raises_anything_fails_its_row_alone(
     path: Path, error: BaseException
@@ -970,7 +938,10 @@ def test_a_stopped_run_waits_once_for_a_locked_job_whatever_the_number_of_its_ro
         assert statuses(job) == {"processing": 30}
 
 
-def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path) -> None:
+@pytest.mark.parametrize(("halt", "in_flight"), [("1", "completed"), ("now,1", "needs_review")])
+def test_a_run_that_halts_waits_for_what_is_in_flight_or_leaves_it_to_a_person(
+    path: Path, halt: str, in_flight: str
+) -> None:
     gate = Gate()
 
     def handler(row: JobRow) -> None:
@@ -980,33 +951,20 @@ def test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses(path: Path
         gate(row)
 
     with open_job(path, 9) as job:
-        run = Background(job, handler, workers=2, halt="1")
+        run = Background(job, handler, workers=2, halt=halt)
         run.wait_for("the last 1 row has failed: pausing")
-        gate.let_go()
+        if halt == "1":
+            gate.let_go()
         report = run.report()
-        assert statuses(job) == {"completed": 1, "failed": 1, "pending": 7}
-    assert (report.reason, report.job.status, report.exit_code) == (
-        ("the last 1 row has failed", "paused", 3)
-    )
-    assert not any("ending the rows in flight" in line for line in run.said)
-    assert "to continue: " in run.said[-1]
-
-
-def test_a_run_that_halts_now_leaves_what_is_in_flight_to_a_person(path: Path) -> None:
-    gate = Gate()
-
-    def handler(row: JobRow) -> None:
-        if row.row_number == 2:
-            gate.wait_for(1)
-            raise ValueError
-        gate(row)
-
-    with open_job(path, 9) as job:
-        report = job.run(handler, workers=2, halt="now,1")
         gate.let_go()
-        assert statuses(job) == {"needs_review": 1, "failed": 1, "pending": 7}
-        assert job.rows()[0].error_code == "stopped"
-    assert report.job.status == "paused"
+        assert statuses(job) == {in_flight: 1, "failed": 1, "pending": 7}
+    assert (report.reason, report.job.status, report.exit_code) == (
+        *("the last 1 row has failed", "paused"),
+        3,
+    )
+    is_now = any("ending the rows in flight" in line for line in run.said)
+    assert is_now == (halt != "1")
+    assert "to continue: " in run.said[-1]
 
 
 def test_a_rate_is_kept_by_rows_of_any_number_of_workers(

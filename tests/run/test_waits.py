@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,23 +110,6 @@ def test_a_row_that_waits_is_attempted_again_and_no_attempt_counts(
     told = [(attempt.outcome, attempt.reason) for attempt in history.attempts]
     assert told == [*[("waited", "in batch b1")] * 2, ("completed", None)]
     assert [entry.message for entry in history.logs] == ["asked", "asked"]
-
-
-def twice(row: AttemptedRow) -> Any:
-    return Wait(0.001, "b1") if row.attempts == 1 else row.row_number
-
-
-async def in_a_loop(row: AttemptedRow) -> Any:
-    await asyncio.sleep(0)
-    return twice(row)
-
-
-@pytest.mark.parametrize("handler", [twice, in_a_loop], ids=["a pool", "a loop"])
-def test_rows_wait_in_pools_and_loops(path: Path, handler: Any) -> None:
-    executor = functools.partial(ProcessPoolExecutor, 2) if handler is twice else None
-    with open_job(path, 4) as job:
-        assert job.run(handler, executor).completed == 4
-        assert {row.earlier_attempts for row in job.rows()} == {1}
 
 
 def test_rows_of_one_call_wait_each_for_itself_or_all_together(path: Path) -> None:

@@ -47,8 +47,13 @@ class Callable_:  # noqa: N801
         (async_generator, {}, "is a generator: use return instead of yield"),
         (Callable_(), {}, "is a generator: use return instead of yield"),
         (plain, {"workers": "8"}, "workers: must be an int from 1"),
-        (plain, {"workers": 0}, "workers: must be an int from 1"),
-        (plain, {"executor": "8"}, "executor: must be an Executor"),
+        *((plain, {"workers": n}, "workers: must be an int from 1") for n in (0, -1, 1.5, True)),
+        *(
+            (plain, {"executor": given}, "executor: must be an Executor, or a function")
+            for given in ("8", 3.5, lambda: 3)
+        ),
+        *((plain, {"batch": size}, "batch: must be") for size in (0, -1, True, "50")),
+        (plain, {"retry_on": [TimeoutError, None]}, "retry_on"),
         (plain, {"retry_on": ValueError("x")}, "write ValueError, the class"),
         (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
         (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
@@ -68,6 +73,7 @@ def test_a_run_refuses_wrong_arguments_before_any_row_is_started(
             job.run(handler, **options)
         assert words in str(refused.value)
         assert {row.attempts for row in job.rows()} == {0}
+        assert (job.status, job.service.run_holder("j")) == ("pending", None)
 
 
 def test_a_number_in_the_place_of_the_executor_says_what_to_write(path: Path) -> None:

@@ -90,6 +90,12 @@ def act(row: JobRow | journal.AttemptedRow) -> Any:
             if row.attempts == 1:
                 raise journal.Retry(after_s=0)
             return "at last"
+        case "hold":
+            if row.attempts == 1:
+                raise journal.Hold(after_s=0)
+            return "at last"
+        case "wait_once":
+            return journal.Wait(0) if row.attempts == 1 else "at last"
         case "review":
             raise journal.NeedsReview("Unclear", "was it sent?")
         case "row_result":

@@ -60,7 +60,7 @@ PATCHES = [
         "run/pacing/early_end",
         'return EarlyEnd("failures", reason), 2 if self._halt.now else 1',
         'return EarlyEnd("failures", reason), 2',
-        "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
+        "tests/run/test_runs.py::test_a_run_that_halts_waits_for_what_is_in_flight_or_leaves_it_to_a_person",
     ),
     Patch(
         "a limit of cost is reached exactly",
@@ -127,7 +127,7 @@ PATCHES = [
         """RUNNING:
             return 0
         slots""",
-        "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
+        "tests/run/test_runs.py::test_a_run_that_halts_waits_for_what_is_in_flight_or_leaves_it_to_a_person",
     ),
     Patch(
         "no attempt waits longer than the longest backoff",

@@ -227,7 +227,7 @@ PATCHES = [
         "run/driver",
         "if not self._in_flight and self._is_over():",
         "if self._is_over():",
-        "tests/run/test_runs.py::test_a_run_that_halts_soon_waits_for_what_is_in_flight_and_pauses",
+        "tests/run/test_runs.py::test_a_run_that_halts_waits_for_what_is_in_flight_or_leaves_it_to_a_person",
     ),
     Patch(
         "a thread that is given up is replaced",
