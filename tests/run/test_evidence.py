@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -231,28 +229,6 @@ def test_a_log_is_on_the_disk_with_the_start_or_the_end_of_the_next_step(path: P
         assert job.rows()[0].status == "completed"
     assert seen == [["before"], ["before"], ["before", "between"], ["before", "between", "late"]]
     assert messages(path) == ["before", "between", "late", "last"]
-
-
-SCRIPT = """
-import os, signal, sys
-import journal
-
-def handler(row):
-    row.log("before the step")
-    row.step("charge", lambda: None)
-    row.log("behind the step")
-    os._exit(9)
-
-with journal.open_job(sys.argv[1], [{"n": 1}], argv=[]) as job:
-    job.run(handler)
-"""
-
-
-def test_the_log_before_a_step_survives_the_death_of_the_process(path: Path) -> None:
-    command = [sys.executable, "-c", SCRIPT, str(path)]
-    died = subprocess.run(command, check=False, timeout=60)
-    assert died.returncode == 9
-    assert messages(path) == ["before the step"]
 
 
 @pytest.mark.parametrize("depth", range(96, 101))

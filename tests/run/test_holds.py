@@ -191,25 +191,6 @@ def test_a_held_attempt_leaves_its_row_the_error_that_it_had(path: Path) -> None
         assert (row.error_code, row.error_message) == ("ValueError", "bad")
 
 
-def test_a_hold_with_a_step_in_doubt_needs_a_review_and_holds_all_the_same(path: Path) -> None:
-    said: list[str] = []
-
-    def unclear() -> None:
-        raise NeedsReview("Unclear", "was it sent?")
-
-    def handler(row: AttemptedRow) -> None:
-        if row.row_number == 1:
-            try:
-                row.step("send", unclear)
-            except NeedsReview:
-                raise Hold(after_s=0) from None
-
-    with open_job(path, 2) as job:
-        job.run(handler, tell=said.append)
-        assert [str(row.status) for row in job.rows()] == ["needs_review", "completed"]
-    assert "j: holding for 0ms" in said[0]
-
-
 def test_a_throttled_row_waits_while_the_others_go_on(path: Path) -> None:
     def handler(row: AttemptedRow) -> None:
         if row.row_number == 1:

@@ -336,39 +336,38 @@ def test_a_call_that_failed_without_a_usage_lowers_no_estimate_of_the_next_start
         assert start(rates, 5, 6, pending=2) == admitted  # as much is used as by three calls
 
 
-@pytest.mark.parametrize("is_command", [False, True])
+@pytest.mark.parametrize("kind", ["command", "rows", "calls of two rows"])
 def test_a_rate_of_a_name_that_is_in_no_usage_ends_the_run_with_the_names_that_are(
-    work: Path, capsys: pytest.CaptureFixture[str], *, is_command: bool
+    work: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    if is_command:
+    size: int | None = None
+    if kind == "command":
         (work / "rows.txt").write_text("1\n" * 12)
         options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--rate", "tokens=9/m"]
         prints = 'echo "{\\"usage\\": {\\"total\\": 7}}"'
         assert main(["run", *options, "--", "sh", "-c", prints]) == 2
         text = capsys.readouterr().err
     else:
-        with journal.open_job(work / "jobs" / "j", [{"n": n} for n in range(12)]) as job:
-            handler = lambda _row: RowResult(usage={"total": 7})  # noqa: E731
-            with pytest.raises(InvalidValueError) as caught:
-                job.run(handler, rate={"tokens": "9/m"}, workers=5)
+        answer = RowResult(usage={"total": 7})
+        if kind != "rows":
+            answer, size = RowResult(result=[1, 1], usage={"total": 7}), 2
+        with (
+            journal.open_job(work / "jobs" / "j", [{"n": n} for n in range(30)]) as job,
+            pytest.raises(InvalidValueError) as caught,
+        ):
+            job.run(lambda _: answer, rate={"tokens": "9/m"}, workers=5, batch=size)
         text = str(caught.value)
     assert "no outcome says how much 'tokens' it has used, but how much 'total': limit" in text
     with JobService("jobs") as service:
         job_ = service.get_job("j")
         assert job_ is not None
-        assert (job_.status, job_.done_rows, job_.usage) == ("paused", 10, {"total": 70})
+        assert (job_.status, job_.done_rows, job_.usage) == (
+            "paused",
+            10 * (size or 1),
+            {"total": 70},
+        )
     assert main(["show", "j"]) == 0
     assert "paused      InvalidValueError: rate: no outcome says" in capsys.readouterr().out
-
-
-def test_a_wrong_name_of_a_rate_is_found_if_the_usage_is_that_of_whole_calls(
-    tmp_path: Path,
-) -> None:
-    handler = lambda rows: RowResult(result=[1] * len(rows), usage={"total": 7})  # noqa: E731
-    with journal.open_job(tmp_path / "j", [{"n": n} for n in range(30)]) as job:
-        with pytest.raises(InvalidValueError, match="'tokens' it has used, but how much 'total'"):
-            job.run(handler, rate={"tokens": "9/m"}, batch=2)
-        assert (job.job.status, job.job.done_rows, job.job.usage) == ("paused", 20, {"total": 70})
 
 
 def test_a_rate_of_a_usage_that_no_outcome_has_is_reported(

@@ -132,21 +132,8 @@ def test_a_call_killed_within_a_step_is_in_review_and_settled_as_a_whole(
         assert {row.error_code for row in rows} == {"StepInDoubt"}
         assert all("'submit'" in (row.error_message or "") for row in rows)
         assert len(rows) == 4
-    code = main(
-        [
-            "--root",
-            str(path.parent),
-            "resolve",
-            "j",
-            "--row",
-            "2",
-            "--step",
-            "submit",
-            "--result",
-            "7",
-        ]
-    )
-    assert code == 0
+    words = "resolve j --row 2 --step submit --result 7"
+    assert main(["--root", str(path.parent), *words.split()]) == 0
     assert "4" in capsys.readouterr().out
     with open_job(path) as job:
         assert job.counts["pending"] == 4
@@ -308,31 +295,9 @@ def test_commands_of_many_rows_have_steps_for_all_of_them(
         'id=$(journal step submit -- sh -c \'echo "$JOURNAL_STEP_KEY $*" >> ledger; echo id\' - "$@")\n'
         'again=$(journal step note -- echo note)\n[ -e "$id.$1" ] || { touch "$id.$1"; exit 75; }\necho "$id $*"\n'
     )
-    command = [
-        "--root",
-        "jobs",
-        "run",
-        "words.txt",
-        "--lines",
-        "--job",
-        "j",
-        "-n",
-        "2",
-        "--on",
-        "75=wait",
-    ]
+    command = "--root jobs run words.txt --lines --job j -n 2 --on 75=wait --backoff 0"
     code = main(
-        [
-            *command,
-            "--backoff",
-            "0",
-            "--on-interrupted",
-            "resume",
-            "--",
-            "sh",
-            "submit.sh",
-            "{line}",
-        ]
+        [*command.split(), "--on-interrupted", "resume", "--", *["sh", "submit.sh", "{line}"]]
     )
     assert code == 0, capfd.readouterr().err
     first, second = (line.split() for line in Path("ledger").read_text().splitlines())
@@ -390,34 +355,22 @@ def test_answers_for_unknown_ids_of_a_call_with_a_step_can_be_retried_for_free(p
         assert "a retry repeats no step that is done: 'submit'" in message
 
 
-def test_a_worker_that_outlives_its_run_begins_no_step_of_its_call(path: Path) -> None:
-    late: list[Batch] = []
-
-    def handle(batch: Batch) -> Any:
-        late.append(batch)
-        if len(late) == 1:
-            with JobService(path.parent) as other:  # as another process of this call would
-                CallSteps("j", batch.call.attempts).begin_step(other, "submit", idempotent=True)
-            return Wait(0)
-        with pytest.raises(journal.InvalidStateTransition):
-            late[0].step("mail", list)
-        return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))
-
-    with open_job(path, 2) as job:
-        job.run(handle, batch=2)
-        assert [row.result for row in job.rows()] == [1, 1]
-
-
-def test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows(
-    path: Path,
+@pytest.mark.parametrize("ends", ["waits", "is retried"])
+def test_a_worker_that_outlives_its_turn_or_attempt_begins_no_step_of_its_call(
+    path: Path, ends: str
 ) -> None:
     late: list[Batch] = []
 
     def handle(batch: Batch) -> Any:
         late.append(batch)
-        if len(late) == 1:
+        if len(late) == 1 and ends == "is retried":
             return Retry("Undone", after_s=0)
-        batch.step("submit", lambda: "b1")
+        if len(late) == 1:
+            with JobService(path.parent) as other:  # as another process of this call would
+                CallSteps("j", batch.call.attempts).begin_step(other, "submit", idempotent=True)
+            return Wait(0)
+        if ends == "is retried":
+            batch.step("submit", lambda: "b1")
         with pytest.raises(journal.InvalidStateTransition):
             late[0].step("mail", list)
         return dict.fromkeys((row.id for row in batch), batch.step("mail", lambda: 1))

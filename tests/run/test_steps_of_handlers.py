@@ -20,6 +20,7 @@ import journal
 import journal.fs.system
 from journal import (
     AttemptedRow,
+    Hold,
     InvalidStateTransition,
     InvalidValueError,
     JobRow,
@@ -148,54 +149,50 @@ def test_an_attempt_repeats_no_step_that_an_earlier_one_has_done(
 # --- doubt
 
 
-def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
-    def ask(_row: AttemptedRow) -> None:
-        raise NeedsReview("Timeout", "the gateway timed out")
+def time_out() -> None:
+    raise NeedsReview("Timeout", "the gateway timed out")
 
+
+def test_needs_review_in_a_step_leaves_the_step_in_doubt(tmp_path: Path) -> None:
     with open_job(tmp_path, 1) as job:
-        job.run(lambda row: row.step("charge", ask, row))
+        job.run(lambda row: row.step("charge", time_out))
         assert [step.state for step in job.service.get_steps("mails:1")] == ["started"]
         (row,) = job.rows()
         assert row.error_code == "Timeout"
         assert str(row.error_message).startswith("the gateway timed out; step 'charge' of row ")
 
 
-@pytest.mark.parametrize("ends", ["returns", "fails", "skips"])
+@pytest.mark.parametrize(
+    ("ends", "named", "result", "reason"),
+    [
+        (None, "completed", "label 7", None),
+        (ConnectionError("no printer"), "failed (ConnectionError: no printer)", None, None),
+        (Skip("no stock"), "skipped", None, "no stock"),
+        (Hold(after_s=0), "held", None, None),
+    ],
+)
 def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
-    tmp_path: Path, ends: str
+    tmp_path: Path, ends: Exception | None, named: str, result: object, reason: str | None
 ) -> None:
-    def ask() -> None:
-        raise NeedsReview("Timeout", "the gateway timed out")
+    said: list[str] = []
 
     def handler(row: AttemptedRow) -> str:
         with suppress(NeedsReview):
-            row.step("charge", ask)
-        if ends == "fails":
-            raise ConnectionError("no printer")
-        if ends == "skips":
-            raise Skip("no stock")
+            row.step("charge", time_out)
+        if ends:
+            raise ends
         return "label 7"
 
     with open_job(tmp_path, 1) as job:
-        report = job.run(handler, max_attempts=2, backoff_s=0)
-        assert report.exit_code == 3
+        report = job.run(handler, max_attempts=2, backoff_s=0, tell=said.append)
         (found,) = job.rows()
-    assert (found.status, found.error_code, found.attempts) == (
-        RowStatus.NEEDS_REVIEW,
-        "StepInDoubt",
-        1,
-    )
-    word = {
-        "returns": "completed",
-        "fails": "failed (ConnectionError: no printer)",
-        "skips": "skipped",
-    }
-    assert found.result == ("label 7" if ends == "returns" else None)
-    assert found.reason == ("no stock" if ends == "skips" else None)
-    assert word[ends] in str(found.error_message)
-    assert "journal resolve mails --row 1 --step charge --result RESULT_AS_JSON" in str(
-        found.error_message
-    )
+    assert report.exit_code == 3
+    assert (found.status, found.error_code, found.attempts) == ("needs_review", "StepInDoubt", 1)
+    assert (found.result, found.reason) == (result, reason)
+    assert named in str(found.error_message)
+    settle = "journal resolve mails --row 1 --step charge --result RESULT_AS_JSON"
+    assert settle in str(found.error_message)
+    assert ("holding for 0ms" in said[0]) == isinstance(ends, Hold)
 
 
 @pytest.mark.parametrize("value", [object(), {"a": 1j}, float("inf")])
@@ -392,33 +389,23 @@ def test_the_end_of_a_step_waits_for_the_lock_as_long_as_another_keeps_it(
         assert job.rows()[0].result == "id of charge"
 
 
-@pytest.mark.parametrize("how", ["swallowed", "wrapped"])
-def test_the_result_of_a_step_is_kept_whatever_the_handler_makes_of_the_exception(
-    tmp_path: Path, how: str
+@pytest.mark.parametrize("ends", [None, ValueError()])
+def test_the_result_and_the_cost_of_a_step_are_kept_whatever_the_handler_makes_of_the_exception(
+    tmp_path: Path, ends: Exception | None
 ) -> None:
-    def handler(row: AttemptedRow) -> str:
+    def handler(row: AttemptedRow) -> journal.RowResult:
         try:
             row.step("pay", Odd)
-        except Exception as error:
-            if how == "wrapped":
-                raise ValueError from error
-        return "done"
+        except NeedsReview as error:
+            if ends:
+                raise ends from error
+        return journal.RowResult(cost_cents=7)
 
     with open_job(tmp_path, 1) as job:
         job.run(handler)
         (row,) = job.rows()
         assert (row.error_code, row.result) == ("StepNotRecorded", "<odd>")
-
-
-def test_a_cost_counts_though_the_result_of_a_step_is_not_recorded(tmp_path: Path) -> None:
-    def handler(row: AttemptedRow) -> journal.RowResult:
-        with suppress(NeedsReview):
-            row.step("mail", Odd)
-        return journal.RowResult(cost_cents=7)
-
-    with open_job(tmp_path, 1) as job:
-        job.run(handler)
-        assert (job.rows()[0].error_code, job.job.total_cost_cents) == ("StepNotRecorded", 7)
+        assert job.job.total_cost_cents == (0 if ends else 7)
 
 
 class Odd:

@@ -281,17 +281,9 @@ def test_a_run_that_begins_to_end_says_so_to_every_reader_and_takes_no_change(
     command = (
         "if [ $1 != 0 ]; then until [ -e go ]; do sleep 0.01; done; fi; echo '{\"cost_cents\":5}'"
     )
-    words: tuple[str, ...] = (
-        "--lines",
-        "--job",
-        "j",
-        "-j",
-        "2",
-        "--stdout",
-        "json",
-        "--max-cost-cents",
-    )
-    words += ("5" if number is None else "500", "--", "sh", "-c", command, "sh", "{line}")
+    most = "5" if number is None else "500"
+    limits = f"--lines --job j -j 2 --stdout json --max-cost-cents {most}".split()
+    words = (*limits, "--", "sh", "-c", command, "sh", "{line}")
     start = (sys.executable, "-m", "journal", "--root", "jobs", "run", "rows", *words)
 
     def printed(*words: str) -> str:

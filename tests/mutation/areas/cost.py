@@ -66,7 +66,7 @@ PATCHES = [
         "run/outcome",
         "    return msgspec.structs.replace(outcome, **missing)\n",
         "    return outcome\n",
-        "tests/run/test_steps_of_handlers.py::test_a_cost_counts_though_the_result_of_a_step_is_not_recorded",
+        "tests/run/test_steps_of_handlers.py::test_the_result_and_the_cost_of_a_step_are_kept_whatever_the_handler_makes_of_the_exception",
     ),
     Patch(
         "exceptions of a handler state its cost",
