@@ -167,14 +167,14 @@ PATCHES = [
         "run/workers/steps",
         "            if found.turn == found.first and ",
         "            if ",
-        f"{CALLS}::test_a_worker_that_outlives_its_run_begins_no_step_of_its_call",
+        f"{CALLS}::test_a_worker_that_outlives_its_turn_or_attempt_begins_no_step_of_its_call",
     ),
     Patch(
         "a worker of earlier attempts has no turn of the call of later ones",
         "run/workers/steps",
         "found.turn == found.first and set(present) <= set(self.attempts)",
         "found.turn == found.first",
-        f"{CALLS}::test_a_worker_of_an_earlier_attempt_begins_no_step_of_a_later_call_of_its_rows",
+        f"{CALLS}::test_a_worker_that_outlives_its_turn_or_attempt_begins_no_step_of_its_call",
     ),
     Patch(
         "a throttled row that begins again at a step leaves its call",
