@@ -14,17 +14,7 @@ import pytest
 from support.clock import Clock
 from support.runs import open_job
 
-from journal import (
-    Batch,
-    Fail,
-    Hold,
-    JobRow,
-    JobRun,
-    NeedsReview,
-    Retry,
-    RowResult,
-    Skip,
-)
+from journal import Batch, Fail, Hold, JobRow, JobRun, NeedsReview, Retry, RowResult, Skip
 from journal.run.pacing.rates import Rate
 
 WAIT_S = 60.0

@@ -13,14 +13,7 @@ from hypothesis import strategies as st
 
 from journal import InvalidStateTransition, InvalidValueError, JobService, RowStatus
 from journal.format.keys import row_key
-from journal.format.records import (
-    A_REPAIR,
-    REPAIRED,
-    UNSET_TIME,
-    JobErrorRecord,
-    JobRecord,
-    now,
-)
+from journal.format.records import A_REPAIR, REPAIRED, UNSET_TIME, JobErrorRecord, JobRecord, now
 from journal.repair import repair_job
 from journal.store.transitions import put_record
 

@@ -9,12 +9,7 @@ import msgspec
 import pytest
 
 import journal.format.commits
-from journal import (
-    LOG_LEVELS,
-    InvalidValueError,
-    JobService,
-    LogEntry,
-)
+from journal import LOG_LEVELS, InvalidValueError, JobService, LogEntry
 from journal.format.commits import START, Position
 
 
