@@ -120,8 +120,8 @@ def fixture_real_syncs() -> Iterator[None]:
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which runs in this process end attempts that take too long, or notice stalls."""
     clock = Clock()
-    monkeypatch.setattr("journal.run.dispatch_and_end.monotonic", clock)
-    monkeypatch.setattr("journal.run.pacing.stalls.monotonic", clock)
+    for module in ("in_flight", "termination", "pacing.stalls"):
+        monkeypatch.setattr(f"journal.run.{module}.monotonic", clock)
     return clock
 
 

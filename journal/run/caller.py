@@ -19,9 +19,9 @@ from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.display.session import is_cell
-from journal.run.held_job import POLL_S
+from journal.run.lifecycle import POLL_S
 from journal.run.run_report import RunReport
-from journal.run.signals import OwnProcess, Stops, raise_signal, stopping_signals
+from journal.run.signals import MAX_STOPS, OwnProcess, Stops, raise_signal, stopping_signals
 from journal.service import JobService
 
 Options = ParamSpec("Options")
@@ -31,7 +31,6 @@ Result = TypeVar("Result")
 
 Drive = Callable[[], RunReport]
 
-_MAX_STOPS = 3  # the caller leaves the run after a further one: code that the run has called hangs
 _CANCELLED = "its task was cancelled"
 _UNFINISHED = "its task was destroyed before its end"
 _CLOSED = "the event loop was closed before the end of the run"
@@ -128,7 +127,7 @@ class CallersThread:
 
     def _stop(self, number: int) -> None:
         self.stops.add(number)
-        if self.stops.count > _MAX_STOPS:
+        if self.stops.count > MAX_STOPS:
             self.stops.is_left = True
             raise_signal(self.stops.signal or number)
 
@@ -155,7 +154,7 @@ class CallersThread:
             except BaseException:
                 if not self.stops.is_left:
                     self.stops.add()
-                    self.stops.is_left = self.stops.count > _MAX_STOPS
+                    self.stops.is_left = self.stops.count > MAX_STOPS
                 if self.stops.is_left:
                     raise
 

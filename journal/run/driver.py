@@ -22,8 +22,8 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
-from journal.run.dispatch_and_end import InFlight, Result
-from journal.run.held_job import POLL_S, HeldJob, lacks_end
+from journal.run.in_flight import InFlight, Result
+from journal.run.lifecycle import POLL_S, RunningJob, lacks_end
 from journal.run.outcome import Outcome, code_and_message
 from journal.run.pacing.concurrency import Starts
 from journal.run.pacing.early_end import Bounds
@@ -51,7 +51,7 @@ class Run:
 
     def __init__(
         self,
-        job: HeldJob,
+        job: RunningJob,
         workers: Workers,
         results: Results,
         limits: Limits,

@@ -26,7 +26,6 @@ from journal.progress.messages import Tell, say_if_elsewhere
 from journal.progress.show import Progress
 from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
 from journal.run.driver import Run
-from journal.run.held_job import HeldJob, Settings, check_callbacks
 from journal.run.input_match import (
     InputRules,
     OnChanged,
@@ -36,6 +35,7 @@ from journal.run.input_match import (
     new_rows,
     split_by,
 )
+from journal.run.lifecycle import RunningJob, Settings, check_callbacks
 from journal.run.outcome import RetryOn
 from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.limits import Estimate, Limits
@@ -591,7 +591,7 @@ class JobRun:
         limits = Limits.among(locals())
         check_callbacks(tell=tell, on_progress=on_progress)
         caller = self._caller(executor)
-        held = HeldJob(self.service, self.id, self._settings, tell, caller.post)
+        held = RunningJob(self.service, self.id, self._settings, tell, caller.post)
         held.retry_failed, in_shell = retry_failed, bool(self._settings.how_to.command)
         is_open = may_start(self.job, retry_failed=retry_failed)
         shown = Progress(
@@ -619,7 +619,7 @@ class JobRun:
             raise InvalidValueError("job", self.id, reason)
         return CallersThread(Stops())
 
-    def _drive(self, run: Run | None, held: HeldJob, shown: Progress) -> RunReport:
+    def _drive(self, run: Run | None, held: RunningJob, shown: Progress) -> RunReport:
         """Run the job. Called in the thread of the driver. ``run``: None if the job has ended."""
         held.changes, held.outdated = self._matched.changes, len(self._matched.done)
         for text in about_rows_left(self.id, self._matched, self._settings.how_to):
@@ -716,7 +716,7 @@ class JobRun:
             stops.ask(reason, end_rows=end_rows)
         return bool(runs)
 
-    def _report_end(self, held: HeldJob, report: RunReport, bounds: Bounds) -> None:
+    def _report_end(self, held: RunningJob, report: RunReport, bounds: Bounds) -> None:
         """Report which rows are left, and how to continue. `journal run` does this by itself."""
         job, how_to = report.job, self._settings.how_to
         if unused := bounds.unused_limit(report):
@@ -736,13 +736,13 @@ class JobRun:
             first = how_to.first_resume(job)
             held.report(f"to continue: {first}{line_for_rest(job.last_run) or start_again()}")
 
-    def _report_see(self, held: HeldJob) -> None:
+    def _report_see(self, held: RunningJob) -> None:
         """Report the command that says how to settle the rows that are left."""
         root = shell.quote(str(self.service.root))
         shown = self.id.partition("/")[0] if task_variables() else self.id
         held.report(f"see: journal --root {root} show {shown}")
 
-    def _report_idle(self, held: HeldJob) -> RunReport:
+    def _report_idle(self, held: RunningJob) -> RunReport:
         job, how_to = self.job, self._settings.how_to
         if not how_to.command:
             held.report(nothing_to_do(job, how_to))

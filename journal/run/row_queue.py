@@ -21,8 +21,8 @@ from journal.format.records import A_RUN
 from journal.ids import row_id_of
 from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob
 from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
 from journal.run.pacing.limits import Limits
@@ -54,7 +54,7 @@ class RowQueue:
     """The pending rows of one job, for one run. Not thread-safe."""
 
     def __init__(
-        self, job: HeldJob, limits: Limits, workers: int = 1, usage: UsageRates | None = None
+        self, job: RunningJob, limits: Limits, workers: int = 1, usage: UsageRates | None = None
     ) -> None:
         self._service = job.service
         self._job_id = job.id

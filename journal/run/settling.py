@@ -26,8 +26,8 @@ from journal.format.records import (
 )
 from journal.fs import system
 from journal.model import JobRow, RowStatus, RowStep
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob
 from journal.run.outcome import (
     CHECKS,
     MAX_AFTER_S,
@@ -62,7 +62,7 @@ OF_ERROR = ("error_code", "error_message", "traceback")
 class Settling:
     """Records the outcomes of one run's attempts. Not thread-safe."""
 
-    def __init__(self, job: HeldJob, limits: Limits) -> None:
+    def __init__(self, job: RunningJob, limits: Limits) -> None:
         self._service = job.service
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted

@@ -18,9 +18,9 @@ manager = pytest.importorskip("jupyter_client.manager")
 SETUP = """
 import asyncio, threading, time
 import journal
-import journal.run.dispatch_and_end
+import journal.run.termination
 
-journal.run.dispatch_and_end._GRACE_S = 0.1
+journal.run.termination._GRACE_S = 0.1
 
 gate = threading.Event()
 gate.set()

@@ -20,7 +20,7 @@ from support.runs import open_job
 import journal
 from journal import AttemptedRow, JobRow, JobRun
 from journal.run.driver import Run
-from journal.run.held_job import HeldJob, Settings
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.pacing.limits import Limits
 from journal.run.workers.base import Call, Results
 from journal.run.workers.choose import make_workers
@@ -410,7 +410,7 @@ def test_the_end_of_a_run_waits_for_the_batch_of_another_thread(path: Path) -> N
         waits.set()
 
     with open_job(path, 1, lock_timeout_s=0.01) as job:
-        held = HeldJob(job.service, "j", Settings(), hear)
+        held = RunningJob(job.service, "j", Settings(), hear)
         workers = make_workers(Target(lambda _row: None, {}), None, 1, results)
         driven = Run(held, workers, results, Limits())
         held.start()
@@ -430,7 +430,7 @@ def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
     path: Path, count: int, most: int
 ) -> None:
     with open_job(path, 1) as job:
-        held, results = HeldJob(job.service, "j", Settings()), Results()
+        held, results = RunningJob(job.service, "j", Settings()), Results()
         workers = make_workers(Target(lambda _row: None, {}), None, count, results)
         driven = Run(held, workers, results, Limits(halt="never"))
         held.start()

@@ -29,7 +29,7 @@ from journal import (
     Skip,
     StorageError,
 )
-from journal.run.held_job import HeldJob, Settings
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
@@ -232,7 +232,7 @@ def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(
 
 def test_an_outcome_that_was_recorded_counts_though_its_row_was_attempted_again(path: Path) -> None:
     with open_job(path, 1) as job:
-        held = HeldJob(job.service, job.id, Settings())
+        held = RunningJob(job.service, job.id, Settings())
         queue = RowQueue(held, Limits(max_attempts=3))
         held.start()
         (first,) = queue.start(1, held.job())

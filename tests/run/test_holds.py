@@ -20,7 +20,7 @@ import journal.run.pacing.holds
 from journal import AttemptedRow, Fail, Hold, JobService, NeedsReview, Retry, Skip
 from journal.format.records import UNSET_TIME, HoldRecord, now
 from journal.model import EarlyEnd, Job
-from journal.run.held_job import HeldJob, Settings
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, later, outcome_of_error
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
@@ -139,7 +139,7 @@ def test_a_hold_of_a_run_that_has_died_ends_with_the_next_run(path: Path) -> Non
 
 def test_a_hold_that_a_person_ends_lets_one_row_try_whether_the_service_answers(path: Path) -> None:
     with open_job(path, 1) as job:
-        holds = Holds(Limits(), HeldJob(job.service, "j", Settings()), WORKERS)
+        holds = Holds(Limits(), RunningJob(job.service, "j", Settings()), WORKERS)
         assert holds.until is None
         holds.start(4)
         holds.hear(1, later("held", "Down", "503", after_s=3600), monotonic())
@@ -238,7 +238,7 @@ DONE = Outcome(kind="completed")
 
 
 def new_holds(limits: Limits) -> Holds:
-    return Holds(limits, HeldJob(JobService("unused"), "j", Settings()), WORKERS)
+    return Holds(limits, RunningJob(JobService("unused"), "j", Settings()), WORKERS)
 
 
 def test_only_what_was_started_after_a_hold_ends_it() -> None:
@@ -286,7 +286,7 @@ def test_as_many_throttled_calls_as_workers_and_at_least_ten_in_a_row_begin_a_ho
     text = holds.hear(32, later("throttled", "Busy", "429", after_s=0.1), 100.0)
     assert "10 successive calls were throttled: Busy: 429" in text
     assert (holds.until_s, holds.allowed(9, 100.4), holds.allowed(9, 100.5)) == (100.5, 0, 1)
-    many = Holds(Limits(), HeldJob(JobService("unused"), "j", Settings()), 50)
+    many = Holds(Limits(), RunningJob(JobService("unused"), "j", Settings()), 50)
     said = [many.hear(ticket, later("throttled", "Busy", "429"), 100.0) for ticket in range(1, 51)]
     assert [bool(text) for text in said] == [False] * 49 + [True]
 

@@ -16,8 +16,8 @@ from support.clock import Clock
 
 import journal
 from journal import Hold, JobRow, JobRun, JobService, Retry, RunReport
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob, Settings
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import PerKey
 from journal.run.pacing.limits import Limits
@@ -272,7 +272,7 @@ class Queue:
         self.service = JobService(path.parent, sync="none")
         self.service.start_job("j")
         limits = {"limit_per": {"key": 1}} | limits
-        self.rows = RowQueue(HeldJob(self.service, "j", Settings()), Limits(**limits))
+        self.rows = RowQueue(RunningJob(self.service, "j", Settings()), Limits(**limits))
 
     def start(self, count: int, *, fresh_first: bool = False) -> list[int]:
         """Start up to so many rows; their numbers."""

@@ -18,8 +18,8 @@ import journal
 import journal.run.pacing.rates as module
 from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, JobService, Retry, RowResult
 from journal.cli.main import main
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob, Settings
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rates import UsageRates, Window
@@ -36,7 +36,9 @@ class Simulation:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, limits: Limits, **options: Any) -> None:
         self.now_s = 1000.0
         monkeypatch.setattr(module, "monotonic", lambda: self.now_s)
-        self.rates = UsageRates(limits, HeldJob(JobService("unused"), "j", Settings()), **options)
+        self.rates = UsageRates(
+            limits, RunningJob(JobService("unused"), "j", Settings()), **options
+        )
         self._random = random.Random(5)
         self._number = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -252,7 +254,7 @@ def read(job: JobRun, monkeypatch: pytest.MonkeyPatch, **limits: Any) -> UsageRa
     """The rates of a run that starts now."""
     monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
     given = Limits(rate={"tokens": "100/m"}, **limits)
-    rates = UsageRates(given, HeldJob(job.service, "j", Settings()))
+    rates = UsageRates(given, RunningJob(job.service, "j", Settings()))
     rates.read()
     return rates
 

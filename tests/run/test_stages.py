@@ -10,7 +10,7 @@ from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
 from journal.run.caller import CallersThread
-from journal.run.dispatch_and_end import InFlight, Result
+from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
@@ -84,7 +84,8 @@ def fixture_at(monkeypatch: pytest.MonkeyPatch) -> Any:
         stages.append(Stage(*arguments, **options))
         return stages[0]
 
-    monkeypatch.setattr("journal.run.dispatch_and_end.monotonic", lambda: stages[0].now_s)
+    for module in ("in_flight", "termination"):
+        monkeypatch.setattr(f"journal.run.{module}.monotonic", lambda: stages[0].now_s)
     return make
 
 

@@ -26,7 +26,7 @@ from journal.display.repr import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
 from journal.history.reading import read_history
 from journal.model import Tuned
-from journal.run.held_job import HeldJob
+from journal.run.lifecycle import RunningJob
 from journal.run.pacing.concurrency import Ahead
 from journal.store.transitions import put_record, state_of
 from journal.text import counted
@@ -606,10 +606,10 @@ def test_without_a_run_there_is_nothing_to_tune(path: Path) -> None:
 def test_in_a_batch_nobody_waits_and_what_the_batch_undoes_is_not_taken(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crowd, tunes = Crowd(), HeldJob.tunes
+    crowd, tunes = Crowd(), RunningJob.tunes
     looks, asked, seen = threading.Event(), threading.Event(), threading.Event()
 
-    def look(held: HeldJob) -> tuple[TuneRecord, ...]:
+    def look(held: RunningJob) -> tuple[TuneRecord, ...]:
         looks.set()
         asked.wait(WAIT_S)
         found = tunes(held)
@@ -617,7 +617,7 @@ def test_in_a_batch_nobody_waits_and_what_the_batch_undoes_is_not_taken(
             seen.set()
         return found
 
-    monkeypatch.setattr(HeldJob, "tunes", look)
+    monkeypatch.setattr(RunningJob, "tunes", look)
     with open_job(path) as job, in_thread(lambda: in_threads(job, crowd, workers=2)):
         assert looks.wait(WAIT_S)
         with suppress(ZeroDivisionError), job.service.batch("j"):

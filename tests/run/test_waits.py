@@ -15,8 +15,8 @@ from support.runs import open_job
 import journal
 from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob, Settings
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
@@ -37,7 +37,7 @@ class Held:
     """The queue of a run that holds a job, without workers."""
 
     def __init__(self, job: JobRun, workers: int = 1, **limits: Any) -> None:
-        self._held = HeldJob(job.service, job.id, Settings())
+        self._held = RunningJob(job.service, job.id, Settings())
         self.queue = RowQueue(self._held, Limits(**limits), workers)
         self._held.start()
 

@@ -10,7 +10,7 @@ import pytest
 
 import journal
 from journal import JobRow, Retry
-from journal.run.held_job import HeldJob, Settings
+from journal.run.lifecycle import RunningJob, Settings
 from journal.run.open_job import JobRun
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
@@ -83,7 +83,7 @@ def test_failed_rows_are_retried_only_if_they_meet_the_condition(tmp_path: Path)
 
 def test_a_search_that_is_not_at_its_end_keeps_the_run(tmp_path: Path) -> None:
     with open_job(tmp_path, 2500) as job:
-        held = HeldJob(job.service, "j", Settings())
+        held = RunningJob(job.service, "j", Settings())
         queue = RowQueue(held, Limits(where=lambda row: row.row_number > 2400))
         held.start()
         assert queue.start(1, held.job()) == []
@@ -103,7 +103,7 @@ def test_a_row_that_waits_for_another_attempt_keeps_the_run(tmp_path: Path) -> N
         return is_west(row)
 
     with open_job(tmp_path, 4) as job:
-        held = HeldJob(job.service, "j", Settings())
+        held = RunningJob(job.service, "j", Settings())
         queue = RowQueue(held, Limits(where=where, backoff_s=3600, max_attempts=2))
         held.start()
         first, third = queue.start(4, held.job())

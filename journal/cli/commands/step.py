@@ -23,8 +23,7 @@ from journal.errors import InvalidValueError, JournalError, StepInDoubtError
 from journal.ids import id_of_directory, root_of
 from journal.run.exit_codes import EXIT_OK
 from journal.run.platform import processes
-from journal.run.platform.console import SHARED_SIGNALS
-from journal.run.signals import stopping_signals
+from journal.run.signals import SHARED_SIGNALS, stopping_signals
 from journal.run.workers.steps import CallSteps, RowSteps
 from journal.service import JobService
 from journal.text import as_text

@@ -17,8 +17,8 @@ from journal.cli.shared_options import Option, option, parse_cents, parse_limit_
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, rates_of
 from journal.inputs.formats import FORMATS, LINES
-from journal.run.held_job import Settings
 from journal.run.input_match import InputRules
+from journal.run.lifecycle import Settings
 from journal.run.pacing.limits import Limits, parse_halt
 
 

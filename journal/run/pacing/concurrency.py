@@ -6,7 +6,7 @@ import math
 from time import monotonic
 
 from journal.model import Job, JobStatus
-from journal.run.dispatch_and_end import InFlight
+from journal.run.in_flight import InFlight
 from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits

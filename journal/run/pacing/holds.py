@@ -12,8 +12,8 @@ from time import monotonic
 
 from journal.format.records import UNSET_TIME, HoldRecord, writable
 from journal.model import EarlyEnd
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob
 from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import backoff_s
@@ -47,7 +47,7 @@ class Holds:
     hold is twice as long.
     """
 
-    def __init__(self, limits: Limits, job: HeldJob, workers: int) -> None:
+    def __init__(self, limits: Limits, job: RunningJob, workers: int) -> None:
         self._limits = limits
         self._job = job
         self._said: list[str] = []  # messages about recorded holds, which are not reported yet

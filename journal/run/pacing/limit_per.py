@@ -17,7 +17,7 @@ from typing import Any
 
 from journal.format.values import canonical_json
 from journal.model import JobRow
-from journal.run.held_job import HeldJob
+from journal.run.lifecycle import RunningJob
 from journal.store.rows import FoundRow
 from journal.text import similar
 
@@ -223,7 +223,7 @@ class PerKey:
         return '"' + value if type(value) is str else canonical_json(value).decode()
 
 
-def unknown_column(job: HeldJob, limit_per: Mapping[str, int] | None) -> str:
+def unknown_column(job: RunningJob, limit_per: Mapping[str, int] | None) -> str:
     """The message that none of the job's first rows has the column of ``limit_per``; else "".
 
     Its name may be wrong.

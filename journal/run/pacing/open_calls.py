@@ -18,7 +18,7 @@ from journal.errors import InvalidStateTransition
 from journal.format.records import A_RUN
 from journal.index.columns import PENDING, PROCESSING, WAITING
 from journal.model import JobRow
-from journal.run.dispatch_and_end import Result
+from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.waits import Due
 from journal.service import JobService

@@ -20,8 +20,8 @@ from journal.format.records import BY_OTHERS, RowStatusRecord, now
 from journal.history.reading import read_history
 from journal.ids import row_id_of
 from journal.model import JobRow
-from journal.run.dispatch_and_end import Result
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import Result
+from journal.run.lifecycle import RunningJob
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.workers.base import Call
@@ -179,7 +179,7 @@ class UsageRates:
     ``wait_s``: after a turn, the seconds until the row that had to wait may start; else 0.
     """
 
-    def __init__(self, limits: Limits, job: HeldJob) -> None:
+    def __init__(self, limits: Limits, job: RunningJob) -> None:
         self._windows = [Window(name, rate) for name, rate in limits.usage_rates.items()]
         self._estimate = limits.estimate
         self._batch = limits.batch or 1

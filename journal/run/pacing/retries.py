@@ -10,47 +10,9 @@ import msgspec
 from journal.model import JobRow, Policy
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.store.interrupted_rows import NEIGHBOR_DIED, STOPPED, TIMED_OUT
+from journal.store.interrupted_rows import NEIGHBOR_DIED
 
 _LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="retry"
-
-
-def outcome_of_ended(outcome: Outcome, limits: Limits, *, timed_out: bool) -> Outcome:
-    """The final outcome of an attempt that the driver has ended.
-
-    ``outcome``: the outcome that the worker has reported.
-
-    - An outcome other than "failed" and "lost" stays as it is. For example, the attempt may have
-      completed before it could be ended.
-    - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If the
-      attempt may still be running, its row needs a review. But if ``retry_on`` has TimeoutError,
-      the attempt has failed in both cases.
-    - If the attempt was ended because the run ends, it is lost.
-    """
-    if outcome.kind not in ("failed", "lost"):
-        return outcome
-    if not timed_out:
-        message = f"it was ended while in flight ({outcome.error_code})"
-        return msgspec.structs.replace(
-            outcome, kind="lost", error_code=STOPPED, error_message=message, retryable=False
-        )
-    message = f"it took longer than {limits.timeout_s:g} s"
-    kind: Literal["failed", "review", "lost"]
-    is_named = limits.names_timeouts
-    if is_named:  # only with TimeoutError in retry_on may the effect happen twice
-        kind = "failed"
-    elif outcome.kind == "lost":
-        kind, message = "review", f"{message}, and may still go on"
-    else:
-        kind, message = "lost", f"{message}, and may have taken effect"
-    return msgspec.structs.replace(
-        outcome,
-        kind=kind,
-        error_code=TIMED_OUT,
-        error_message=message,
-        retryable=is_named,
-        unknown=False,
-    )
 
 
 def with_unknown(outcome: Outcome, limits: Limits, on_interrupted: Policy) -> Outcome:

@@ -10,8 +10,8 @@ from time import monotonic
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
 from journal.progress.rate import is_stalled, median_s
-from journal.run.dispatch_and_end import InFlight, Result
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import InFlight, Result
+from journal.run.lifecycle import RunningJob
 from journal.run.workers.base import Call
 from journal.text import counted, duration_text
 
@@ -25,7 +25,7 @@ class Stalls:
     Calls that were named before are no reason to say it again.
     """
 
-    def __init__(self, job: HeldJob, in_flight: InFlight) -> None:
+    def __init__(self, job: RunningJob, in_flight: InFlight) -> None:
         self._job = job
         self._in_flight = in_flight
         self._took_s = deque[float](maxlen=_MAX_DURATIONS)

@@ -8,8 +8,8 @@ from journal.display.repr import tuned_text
 from journal.errors import InvalidValueError
 from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
-from journal.run.dispatch_and_end import InFlight
-from journal.run.held_job import HeldJob
+from journal.run.in_flight import InFlight
+from journal.run.lifecycle import RunningJob
 from journal.run.pacing.concurrency import Starts
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limit_per import unknown_column
@@ -26,7 +26,7 @@ class Tuning:
 
     def __init__(
         self,
-        job: HeldJob,
+        job: RunningJob,
         limits: Limits,
         workers: Workers,
         in_flight: InFlight,

@@ -3,7 +3,6 @@
 - ``processes``: starts commands, ends them with all processes that they have started, and reads how
   they ended.
 - ``posix``, ``windows``: the two implementations. Only ``processes`` imports them.
-- ``console``: the signals and events of a terminal, and how new processes are kept from them.
 - ``keyboard``: keys as they are pressed; Ctrl-Z in a program that draws.
 - ``batch_files``: the command line by which ``cmd`` runs a .bat or .cmd file.
 

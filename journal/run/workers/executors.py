@@ -24,9 +24,12 @@ from journal.errors import InvalidValueError, StorageError
 from journal.fs import files, system
 from journal.fs.files import scratch_directory
 from journal.run.outcome import Outcome, lost, text_of
-from journal.run.platform.console import interrupts_kept_from_new_processes
 from journal.run.platform.processes import status_code
-from journal.run.signals import OwnProcess, leave_interrupts_to_the_driver
+from journal.run.signals import (
+    OwnProcess,
+    interrupts_kept_from_new_processes,
+    leave_interrupts_to_the_driver,
+)
 from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.handler import Rows, Target, call_handler
 from journal.store.interrupted_rows import NEIGHBOR_DIED

@@ -150,7 +150,7 @@ PATCHES = [
     ),
     Patch(
         "a run of single rows takes no row of a call",
-        "run/held_job",
+        "run/lifecycle",
         "            if limits.batch is None and journal.index.calls:\n",
         "            if False:\n",
         f"{CALLS}::test_a_run_of_single_rows_is_refused_while_calls_are_open",

@@ -149,7 +149,7 @@ PATCHES = [
     ),
     Patch(
         "a start names results that aren't in the job",
-        "run/held_job",
+        "run/lifecycle",
         '            self.warn(f"{self.id}: {text}")\n',
         "            pass\n",
         LATE,
@@ -205,7 +205,7 @@ PATCHES = [
     ),
     Patch(
         "a claim after a call was given up says that its run may still write",
-        "run/held_job",
+        "run/lifecycle",
         "            claim.is_writing = True\n",
         "            pass\n",
         f"{CLAIMS}::test_while_a_call_that_was_given_up_may_write_the_next_run_works_in_a_copy",

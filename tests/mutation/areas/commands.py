@@ -152,7 +152,7 @@ PATCHES = [
     ),
     Patch(
         "a start that tries rows in flight again warns of commands that may still be running",
-        "run/held_job",
+        "run/lifecycle",
         'on_interrupted != "review" and (warning',
         'on_interrupted == "review" and (warning',
         "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",

@@ -112,7 +112,7 @@ PATCHES = [
     ),
     Patch(
         "messages of an attempt that is given up are kept",
-        "run/dispatch_and_end",
+        "run/termination",
         "logs=row.take_logs()",
         "logs=()",
         "tests/run/test_evidence.py::test_the_log_of_an_attempt_that_is_given_up_is_kept",

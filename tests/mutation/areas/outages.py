@@ -37,7 +37,7 @@ PATCHES = [
     ),
     Patch(
         "the end of a run ends its hold",
-        "run/held_job",
+        "run/lifecycle",
         "            if job.hold is not None:\n",
         "            if False:\n",
         f"{HOLDS}::test_a_hold_is_seen_from_outside_with_its_latest_end_until_the_run_ends",

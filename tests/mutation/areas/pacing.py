@@ -106,7 +106,7 @@ PATCHES = [
     ),
     Patch(
         "why a run ends early is recorded",
-        "run/held_job",
+        "run/lifecycle",
         "        if early is not None and lacks_end(self.job(), early):\n",
         "        if False:\n",
         "tests/cli/test_costs.py::test_show_says_why_the_last_run_paused_and_to_raise_the_limit_of_cost",

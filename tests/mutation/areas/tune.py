@@ -9,7 +9,7 @@ TUNE = "tests/run/test_tune.py::test_"
 PATCHES = [
     Patch(
         "a run that gets a signal during its last rows ends as usual",
-        "run/held_job",
+        "run/lifecycle",
         "early.kind not in _INTERRUPTS or job.pending_count > 0",
         "True",
         f"{TUNE}a_signal_during_the_last_rows_of_a_run_ends_nothing_early",

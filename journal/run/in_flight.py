@@ -1,9 +1,4 @@
-"""Stores the calls in flight, and ends calls that take too long or are stopped.
-
-A call is ended in three stages: it is asked to end, then forced to end, then given up. A call that
-was given up may still be running, but its rows get outcomes: by default, they need a review. If an
-attempt succeeds later, its row becomes completed.
-"""
+"""The calls in flight: dispatched to workers, until their outcomes are recorded."""
 
 from __future__ import annotations
 
@@ -16,14 +11,11 @@ import msgspec
 from journal.model import JobRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.pacing.retries import outcome_of_ended
+from journal.run.termination import Termination, unstarted
 from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.handler import AttemptedRow, Batch, Rows
 from journal.run.workers.steps import StepStore, Turn
 from journal.store.calls import Call as StoredCall
-from journal.store.interrupted_rows import STOPPED
-
-_GRACE_S = 5.0  # between two of the three stages that end a call
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -58,10 +50,9 @@ class InFlight:
         self._calls: dict[Call, None] = {}  # in order, until their outcomes are recorded
         self._ended = 0  # how many of them have outcomes
         self._unrecorded: list[Result] = []
-        self._given_up: set[Call] = set()  # and not returned yet
+        self._termination = Termination(workers, limits)
         self._ticket = 0
         self._rows = 0
-        self.next_deadline_s = math.inf  # by ``monotonic``; no call has an earlier deadline
 
     def __len__(self) -> int:
         """How many rows are in flight, until their outcomes are recorded."""
@@ -75,18 +66,23 @@ class InFlight:
     @property
     def rows(self) -> Iterator[JobRow]:
         """The rows of all attempts that haven't ended or aren't recorded, also of those given up."""
-        for call in {*self._calls, *self._given_up}:
+        for call in {*self._calls, *self._termination.given_up}:
             yield from (row.row for row in call.rows)
 
     @property
     def may_work(self) -> bool:
         """Whether a call has not returned yet, and so may still write a step."""
-        return bool(self.calls or self._given_up)
+        return bool(self.calls or self._termination.given_up)
 
     @property
     def slots(self) -> int:
         """How many calls can be in flight at a time."""
-        return self._workers.count - sum(call.slot_lost for call in self._given_up)
+        return self._workers.count - sum(call.slot_lost for call in self._termination.given_up)
+
+    @property
+    def next_deadline_s(self) -> float:
+        """No call has an earlier deadline, by ``monotonic``."""
+        return self._termination.next_deadline_s
 
     def dispatch(self, rows: Sequence[JobRow], resumed: StoredCall | None = None) -> None:
         """Pass the rows to the workers, as one call. Their starts must already be on the disk.
@@ -104,8 +100,7 @@ class InFlight:
         call = Call(given, self._ticket + 1, self._results.held)
         call.dispatched_s = monotonic()
         if self._limits.timeout_s is not None:
-            call.deadline_s = call.dispatched_s + self._limits.timeout_s
-            self.next_deadline_s = min(self.next_deadline_s, call.deadline_s)
+            self._termination.set_deadline(call, self._limits.timeout_s)
         self._ticket += len(rows)
         self._rows += len(rows)
         self._calls[call] = None
@@ -118,8 +113,8 @@ class InFlight:
     def take_back(self) -> None:
         """Cancel the calls that no worker has begun."""
         for call in self._calls:
-            if not call.is_ended:
-                self._cancel_pending(call)
+            if not call.is_ended and call.cancel():
+                self._settle(call, unstarted(call))
         self._results.wake()
 
     def results(self, limit: float = math.inf) -> list[Result]:
@@ -127,9 +122,9 @@ class InFlight:
         while len(self._unrecorded) < limit and (ended := self._results.take()) is not None:
             call, outcomes = ended
             if call.is_given_up:
-                self._given_up.discard(call)
+                self._termination.given_up.discard(call)
             elif call.ends_asked:
-                outcomes = [self._judge(call, outcome) for outcome in outcomes]
+                outcomes = [self._termination.judge(call, outcome) for outcome in outcomes]
             self._settle(call, outcomes, is_late=call.is_given_up)
         return self._unrecorded.copy()
 
@@ -160,63 +155,14 @@ class InFlight:
                 del self._calls[call]
                 self._ended -= 1
 
-    def _judge(self, call: Call, outcome: Outcome) -> Outcome:
-        return outcome_of_ended(outcome, self._limits, timed_out=call.timed_out)
-
     def end_due(self, stops: int) -> None:
-        """End the calls that have taken too long.
+        """End the calls that have taken too long, or that a stop ends: see :class:`Termination`.
 
-        ``stops``: how often the run was asked to stop. 1 also cancels the calls that no worker has
-        begun. 2 ends all calls. 3 ends all calls by force.
+        ``stops``: how often the run was asked to stop.
         """
         now_s = monotonic()
         if not stops and now_s < self.next_deadline_s:
             return
         self.results()  # a call that has ended isn't asked to end
-        self.next_deadline_s = math.inf
-        for call in self._calls:
-            if not call.is_ended:
-                self._end_if_due(call, stops, now_s)
-            if not call.is_ended and call.deadline_s is not None:
-                self.next_deadline_s = min(self.next_deadline_s, call.deadline_s)
-
-    def _end_if_due(self, call: Call, stops: int, now_s: float) -> None:
-        if stops and self._cancel_pending(call):
-            return
-        if stops >= 2 and call.ends_asked < stops - 1:
-            call.deadline_s = now_s
-        elif call.deadline_s is None or call.deadline_s > now_s:
-            return
-        elif not call.ends_asked:
-            call.timed_out = True
-        if not self._cancel_pending(call) and not self._ask_to_end(call):
-            self._give_up(call)
-
-    def _cancel_pending(self, call: Call) -> bool:
-        if not call.cancel():
-            return False
-        self._settle(call, [Outcome(kind="unstarted")] * len(call.rows))
-        return True
-
-    def _ask_to_end(self, call: Call) -> bool:
-        """Ask a call to end.
-
-        Returns False if the call must be given up, because it can't be asked or was asked twice.
-        """
-        call.ends_asked += 1
-        force = call.ends_asked > 1
-        if call.ends_asked <= 2 and self._workers.cancel(call, force=force):
-            call.deadline_s = monotonic() + _GRACE_S
-            return True
-        return False
-
-    def _give_up(self, call: Call) -> None:
-        call.slot_lost = not self._workers.abandon(call)
-        call.is_given_up = True
-        self._given_up.add(call)
-        lost = Outcome(kind="lost", error_code=STOPPED, error_message="it was given up")
-        judged = self._judge(call, lost)
-        # The logs are empty if the worker is another process.
-        self._settle(
-            call, [msgspec.structs.replace(judged, logs=row.take_logs()) for row in call.rows]
-        )
+        for call, outcomes in self._termination.end_due(self._calls, stops, now_s):
+            self._settle(call, outcomes)

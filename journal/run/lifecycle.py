@@ -1,4 +1,7 @@
-"""The job of a run. The run holds the job's run lock from the run's start to the run's report."""
+"""The lifecycle of a run: its start, its end, and what it reports about its job in between.
+
+The run has the job's run lock from its start to its report.
+"""
 
 from __future__ import annotations
 
@@ -74,8 +77,8 @@ def check_callbacks(**callbacks: object) -> None:
             raise InvalidValueError(name, given, "must be a function, or be left out")
 
 
-class HeldJob:
-    """The job that a run holds: the run has the job's run lock.
+class RunningJob:
+    """The job of a run, which has the job's run lock.
 
     ``post`` passes a call to the caller of the run. Messages are reported there.
     """
