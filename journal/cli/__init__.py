@@ -10,8 +10,8 @@
 
 The exit codes are in ``run/exit_codes``.
 
-The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``, and
-those of the live view in ``cli/watch``.
+The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.
+Modules of the live view are in ``cli/watch``.
 
 May import: all packages of ``journal``, except ``cli/commands``, ``cli/run`` and ``cli/watch``.
 """

@@ -68,7 +68,7 @@ class FoundJob(NamedTuple):
 
     @property
     def shards(self) -> list[FoundJob]:
-        """The job itself; of a set, the shards that are here."""
+        """The job itself. For a set, the shards that are here."""
         return [self]
 
     def read(self) -> Job:
@@ -86,11 +86,11 @@ class FoundJob(NamedTuple):
 
 
 class FoundSet(FoundJob):
-    """The set of shards that a command line names. Only commands that say so get one."""
+    """The set of shards that a command line names. Only some commands accept a set."""
 
     @property
     def shards(self) -> list[FoundJob]:
-        """The shards that are here, by their index. Raises RefusedError if they are of several sets."""
+        """The shards here, by index. Raises RefusedError if they belong to several sets."""
         self.service.store.count_shards(self.id)
         shard_ids = sorted(self.service.store.shards(self.id))
         allow_open_files(len(shard_ids))  # a listing of rows reads all shards side by side
@@ -98,7 +98,7 @@ class FoundSet(FoundJob):
 
 
 class _JobType(click.ParamType):  # type: ignore[type-arg]  # not generic before click 8.4
-    """The click type of an argument JOB. ``takes_sets``: it may be a :class:`FoundSet`."""
+    """The click type of an argument JOB. ``takes_sets``: JOB may be a :class:`FoundSet`."""
 
     name = "job"
 
@@ -113,7 +113,7 @@ class _JobType(click.ParamType):  # type: ignore[type-arg]  # not generic before
 
 
 def cut_text(service: JobService, job_id: str) -> str:
-    """A text that says that the hint proves that the job's journal was cut, or ""."""
+    """A message if the hint proves that the job's journal was cut, or ""."""
     try:
         service.store.check_uncut(job_id)
     except JournalDamagedError as error:
@@ -139,7 +139,7 @@ def find_job_or_set(ctx: click.Context, name: str) -> FoundJob:
         name = _whole_shard_id(ctx, name)
         directory = Path(name).resolve()
         if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
-            directory = Path(ctx.obj).resolve() / name  # of this store, be the set a link or not
+            directory = Path(ctx.obj).resolve() / name  # of this store, even if the set is a link
         if not os.path.lexists(directory / JOURNAL_NAME):
             above = ReadingService(directory.parent) if is_job_id(directory.name) else None
             if above is None or not above.store.is_set(directory.name):
@@ -224,10 +224,11 @@ def command_line(ctx: click.Context, service: JobService) -> Callable[..., str]:
 
 
 def duration_s(job: Job, state: str, now: datetime) -> float | None:
-    """How many seconds the passes of a job took, or have taken so far.
+    """The duration of a job's passes so far, in seconds.
 
-    The time of a pass begins with its first run, and lasts until the job ends. A pass that hasn't
-    ended counts up to ``now`` if the job is running, or else up to the job's last record.
+    The time of a pass begins with its first run, and lasts until the job ends. If the pass hasn't
+    ended, its time counts up to ``now`` while the job is running, and otherwise up to the job's
+    last record.
     """
     if job.started_at is None:
         return None
@@ -285,7 +286,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def progress_text(job: Job, more: str = "") -> str:
-    """How much of a job is done. ``more``: text after the counts."""
+    """The done part of a job. ``more``: text after the counts."""
     total, done = job.total_rows, job.done_rows
     percent = f"{100 * done // total}%" if total else "no rows yet"
     counts, rows = counts_text(row_counts(job)) + more, counted(total, "row|rows")

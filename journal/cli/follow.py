@@ -14,7 +14,7 @@ from journal.sets.shard_states import ABSENT, Part, Whole, look_at_set
 from journal.store.list_jobs import state_of_job
 from journal.text import counted
 
-POLL_S = 0.1  # events must be shown within 0.5 s, and one look takes only one or two system calls
+POLL_S = 0.1  # events must be shown within 0.5 s; a look takes only one or two system calls
 _SET_POLL_S = 1.0  # a look at a set takes a look at each shard
 
 
@@ -41,10 +41,11 @@ def follow_job(
     """Yield the job about ten times a second until it ends.
 
     The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
-    job enters one of these states, and when it then runs again, ``say`` gets a message. ``wait``: called
-    with the time in seconds between two looks. If "paused" is one of these states, the iteration also ends
-    when the job is paused and no run waits for it to be resumed. Raises RefusedError if the job is
-    deleted or moved, and JournalDamagedError if its journal was cut: no run may continue it.
+    job enters one of these states, and when the job then runs again, ``say`` gets a message. If
+    "paused" is one of these states, the iteration also ends when the job is paused and no run waits
+    for the end of the pause. ``wait``: called with the time in seconds between two looks. Raises
+    RefusedError if the job is deleted or moved. Raises JournalDamagedError if the journal was cut,
+    because no run may then continue the job.
     """
     last = ""
     job = service.get_job(job_id)
@@ -76,9 +77,9 @@ def follow_job(
 def follow_set(
     service: JobService, set_id: str, *, wait: Callable[[float], object] = time.sleep
 ) -> Iterator[tuple[Whole, bool]]:
-    """Yield a set about every second, and whether each shard has ended or needs a person.
+    """Yield a set about every second, and whether all its shards have ended or need a person.
 
-    The iteration ends when this is so. ``wait``: as in :func:`follow_job`.
+    If they have, the iteration ends. ``wait``: as in :func:`follow_job`.
     """
     while True:
         whole = look_at_set(service, set_id)
@@ -105,7 +106,7 @@ def _is_awaited(service: JobService, part: Part) -> bool:
 
 
 def gone(job_id: str) -> RefusedError:
-    """The error for a job that was deleted or moved while it was followed."""
+    """The error for a followed job that was deleted or moved."""
     return RefusedError(f"job {job_id} is no longer there: it was deleted or moved")
 
 
@@ -117,7 +118,7 @@ def _sure_state(service: JobService, job: Job) -> str:
 
 
 def _is_left_paused(service: JobService, job: Job) -> bool:
-    """Return whether the job is paused, and no run waits for it to be resumed."""
+    """Return whether the job is paused, and no run waits for the end of the pause."""
     if not _is_paused(job) or service.run_holder(job.id) is not None:
         return False
     # Meanwhile, the job may have been resumed, and its run may have ended.

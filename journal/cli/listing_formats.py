@@ -1,13 +1,13 @@
 """Writes listings: tables for people, and JSON and CSV for programs.
 
-The table is the default, also in a pipe, so that `grep` gets the same text that a person sees.
-(`git` and `ps` do the same.) In a pipe the table has no colours and is never cut. The other formats
-use the names of the fields as keys or header, and are written in UTF-8.
+The table is the default. In a pipe, too, the table is the default, so `grep` gets the text that a
+person sees (as with `git` and `ps`). In a pipe, the table has no colours and is never cut. The
+other formats use the names of the fields as keys or header, and are written in UTF-8.
 
-The writing of a table begins before all of its rows are known, so the first rows decide the widths
-of the columns. On a terminal, columns between the first and the last are cut to a third of it, and
-lines at its edge. Elsewhere, a cell that is wider than its column moves the rest of its line to the
-right.
+The writing of a table begins before all rows are known. So the first rows decide the widths of the
+columns. On a terminal, lines are cut at the edge, and columns between the first and the last are
+cut to a third of the terminal. Elsewhere, a cell that is wider than its column moves the rest of
+the line to the right.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ class Field(msgspec.Struct, frozen=True):
     - ``value``: a function from a record to the value. Default: the record's attribute ``name``.
     - ``text``: a function from a record to the table's cell. Default: the value as text.
     - ``right``: whether the column is aligned to the right, as numbers are.
-    - ``wide``: the minimum width of the column. It leaves room for later rows, whose cells may be
-      wider than those of the first rows.
+    - ``wide``: the minimum width of the column. This leaves room for wider cells in later rows.
     - ``whole``: the cell is never cut, for a last column.
     - ``status``: the cell is a status, and gets the status's colour.
     """
@@ -111,7 +110,7 @@ def _echo_table(
                 break
             if bound != _UNBOUND and not field.whole:
                 text = cut(text, min(room, most[place] if place == last else width))  # noqa: PLW2901
-            # the last cell isn't padded, since one line may be very long
+            # the last cell isn't padded, because another line may be very long
             is_padded = place != last or field.right
             padded = pad(text, min(width, room), right=field.right) if is_padded else text
             if color and field.status and text:
@@ -153,7 +152,7 @@ def _parse_limit(value: str) -> int | None:
 def listing_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--json --nl --csv`` to a command.
 
-    The command gets the name of the format as ``output``; without an option, it is "table".
+    The command gets the name of the format as ``output``. Without an option, ``output`` is "table".
     """
 
     def with_format(**given: Any) -> Any:
@@ -179,8 +178,8 @@ def echo_rows(
 ) -> None:
     """Write the records to standard output one by one, in constant memory.
 
-    If there are no records, the line ``none`` is written to standard error, such as "j: 0 rows". If
-    ``none`` is "", nothing is written.
+    ``none``: the line to write to standard error if there are no records, such as "j: 0 rows". ""
+    means that nothing is written.
 
     The first ``look_ahead`` rows of a table (None: all) decide the widths of the columns. If the
     iterator waits between records, it must call ``sys.stdout.flush()`` before it waits.
@@ -233,7 +232,7 @@ def named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def next_lines(advice: Iterable[tuple[str, str]], width: int | None) -> Iterator[str]:
-    """The lines of commands to paste, each after its purpose."""
+    """The lines of commands to paste. Each command comes after its purpose."""
     for pasted, why in advice:
         for line in textwrap.wrap(why, width - 14, break_on_hyphens=False) if width else [why]:
             yield f"# {line}"

@@ -21,8 +21,8 @@ from journal.run.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, 
 from journal.version import VERSION
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
-# The commands by purpose. Each has a module of cli/commands, which may be that of another command:
-# `log.watch` is the command `watch` in the module `log`.
+# The commands by purpose. Each command is in a module of cli/commands: `log.watch` is the command
+# `watch` in the module `log`.
 _BY_PURPOSE = {
     "Run rows": "run step control.pause control.resume run.tune control.cancel",
     "Look": "list list.shards show rows rows.errors log log.watch log.wait export report",
@@ -68,7 +68,7 @@ class _Commands(click.Group):
 
 
 def _discard_output() -> None:
-    """Discard buffered output, since writing it at exit would raise another error."""
+    """Discard buffered output. Otherwise, the write at exit would raise another error."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -160,7 +160,7 @@ def _explained(error: click.ClickException) -> click.ClickException:
 
 
 def _about_option(error: click.NoSuchOption) -> str:
-    """What to write instead of an option that the command doesn't have; "" if it isn't known."""
+    """Text about an option that the command doesn't have: the words to write instead, or ""."""
     name = error.option_name
     if name == "--root":
         return "--root comes before the command: journal --root DIRECTORY COMMAND"
@@ -189,7 +189,7 @@ def _ensure_standard_streams() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            # open() uses the lowest free descriptor, which is the closed one
+            # open() uses the lowest free descriptor, which is the descriptor of the closed stream
             os.open(os.devnull, os.O_RDWR)
     for stream in (sys.stdout, sys.stderr):  # an encoding may not have all characters of the data
         system.set_encoding(stream)

@@ -1,4 +1,4 @@
-"""What people meant by a wrong word: "did you mean", words of other programs, and their options."""
+"""Guesses what people meant by a wrong word, or by an option of another program."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OTHER_NAMES = {
     "inputs": "excel xlsx csv",
     "--version": "version",
 }
-# Options of other programs, the commands that users try them with, and what to write instead.
+# Options of other programs, the commands with which users try these options, and the right words.
 _OTHER_OPTIONS = (
     ("--failed", "list rows errors export retry redo skip prune", "Write --status failed"),
     ("--failed", "run", "Write --retry-failed"),
@@ -79,7 +79,9 @@ def other_names(word: str, known: Iterable[str]) -> list[str]:
 
 
 def meant_by(error: click.NoSuchOption) -> str | None:
-    """What to write instead of an option of another program; None if it isn't known."""
+    """The words to write instead of an option of another program. None if the option isn't
+    known.
+    """
     command = error.ctx.command.name if error.ctx is not None else None
     for options, commands, text in _OTHER_OPTIONS:
         if error.option_name in options.split() and command in commands.split():

@@ -1,4 +1,4 @@
-"""How to start the next run of a job, with a line to paste."""
+"""Advice to start the next run of a job, with a line to paste."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from journal.run.platform import processes
 
 
 class NextStart(NamedTuple):
-    """How to start the next run of a job.
+    """Advice to start the next run of a job.
 
     ``what``: text for people. ``argv``: the words of a command to run in ``directory``, or ().
     ``warning``: a warning about the command, or "".
@@ -45,8 +45,8 @@ class NextStart(NamedTuple):
     def option(self, name: str, *values: str) -> str:
         """An option of the run with its possible values, as text.
 
-        If ``is_script`` is true, the text is a Python argument. If not, it is an option of the
-        command line.
+        If ``is_script`` is true, the text is a Python argument. Otherwise, the text is an option of
+        the command line.
         """
         if self.is_script:
             return f"{name}={' or '.join(map(repr, values)) or True}"
@@ -66,17 +66,17 @@ class NextStart(NamedTuple):
 
 
 def maybe_alive(*jobs: Job) -> str:
-    """A warning that the last runs of ``jobs`` may be alive on other hosts; "" if all were here."""
+    """A warning if the last runs of ``jobs`` may be alive on other hosts, or ""."""
     runs = (job.last_run for job in jobs)
     hosts = sorted({run.host for run in runs if run is not None} - {system.host_name()})
     if not hosts:
         return ""
     where = f"last run on {', '.join(hosts)}"
-    return f"{where}; whether it is still running can't be known here: look there first"
+    return f"{where}; this host can't know whether the run has ended: look there first"
 
 
 def next_start(job: Job, root: Path, *, is_short: bool = False) -> NextStart:
-    """How to run a job again, if possible with the command or script of its last run.
+    """Advice to run a job again, if possible with the command or script of the last run.
 
     ``root``: the job's store. ``is_short``: the line to paste need not work in other directories.
     """
@@ -114,14 +114,14 @@ def next_start(job: Job, root: Path, *, is_short: bool = False) -> NextStart:
 
 
 def _warning_of(run: Run) -> str:
-    """A warning if the command of a run wasn't recorded by this user on this host; else ""."""
+    """A warning if another user or host recorded the command of a run, or ""."""
     if (run.host, run.user) == (system.host_name(), system.user_name()):
         return ""
     return f"recorded on {run.host} by {run.user}: look before you paste"
 
 
 def short_command(words: Sequence[str]) -> list[str]:
-    """The words of a call of this program, as short as it works in this directory."""
+    """The shortest words of a call of this program that work in this directory."""
     at = words.index("--root")
     program = ["journal"] if [*words[:at]] == [processes.find_program("journal")] else words[:at]
     is_default = words[at + 1] == os.path.abspath(DEFAULT_ROOT) and "JOURNAL_ROOT" not in os.environ

@@ -29,7 +29,7 @@ _COLORS = {
 
 
 def local_text(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """The moment as text in local time; "" if it is None. Such texts sort in the order of time.
+    """The moment as text in local time, or "" for None. These texts sort in the order of time.
 
     If the local time is outside the calendar's range, the text is in UTC.
     """
@@ -108,7 +108,7 @@ def terminal_width() -> int | None:
 
 
 def bar(done: int, total: int, width: int) -> str:
-    """A bar of ``width`` cells. It is full only when ``done`` equals ``total``."""
+    """A bar of ``width`` cells. The bar is full only when ``done`` equals ``total``."""
     full, empty = ("█", "░") if can_show("█░") else ("#", ".")
     filled = min(done * width // total, width) if total > 0 else 0
     return full * filled + empty * (width - filled)
@@ -183,7 +183,7 @@ def echo_json(value: Any) -> None:
 
 
 def echo_result(value: Any, text: Callable[[Any], str], *, is_json: bool) -> None:
-    """Write the result of a command: as a line of JSON, or the text that ``text`` makes of it."""
+    """Write the result of a command as a line of JSON, or as the text that ``text`` returns."""
     if is_json:
         echo_json(value)
     else:

@@ -41,7 +41,7 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
-# The journal's columns of a row. Results and usages are found as their members are.
+# The journal's columns of a row. "result" and "usage" are found in the same way as their members.
 _OWN = {*JobRow.__struct_fields__}.difference(("result", "usage"))
 MAX_COLUMNS = 1000  # columns whose names are stored for a message
 
@@ -63,7 +63,7 @@ def value_of(row: JobRow, name: str) -> Any:
 class Condition:
     """A condition on a row: a column, an operator, and the text to compare with.
 
-    ``column`` is a name that :func:`value_of` takes: a column of the data, a member of such a column
+    ``column``: a name for :func:`value_of`. This is a column of the data, a member of a column
     (``address.city``), a member of the result, or a column of the journal such as ``attempts``.
     """
 
@@ -75,7 +75,7 @@ class Condition:
         self._odd: tuple[int, str] | None = None
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether the row meets the condition. A row without the column doesn't meet it.
+        """Return whether the row meets the condition. A row without the column doesn't.
 
         If each side is a number, or text that is a number, the sides are compared as numbers.
         Otherwise they are compared as text. ``~`` tests whether the text contains the value. Null
@@ -106,7 +106,7 @@ class Condition:
         return compare(text, self._value)
 
     def without_number(self) -> list[str]:
-        """A list with a message if texts were compared with a number, but aren't numbers."""
+        """A list with a message if texts that aren't numbers were compared with a number."""
         if self._odd is None:
             return []
         number, text = self._odd
@@ -208,7 +208,7 @@ class Columns:
 class Where:
     """The conditions of ``--where``.
 
-    A row must meet all of them. Iteration yields the texts of the conditions.
+    A row must meet all conditions. Iteration yields the texts of the conditions.
     """
 
     def __init__(self, conditions: Mapping[str, Condition] = {}) -> None:
@@ -227,9 +227,10 @@ class Where:
         return all(met)
 
     def unmet(self) -> list[str]:
-        """A message for each condition that no checked row meets, if only for lack of the column.
+        """A message for each condition that no checked row meets, even if only the column is
+        missing.
 
-        A message for each condition that compares a number with text that isn't a number follows.
+        Then a message for each condition that compares a number with text that isn't a number.
         """
         unmet = [
             f"none of the rows checked meets {text!r}"
@@ -243,7 +244,8 @@ class Where:
 def where_option(which: str) -> Callable[..., Any]:
     """The option ``--where``.
 
-    The command gets a :class:`Where`. Without conditions, its truth value is False.
+    The command gets a :class:`Where`. The truth value of a :class:`Where` without conditions is
+    False.
     """
     return option(
         "--where CONDITION",
@@ -258,7 +260,7 @@ _READS_STDIN = "journal.row_numbers"  # in the context of a command
 
 
 class Selection(NamedTuple):
-    """The options by which a command chooses rows. A chosen row meets all of them."""
+    """The options by which a command chooses rows. A chosen row meets all options."""
 
     ranges: list[range] | None = None
     statuses: tuple[RowStatus, ...] = ()
@@ -275,7 +277,7 @@ class Selection(NamedTuple):
         return bool(self.where or self.error_codes) or self.version is not None
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether a run may process a row, whose status allows it."""
+        """Return whether a run may process a row with a status that allows processing."""
         if self.ranges is not None:
             number = row.row_number
             at = bisect_right(self.ranges, number, key=lambda numbers: numbers.start)
@@ -294,9 +296,9 @@ class Selection(NamedTuple):
     def shown(
         self, service: JobService, job_id: str, among: Sequence[RowStatus] = tuple(RowStatus)
     ) -> Iterator[JobRow]:
-        """The chosen rows of a listing. ``among``: the statuses that they may have."""
+        """The chosen rows of a listing. ``among``: the statuses that the rows may have."""
         statuses = [status for status in among if status in (self.statuses or among)]
-        if self.error_codes:  # no completed row has one
+        if self.error_codes:  # no completed row has an error code
             statuses = [status for status in statuses if status is not RowStatus.COMPLETED]
         rows = service.get_rows(job_id, statuses if len(statuses) < len(RowStatus) else None)
         return filter(self.matches, rows if self.ranges is None else rows_within(rows, self.ranges))
@@ -307,7 +309,7 @@ class Selection(NamedTuple):
         return chosen_rows(service, job_id, verb, self.ranges, self.statuses, matches)
 
     def codes_text(self, job_id: str) -> str:
-        """The error codes that no row has, and how to find those that rows have."""
+        """Text about error codes that no row has, with the command that lists all codes."""
         codes = f"code {' or '.join(map(repr, self.error_codes))}"
         if any("," in code for code in self.error_codes):
             codes += "; for several codes, repeat --error-code"

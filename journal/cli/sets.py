@@ -1,4 +1,4 @@
-"""What `journal show` says about a set of shards, and commands that settle rows of several shards."""
+"""The facts of `journal show` about a set, and commands that settle rows of several shards."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ _UNFINISHED = (
 
 
 def shards_text(whole: Whole) -> str:
-    """How many shards there are, and which of them are not completed."""
+    """The number of shards, and the shards that are not completed, as text."""
     completed = len(whole.indexes(JobStatus.COMPLETED.value))
     of_all = f"{completed} of {len(whole.parts)} completed"
     return "; ".join(filter(None, (of_all, states_text(whole, _UNFINISHED))))
 
 
 def states_text(whole: Whole, states: Iterable[str]) -> str:
-    """Which shards are in some states, such as "1 paused (3)"."""
+    """The shards in some states, as text such as "1 paused (3)"."""
     found = ((state, whole.indexes(state)) for state in states)
     return "; ".join(
         f"{len(indexes)} {state} ({Numbers(indexes).text(',', MAX_RANGES)})"
@@ -127,7 +127,7 @@ def states_text(whole: Whole, states: Iterable[str]) -> str:
 
 
 def open_command(whole: Whole, found: FoundJob) -> str:
-    """The command that prints the open shards. Absent ones may have been started elsewhere."""
+    """The command that prints the open shards. Absent shards may have been started elsewhere."""
     return found.command("shards", whole.id, "--open", *["--here"][: len(whole.indexes(ABSENT))])
 
 
@@ -146,8 +146,7 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
     for shard_id in [part.id for part in whole.parts if part.is_paused][:_MAX_CODES]:
         yield found.command("resume", shard_id), "paused: no run starts until the job is resumed"
     if whole.open_text:
-        why = "the shards to start again, for the array of a scheduler: with open rows, or of another "
-        why += "input"
+        why = "the shards to start again (with open rows, or of another input), for a scheduler's array"
         if whole.indexes(ABSENT):
             why += "; leave out --here only if no absent shard was started elsewhere"
         yield open_command(whole, found), why
@@ -164,8 +163,8 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
         rows = counted(whole.job.needs_review_count, need)
         yield found.command("rows", whole.id, "--status", "needs_review"), rows
         resolve = found.command("resolve", whole.id, "--row", "ROWS")
-        yield f"{resolve} --completed", "those that took effect"
-        yield f"{resolve} --retry", "those that took no effect; then start their shards"
+        yield f"{resolve} --completed", "the rows that took effect"
+        yield f"{resolve} --retry", "the rows that took no effect; then start their shards"
     if whole.job.status.is_ended and not whole.errors:
         yield found.command("export", whole.id, f"{whole.id}.csv"), "all rows in one table"
 
@@ -173,7 +172,7 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
 def ranges_of_shards(
     job: FoundJob, ranges: list[range] | None
 ) -> Iterator[tuple[FoundJob, list[range]]]:
-    """Yield each shard that has rows in ``ranges``, with these rows. Nothing if there are no ranges.
+    """Yield each shard that has rows in ``ranges``, with these rows. Without ranges, yield nothing.
 
     Raises RefusedError if one of these shards isn't here.
     """

@@ -1,6 +1,6 @@
 """Options that several commands share, the parsing of their values, and a confirmation prompt.
 
-A moment is ISO 8601 text, or says how long ago it was, such as ``3d`` (three days ago).
+A moment is ISO 8601 text, or the time since the moment, such as ``3d`` (three days ago).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def option(
 ) -> Option:
     """An option of a command.
 
-    ``words``: its names, then the placeholder of its value in capitals, then the parameter's name
-    if it differs: "--error-code CODE error_codes". An option without a placeholder is a flag, unless
-    it has a ``type``. ``parse`` turns a given value into what the command gets. Its ValueError says
-    what is wrong.
+    ``words``: the names of the option, the placeholder of the value in capitals, and the
+    parameter's name if it differs from the option's name: "--error-code CODE error_codes". An
+    option without a placeholder is a flag, unless it has a ``type``. ``parse`` turns a given value
+    into what the command gets. Its ValueError says what is wrong.
     """
     names = words.split()
     placeholder = next((word for word in names if word[0].isupper()), None)
@@ -120,7 +120,7 @@ def confirm(question: str, if_not: str) -> bool:
     return False
 
 
-# strings, which `re` compiles only when they are needed
+# strings: `re` compiles them only when a time is parsed
 _AGO = r"([0-9]{1,9})\s*(s|m|h|d|w)(?:\s+ago)?"
 _DURATION = r"([0-9]{1,9}(?:\.[0-9]{1,9})?|\.[0-9]{1,9})\s*(ms|s|m|h|d|w)?"
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}

@@ -207,7 +207,7 @@ def test_show_says_what_to_do_about_shards_that_died_or_are_not_here(
         for shown in (ship, shard_id):
             look, *found = json.loads(command("show", shown, "--json").stdout)["next"][:3]
             assert look["command"] == ""
-            known = "whether it is still running can't be known here: look there first"
+            known = "this host can't know whether the run has ended: look there first"
             assert look["why"] == f"last run on {here}; {known}"
             assert any("--status processing" in each["command"] for each in found)
             assert not any("died" in each["why"] for each in found)

@@ -1,4 +1,4 @@
-"""`journal run`: run a command for each row of an input. `journal tune`: change its limits meanwhile."""
+"""`journal run` runs a command for each row of an input. `journal tune` changes the limits of a run."""
 
 from __future__ import annotations
 
@@ -97,8 +97,9 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     wait       Somebody else does the work. COMMAND runs again after --backoff.
 
     The first Ctrl-C pauses the run: no more commands are started, and the run waits for the
-    commands in flight. A second Ctrl-C terminates these commands, and a third kills them. Rows
-    whose commands were terminated or killed need a review, unless --on-interrupted says otherwise.
+    commands in flight. A second Ctrl-C terminates these commands. A third Ctrl-C kills them. The
+    rows of terminated and killed commands need a review, unless --on-interrupted has another
+    policy.
 
     Example: journal run orders.csv --job ship-orders -j 4 -- ./ship --zip {zip} {order}
     """  # noqa: D301  (for click, the character \b begins lines that aren't wrapped)
@@ -245,7 +246,7 @@ class _RunCommand:
     def _typed(self) -> list[str]:
         """The words of the command to paste."""
         given = self._given | {"anew": False, "retry_failed": False}
-        if self._shard is not None:  # not the variable, which another shell hasn't got
+        if self._shard is not None:  # not the variable: another shell hasn't got it
             given["shard"] = f"{self._shard.index}/{self._shard.count}"
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for param in self._ctx.command.params:
@@ -289,7 +290,7 @@ def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return parsed
 
 
-_WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if it can commit
+_WAIT_S = 10.0  # a run looks for changes five times a second, but may wait before it commits
 
 
 @click.command("tune", short_help="Change the limits of a run while it works.")
@@ -297,7 +298,7 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
 @option("-j --jobs N workers", "Run up to N commands at a time.", type=click.IntRange(1, 1000))
 @option(
     "--rate RATE",
-    "The maximum number of starts: 50/s, 100/m, 9/h or none. Or how much of a usage calls may use: "
+    "The maximum number of starts: 50/s, 100/m, 9/h or none. Or the maximum amount of a usage: "
     "input_tokens=200000/m or input_tokens=none. Other rates stay as they are. Repeatable.",
     _or_none(partial(rates, or_none=True)),
     multiple=True,
@@ -310,7 +311,7 @@ _WAIT_S = 10.0  # for the run that is tuned, which looks five times a second, if
 )
 @option(
     "--max-cost-cents CENTS",
-    "Pause when the job, over all its runs, has cost this much. none: no limit.",
+    "Pause when all runs of the job together have cost this much. none: no limit.",
     _or_none(parse_cents),
 )
 @option("--end-hold", "If the run waits because a service is down or throttles, try a row now.")

@@ -55,14 +55,14 @@ def _no_rows(ctx: click.Context | None) -> click.UsageError:
 
 
 def check_program(program: str) -> None:
-    """Raise InvalidValueError if the program doesn't exist, since all rows would fail."""
+    """Raise InvalidValueError if the program doesn't exist: all rows would fail."""
     path = processes.find_program(program)
     if path is not None:
         _check_script(path, program)
         return
     first, _, rest = program.partition(" ")
     if rest and processes.find_program(first) is not None:
-        why = "the quotes make it one word, which is taken as the name of a program"
+        why = "the quotes make one word of the command, and this word is taken as the name of a program"
         reason = f"{why}: write -- {program}"
         if _SHELL_SIGNS.search(program):  # a value in the script would be run as code
             reason = f"{why}: after --, write {shell.A_SCRIPT} with each column as an argument"
@@ -86,5 +86,5 @@ def _check_script(path: str, program: str) -> None:
     except OSError:
         return
     if line.startswith(b"#!") and line.endswith(b"\r\n"):
-        reason = "it has line ends of Windows, so its first line names no program: convert it, by "
+        reason = "the script has line ends of Windows, so its first line names no program: convert the script, by "
         raise InvalidValueError("COMMAND", program, reason + f"sed -i 's/\\r$//' {path}")

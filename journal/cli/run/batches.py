@@ -26,21 +26,21 @@ class BatchCommands(Commands):
     - An argument with a placeholder is repeated for each row.
     - With ``stdin_json``, the command gets a line of JSON for each row, with the row's number, id,
       idempotency key, attempt and data.
-    - The command has no environment variables about a row. JOURNAL_CALL names its rows for
-      `journal step`.
+    - The command has no environment variables about a row. JOURNAL_CALL names the rows for `journal
+      step`.
 
     Each row gets the outcome of the command. The first row gets the command's output as its result.
 
     With ``stdout_json``, the command prints a line of JSON for each row. The line is the JSON
-    object that a command for one row would print, with the row's number as the additional member
-    ``row``. The line sets the outcome of its row, whatever the exit status is. A row without a line
-    needs a review if the exit status is 0. A row with two lines always needs a review. A line that
-    can't be converted makes only its own row a review.
+    object that a command for one row would print, with the additional member ``row``, the row's
+    number. The line sets the outcome of its row, whatever the exit status is. A row without a line
+    needs a review if the exit status is 0. A row with two lines always needs a review. If a line
+    can't be converted, only its own row needs a review.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # variables of a command in which this process runs
+        # if this process runs in a command of a run, remove the variables of that command
         for name in processes.variables(dict.fromkeys(ROW_VARIABLES + CALL_VARIABLES, "")):
             self._environment.pop(name, None)
 
@@ -114,7 +114,7 @@ class _Lines:
             self.more += 1
 
     def not_kept(self) -> str:
-        """A message about the lines that are not kept; "" if there are none."""
+        """A message about lines that are not kept, or ""."""
         return f", and {counted(self.more, 'of them was|were')} not kept" if self.more else ""
 
 
@@ -141,7 +141,7 @@ class _Printed:
         }
 
     def problem(self) -> str:
-        """A message about the lines that belong to no row; "" if there are none."""
+        """A message about lines that belong to no row, or ""."""
         if not self.others:
             return ""
         lines = counted(len(self.others), "line|lines that names|name none of its rows")

@@ -24,8 +24,8 @@ from journal.verbs import missing_rows
 _MAX_ROWS = 3  # that failed or need a review, in the messages of --quiet
 _MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (
-    "row|rows of the input is|are not in the job, which was repaired: it|they may be done, so it|they "
-    "is|are not added; run what isn't done as another job"
+    "row|rows of the input is|are not in the repaired job: a repair may have lost rows that are done, so "
+    "it|they is|are not added; run rows that are not done as another job"
 )
 
 
@@ -37,7 +37,7 @@ def report_start(
     how_to: HowTo,
     tell: Callable[[str], object],
 ) -> None:
-    """Tell what differs from the last run, and what will run. Rows that are lost are told at once."""
+    """Report differences from the last run, and the rows to run. Lost rows are reported at once."""
     job, matched = job_run.job, job_run.matched
     is_new = matched.added == job.total_rows
     for text in about_input(job, matched, given, template, is_new=is_new):
@@ -67,7 +67,7 @@ def about_input(
     *,
     is_new: bool,
 ) -> list[str]:
-    """Messages about the command and the input of a start. With ``--quiet``, only about problems."""
+    """Messages about the command and the input of a start. With ``--quiet``, only problems."""
     said = [] if job is None else _other_command(job, given["command"])
     said += lost_rows(matched) if given["quiet"] else _differences(matched, is_new=is_new)
     was_started = job is not None and job.started_at is not None
@@ -77,7 +77,7 @@ def about_input(
 
 
 def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
-    """A list with a message if the last run of the job was of another command. Otherwise it is empty."""
+    """A list with a message if the last run of the job had another command, or an empty list."""
     if job.last_run is None or not job.last_run.is_command:
         return []
     words = job.last_run.argv
@@ -89,7 +89,7 @@ def _other_command(job: Job, command: tuple[str, ...]) -> list[str]:
 
 
 def lost_rows(matched: Matched) -> list[str]:
-    """A list with a message if the input has rows that a repair has lost. Otherwise it is empty."""
+    """A list with a message if the input has rows that a repair has lost, or an empty list."""
     if not matched.lost:
         return []
     first = ", ".join(shorten(as_json(data), _MAX_DATA) for data in matched.first_lost)

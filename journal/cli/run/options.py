@@ -116,42 +116,40 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--delimiter CHARACTER",
-            "What separates the cells of CSV, such as ';' or tab. Default: a comma.",
+            "The character between the cells of CSV, such as ';' or tab. Default: a comma.",
         ),
         _option(
             "--sheet NAME",
             "The sheet of an Excel workbook. Default: the only one that isn't empty.",
         ),
-        _option(
-            "--key COLUMN", "Identify rows by the value of this column. Default: by their position."
-        ),
+        _option("--key COLUMN", "Identify rows by the value of this column. Default: by position."),
         _option(
             "--shard I/N",
-            "Run only the rows of part I of N: see `journal help clusters`. I counts from 0. auto/N takes I "
-            "from the variable of a scheduler.",
+            "Run only the rows of part I of N: see `journal help clusters`. The first part is 0. "
+            "auto/N takes I from the variable of a scheduler.",
         ),
         where_option("Run only rows"),
         rows_option("Run only these rows"),
         _option(
             "--on-changed",
-            "What to do if the data of a row has changed since the last run: refuse to run (error), run the "
-            "row with its new data unless it is completed (retry), run it even if it is completed (redo), "
-            "or ignore the change. retry and redo need --key.",
+            "If the data of a row has changed since the last run: refuse to run (error), run the "
+            "row with its new data unless the row is completed (retry), run even a completed row "
+            "(redo), or ignore the change. retry and redo need --key.",
         ),
         _option(
             "--on-gone",
-            "What to do if a row that isn't done is no longer in ROWS: keep and run it, skip it (or put it "
-            "under review, if it is in flight or has steps), or refuse to run (error).",
+            "If a row that isn't done is no longer in ROWS: keep and run the row, skip the row, "
+            "or refuse to run (error). skip puts rows in flight and rows with steps under review.",
         ),
         _option(
             "--anew",
-            "If the job was pruned, or the task was restarted and its job is gone, make the job anew and run "
-            "all of its rows again.",
+            "Make the job anew and run all of its rows again, even if the job was pruned, or if "
+            "the task was restarted and its job is gone.",
         ),
         _option(
             "--existing",
-            "Only continue a job, and never make one, since its rows may be done already, in a job on "
-            "another disk.",
+            "Only continue a job, and never make a job. Use this if the job may exist on another "
+            "disk.",
         ),
     ),
     "Command": (
@@ -161,25 +159,25 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--stdin stdin_format",
-            "What the command gets on standard input: nothing, or the row as JSON.",
+            "The standard input of the command: nothing, or the row as JSON.",
             type=click.Choice(["none", "json"]),
             default="none",
         ),
         _option(
             "--stdout stdout_format",
-            "What the command prints: the row's result, or JSON with fields or the outcome of the row "
-            "(`journal help outcomes`).",
+            "The meaning of the command's output: the row's result, or JSON with fields or the "
+            "outcome of the row (`journal help outcomes`).",
             type=click.Choice(["text", "json"]),
             default="text",
         ),
         _option(
             "--timeout DURATION timeout_s",
-            "End a command and all its processes after this time. --on-interrupted decides what becomes "
-            "of its row, unless --on TimeoutError=retry is given.",
+            "End a command and all its processes after this time. --on-interrupted then decides "
+            "about the row, unless you give --on TimeoutError=retry.",
         ),
         _option(
             "--version V",
-            "A version, such as that of a prompt, which is recorded with the outcome of each row.",
+            "A version, for example of a prompt. It is recorded with the outcome of each row.",
         ),
     ),
     "Outcomes": (
@@ -191,8 +189,8 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--on-interrupted",
-            "What becomes of rows that were in flight when an earlier run died: they need a review, are "
-            "retried, fail, or resume after their steps.",
+            "The policy for rows that were in flight when an earlier run died: they need a "
+            "review, are retried, fail, or resume after their steps.",
         ),
         _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
         _option(
@@ -208,8 +206,8 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--rate RATE",
-            "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or how much of a "
-            "usage commands may use: input_tokens=200000/m. Repeatable.",
+            "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or the "
+            "maximum amount of a usage: input_tokens=200000/m. Repeatable.",
             multiple=True,
             parse=rates,
         ),
@@ -221,16 +219,16 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--max-waiting N",
-            "Start no further row while N rows wait for somebody else (--on ...=wait) or are in flight.",
+            "Start no further row while N rows wait (--on ...=wait) or are in flight.",
         ),
         _option(
             "--backoff DURATION backoff_s",
-            "Wait this long before the second attempt, and twice as long before each further one, with "
+            "The wait before the second attempt. It doubles before each further attempt, with "
             "jitter.",
         ),
         _option(
             "--max-backoff DURATION max_backoff_s",
-            "The longest wait between attempts or holds, unless the command says how long to wait.",
+            "The longest wait between attempts or holds, unless the command sets the wait.",
         ),
     ),
     "When to stop": (
@@ -243,25 +241,26 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--limit N max_rows",
-            "Start at most N rows, first those that were never started. Each row gets its attempts.",
+            "Start at most N rows, first the rows that were never started. Each row gets all its "
+            "attempts.",
         ),
         _option(
             "--max-wait DURATION max_wait_s",
-            "If a row has waited for somebody else this long, let it fail (WaitedTooLong).",
+            "A row that has waited (--on ...=wait) this long fails (WaitedTooLong).",
         ),
         _option(
             "--no-wait",
-            "Pause with exit code 4 when only rows that wait for somebody else are left, for cron.",
+            "For cron: pause with exit code 4 when only waiting rows are left.",
             is_flag=True,
         ),
         _option(
-            "--max-cost-cents CENTS", "Pause when the job, over all its runs, has cost this much."
+            "--max-cost-cents CENTS", "Pause when all runs of the job together have cost this much."
         ),
     ),
     "Messages": (
         _option(
             "--dry-run",
-            "Print the commands that would run, the reason for each, and counts. Write nothing.",
+            "Print the commands that would run, with reasons, and counts. Write nothing.",
         ),
         _option("-q --quiet", "Print only problems. If all rows are done, print nothing."),
     ),

@@ -70,11 +70,11 @@ def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:
 
 
 class Statuses(msgspec.Struct, frozen=True):
-    """The meaning of the exit statuses of a command, except 0, which completes its row.
+    """The meaning of the exit statuses of a command, except 0, which completes the row.
 
-    - ``retry_on``: the error codes that allow another attempt, for :meth:`JobRun.run`. If it is
-      empty, all statuses allow another attempt.
-    - ``others``: what other statuses mean, such as "skip".
+    - ``retry_on``: the error codes that allow another attempt, for :meth:`JobRun.run`. If
+      ``retry_on`` is empty, all statuses allow another attempt.
+    - ``others``: the outcomes of other statuses, such as "skip".
     """
 
     retry_on: tuple[str, ...] = ()
@@ -106,8 +106,8 @@ class Statuses(msgspec.Struct, frozen=True):
     def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
         """The outcome of a command that has ended with the status ``code``, which isn't 0.
 
-        ``was_ended``: True if the run has ended the command. Then ``--on`` doesn't apply to its
-        status.
+        ``was_ended``: True if the run has ended the command. Then ``--on`` doesn't apply to
+        ``code``.
         """
         word = None if was_ended else self.others.get(code)
         if word is None:
@@ -158,7 +158,7 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
     ``ended``: the outcome according to the exit status, with the command's output as the result.
 
     - The member ``outcome`` sets the outcome, whatever the status is. The row needs a review if
-      this outcome can't be read, or if it is "completed" and the status isn't 0.
+      this outcome can't be read, or if this outcome is "completed" and the status isn't 0.
     - Without the member ``outcome``, the status decides. ``tracking_number``, ``label_path``,
       ``cost_cents`` and ``usage`` become fields of the row, and ``result`` becomes its result.
       Without ``result``, all other members become the result. A row that fails or is skipped gets
@@ -175,9 +175,9 @@ def outcome_of_printed(ended: Outcome) -> Outcome:
 
 
 def unread(error: BaseException, output: Any = None) -> Outcome:
-    """The review of a row whose command has ended, when reading how it ended raised ``error``.
+    """The review of a row whose command has ended with a result that can't be read.
 
-    The row must not count as failed, since a failed row may be attempted again.
+    The row must not count as failed, because a failed row may be attempted again.
     """
     name, message = code_and_message(error)
     review = Outcome(
@@ -253,7 +253,7 @@ def _said(named: Any, members: dict[str, Any], ended: Outcome) -> Outcome:
 
 
 def _problem(named: Any, word: str | None, members: Mapping[str, Any]) -> str:
-    """The reason why a printed outcome isn't valid; "" if it is valid."""
+    """The reason why a printed outcome isn't valid, or ""."""
     if word is None:
         known = (
             f"it must be {', '.join(dict.fromkeys(_WORDS.values()))}, and not {as_text(named)!r}"

@@ -25,7 +25,7 @@ from journal.run.platform.processes import Environment, Process
 from journal.run.workers.handler import claim_of
 from journal.text import encode_json
 
-# The last one is for `journal step`: the run's claim on a network file system, else 0.
+# The last variable is for `journal step`: the run's claim on a network file system, else 0.
 ROW_VARIABLES = (
     "JOURNAL_ROW_ID",
     "JOURNAL_IDEMPOTENCY_KEY",
@@ -34,7 +34,9 @@ ROW_VARIABLES = (
 )
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
-_FILES = 2 * 1000  # the outputs of as many commands as `-j` and `journal tune` allow
+_FILES = (
+    2 * 1000
+)  # two outputs for each command; `-j` and `journal tune` allow this number of commands
 
 
 class Commands:
@@ -84,15 +86,15 @@ class Commands:
         job = processes.variables({"JOURNAL_JOB": str(directory)})
         self._environment = processes.environment() | job
         self._running: dict[str, _Running] = {}
-        # reentrant, since a signal handler may take the lock while this thread holds it
+        # reentrant, because a signal handler may take the lock while this thread holds the lock
         self._lock = threading.RLock()
         processes.keep_exit_statuses()
 
     def cancel(self, row_id: str, *, force: bool) -> bool:
         """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        If the command hasn't begun, it is never started. Otherwise the row's outcome still depends
-        on how its command ends. May be called in a signal handler of the main thread.
+        If the command hasn't begun, it is never started. Otherwise, the end of the command still
+        decides the row's outcome. May be called in a signal handler of the main thread.
         """
         with self._lock:
             running = self._running.setdefault(row_id, _Running())
@@ -199,8 +201,8 @@ class Commands:
     def _open_input(self, given: Any, files: contextlib.ExitStack) -> IO[bytes] | int:
         """Open a file as the command's input.
 
-        Pipes aren't used: a pipe would need a thread, and writing would fail if the command didn't
-        read the pipe.
+        Pipes aren't used. A pipe would need a thread, and the write would fail if the command
+        didn't read the pipe.
         """
         if not self._stdin_json:
             return subprocess.DEVNULL
@@ -267,8 +269,7 @@ def output_lines(output: IO[bytes]) -> Iterator[tuple[str, bool]]:
 class _FromStart(io.RawIOBase):
     """Reads a file from its beginning to its present end.
 
-    It leaves the file's own position alone, since the processes that write the file use that
-    position.
+    The position of the file itself doesn't change, because the writing processes use this position.
     """
 
     def __init__(self, file: IO[bytes]) -> None:

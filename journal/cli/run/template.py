@@ -59,20 +59,21 @@ _PATH_PARTS: dict[str, Callable[[str], str]] = {
 class Template:
     """An argv with ``{column}`` placeholders.
 
-    - ``{#}`` is the row's number and ``{id}`` its id, unless a column has that name.
-    - ``{column.}`` is a path without its extension, ``{column/}`` its file name, ``{column//}`` its
-      directory and ``{column/.}`` its file name without extension, unless a column has that name.
+    - ``{#}`` is the row's number, and ``{id}`` is the row's id, unless a column has this name.
+    - If the value is a path, ``{column.}`` is the path without its extension, ``{column/}`` is the
+      file name, ``{column//}`` is the directory, and ``{column/.}`` is the file name without its
+      extension. An exception: a column has this name.
     - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are
-      the same parts of it.
-    - Other text in braces stays as it is, unless it may be a misspelt placeholder: see
-      :meth:`check`.
-    - If an argument contains ``{{``, then ``{{`` and ``}}`` stand for single braces in it, and all
-      other text in braces must be a placeholder.
+      these parts of the line.
+    - Other text in braces isn't changed. If the text may be a misspelt placeholder, it is refused:
+      see :meth:`check`.
+    - In an argument that contains ``{{``, ``{{`` and ``}}`` stand for single braces, and all other
+      text in braces must be a placeholder.
     - A text value is filled in unchanged. Null becomes empty text. Any other value becomes compact
       JSON.
     - No shell is involved, so values need no quoting.
 
-    Raises InvalidValueError for a placeholder inside the script of a shell (``sh -c``), because the
+    A placeholder inside the script of a shell (``sh -c``) raises InvalidValueError, because the
     shell would execute the value as code, in spite of any quotes. The script must take values as
     arguments.
     """
@@ -257,9 +258,9 @@ _DOUBLE = "to write braces, double all braces of the argument: {{ and }}"
 
 
 def _column_and_part(name: str, columns: Collection[str]) -> tuple[str, str] | None:
-    """The column of a placeholder, and the part of the path that it stands for, or "".
+    """The column of a placeholder, and the part of the path that the placeholder selects, or "".
 
-    Returns None if there is no such column.
+    None if no column has this name.
     """
     if name in columns or name in (NUMBER, ROW_ID):
         return name, ""
@@ -360,7 +361,7 @@ def _line_after_option(argv: Sequence[str], program: int) -> int | None:
 
 
 def _line_of_flock(argv: Sequence[str], program: int) -> int | None:
-    """The line comes after the options, the file and ``-c``. Other words are those of a command."""
+    """The line comes after the options, the file and ``-c``. Other words are a command."""
     place = program + 1
     while place < len(argv) and argv[place].startswith("-"):
         place += 2 if argv[place] in _OPTIONS_OF_FLOCK else 1

@@ -1,6 +1,6 @@
 """The live view of `journal watch`.
 
-- ``reading``: what a view shows of a job or a set at one moment, and how it is read.
+- ``reading``: reads what a view shows of a job or a set at one moment.
 - ``drawing``: the lines of a view, for a width and a height.
 - ``screen``: the view on the terminal: drawing in place, how often, keys, what stays at the end.
 

@@ -1,4 +1,4 @@
-"""The lines of a live view, for a width and a height. They depend on nothing but what was seen."""
+"""The lines of a live view, for a width and a height. They depend only on the data that was read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from journal.sets.shard_states import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
 
 _MAX_TEXT = 1000  # characters of an error: no terminal is wider
-_SLOW = 10  # an attempt that takes so many times the median is marked
+_SLOW = 10  # an attempt is marked after this number of times the median
 _MAX_BAR = 40
 _MIN_HEIGHT_WITH_GAPS = 18  # from here on, empty lines stand before tables
 _MIN_TABLE = 4  # lines of a table that come before the lines of less valuable parts
@@ -48,7 +48,9 @@ Line = tuple[str, str]
 
 
 class _Part(NamedTuple):
-    """A part of a view. ``least``: so many of its lines come before those of less valuable parts."""
+    """A part of a view. ``least``: this number of lines comes before the lines of less valuable
+    parts.
+    """
 
     lines: Sequence[Line]
     least: int
@@ -174,7 +176,7 @@ def _notices(seen: SeenJob) -> Iterable[Line]:
 
 
 def _at(at: datetime, now: datetime) -> str:
-    """A time that will come, and how long that takes."""
+    """A future time, and the time until then."""
     return f"{clock_text(at, now)} (in {duration_text((at - now).total_seconds())})"
 
 

@@ -37,7 +37,7 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``row``: the number of the row. ``others``: how many other rows are in the same call.
     - ``attempt``: the number of the attempt, which began at ``began``.
-    - ``step``, ``step_state``, ``step_at``: the latest record of a step; "" and None if there is none.
+    - ``step``, ``step_state``, ``step_at``: the latest record of a step, or "" and None.
     - ``data``: the beginning of the row's data, as JSON.
     """
 
@@ -55,11 +55,11 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job at one moment.
 
     - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
-    - ``rate``: rows that end per second; None if it isn't known, or the job holds.
+    - ``rate``: how many rows end per second. None if the rate isn't known, or if the job holds.
     - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
       last ``timed`` attempts took at most.
-    - ``stalled_s``: for how long no attempt has ended, if that is far too long; else None.
-    - ``next_due``: when the first of the rows that wait is due.
+    - ``stalled_s``: the seconds without an ended attempt if they are far too many, else None.
+    - ``next_due``: when the first of the waiting rows is due.
     - ``errors``, ``events``: see :class:`Recent`.
     - ``next``: commands to paste, and the reason for each, unless a run works on the job.
     """
@@ -79,9 +79,9 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> timedelta | None:
-        """The time that the open rows take at this rate. None while they don't end at this rate."""
+        """The time that the open rows take at the current rate. None if the rate can't say so."""
         job, is_stalled = self.job, self.stalled_s is not None
-        # The last rows in flight end when they end.
+        # The rate doesn't predict when the last rows in flight end.
         is_slowed = is_stalled or job.hold is not None or job.waiting_count >= job.pending_count
         if self.state != JobStatus.RUNNING or is_slowed or pausing_text(job, self.state):
             return None
@@ -106,7 +106,7 @@ class SeenSet(msgspec.Struct, frozen=True):
 
 
 class JobReader:
-    """Reads what a live view shows of a job. It takes no lock that a writer needs, and writes nothing."""
+    """Reads what a live view shows of a job. Takes no lock that a writer needs. Writes nothing."""
 
     def __init__(self, found: FoundJob, first_bytes: int | None = None) -> None:
         """``first_bytes``: see :class:`Recent`."""

@@ -1,4 +1,4 @@
-"""The live view of a job or a set on an alternate screen, which is redrawn in place: keys, signals."""
+"""The live view of a job or a set: an alternate screen that is redrawn in place, keys, signals."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from journal.run.platform.keyboard import Keyboard, is_foreground, suspendable
 from journal.run.signals import ending_signals
 from journal.sets.shard_states import Whole
 
-# The alternate screen without a cursor; lines that are too long aren't continued.
+# The alternate screen, without a cursor. Lines that are too long are cut.
 _ENTER, _LEAVE = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J", "\x1b[?7h\x1b[?25h\x1b[?1049l"
-_FULL_S = 0.01  # until a terminal that has no room is tried again
+_FULL_S = 0.01  # the time until the next attempt if the terminal has no room
 
 
 class QuitError(Exception):
@@ -38,10 +38,10 @@ def can_draw() -> bool:
 
 
 class Screen:
-    """A context manager that draws lines on the terminal of standard error, if there are any.
+    """A context manager that draws lines on the terminal of standard error.
 
-    At its end, also by a signal, the terminal is as it was before. While the program is suspended,
-    or in the background, nothing is drawn.
+    At the end of the block, also by a signal, the terminal is restored. While the program is
+    suspended, or in the background, nothing is drawn.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class Screen:
         return size_of(sys.stderr)
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Draw lines that fit the :attr:`size`. Only those that differ from before are written."""
+        """Draw lines that fit the :attr:`size`. Only lines that have changed are written."""
         if not is_foreground(self._terminal):
             self._is_open = False  # the terminal is another program's
             return
@@ -119,7 +119,7 @@ class Screen:
         self._keyboard.end()
 
     def _write(self, text: str) -> None:
-        # Not by sys.stderr, which a handler of a signal can't use while it is in use.
+        # Not by sys.stderr: a signal handler can't use this stream while the stream is in use.
         data = text.encode(sys.stderr.encoding, "backslashreplace")
         while data:
             try:
@@ -135,7 +135,7 @@ _LEFT_LINES = 10  # for the outcome and commands to paste, below what was seen l
 class LiveView:
     """A context manager that shows a job or a set on the terminal.
 
-    At its end, also by an error or a signal, what was seen last stays on the normal screen.
+    At the end, also by an error or a signal, the last state stays on the normal screen.
     """
 
     def __init__(self, found: FoundJob) -> None:
@@ -143,7 +143,7 @@ class LiveView:
         self._screen = Screen()
         self._job, self._set = JobReader(found), SetReader(found)
         self._last: Callable[[int, int], list[Line]] | None = None
-        self.has_advice = False  # whether the job that was shown last needs a person
+        self.has_advice = False  # whether the last shown job needs a person
 
     def __enter__(self) -> Self:
         self._screen.__enter__()
@@ -156,10 +156,10 @@ class LiveView:
             self._screen.leave_behind(self._last(columns, max(lines - _LEFT_LINES, _LEFT_LINES)))
 
     def show_job(self, state: str, *, ended: bool = False) -> None:
-        """Show the job as it is now. ``state``: the result of :func:`state_of_job`.
+        """Show the current job. ``state``: the result of :func:`state_of_job`.
 
-        With ``ended``, it is only shown on the normal screen. Commands to paste aren't left there: they
-        would be cut at the edge.
+        With ``ended``, the job is only shown on the normal screen, and without commands to paste:
+        the edge of the screen would cut these commands.
         """
         seen = self._job.read(state)
         self.has_advice = bool(seen.next)
