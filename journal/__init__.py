@@ -50,8 +50,6 @@ if TYPE_CHECKING:
     from journal.inputs.read import read_rows
     from journal.model import (
         LOG_LEVELS,
-        VALID_ROW_TRANSITIONS,
-        VALID_TRANSITIONS,
         InputSeen,
         Job,
         JobRow,
@@ -70,12 +68,14 @@ if TYPE_CHECKING:
     from journal.run.workers.handler import AttemptedRow, Batch
     from journal.run.workers.row_log import RowLogHandler
     from journal.service import JobService
+    from journal.store.transitions import VALID_ROW_TRANSITIONS, VALID_TRANSITIONS
     from journal.tables.rows import Rows
 
 # A name is imported from these modules when the name is first used, since reading a job needs no
 # threads, executors or event loops.
 _MODULES = (
     *("errors", "model", "format.commits", "history.reading", "service"),
+    *("store.transitions",),
     *("tables.rows", "inputs.read"),
     *(
         "run.outcome",

@@ -1,4 +1,4 @@
-"""Jobs, rows, their statuses, and the two tables of allowed status changes."""
+"""Jobs, rows and their statuses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
@@ -123,34 +122,6 @@ _COLORS: dict[RowStatus, tuple[str, int | None]] = {
 SHOWN_STATUSES = tuple(_COLORS)
 
 Status = TypeVar("Status", JobStatus, RowStatus)
-
-
-def _transitions(kind: type[Status], **targets: str) -> Mapping[Status, tuple[Status, ...]]:
-    table = {kind(source): tuple(map(kind, words.split())) for source, words in targets.items()}
-    return MappingProxyType(table)
-
-
-# The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
-# pass. The table lacks one change: when a person settles the last open row of a failed job, or of a
-# pending job that was started before, the job ends.
-VALID_TRANSITIONS = _transitions(
-    JobStatus,
-    pending="running cancelled",
-    running="completed failed cancelled paused",
-    paused="running cancelled",
-    completed="",
-    failed="",
-    cancelled="",
-)
-VALID_ROW_TRANSITIONS = _transitions(
-    RowStatus,
-    pending="processing completed failed skipped",
-    processing="completed failed skipped pending needs_review",
-    failed="processing pending skipped",
-    needs_review="pending completed failed skipped",
-    skipped="pending",
-    completed="",
-)
 
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

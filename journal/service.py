@@ -61,7 +61,6 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.ids import check_job_id, new_job_id
 from journal.index.summary import job_of, summary_of
 from journal.model import (
-    VALID_TRANSITIONS,
     Cost,
     Job,
     JobRow,
@@ -92,6 +91,7 @@ from journal.store.run_lock import (
     run_holder,
 )
 from journal.store.store import Store
+from journal.store.transitions import VALID_TRANSITIONS
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
     from journal.history.reading import History

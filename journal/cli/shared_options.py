@@ -17,7 +17,7 @@ import click
 from journal.cli.output import echo_err
 from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
 from journal.format.arguments import check_cost
-from journal.format.records import MAX_DEPTH
+from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import system
 from journal.text import decode_json_exact, escaped

@@ -4,7 +4,8 @@ and ``docs/records.md`` specify it.
 - ``records``: defines and encodes records. ``seal``: makes and checks the seal (a chained CRC-32)
   at the end of a commit.
 - ``decode``: decodes a line, or reports why the line isn't a record.
-- ``values``, ``arguments``: check and convert what callers pass in. ``keys``: makes keys.
+- ``size_limits``: the limits of records. ``values``, ``arguments``: check and convert what callers
+  pass in. ``keys``: makes keys.
 - ``commits``: verifies seals, and reads records between two positions, fast.
 - ``torn_tail_or_damage``: judges what isn't good: an interrupted write, damage, or a newer format.
   ``bitflip``: finds a flipped bit.

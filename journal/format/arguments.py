@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 from journal.errors import InvalidValueError
 from journal.format.keys import check_key_digits, row_key
 from journal.format.records import JobRecord
+from journal.format.size_limits import MAX_COST_CENTS
 from journal.format.values import (
     as_json_value,
     checksum_of,
@@ -106,11 +107,8 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
     return found
 
 
-_MAX_COST_CENTS = 2**63 // 10**6
 _MILLIONTH = Decimal("0.000001")
 _EXACT = Context(prec=40)  # instead of the caller's own context
-# A job has at most this number of usage names, since each summary and the hint hold all of them.
-MAX_USAGE_NAMES = 100
 
 
 def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
@@ -122,11 +120,11 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
     """
     if value is None:
         return None
-    if type(value) is int and 0 <= value <= _MAX_COST_CENTS:  # the usual case
+    if type(value) is int and 0 <= value <= MAX_COST_CENTS:  # the usual case
         return value
     number = _number(value, where, "an int, a float or a Decimal")
-    if not 0 <= number <= _MAX_COST_CENTS:
-        raise InvalidValueError(where, value, f"must be from 0 to {_MAX_COST_CENTS} cents")
+    if not 0 <= number <= MAX_COST_CENTS:
+        raise InvalidValueError(where, value, f"must be from 0 to {MAX_COST_CENTS} cents")
     if isinstance(number, int):
         return number
     exact = Decimal(repr(number)) if isinstance(number, float) else number

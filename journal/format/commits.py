@@ -30,7 +30,7 @@ from journal.format.decode import (
     decode_record,
     read_error,
 )
-from journal.format.records import MAX_LINE_BYTES, Record
+from journal.format.records import Record
 from journal.format.seal import (
     SEAL_BYTES,
     SEAL_HEAD,
@@ -39,6 +39,7 @@ from journal.format.seal import (
     crc_digits,
     sealed_end,
 )
+from journal.format.size_limits import MAX_LINE_BYTES
 from journal.fs.file_names import HINT_NAME
 from journal.fs.handles import JournalFile
 

@@ -18,11 +18,6 @@ from journal.format.records import (
     EXTENSION,
     FORMAT,
     INDEXED,
-    MAX_DEPTH,
-    MAX_LINE_BYTES,
-    MAX_NUMBER_BYTES,
-    SANE_BYTES,
-    SANE_RECORD_BYTES,
     ExtensionRecord,
     JobRecord,
     KnownRecord,
@@ -33,6 +28,13 @@ from journal.format.records import (
     RowStepRecord,
 )
 from journal.format.seal import content_crc, stated_crc
+from journal.format.size_limits import (
+    MAX_DEPTH,
+    MAX_LINE_BYTES,
+    MAX_NUMBER_BYTES,
+    SANE_BYTES,
+    SANE_RECORD_BYTES,
+)
 from journal.format.values import (
     DECODE_ERRORS,
     are_sane,

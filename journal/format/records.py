@@ -30,14 +30,6 @@ from journal.model import Shard, StepState
 from journal.text import encode_json, encode_json_into, time_text
 
 FORMAT = 1
-MAX_LINE_BYTES = 64 << 20
-MAX_DEPTH = 100
-MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
-# A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
-# record can nest deeper, but not so deep that decoding the text is dangerous.
-SANE_BYTES = 2 * MAX_DEPTH
-# The same for a line that was decoded as a record: its type and its time take at least 48 bytes.
-SANE_RECORD_BYTES = SANE_BYTES + 48
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
 REPAIRED_UNKNOWN = (
     "repaired_unknown"  # of the other open rows after a repair: a lost line may be about them

@@ -27,8 +27,8 @@ from journal.format.commits import (
     verified_blocks,
 )
 from journal.format.decode import is_legible, newer_format
-from journal.format.records import MAX_LINE_BYTES
 from journal.format.seal import SEAL, SEAL_BYTES, SEAL_DIGITS, content_crc, digits_in, stated_crc
+from journal.format.size_limits import MAX_LINE_BYTES
 from journal.fs.handles import JournalFile
 
 _BLOCK_BYTES = 512  # a disk writes a block of this size completely or not at all

@@ -27,7 +27,13 @@ from typing import Any
 import msgspec
 
 from journal.errors import InvalidValueError
-from journal.format.records import MAX_DEPTH, MAX_NUMBER_BYTES, SANE_BYTES, SANE_RECORD_BYTES
+from journal.format.size_limits import (
+    MAX_DEPTH,
+    MAX_NUMBER_BYTES,
+    MAX_REPR_BYTES,
+    SANE_BYTES,
+    SANE_RECORD_BYTES,
+)
 from journal.text import decode_json_exact, encode_json, own_number
 
 _decode_any = msgspec.json.Decoder().decode
@@ -306,7 +312,6 @@ def checksum_of(value: Any, encode: Callable[[Any], bytes] = canonical_json) -> 
 
 # Values of these types are JSON values.
 SCALARS = frozenset((str, int, float, bool, NoneType))
-MAX_REPR_BYTES = 1 << 20
 _MAX_LEVELS = 100  # of the parts of a repr
 _MAX_BITS = 10_000  # Python prints no integer of more than 4,300 digits
 

@@ -48,13 +48,14 @@ import msgspec
 from journal.errors import JournalError
 from journal.format.commits import START, Position, has_seal, time_before
 from journal.format.decode import decode_header
-from journal.format.records import MAX_DEPTH, JobRecord, Moment
+from journal.format.records import JobRecord, Moment
 from journal.format.seal import (
     content_crc,
     sealed_end,
     stated_crc,
     unsealed,
 )
+from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import files, system
 from journal.fs.file_names import HINT_NAME

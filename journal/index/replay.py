@@ -21,7 +21,8 @@ from journal.format.decode import (
     read_error,
     time_of,
 )
-from journal.format.records import MAX_DEPTH, CallRecord, Record, RowLevelRecord, RowRecord
+from journal.format.records import CallRecord, Record, RowLevelRecord, RowRecord
+from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, are_sane, nests_deeper_than
 from journal.fs.handles import JournalFile
 from journal.index.index import Index

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
-from journal.format.records import MAX_LINE_BYTES
+from journal.format.size_limits import MAX_LINE_BYTES
 from journal.inputs.source import Rows, Source, check_columns
 from journal.inputs.text_lines import Text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from journal.format.records import MAX_DEPTH
+from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than, read_object
 from journal.inputs.source import Rows, Source
 from journal.inputs.text_lines import Text

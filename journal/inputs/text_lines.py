@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.format.records import MAX_LINE_BYTES
+from journal.format.size_limits import MAX_LINE_BYTES
 from journal.inputs.source import Rows, Source
 from journal.text import as_text
 

@@ -14,7 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from journal.errors import InvalidStateTransition, InvalidValueError, StepInDoubtError
-from journal.format.arguments import MAX_USAGE_NAMES, check_label_path, check_text
+from journal.format.arguments import check_label_path, check_text
 from journal.format.records import (
     A_POLICY,
     A_RUN,
@@ -24,6 +24,7 @@ from journal.format.records import (
     RowStatusRecord,
     RowStatusText,
 )
+from journal.format.size_limits import MAX_USAGE_NAMES
 from journal.fs import system
 from journal.model import JobRow, RowStatus, RowStep
 from journal.run.in_flight import Result
@@ -43,9 +44,9 @@ from journal.run.pacing.retries import delay_s, fate_of, with_unknown
 from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
-from journal.store.rows import position_of
+from journal.store.rows import position_of, waits_since
 from journal.store.steps import NAME_REUSED, drop_steps, get_step_in_doubt, step_in_doubt
-from journal.store.transitions import change_row, put_logs, put_record, waits_since
+from journal.store.transitions import change_row, put_logs, put_record
 
 # The status of a row after an outcome of such a kind. After another kind, the row isn't done.
 _STATUSES = {

@@ -17,19 +17,16 @@ from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
 from journal.store.calls import wait_call
 from journal.store.journal import Journal
-from journal.store.rows import position_of, row_of
-from journal.store.steps import get_steps, step_in_doubt
-from journal.store.store import Store
-from journal.store.transitions import (
-    change_row,
-    let_start,
-    put_run,
-    set_job_status,
-    state_of,
+from journal.store.rows import (
+    position_of,
+    row_of,
     status_of_attempt,
     version_of_attempt,
     waits_since,
 )
+from journal.store.steps import get_steps, step_in_doubt
+from journal.store.store import Store
+from journal.store.transitions import change_row, let_start, put_run, set_job_status, state_of
 
 # Error codes of rows:
 INTERRUPTED = "interrupted"  # the row was in flight when its run died

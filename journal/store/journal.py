@@ -37,8 +37,8 @@ from journal.errors import (
     StorageError,
 )
 from journal.format.commits import START, Position, cut_error
-from journal.format.records import MAX_LINE_BYTES, Record, encode_into, now, writable
-from journal.format.seal import SEAL_BYTES
+from journal.format.records import Record, encode_into, now, writable
+from journal.format.size_limits import MAX_RECORD_BYTES, too_long
 from journal.fs import system
 from journal.fs.handles import JournalFile, reset_in_child
 from journal.fs.sync_mark import is_marked
@@ -53,7 +53,6 @@ from journal.store.recovery import recover
 SPILL_BYTES = 1 << 20
 _FORKED = "this batch belongs to the process that forked: nothing was written here"
 # Any record may become the last of its commit and get a seal.
-_MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES
 
 Result = TypeVar("Result")
 
@@ -473,7 +472,7 @@ class Journal:
         except BaseException:
             del buffer[start:]
             raise
-        if (length := len(buffer) - start) > _MAX_RECORD_BYTES:
+        if (length := len(buffer) - start) > MAX_RECORD_BYTES:
             del buffer[start:]
             raise self._too_long(length, getattr(record, "row", None))
         self.index.last_at = record.at
@@ -485,7 +484,7 @@ class Journal:
 
         ``row`` is the row number for an error message.
         """
-        if len(line) > _MAX_RECORD_BYTES:
+        if len(line) > MAX_RECORD_BYTES:
             raise self._too_long(len(line), row)
         self._took_long = True  # the caller's iterable yields the rows
         buffer = self._buffer
@@ -499,8 +498,7 @@ class Journal:
 
     def _too_long(self, length: int, row: int | None) -> InvalidValueError:
         subject = "the record" if row is None else f"row {self.id_of_rows}:{row}: its record"
-        limit = f"must be at most {_MAX_RECORD_BYTES} bytes as JSON"
-        return InvalidValueError(subject, f"{length} bytes", limit)
+        return too_long(subject, length)
 
     def _spill(self) -> None:
         """Write the buffered lines to the file, without a seal.

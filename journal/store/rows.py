@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple, overload
 
@@ -19,14 +19,8 @@ from journal.format.decode import (
     decode_sane,
     decode_sane_exact,
 )
-from journal.format.records import (
-    SANE_RECORD_BYTES,
-    AnyRow,
-    CallRecord,
-    RowDataRecord,
-    RowRecord,
-    RowStatusRecord,
-)
+from journal.format.records import AnyRow, CallRecord, RowDataRecord, RowRecord, RowStatusRecord
+from journal.format.size_limits import SANE_RECORD_BYTES
 from journal.format.values import DECODE_ERRORS, is_sane
 from journal.fs.handles import JournalFile
 from journal.index.columns import CODES, WAITING, Columns, View
@@ -135,6 +129,32 @@ def _row_at(
         latest = waiting_status(file, statuses, latest, calls, columns.call(position))
     attempts, before = columns.attempts[position], columns.earlier_attempts(position)
     return row_from_records(source.id_of_rows, row, latest, attempts, before)
+
+
+def waits_since(journal: Journal, position: int) -> datetime | None:
+    """Return when a row in flight began to wait for the first time since its last retry or redo."""
+    index = journal.index
+    if not index.columns.due_us(position):
+        return None
+    offset, number = index.before_attempt.get(position, 0), index.columns.number(position)
+    before = read_status(journal.file, journal.read_line, offset, number)
+    return None if before is None else before.since
+
+
+def status_of_attempt(journal: Journal, position: int) -> RowStatusRecord | None:
+    """Return the record that began the row's attempt in progress."""
+    columns = journal.index.columns
+    offset, number = columns.status_offsets[position], columns.number(position)
+    return read_status(journal.file, journal.read_line, offset, number)
+
+
+def version_of_attempt(journal: Journal, position: int) -> str | None:
+    """Return the version of the run in which the row's attempt in progress began."""
+    state = journal.index.state
+    if state is None or not state.has_versions:  # most jobs: no record must be read
+        return None
+    began = status_of_attempt(journal, position)
+    return None if began is None else began.version
 
 
 class FoundRow(NamedTuple):

@@ -234,6 +234,13 @@ def has_ended(journal: Journal) -> bool:
     return state is not None and state.status.is_ended
 
 
+def has_run(journal: Journal) -> bool:
+    """Return whether the last run still works on the job, or waits for a pause to end."""
+    holder, run = run_holder(journal.directory), journal.index.state and journal.index.state.run
+    # Who has the run lock since a later time only settles rows, compares an input, or copies the job.
+    return bool(holder and run and holder.started_at <= time_text(run.started_at))
+
+
 def is_in_flight(journal: Journal, number: int) -> bool:
     """Return whether a row is in flight. The caller must hold the journal's mutex."""
     position = journal.index.position_of(number)

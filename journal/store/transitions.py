@@ -1,4 +1,6 @@
-"""All changes of a job and its rows. A change is checked against the index, then appended.
+"""All changes of a job and its rows, and the two tables of allowed changes of a status.
+
+A change is checked against the index, then appended.
 
 Call each function in a separate ``with journal:`` block. If a change is refused, the function
 raises, and the block undoes the change. So a batch around the block can continue.
@@ -7,11 +9,12 @@ raises, and the block undoes the change. So a batch around the block can continu
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar
 
 from journal.errors import InvalidStateTransition, InvalidValueError, JobPausedError
-from journal.format.arguments import MAX_USAGE_NAMES, check_optional_object, check_text
+from journal.format.arguments import check_optional_object, check_text
 from journal.format.keys import next_key, row_key
 from journal.format.records import (
     A_PROGRAM,
@@ -30,6 +33,7 @@ from journal.format.records import (
     is_maybe_done_twice,
     writable,
 )
+from journal.format.size_limits import MAX_USAGE_NAMES
 from journal.format.values import canonical_json, checksum_of
 from journal.fs import system
 from journal.index.columns import (
@@ -46,8 +50,6 @@ from journal.index.columns import (
 from journal.index.index import Index
 from journal.index.job_state import JobState
 from journal.model import (
-    VALID_ROW_TRANSITIONS,
-    VALID_TRANSITIONS,
     JobRow,
     JobStatus,
     LogEntry,
@@ -65,10 +67,43 @@ from journal.store.rows import (
     row_from_records,
     row_not_found,
     row_of,
+    status_of_attempt,
+    version_of_attempt,
+    waits_since,
 )
-from journal.store.run_lock import run_holder
+from journal.store.run_lock import has_run
 from journal.text import time_text
 from journal.version import VERSION
+
+Status = TypeVar("Status", JobStatus, RowStatus)
+
+
+def _transitions(kind: type[Status], **targets: str) -> Mapping[Status, tuple[Status, ...]]:
+    table = {kind(source): tuple(map(kind, words.split())) for source, words in targets.items()}
+    return MappingProxyType(table)
+
+
+# The transitions that a caller can ask for within a pass. JobService.reopen_job() begins another
+# pass. The table lacks one change: when a person settles the last open row of a failed job, or of a
+# pending job that was started before, the job ends.
+VALID_TRANSITIONS = _transitions(
+    JobStatus,
+    pending="running cancelled",
+    running="completed failed cancelled paused",
+    paused="running cancelled",
+    completed="",
+    failed="",
+    cancelled="",
+)
+VALID_ROW_TRANSITIONS = _transitions(
+    RowStatus,
+    pending="processing completed failed skipped",
+    processing="completed failed skipped pending needs_review",
+    failed="processing pending skipped",
+    needs_review="pending completed failed skipped",
+    skipped="pending",
+    completed="",
+)
 
 _ALLOWED_CODES = tuple(
     frozenset(CODES[target] for target in VALID_ROW_TRANSITIONS[status]) for status in STATUSES
@@ -283,31 +318,6 @@ def _set_times_of_wait(journal: Journal, position: int, record: RowStatusRecord)
         record.due = writable(record.at + timedelta(seconds=record.after_s or 0))
 
 
-def waits_since(journal: Journal, position: int) -> datetime | None:
-    """Return when a row in flight began to wait for the first time since its last retry or redo."""
-    index = journal.index
-    if not index.columns.due_us(position):
-        return None
-    offset, number = index.before_attempt.get(position, 0), index.columns.number(position)
-    before = read_status(journal.file, journal.read_line, offset, number)
-    return None if before is None else before.since
-
-
-def version_of_attempt(journal: Journal, position: int) -> str | None:
-    """Return the version of the run in which the row's attempt in progress began."""
-    if not state_of(journal).has_versions:  # true for most jobs: no record must be read
-        return None
-    began = status_of_attempt(journal, position)
-    return None if began is None else began.version
-
-
-def status_of_attempt(journal: Journal, position: int) -> RowStatusRecord | None:
-    """Return the record that began the row's attempt in progress."""
-    columns = journal.index.columns
-    offset, number = columns.status_offsets[position], columns.number(position)
-    return read_status(journal.file, journal.read_line, offset, number)
-
-
 def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
     """Check that the job's status allows its rows to become pending or processing.
 
@@ -335,13 +345,6 @@ def end_if_settled(journal: Journal, *, is_run: bool = False) -> None:
     target = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
     if target is not state.status and (is_run or not has_run(journal)):
         put_record(journal, JobStatusRecord(status=target.value, at=UNSET_TIME))
-
-
-def has_run(journal: Journal) -> bool:
-    """Return whether the last run still works on the job, or waits for a pause to end."""
-    holder, run = run_holder(journal.directory), state_of(journal).run
-    # Who has the run lock since a later time only settles rows, compares an input, or copies the job.
-    return bool(holder and run and holder.started_at <= time_text(run.started_at))
 
 
 def reopen(journal: Journal, reason: str | None) -> None:

@@ -14,7 +14,7 @@ from support.work import limited, lines_of
 
 from journal.cli.main import main
 from journal.format.commits import START
-from journal.format.records import MAX_NUMBER_BYTES
+from journal.format.size_limits import MAX_NUMBER_BYTES
 from journal.format.values import has_long_number, nests_deeper_than
 from journal.repair.rebuild import _to_unix
 from journal.repair.salvage import Action, Salvage

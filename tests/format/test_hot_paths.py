@@ -27,7 +27,8 @@ from journal import (
 )
 from journal.format.arguments import new_row
 from journal.format.decode import UndecodableError, UnknownRecordError, decode_header, decode_record
-from journal.format.records import SANE_BYTES, JobRecord, encode_row, now, row_end
+from journal.format.records import JobRecord, encode_row, now, row_end
+from journal.format.size_limits import SANE_BYTES
 from journal.format.values import encode_value, plain_json
 from journal.store.rows import READ_AHEAD_BYTES
 

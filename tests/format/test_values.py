@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from journal import JobService
-from journal.format.values import MAX_REPR_BYTES, repr_text
+from journal.format.size_limits import MAX_REPR_BYTES
+from journal.format.values import repr_text
 from journal.run.outcome import outcome_of_value
 from journal.text import encode_json
 

@@ -11,7 +11,7 @@ import pytest
 from support.effort import sample
 
 from journal import InvalidValueError
-from journal.format.records import MAX_LINE_BYTES
+from journal.format.size_limits import MAX_LINE_BYTES
 from journal.inputs.formats import FORMATS, NULL, format_of
 from journal.inputs.read import open_stream, read_rows
 from journal.inputs.source import Source

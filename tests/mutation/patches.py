@@ -702,7 +702,7 @@ WRITES = [
     ),
     Patch(
         "a completed row is final",
-        "model",
+        "store/transitions",
         '    skipped="pending",\n    completed="",\n',
         '    skipped="pending",\n    completed="pending processing",\n',
         "tests/store/test_guards.py::test_a_completed_row_goes_nowhere",
@@ -765,14 +765,14 @@ BOUNDS = [
     Patch(
         "a record of over 64 MiB is not written",
         "store/journal",
-        "        if (length := len(buffer) - start) > _MAX_RECORD_BYTES:\n",
+        "        if (length := len(buffer) - start) > MAX_RECORD_BYTES:\n",
         "        if (length := 0):\n",
         "tests/service/test_bad_input.py::test_a_result_over_64_mib_is_refused_by_its_row",
     ),
     Patch(
         "a row record of over 64 MiB is not written",
         "store/journal",
-        "        if len(line) > _MAX_RECORD_BYTES:\n",
+        "        if len(line) > MAX_RECORD_BYTES:\n",
         "        if False:\n",
         "tests/service/test_bad_input.py::test_a_row_over_64_mib_is_refused_by_its_number",
     ),

@@ -183,7 +183,7 @@ def interrupt_now() -> None:
 def test_what_comes_back_after_an_interrupt_and_is_too_long_is_a_matter_for_a_person(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.store.journal._MAX_RECORD_BYTES", 20_000)  # stands for 64 MiB
+    monkeypatch.setattr("journal.store.journal.MAX_RECORD_BYTES", 20_000)  # stands for 64 MiB
     monkeypatch.setattr("journal.format.values.MAX_REPR_BYTES", 1_000)  # stands for 1 MiB
     with journal.open_job(tmp_path / "j", [{}], on_interrupted="retry") as job:
         work_and_interrupt(job, "y" * 30_000, interrupt_now)

@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import astuple
 
 from journal import InvalidStateTransition, JobRow, JobService, RowNotFoundError
-from journal.format.arguments import MAX_USAGE_NAMES
-from journal.format.records import A_RUN, MAX_LINE_BYTES, UNSET_TIME, RowStatusRecord
+from journal.format.records import A_RUN, UNSET_TIME, RowStatusRecord
+from journal.format.size_limits import MAX_LINE_BYTES, MAX_USAGE_NAMES
 from journal.store import bulk
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import start_run

@@ -11,7 +11,7 @@ import msgspec
 
 from journal.cli.mistakes import did_you_mean
 from journal.errors import InvalidValueError
-from journal.format.records import MAX_DEPTH
+from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import nests_deeper_than, read_back
 from journal.run.outcome import (
     INVALID_RESULT,
