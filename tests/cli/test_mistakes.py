@@ -148,7 +148,7 @@ MISTAKES: list[Any] = [
     pytest.param(
         [*f"{RUN} -- ./windows.sh {{zip}}".split()],
         2,
-        "it has line ends of Windows",
+        "the script has line ends of Windows",
         marks=needs_shell,
     ),
     ([*f"{RUN} -- nosuch {{zip}}".split()], 2, "check its name, or give its path (got 'nosuch')"),

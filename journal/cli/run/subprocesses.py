@@ -34,9 +34,7 @@ ROW_VARIABLES = (
 )
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
-_FILES = (
-    2 * 1000
-)  # two outputs for each command; `-j` and `journal tune` allow this number of commands
+_FILES = 2 * 1000  # two for each command; `-j` and `journal tune` allow 1000 commands
 
 
 class Commands:
