@@ -5,8 +5,7 @@
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``pack_contents``: decides which files a pack holds, and reads and makes them.
 - ``artifacts``: installs the other copy's artifacts in a pull.
-- ``three_way``: judges each row of two diverged copies. ``merge``: writes what follows.
-  ``calls``: imports calls with many rows, and their steps.
+- ``three_way``: matches and judges the rows of two diverged copies. ``merge``: writes what follows.
 
 May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.
 """

@@ -1,10 +1,8 @@
 """Merges a diverged copy of a job into the copy here, in one commit.
 
-:mod:`journal.transfer.three_way` judges each row. This module matches the rows of the two copies,
-and writes what follows from the judgements. Everything is decided before anything is written.
+:mod:`journal.transfer.three_way` matches the rows of the two copies, and judges each row. This module
+writes what follows from the judgements. Everything is decided before anything is written.
 
-- Two rows that were added in both copies are the same row if their idempotency keys are equal. If
-  damage has destroyed the data of one of them, they are the same if their numbers are equal.
 - Rows that only the other copy has are added, if need be under a new number.
 - Each cost counts once, by the id of its record.
 - The job's status doesn't change.
@@ -13,13 +11,13 @@ and writes what follows from the judgements. Everything is decided before anythi
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from journal.errors import InvalidValueError, RefusedError
+from journal.errors import InvalidValueError
 from journal.format.commits import Position
 from journal.format.records import (
     A_MERGE,
@@ -29,6 +27,7 @@ from journal.format.records import (
     REPAIRED,
     UNSET_TIME,
     AnyRow,
+    CallRecord,
     JobErrorRecord,
     LogRecord,
     MergeRecord,
@@ -39,58 +38,36 @@ from journal.format.records import (
     RowStepRecord,
     encode_row,
     is_maybe_done_twice,
+    ranges_of,
     row_end,
     writable,
 )
 from journal.format.seal import crc_digits
 from journal.format.values import encode_value
 from journal.history.error_groups import Numbers
-from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
 from journal.store.transitions import end_if_settled, put_record
 from journal.text import decode_json_exact, encode_json
-from journal.transfer.calls import CallImports
-from journal.transfer.copies import holds
 from journal.transfer.three_way import (
     AGAIN,
     CALL,
     DATA,
+    MAX_RANGES,
     STEP,
     Change,
+    Merge,
     Row,
     Side,
-    Verdict,
-    compare,
-    is_only_logged,
-    judge,
-    keyed,
     state_text,
     status_text,
     steps_that_count,
 )
 
 IN_FLIGHT = "in_flight_elsewhere"  # error code of a row
-_MAX_RANGES = 40  # the maximum in the merge's message; the log names each row
 _MAX_DETAILS_BYTES = 1 << 20
-
-
-class Judgement(msgspec.Struct, frozen=True):
-    """What a merge does with a row that the other copy has changed.
-
-    - ``row``: its number here. ``their_row``: its number in the other copy.
-    - ``verdict``: "add" (the row isn't here), "take" (the changes there), "keep" (the state here)
-      or "review".
-    - ``here``, ``there``: its status in each copy; ``here`` is None if the row isn't here.
-    """
-
-    row: int
-    their_row: int
-    verdict: Literal["add", "take", "keep", "review"]
-    here: str | None
-    there: str
 
 
 class Merged(msgspec.Struct, frozen=True):
@@ -118,107 +95,6 @@ class Merged(msgspec.Struct, frozen=True):
     their_job_status: JobStatus
     left_open: int
     renumbered: dict[int, int]
-
-
-class Merge:
-    """The judgements of all rows that the other copy has changed since the copies diverged.
-
-    - ``rows``: these rows with their verdicts, ascending by their number here.
-    - ``added``: rows that only the other copy has, by their number here, ascending.
-    """
-
-    def __init__(self, here: Side, there: Side) -> None:
-        """Raises InvalidValueError if no number is left for an added row.
-
-        Raises RefusedError if the copies of a shard without a key have seen different inputs.
-        """
-        self.here, self.there = here, there
-        self.added: list[int] = []
-        self._theirs: dict[int, int] = {}  # the number there of each row that was added there
-        doubtful = self._match_added()
-        self.new = frozenset(self.added)
-        there.renumber({theirs: number for number, theirs in self._theirs.items()})
-        self.rows: list[tuple[Row, Verdict]] = []
-        for number in sorted(there.changes):
-            theirs = self._theirs.get(number, number)
-            row = compare(here, there, number, theirs, is_doubtful=number in doubtful)
-            if number in self.new:
-                self.rows.append((row, "take"))
-            elif row.new:
-                self.rows.append((row, judge(here, there, row)))
-
-    @property
-    def renumbered(self) -> dict[int, int]:
-        theirs = ((number, self._theirs[number]) for number in self.added)
-        return {number: other for number, other in theirs if number != other}
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
-        merged = (at.offset for at in self.here.merges if holds(self.there.copy, at))
-        has_news = self.there.news_at >= max(merged, default=0)
-        changes = any(verdict != "keep" for _, verdict in self.rows)
-        costs = self.there.costs.keys() - self.here.costs.keys()
-        return not (self.added or changes or costs or has_news)
-
-    def judgements(self) -> Iterator[Judgement]:
-        for row, verdict in self.rows:
-            is_new = row.number in self.new
-            here = None if is_new else self.here.status(row.number)
-            there = self.there.status(row.theirs)
-            shown = "keep" if verdict == "same" else "add" if is_new else verdict
-            if verdict == "take" and self.is_unknown_there(row):
-                shown = "review"
-            yield Judgement(row.number, row.theirs, shown, here, there)
-
-    def is_unknown_there(self, row: Row) -> bool:
-        """Whether a row that is taken needs a review, since its outcome there is unknown."""
-        there = self.there.status(row.theirs)
-        return there == "processing" or (there != "needs_review" and is_only_logged(row, there))
-
-    def _match_added(self) -> set[int]:
-        """Match the rows that were added since the copies diverged.
-
-        Returns the rows that are matched only by their numbers.
-        """
-        here, there = self.here, self.there
-        known = {key: number for number, key in keyed(here)}
-        doubtful: set[int] = set()
-        highest = max(here.index.highest_number, there.index.highest_number)
-        keys = dict(keyed(there))
-        shard = here.copy.header.shard
-        by_place = shard is not None and shard.key is None  # a number is a place in the input
-        for theirs in there.added:
-            number = known.get(keys[theirs]) if theirs in keys else None
-            is_lost = theirs in (here.lost | there.lost)
-            if number is None and theirs in here.added and (is_lost or by_place):
-                number = theirs
-                if is_lost:
-                    doubtful.add(number)
-                elif here.added_row(number).checksum != there.added_row(number).checksum:
-                    raise self._other_input(number)
-            if number is None:
-                number = theirs
-                if here.index.position_of(theirs) is not None:
-                    number = highest = highest + here.copy.header.numbers[1]
-                    if highest > MAX_ROW_NUMBER:
-                        reason = "leaves no higher number for a row of the other copy"
-                        raise InvalidValueError("row_number", highest, reason)
-                self.added.append(number)
-            self._theirs[number] = theirs
-        self.added.sort()
-        return doubtful
-
-    def _other_input(self, number: int) -> RefusedError:
-        here, there = self.here, self.there
-        old = sorted(there.changes.keys() - there.added.keys())
-        rows = (compare(here, there, each, each, is_doubtful=False) for each in old)
-        both = Numbers(row.number for row in rows if judge(here, there, row) == "review")
-        twice = f"; both copies have worked on {both.words(_MAX_RANGES)}" if both.count else ""
-        return RefusedError(
-            f"{here.copy.header.job_id}: without a key, copies that have seen different inputs can't be "
-            f"merged: row {number} is another one there; keep the copy of the right input{twice}"
-        )
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -289,7 +165,7 @@ class MergeWriter:
             "in review": [row.number for row, verdict in merge.rows if verdict == "review"],
         }
         text = ", ".join(
-            f"{len(rows)} {what} ({Numbers(rows).text(',', _MAX_RANGES)})"
+            f"{len(rows)} {what} ({Numbers(rows).text(',', MAX_RANGES)})"
             for what, rows in groups.items()
             if rows
         )
@@ -505,3 +381,57 @@ def _writable(fields: dict[str, Any]) -> dict[str, Any]:
         fits = False
     name = "data" if "data" in fields else "result"
     return fields if fits else {**fields, name: "left out here: too long, or nested too deep"}
+
+
+# --- calls with many rows ---------------------------------------------------------------------
+
+
+class CallImports:
+    """Collects the rows that take a record about several rows. :meth:`write` appends the records."""
+
+    def __init__(self, journal: Journal, here: Side, there: Side) -> None:
+        self._journal, self._here, self._there = journal, here, there
+        # By the offset of the record there and the id that it gets: a dict from the numbers there
+        # to the numbers here.
+        self._rows: dict[tuple[int, str], dict[int, int]] = {}
+
+    def add(self, row: Row, change: Change, id_: str, later: Sequence[Change]) -> bool:
+        """Let a row take a change there. Returns False if the row needs a record of its own.
+
+        A row does if a later change forgets the step, since these records are written last.
+        ``id_``: the id that the record gets here. ``later``: the later changes of the row.
+        """
+        forgets = any(other.reset == "redo" or other.state == "dropped" for other in later)
+        if not change.is_of_rows or (change.what == STEP and forgets):
+            return False
+        self._rows.setdefault((change.offset, id_), {})[row.theirs] = row.number
+        return True
+
+    def write(self) -> None:
+        """Append the records."""
+        there, journal = self._there, self._journal
+        distance = there.copy.header.numbers[1]
+        for (offset, id_), rows in sorted(self._rows.items()):
+            record = there.read(Change(id_, offset, STEP, ""))
+            at = journal.now()
+            record.origin = Origin(id=id_, at=(record.origin or record).at)
+            if isinstance(record, CallRecord):
+                self._set_call(record, rows)
+            else:
+                record.row, record.rows = 0, ranges_of(sorted(rows.values()), distance)
+            record.at = at
+            journal.append(record)
+
+    def _set_call(self, record: CallRecord, rows: dict[int, int]) -> None:
+        """Make a record of a call there one of the call here, to which ``rows`` come."""
+        there, call = self._there, int(record.id, 16)
+        began = there.read(Change("", there.index.calls[call].first, CALL, ""))
+        order = there.numbers(there.index.rows_in(began.rows) or ())
+        numbers = [rows[number] for number in order if number in rows]
+        here = self._here.in_call(call)
+        record.rows = ()
+        if not set(numbers) <= set(here):
+            record.rows = ranges_of(dict.fromkeys((*here, *numbers)), there.copy.header.numbers[1])
+        if record.due is not None:  # the clock there may be ahead
+            wait = timedelta(seconds=record.after_s or 0)
+            record.due = writable(min(record.due, self._journal.now() + wait))

@@ -33,10 +33,10 @@ from journal.store.run_lock import RunLock
 from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
 from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
-from journal.transfer.merge import Judgement, Merge, Merged, MergeWriter
+from journal.transfer.merge import Merged, MergeWriter
 from journal.transfer.pack import Source, as_source, make_job
 from journal.transfer.pack_contents import Snapshot, pieces_of, place
-from journal.transfer.three_way import Side
+from journal.transfer.three_way import Judgement, Merge, Side
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 

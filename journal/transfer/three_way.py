@@ -12,6 +12,9 @@ the copy here knows.
   counts if it is later than the last status or data that both copies know.
 - A status that a policy or a merge has set is neither.
 
+Two rows that were added in both copies are the same row if their idempotency keys are equal. If
+damage has destroyed the data of one of them, they are the same if their numbers are equal.
+
 The first of these sentences that fits decides about a row (:func:`judge`):
 
 1. No work or decision there: keep. But if nothing is mine, take a review.
@@ -36,6 +39,9 @@ from hashlib import sha256
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
+from journal.errors import InvalidValueError, RefusedError
 from journal.format.commits import Position, records_between
 from journal.format.decode import decode_record
 from journal.format.records import (
@@ -57,16 +63,19 @@ from journal.format.records import (
 )
 from journal.format.seal import digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
+from journal.history.error_groups import Numbers
+from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import STATUSES, WAITING
 from journal.index.index import Index
 from journal.store.rows import read_row, read_status, waiting_status
 from journal.store.steps import deciding_records
 from journal.text import time_text
-from journal.transfer.copies import Copy
+from journal.transfer.copies import Copy, holds
 
 DATA, STEP, LOGGED, CALL = "row_data", "row_step", "row_elsewhere", "call"
 # The id of data and steps that a merge has repeated, to make them as they are in the other copy. No
 # copy learns anything from these records.
+MAX_RANGES = 40  # the maximum in the merge's message; the log names each row
 AGAIN = "0" * 16
 ChangeRecord = RowStatusRecord | RowDataRecord | RowStepRecord | RowElsewhereRecord
 Weight = Literal["work", "decision", ""]
@@ -436,3 +445,123 @@ def status_text(record: RowStatusRecord | None) -> str:
     status = "in flight" if record.status == "processing" else record.status.replace("_", " ")
     code = f" ({record.error_code})" if record.error_code else ""
     return f"{status}{code} at {time_text(record.happened_at)}"
+
+
+# --- all rows ---------------------------------------------------------------------------------
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What a merge does with a row that the other copy has changed.
+
+    - ``row``: its number here. ``their_row``: its number in the other copy.
+    - ``verdict``: "add" (the row isn't here), "take" (the changes there), "keep" (the state here)
+      or "review".
+    - ``here``, ``there``: its status in each copy; ``here`` is None if the row isn't here.
+    """
+
+    row: int
+    their_row: int
+    verdict: Literal["add", "take", "keep", "review"]
+    here: str | None
+    there: str
+
+
+class Merge:
+    """The judgements of all rows that the other copy has changed since the copies diverged.
+
+    - ``rows``: these rows with their verdicts, ascending by their number here.
+    - ``added``: rows that only the other copy has, by their number here, ascending.
+    """
+
+    def __init__(self, here: Side, there: Side) -> None:
+        """Raises InvalidValueError if no number is left for an added row.
+
+        Raises RefusedError if the copies of a shard without a key have seen different inputs.
+        """
+        self.here, self.there = here, there
+        self.added: list[int] = []
+        self._theirs: dict[int, int] = {}  # the number there of each row that was added there
+        doubtful = self._match_added()
+        self.new = frozenset(self.added)
+        there.renumber({theirs: number for number, theirs in self._theirs.items()})
+        self.rows: list[tuple[Row, Verdict]] = []
+        for number in sorted(there.changes):
+            theirs = self._theirs.get(number, number)
+            row = compare(here, there, number, theirs, is_doubtful=number in doubtful)
+            if number in self.new:
+                self.rows.append((row, "take"))
+            elif row.new:
+                self.rows.append((row, judge(here, there, row)))
+
+    @property
+    def renumbered(self) -> dict[int, int]:
+        theirs = ((number, self._theirs[number]) for number in self.added)
+        return {number: other for number, other in theirs if number != other}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
+        merged = (at.offset for at in self.here.merges if holds(self.there.copy, at))
+        has_news = self.there.news_at >= max(merged, default=0)
+        changes = any(verdict != "keep" for _, verdict in self.rows)
+        costs = self.there.costs.keys() - self.here.costs.keys()
+        return not (self.added or changes or costs or has_news)
+
+    def judgements(self) -> Iterator[Judgement]:
+        for row, verdict in self.rows:
+            is_new = row.number in self.new
+            here = None if is_new else self.here.status(row.number)
+            there = self.there.status(row.theirs)
+            shown = "keep" if verdict == "same" else "add" if is_new else verdict
+            if verdict == "take" and self.is_unknown_there(row):
+                shown = "review"
+            yield Judgement(row.number, row.theirs, shown, here, there)
+
+    def is_unknown_there(self, row: Row) -> bool:
+        """Whether a row that is taken needs a review, since its outcome there is unknown."""
+        there = self.there.status(row.theirs)
+        return there == "processing" or (there != "needs_review" and is_only_logged(row, there))
+
+    def _match_added(self) -> set[int]:
+        """Match the rows that were added since the copies diverged.
+
+        Returns the rows that are matched only by their numbers.
+        """
+        here, there = self.here, self.there
+        known = {key: number for number, key in keyed(here)}
+        doubtful: set[int] = set()
+        highest = max(here.index.highest_number, there.index.highest_number)
+        keys = dict(keyed(there))
+        shard = here.copy.header.shard
+        by_place = shard is not None and shard.key is None  # a number is a place in the input
+        for theirs in there.added:
+            number = known.get(keys[theirs]) if theirs in keys else None
+            is_lost = theirs in (here.lost | there.lost)
+            if number is None and theirs in here.added and (is_lost or by_place):
+                number = theirs
+                if is_lost:
+                    doubtful.add(number)
+                elif here.added_row(number).checksum != there.added_row(number).checksum:
+                    raise self._other_input(number)
+            if number is None:
+                number = theirs
+                if here.index.position_of(theirs) is not None:
+                    number = highest = highest + here.copy.header.numbers[1]
+                    if highest > MAX_ROW_NUMBER:
+                        reason = "leaves no higher number for a row of the other copy"
+                        raise InvalidValueError("row_number", highest, reason)
+                self.added.append(number)
+            self._theirs[number] = theirs
+        self.added.sort()
+        return doubtful
+
+    def _other_input(self, number: int) -> RefusedError:
+        here, there = self.here, self.there
+        old = sorted(there.changes.keys() - there.added.keys())
+        rows = (compare(here, there, each, each, is_doubtful=False) for each in old)
+        both = Numbers(row.number for row in rows if judge(here, there, row) == "review")
+        twice = f"; both copies have worked on {both.words(MAX_RANGES)}" if both.count else ""
+        return RefusedError(
+            f"{here.copy.header.job_id}: without a key, copies that have seen different inputs can't be "
+            f"merged: row {number} is another one there; keep the copy of the right input{twice}"
+        )

@@ -1060,7 +1060,7 @@ MERGES = [
     ),
     Patch(
         "a history without outcomes is kept, too",
-        "transfer/merge",
+        "transfer/three_way",
         "return not (self.added or changes or costs or has_news)",
         "return not (self.added or changes or costs)",
         "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
@@ -1074,7 +1074,7 @@ MERGES = [
     ),
     Patch(
         "a row that was in flight on the other copy needs a review",
-        "transfer/merge",
+        "transfer/three_way",
         '        return there == "processing" or (',
         "        return False and (",
         "tests/transfer/test_merge.py::test_a_row_in_flight_on_the_other_side_needs_a_review_here",

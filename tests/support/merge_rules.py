@@ -79,7 +79,7 @@ class Commit(NamedTuple):
 
 @dataclass
 class Found:
-    """The expected result of a merge, with fields of ``journal.transfer.merge.Merged``."""
+    """The expected result of a merge, with fields of ``journal.transfer.three_way.Merged``."""
 
     added: list[int] = field(default_factory=list)
     applied: list[int] = field(default_factory=list)

@@ -38,9 +38,10 @@ from journal.transfer import (
     pull_job,
     unpack_job,
 )
-from journal.transfer.merge import Judgement, Merged
+from journal.transfer.merge import Merged
 from journal.transfer.pack import Source
 from journal.transfer.pack_contents import MAX_COMPONENTS
+from journal.transfer.three_way import Judgement
 
 _MAX_LINES = 10
 _MAX_RANGES = 40

@@ -128,7 +128,7 @@ PATCHES = [
     ),
     Patch(
         "a merge brings a call with its rows in their order",
-        "transfer/calls",
+        "transfer/merge",
         "numbers = [rows[number] for number in order if number in rows]",
         "numbers = sorted(rows.values())",
         f"{MERGED}test_a_call_that_waits_there_waits_here_with_its_rows_and_steps",

@@ -161,7 +161,7 @@ PATCHES = [
     ),
     Patch(
         "rows that only the other copy has are added",
-        "transfer/merge",
+        "transfer/three_way",
         "                self.added.append(number)\n",
         "                pass\n",
         "tests/transfer/test_merge.py::test_new_rows_of_the_other_copy_are_added_with_what_became_of_them",
@@ -182,14 +182,14 @@ PATCHES = [
     ),
     Patch(
         "how far a history was merged before is known by its seal",
-        "transfer/merge",
+        "transfer/three_way",
         "for at in self.here.merges if holds(self.there.copy, at))",
         "for at in self.here.merges)",
         "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
     ),
     Patch(
         "a history that was kept is not kept again",
-        "transfer/merge",
+        "transfer/three_way",
         "self.there.news_at >= max(merged, default=0)",
         "self.there.news_at >= 0",
         "tests/transfer/test_merge_histories.py::test_whatever_three_copies_did_their_merges_come_to_what_the_rules_say",
@@ -280,7 +280,7 @@ PATCHES = [
     ),
     Patch(
         "a merge makes no row number that is too high",
-        "transfer/merge",
+        "transfer/three_way",
         "                    if highest > MAX_ROW_NUMBER:\n",
         "                    if False:\n",
         "tests/transfer/test_merge.py::test_a_row_that_would_need_a_number_behind_the_highest_changes_nothing",
@@ -322,7 +322,7 @@ PATCHES = [
     ),
     Patch(
         "only rows whose key was lost are matched by their number",
-        "transfer/merge",
+        "transfer/three_way",
         "and (is_lost or by_place):",
         ":",
         "tests/transfer/test_merge.py::test_rows_without_a_key_that_both_added_are_both_there_under_two_numbers",

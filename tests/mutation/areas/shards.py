@@ -287,14 +287,14 @@ PATCHES = [
     ),
     Patch(
         "a merge gives a row that was added there the next number of the shard",
-        "transfer/merge",
+        "transfer/three_way",
         "number = highest = highest + here.copy.header.numbers[1]\n",
         "number = highest = highest + 1\n",
         "tests/store/test_sets.py::test_a_merge_gives_a_row_of_the_other_copy_the_next_number_of_the_shard",
     ),
     Patch(
         "a merge keeps the place of a row that both copies of a shard without a key have added",
-        "transfer/merge",
+        "transfer/three_way",
         "theirs in here.added and (is_lost or by_place):",
         "theirs in here.added and is_lost:",
         _MERGED_PLACE,
@@ -308,14 +308,14 @@ PATCHES = [
     ),
     Patch(
         "a merge that is refused names the rows that both copies have worked on",
-        "transfer/merge",
+        "transfer/three_way",
         'for row in rows if judge(here, there, row) == "review")',
         "for row in rows if False)",
         _MERGED_PLACE,
     ),
     Patch(
         "a merge of shards without a key that have seen different inputs is refused",
-        "transfer/merge",
+        "transfer/three_way",
         "elif here.added_row(number).checksum != there.added_row(number).checksum:",
         "elif False:",
         _MERGED_PLACE,
