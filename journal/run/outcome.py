@@ -331,7 +331,11 @@ def outcome_of_value(value: Any) -> Outcome:
         return done
     given = {"result": value}
     if issubclass(kind, RowResult):
-        given = {name: each for name in CHECKS if (each := getattr(value, name)) is not None}
+        try:
+            given = {name: each for name in CHECKS if (each := getattr(value, name)) is not None}
+        except BaseException as error:  # noqa: BLE001  (the code of a subclass may raise anything)
+            problem = f"what the handler returned can't be read: {text_of(error)}"
+            return as_review(with_fields(_COMPLETED, given), INVALID_RESULT, problem)
     return with_fields(_COMPLETED, given)
 
 

@@ -129,6 +129,12 @@ def test_a_command_whose_output_can_t_be_read_is_not_repeated(
     assert Path("calls").read_text() == "\n"
 
 
+def test_what_a_line_of_no_row_has_cost_counts() -> None:
+    command = printing({"row": 1}, {"row": 9, "cost_cents": 4, "usage": {"n": 2}})
+    assert run("-n", "2", "--limit", "2", "--stdout", "json", "--", *command) == 3
+    assert [(row.cost_cents, row.usage) for row in rows()[:2]] == [(None, None), (4, {"n": 2})]
+
+
 def test_a_second_line_of_a_row_makes_it_a_review_that_keeps_both_and_what_both_cost() -> None:
     again = {"row": 1, "outcome": "fail", "code": "Bounced", "cost_cents": 0.5, "usage": {"n": 2}}
     command = printing(

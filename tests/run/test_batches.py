@@ -31,7 +31,51 @@ def job(tmp_path: Path) -> Any:
         yield opened
 
 
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = RowResult(result=value)
+    return value
+
+
+class Locked(RowResult, frozen=True):
+    """Whose members can't be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
+class Masked(BaseException):
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
 # --- outcomes
+
+
+@pytest.mark.parametrize("how", ["thread", "batch", "asyncio", "asyncio batch"])
+def test_a_value_or_exception_that_cannot_be_read_settles_its_row_and_the_run_goes_on(
+    tmp_path: Path, how: str
+) -> None:
+    made: list[Callable[[], Any]] = [lambda: nested(5000), Locked, Masked, lambda: 1]
+
+    def answer(given: Any) -> Any:
+        value = made[(given[0] if "batch" in how else given).row_number - 1]()
+        if type(value) is Masked:
+            raise value
+        return [value] if value == 1 and "batch" in how else value
+
+    async def aanswer(given: Any) -> Any:
+        return answer(given)
+
+    batch = 1 if "batch" in how else None
+    with open_job(tmp_path / "j", len(made)) as job:
+        if "asyncio" in how:
+            asyncio.run(job.arun(aanswer, batch=batch, workers=1))
+        else:
+            job.run(answer, batch=batch, workers=1)
+        found = [row.status.value for row in job.rows()]
+    assert found == ["needs_review", "needs_review", "failed", "completed"]
 
 
 def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> None:
@@ -118,6 +162,18 @@ def test_what_belongs_to_no_row_is_kept_in_the_first_review_and_the_others_name_
         assert row.result is None
         assert said in (row.error_message or "")
         assert "of the first such review of the call keeps" in (row.error_message or "")
+
+
+@pytest.mark.parametrize("answer", [list, dict], ids=["a list that is too short", "unknown rows"])
+def test_what_an_answer_has_cost_counts_even_if_it_belongs_to_no_row(
+    job: JobRun, answer: type
+) -> None:
+    spent = [RowResult(cost_cents=2, usage={"n": 1}), Fail("Bad", cost_cents=3), 1]
+    given = spent if answer is list else {**dict(zip("abc", spent, strict=True)), "j:2": spent[0]}
+    rows = run(job, lambda _rows: RowResult(result=given, cost_cents=0.5))
+    assert rows[0].cost_cents == 5.5
+    assert {row.status for row in rows if row.row_number != 2} == {"needs_review"}
+    assert job.job.total_cost_cents == (5.5 if answer is list else 7.5)
 
 
 def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import IO, Any
 
 import msgspec
@@ -92,7 +93,8 @@ class BatchCommands(Commands):
             by_row = dict.fromkeys((row.id for row in rows), of_others) | by_row
         left_out = f"{_LEFT_OUT}, or one that was cut off" if printed.cut_off else _LEFT_OUT
         left_out = f"{left_out}, and its work may be done"
-        return Answer(by_row, printed.others.kept, printed.problem(), left_out)
+        kept = printed.others.kept
+        return Answer(by_row, kept, printed.problem(), left_out, _outcomes(kept.values()))
 
 
 class _Lines:
@@ -154,9 +156,7 @@ def _outcome(lines: _Lines) -> Outcome:
 
     With two or more lines, the row needs a review. The review has the costs of all kept lines.
     """
-    outcomes = [
-        outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines.kept.values()
-    ]
+    outcomes = _outcomes(lines.kept.values())
     if len(lines) == 1:
         return outcomes[0]
     review = Outcome(
@@ -167,6 +167,10 @@ def _outcome(lines: _Lines) -> Outcome:
         "the result of this review",
     )
     return with_sums(review, outcomes)
+
+
+def _outcomes(lines: Iterable[str]) -> list[Outcome]:
+    return [outcome_of_printed(Outcome(kind="completed", result=line)) for line in lines]
 
 
 def _read(line: str) -> tuple[Any, str]:

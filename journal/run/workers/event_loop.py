@@ -199,14 +199,14 @@ class LoopWorkers(Workers):
                 else:
                     outcomes = target.raised(rows, error)
         self._results.put(call, with_logs(rows, outcomes, perf_counter() - begin_s))
-        if self._thread is None and isinstance(raised, _OF_THE_LOOP):
+        if self._thread is None and raised is not None and issubclass(type(raised), _OF_THE_LOOP):
             raise raised
 
     def _is_cut_short(self, call: Call, error: BaseException) -> bool:
         """Whether other code of the caller's loop has ended the call, and not the handler."""
         if self._thread is not None or call in self._asked:
             return False
-        if isinstance(error, asyncio.CancelledError):
+        if issubclass(type(error), asyncio.CancelledError):  # isinstance() may call its own code
             task = asyncio.current_task()
             return task is not None and task.cancelling() > 0
-        return isinstance(error, (GeneratorExit, *_OF_THE_LOOP))
+        return issubclass(type(error), (GeneratorExit, *_OF_THE_LOOP))

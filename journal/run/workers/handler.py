@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple, Never, overload
 
@@ -355,12 +356,14 @@ class Answer(NamedTuple):
     - ``by_row``: a dict from a row's id to the outcome, value or exception of the row.
     - ``rest``: the parts that belong to no row. ``problem``: a message about them, or "".
     - ``left_out``: the message for the review of a row without an outcome.
+    - ``spent``: outcomes with the costs of ``rest``.
     """
 
     by_row: dict[str, Any]
     rest: Any = None
     problem: str = ""
     left_out: str = "the handler returned no outcome for this row, and its work may be done"
+    spent: Sequence[Outcome] = ()
 
 
 def outcomes_of_raised(
@@ -382,38 +385,60 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
     """The outcomes of a call that returned ``value``.
 
     A row needs a review if the value has no outcome for it. The first of these reviews keeps the
-    part of the value that belongs to no row. If the value is a RowOutcome, the outcomes are those
-    of a call that raised this RowOutcome. If it is a RowResult, its result has the outcomes, and
-    what it has cost counts one time, with the first row.
+    part of the value that belongs to no row, and what this part has cost. If the value is a
+    RowOutcome, the outcomes are those of a call that raised this RowOutcome. If it is a RowResult,
+    its result has the outcomes, and what it has cost counts one time, with the first row.
     """
-    if issubclass(type(value), RowOutcome):
-        return outcomes_of_raised(rows, value, retry_on)
-    if issubclass(type(value), RowResult) and value.tracking_number is value.label_path is None:
-        first, *others = outcomes_of_answer(rows, value.result, retry_on)
-        blank = msgspec.structs.replace(first, cost_cents=None, usage=None)
-        charged = with_cost(blank, value.cost_cents, value.usage)
-        if charged.usage:
-            others = [
-                msgspec.structs.replace(one, usage={}) if one.usage is None else one
-                for one in others
-            ]
-        return [with_sums(charged, (first, charged)), *others]
     try:
+        if issubclass(type(value), RowOutcome):
+            return outcomes_of_raised(rows, value, retry_on)
+        if issubclass(type(value), RowResult) and value.tracking_number is value.label_path is None:
+            return _outcomes_of_charged(rows, value, retry_on)
         answer = _matched(rows, value)
     except BaseException as error:  # noqa: BLE001  (a value's own code may raise anything)
         problem = f"what the handler returned can't be read: {text_of(error)}"
         answer = Answer({}, value, problem)
     outcomes = []
     is_kept = False
+    spent = answer.spent or _spent(answer.rest)
     for row in rows:
         if row.id in answer.by_row:
             outcomes.append(_outcome_of_one(row, answer.by_row[row.id], retry_on))
         else:
             outcomes.append(with_unrecorded(row, _review(answer, is_first=not is_kept)))
             is_kept = True
+    if spent:
+        first = next((n for n, row in enumerate(rows) if row.id not in answer.by_row), 0)
+        outcomes[first] = with_sums(outcomes[first], (outcomes[first], *spent))
     if answer.problem and not is_kept:
         rows[0].log(f"{answer.problem}; each row has an outcome", "WARNING", returned=answer.rest)
     return outcomes
+
+
+def _outcomes_of_charged(
+    rows: Sequence[AttemptedRow], value: RowResult, retry_on: Errors
+) -> list[Outcome]:
+    first, *others = outcomes_of_answer(rows, value.result, retry_on)
+    blank = msgspec.structs.replace(first, cost_cents=None, usage=None)
+    charged = with_cost(blank, value.cost_cents, value.usage)
+    if charged.usage:
+        others = [
+            msgspec.structs.replace(one, usage={}) if one.usage is None else one for one in others
+        ]
+    return [with_sums(charged, (first, charged)), *others]
+
+
+def _spent(rest: Any) -> list[Outcome]:
+    """What the parts of an answer that belong to no row have cost."""
+    spent: list[Outcome] = []
+    with suppress(BaseException):  # a value's own code may raise anything
+        if issubclass(type(rest), dict | list | tuple):
+            spent.extend(
+                with_cost(Outcome(kind="review"), part.cost_cents, part.usage)
+                for part in (rest.values() if issubclass(type(rest), dict) else rest)
+                if issubclass(type(part), RowResult | RowOutcome)
+            )
+    return spent
 
 
 def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:

@@ -70,6 +70,13 @@ PATCHES = [
         "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log",
     ),
     Patch(
+        "what a part of an answer has cost counts though it belongs to no row",
+        "run/workers/handler",
+        "    if spent:\n",
+        "    if False:\n",
+        "tests/run/test_batches.py::test_what_an_answer_has_cost_counts_even_if_it_belongs_to_no_row",
+    ),
+    Patch(
         "a list of another length belongs to no row",
         "run/workers/handler",
         "    if len(listed) != len(rows):\n",
