@@ -28,7 +28,7 @@ from journal.cli.main import cli, main
 from journal.cli.run import outcomes
 from journal.format.records import KnownRecord
 from journal.run import exit_codes
-from journal.tables.collected import TABLES
+from journal.tables.export import TABLES
 
 FROZEN = Path(__file__).with_name("frozen.txt")
 # Modules with public names, or with what programs get from those. Some have an ``__all__``.

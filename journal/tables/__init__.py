@@ -5,8 +5,7 @@
 - ``rows``: defines ``Rows``, the sequence that ``JobService.get_rows`` returns.
 - ``columns``: defines the names, the order and the kinds of columns. ``table``: reads rows in
   chunks, and finds out which columns they have. ``attempts``: finds starts and durations.
-- ``export``: defines ``export_rows``, and writes CSV and JSON. ``collected``: collects the rows of
-  jobs for it. ``sqlite``: writes databases.
+- ``export``: defines ``export_rows``, collects the rows of jobs, and writes CSV, JSON and SQLite.
 - ``arrow``: makes Arrow tables, and through them Parquet files and frames of pandas.
 
 May import: ``history`` and the layers below it (see ``docs/architecture.md``).

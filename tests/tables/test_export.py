@@ -217,7 +217,7 @@ def live(root: Path, then: Callable[[JobService, str], object]) -> Iterator[JobS
             then(service, arguments[1])
             return found
 
-        patch.setattr("journal.tables.collected.look", looked)
+        patch.setattr("journal.tables.export.look", looked)
         yield service
 
 
@@ -344,7 +344,7 @@ def test_a_job_deleted_while_a_store_is_exported_is_there_as_it_was(tmp_path: Pa
 def test_a_table_of_too_many_columns_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.tables.collected.MAX_COLUMNS", 100)
+    monkeypatch.setattr("journal.tables.export.MAX_COLUMNS", 100)
     with JobService(tmp_path / "store", sync="none") as service:
         wide = [{"data": {f"c{n}": n}} for n in range(100)]
         service.create_job("J", job_id="b", row_data=[{"data": {"x": 1}}, *wide])

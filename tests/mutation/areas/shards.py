@@ -203,14 +203,14 @@ PATCHES = [
     ),
     Patch(
         "an export of shards that have seen different inputs without a key is refused",
-        "tables/collected",
+        "tables/export",
         "job.input.digest != other.input.digest:",
         "False:",
         _SETS + "an_export_names_absent_shards_and_refuses_different_inputs_without_a_key",
     ),
     Patch(
         "an export of a set is sorted by the places in the input",
-        "tables/collected",
+        "tables/export",
         "rows = merge(*starmap(",
         "rows = chain(*starmap(",
         _SETS + "a_set_is_exported_in_the_order_of_its_input",
@@ -336,7 +336,7 @@ PATCHES = [
     ),
     Patch(
         "an export sorts the rows of a shard that were added when the input had another order",
-        "tables/collected",
+        "tables/export",
         "if sorted((last, *chunk.places)) != [last, *chunk.places]:",
         "if False:",
         "tests/sets/test_sets_in_python.py::test_rows_are_exported_at_their_places_if_the_order_of_the_input_has_changed",
