@@ -61,7 +61,7 @@ class Position(msgspec.Struct, frozen=True):
     """A place between two commits, or between two lines of a commit.
 
     ``offset`` is in bytes. ``crc`` is the crc of all commits up to the offset. Between two commits,
-    it is the crc in the seal (at the end) of the previous commit.
+    ``crc`` is the crc in the seal (at the end) of the previous commit.
     """
 
     offset: int

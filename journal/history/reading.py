@@ -58,7 +58,7 @@ class Entry(NamedTuple):
     - ``after``: the position after the block of commits that contains the record.
     - ``ends``: True if the record is the last record of that block.
 
-    To continue later, begin at ``after`` of the last entry whose ``ends`` is true.
+    To continue later, begin at the ``after`` of the last entry with ``ends``.
     """
 
     offset: int

@@ -125,13 +125,14 @@ class RowAttempt(msgspec.Struct, kw_only=True):
       - "completed", "failed", "skipped" and "needs_review": the row's status after the attempt.
       - "repeated": the attempt failed, and the row became pending again.
       - "given_back": the attempt never began, or did nothing.
-      - "waited": the attempt has handed the row to somebody, or asked whether it is done.
+      - "waited": the attempt has handed the work to somebody, or has asked whether the work is
+        done.
       - "processing": the attempt has no outcome yet.
 
     - ``started_at``, ``ended_at``: aware datetimes in UTC.
-    - ``duration_s``: the duration in seconds. None if it is unknown, for example because the run died.
+    - ``duration_s``: the duration in seconds. None if unknown, for example because the run died.
     - ``host``, ``version``: the host and the version of the run in which the attempt began.
-      ``host`` is None if no run has begun the attempt, or a run in another copy of the job.
+      ``host`` is None if the attempt began without a run, or in another copy of the job.
     - The other members are those of :class:`JobRow`.
     """
 
@@ -159,7 +160,7 @@ class RowHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``row``: the row as it is now.
     - ``attempts``: the row's attempts.
-    - ``total_cost_cents``: what all attempts have cost: an int if it is whole, else a float.
+    - ``total_cost_cents``: the cost of all attempts: an int if the cost is whole, else a float.
     - ``steps``: the row's steps since its last redo.
     - ``logs``: the messages about the row, from its attempts and from :meth:`JobService.log`.
     - ``changes``: all other changes of the row: new data, retries and redos by a person, and

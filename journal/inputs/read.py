@@ -39,22 +39,23 @@ def read_rows(
       Files in gzip, xz or zstd are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
       (also Feather) or "xlsx". Default: the format for the file's extension. If the extension is
-      unknown, the first bytes show whether it is JSON, JSON Lines, Parquet, Arrow or Excel. Anything
-      else is read as CSV.
-    - ``encoding``: the encoding of text. Default: as its byte order mark says, else UTF-8.
+      unknown, the first bytes show JSON, JSON Lines, Parquet, Arrow and Excel. Any other file is
+      read as CSV.
+    - ``encoding``: the encoding of text. Default: the encoding of the byte order mark, else UTF-8.
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
 
     The values are JSON values, or Decimals of Parquet and Arrow: see `journal help inputs`. Numbers
     of JSON that aren't integers are floats. A job records them with all the digits of the file,
     unless you change the row. The attribute ``columns`` has the names of the columns in the order
-    of the file. For JSON, ``columns`` is None, since each row may have its own names.
+    of the file. For JSON, ``columns`` is None, because each row may have its own names.
 
-    The header is read in this call. The rows are read while you iterate, in bounded memory, but for
-    an array of JSON and the texts of a workbook, which are in memory as a whole. Each iteration reads the file from its beginning. Standard input can be iterated one time.
+    The header is read in this call. The rows are read while you iterate. They need bounded memory,
+    except that an array of JSON and the texts of a workbook are in memory as a whole. Each
+    iteration reads the file from its beginning. Standard input can be iterated only once.
 
-    Raises InvalidValueError if an argument is invalid or the input can't be read, in this call or
-    while you iterate. An error in the input names the file, the place (line, row or cell) and the
+    Raises InvalidValueError, in this call or while you iterate, if an argument is invalid or if the
+    input can't be read. An error in the input names the file, the place (line, row or cell) and the
     value. Raises MissingExtraError if a library for this format is missing.
     """
     if isinstance(path, bytes) or not isinstance(path, (str, os.PathLike)):

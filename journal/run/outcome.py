@@ -125,25 +125,25 @@ class _Later(RowOutcome):
 
 
 class Retry(_Later):
-    """Attempt the row again, if attempts are left. Use it only if this attempt had no effect.
+    """Attempt the row again, if attempts are left. Only for an attempt that had no effect.
 
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``: the row is attempted until a call isn't throttled.
     Other rows continue. But many successive throttled calls mean that the whole account has reached
-    a limit. So a hold begins, as with :class:`Hold`, after as many such calls as there are workers,
-    and at least 10.
+    a limit. So a hold begins, as with :class:`Hold`, when the number of these calls reaches the
+    number of workers, and at least 10.
 
-    ``after_s``: seconds until the next attempt, up to 366 days. It is a number, or the text of a
-    header Retry-After: seconds or a date. Text that can't be read is ignored, and the row's log
-    gets a warning. ``None``: the run's backoff decides. If no attempt is left, the row fails with
-    ``code`` and ``message``.
+    ``after_s``: seconds until the next attempt, up to 366 days. This is a number, or the text of a
+    header Retry-After (seconds or a date). Text that can't be read is ignored, and the row's log
+    gets a warning. With ``None``, the run's backoff decides. If no attempt is left, the row fails
+    with ``code`` and ``message``.
 
-    ``from_step``: the next attempt does the step of this name again, and the steps that began after
-    it. If the row is in a call of a :class:`Batch`, it leaves the call, and does the steps of the
-    call again, too.
+    ``from_step``: the next attempt does the step of this name and all later steps again. If the row
+    is in a call of a :class:`Batch`, the row leaves the call, and also does the steps of the call
+    again.
 
-    The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds,
-    and TypeError if the code isn't text.
+    The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds.
+    It raises TypeError if the code isn't text.
     """
 
     code = "Retry"
@@ -170,9 +170,10 @@ class Retry(_Later):
 class Hold(_Later):
     """The called service is down, or throttles all calls: no row starts for ``after_s`` seconds.
 
-    - Use it only if this attempt had no effect. The row becomes pending, and the attempt doesn't
+    - Use Hold only if this attempt had no effect. The row becomes pending, and the attempt doesn't
       count for ``max_attempts``. But if nobody knows whether a step of the row took effect, the row
-      needs a review. If a call with many rows raises Hold, these rules apply to all of its rows.
+      needs a review. If a call with many rows raises Hold, these rules apply to all rows of the
+      call.
     - ``after_s``: as for :class:`Retry`. Without ``after_s``, the run's backoff decides. The
       backoff grows with each further hold.
     - After the hold, the run tries one row. If the row succeeds, or has an outcome such as Fail,
@@ -191,13 +192,13 @@ class Wait(RowOutcome):
     """The work was handed to somebody, such as a provider's batch endpoint, and isn't done yet.
 
     - The row becomes pending, and is attempted again after ``after_s`` seconds, as for
-      :class:`Retry`. ``None``: after as long as it has waited so far, but at least ``backoff_s``
-      and at most ``max_backoff_s``. While the row waits, it takes no worker and no slot of
-      ``limit_per``.
+      :class:`Retry`. With ``None``, the next wait is as long as the row has waited so far, but at
+      least ``backoff_s`` and at most ``max_backoff_s``. A waiting row takes no worker and no slot
+      of ``limit_per``.
     - The attempt doesn't count for ``max_attempts``.
-    - Submit the work in a :meth:`step <AttemptedRow.step>`, so that the next attempt has the step's
-      result, and can ask what has become of the work. If nobody knows whether a step of the row
-      took effect, the row needs a review.
+    - Submit the work in a :meth:`step <AttemptedRow.step>`. The next attempt then has the step's
+      result, and can ask for the state of the work. If nobody knows whether a step of the row took
+      effect, the row needs a review.
     - ``message``: recorded as the reason.
 
     The constructor raises the same errors as the constructor of :class:`Retry`.
@@ -238,7 +239,7 @@ class Skip(RowOutcome):
 
 
 class NeedsReview(RowOutcome):
-    """The row needs a review: a person must find out whether it took effect.
+    """The row needs a review: a person must find out whether the attempt took effect.
 
     ``code``: use one code for all rows with the same question. ``message``: what to find out.
     """

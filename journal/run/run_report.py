@@ -15,14 +15,14 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     - ``started``: the number of attempts of this run.
     - ``completed``, ``failed``, ``skipped``: how many rows got this status in this run. Rows that
       need a review count as failed. The counts of ``job`` also include earlier runs.
-    - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
-      data, and retried since they had failed, and how many are no longer in the input.
-    - ``outdated``: how many completed rows have other data in the input, and keep their old data and
-      result: see ``on_changed`` of :func:`open_job`.
+    - ``added``, ``changed``, ``retried``: how many rows the start has added, has given new data,
+      and has retried after a failure. ``gone``: how many rows are no longer in the input.
+    - ``outdated``: how many completed rows have other data in the input. They keep their old data
+      and result: see ``on_changed`` of :func:`open_job`.
     - ``reason``: why the run ended before all rows were done, or ``None``.
     - ``signal``: the number of the signal that stopped the run, or ``None``.
-    - ``is_lost``: True if the run no longer had the job at its end, since another run had claimed it.
-      The run has recorded nothing since then.
+    - ``is_lost``: True if another run has claimed the job before the end of this run. After that,
+      this run has recorded nothing.
     - ``problems``: a message for each outcome that could not be recorded.
     - ``elapsed_s``: seconds from start to end.
     """

@@ -25,7 +25,7 @@ class Rows(RowSequence):
 
     This is a sequence of :class:`JobRow`. ``len(rows)`` reads nothing. ``rows[0]``, slices and
     iteration read rows from the file on access. The file stays open as long as the sequence is in
-    use. Reading raises JournalDamagedError if the file was changed in place.
+    use. If the file was changed in place, reading raises JournalDamagedError.
 
     A table of the rows begins with the columns of the data, in the order in which they occur. Then
     come the columns of the journal. `journal help export` lists them, and describes their types.
@@ -36,9 +36,9 @@ class Rows(RowSequence):
 
     The methods ``to_...`` take ``columns``: the names of the columns of the table, in order. A name
     with dots, such as ``result.price``, selects a member of a nested object, unless the data has a
-    column of that name.
+    column of this name.
 
-    These methods raise InvalidValueError for a name in ``columns`` that no row has, and
+    These methods raise InvalidValueError for a name in ``columns`` that no row has. They raise
     MissingExtraError if the library isn't installed.
 
     A library that reads Arrow's C stream can read this object directly. Examples are
@@ -90,8 +90,8 @@ class Rows(RowSequence):
         """Return the rows as a ``pandas.DataFrame``, made from the table of :meth:`to_arrow`.
 
         Columns of integers and booleans with missing values have the pandas types Int64 and
-        boolean. So no integer becomes a float. See :class:`Rows` for ``columns``.
-        This method needs pandas and pyarrow.
+        boolean. So integers don't become floats. See :class:`Rows` for ``columns``. This method
+        needs pandas and pyarrow.
         """
         from journal.tables.arrow import pandas_frame  # noqa: PLC0415
 

@@ -51,13 +51,13 @@ def claim_of(row: JobRow | AttemptedRow) -> int:
 class AttemptedRow(HasSteps):
     """The row of an attempt, as a handler gets it.
 
-    It has the members of :class:`JobRow`, with their values at the beginning of the attempt. It
-    also has:
+    An AttemptedRow has the members of :class:`JobRow`, with their values at the beginning of the
+    attempt. It also has:
 
     - :meth:`step`, which records a side effect, so that no later attempt repeats it;
     - :meth:`log`, which stores a message with the attempt.
 
-    It can be sent to another process.
+    An AttemptedRow can be sent to another process.
     """
 
     __slots__ = (
@@ -263,8 +263,8 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`.
 
     :meth:`step` records one side effect for all rows of the call. From the first step on, the rows
-    stay together: after a crash, a pause or a :class:`Wait`, the handler gets those of them that are
-    still open, as one batch. It can be sent to another process.
+    stay together: after a crash, a pause or a :class:`Wait`, the handler gets all rows that are
+    still open as one batch. A Batch can be sent to another process.
     """
 
     __slots__ = ("_begun", "_call", "_rows", "_store", "_turn", "is_whole")
@@ -320,8 +320,8 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     def step_key(self, name: str) -> str:
         """The idempotency key of a step, for the service that the step calls.
 
-        It is the same whenever these rows come back as a batch, so the call is recorded: this takes a
-        commit if no step has done so.
+        The key is the same whenever these rows come back as a batch. For this, the call must be
+        recorded. If no step has recorded the call, this method makes a commit.
         """
         return self.call.key(self._store.service(), name)
 

@@ -130,14 +130,14 @@ class RowLogHandler(logging.Handler):
     After ``logging.getLogger().addHandler(journal.RowLogHandler())``, each message that is logged
     in the thread or asyncio task of a row's handler is stored with the row, as by
     :meth:`AttemptedRow.log`. The details hold the name of the logger, and the traceback of an
-    exception. Messages that are logged elsewhere are ignored. A process of a pool needs its own
+    exception. Messages of other threads and tasks are ignored. A process of a pool needs its own
     RowLogHandler.
 
     To store messages below WARNING, lower the level of the root logger:
-    ``logging.getLogger().setLevel("INFO")``. As long as ``logging`` has no handler, it prints
-    warnings to standard error. A RowLogHandler ends this printing. If you still want to see
-    warnings there, call ``logging.basicConfig()`` before you add a RowLogHandler. After you have
-    added a RowLogHandler, ``basicConfig()`` does nothing.
+    ``logging.getLogger().setLevel("INFO")``. As long as ``logging`` has no handler, ``logging``
+    prints warnings to standard error. A RowLogHandler ends this printing. To keep the warnings
+    there, call ``logging.basicConfig()`` before you add a RowLogHandler. After that,
+    ``basicConfig()`` has no effect.
     """
 
     of_rows = True  # shows nothing to a person

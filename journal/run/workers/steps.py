@@ -346,30 +346,31 @@ class HasSteps:
     ) -> Any:
         """Call ``function`` once, even over several attempts, and return its result.
 
-        A step of a row stands for this row, a step of a :class:`Batch` for all of its rows.
+        A step of a row belongs to this row. A step of a :class:`Batch` belongs to all of its rows.
         The start is on the disk before the function is called. The result is on the disk before
         this method returns. If the step ``name`` was done in an earlier attempt, the function isn't
         called, and the recorded result is returned. The result is stored as JSON, so a tuple is
         returned as a list.
 
         - If the process dies, or the function raises NeedsReview, the step is in doubt: nobody
-          knows whether it took effect. The same is true for an exception that says that a call
-          timed out or that its connection broke (:meth:`JobRun.run`), and for a ``BaseException``
-          that is no ``Exception``, such as KeyboardInterrupt or asyncio.CancelledError. In a later
-          attempt, this step raises :class:`NeedsReview`. `journal resolve --step` records what
-          happened to the step.
-        - If the function raises another exception, the step has failed, and the exception is raised
-          again. A later attempt may call the function again. So raise such an exception only if
-          nothing has happened.
-        - ``idempotent=True``: the function may be called again when nobody knows whether it took
-          effect. The start of the step isn't recorded, which saves one of the step's two commits.
+          knows whether the step took effect. Two kinds of exceptions also leave the step in doubt.
+          Exceptions of the first kind say that a call timed out or that its connection broke
+          (:meth:`JobRun.run`). The second kind is a ``BaseException`` that is no ``Exception``,
+          such as KeyboardInterrupt or asyncio.CancelledError. In a later attempt, the step in doubt
+          raises :class:`NeedsReview`. `journal resolve --step` records what happened to the step.
+        - If the function raises any other exception, the step has failed, and the exception is
+          raised again. A later attempt may call the function again. So raise another exception only
+          if nothing has happened.
+        - ``idempotent=True``: the function may be called again when the step is in doubt. The start
+          of the step isn't recorded, which saves one of the step's two commits.
         - If ``function`` is a coroutine function, ``step`` returns an awaitable:
           ``await row.step("mail", send, order)``.
 
-        Raises InvalidStateTransition if the attempt has ended, ServiceClosedError in a process that
-        was forked during the attempt, and StorageError in a worker on a machine that doesn't have
-        the job's directory. Within an attempt, only the name of a failed step may be used again. If the
-        attempt uses any other name again, InvalidValueError is raised, and the row needs a review.
+        Raises InvalidStateTransition if the attempt has ended. Raises ServiceClosedError in a
+        process that was forked during the attempt. Raises StorageError in a worker on a machine
+        without the job's directory. Within an attempt, only the name of a failed step may be used
+        again. If the attempt uses another name again, InvalidValueError is raised, and the row
+        needs a review.
         """
         if is_coroutine_function(function):
             return self._step_async(name, function, arguments, keywords, idempotent=idempotent)
