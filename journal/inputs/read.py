@@ -148,9 +148,8 @@ def _open(source: Source, stack: ExitStack) -> _Opened:
         stream = open(source.path, "rb")  # noqa: SIM115  (the stack closes it)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        where = "ROWS" if source.in_shell else "path"
         reason = f"can't be read: {why}; name a CSV file, or - for stdin"
-        raise InvalidValueError(where, source.path, reason) from None
+        raise InvalidValueError(source.argument or "path", source.path, reason) from None
     return open_stream(stack.enter_context(stream), source, stack)
 
 

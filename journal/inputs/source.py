@@ -20,8 +20,8 @@ Rows = Iterator[dict[str, Any]]
 class Source(msgspec.Struct, frozen=True):
     """The arguments of :func:`journal.read_rows`.
 
-    ``in_shell``: the arguments come from `journal run`, so messages name the options of `journal
-    run`.
+    ``argument``: how a command calls the path, such as ROWS. Messages then name options of the
+    command. "": the arguments come from Python.
     """
 
     path: str
@@ -29,7 +29,11 @@ class Source(msgspec.Struct, frozen=True):
     encoding: str | None = None
     delimiter: str | None = None
     sheet: str | None = None
-    in_shell: bool = False
+    argument: str = ""
+
+    @property
+    def in_shell(self) -> bool:
+        return bool(self.argument)
 
     @property
     def name(self) -> str:

@@ -57,7 +57,7 @@ def judge_journal(text: bytes, directory: Path) -> Any:
 
 
 def read_input(content: bytes, kind: str) -> Any:
-    source = Source("in", kind, in_shell=True)
+    source = Source("in", kind, argument="ROWS")
     try:
         with ExitStack() as stack:
             (data,) = open_stream(io.BytesIO(content), source, stack).rows

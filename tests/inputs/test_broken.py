@@ -32,7 +32,7 @@ CSV = b"order,zip\nA-1,90001\nA-2,90002\n"
 def refusal(path: str, **options: Any) -> str:
     """What `journal run` says about an input."""
     with pytest.raises(journal.InvalidValueError) as caught:
-        list(RowInput(Source(path, in_shell=True, **options)))
+        list(RowInput(Source(path, argument="ROWS", **options)))
     return str(caught.value)
 
 

@@ -20,7 +20,7 @@ TEXT_FORMATS = ("csv", "tsv", "jsonl", "lines", NULL)
 
 
 def opened(stream: Any, kind: str | None, **options: Any) -> Iterator[dict[str, Any]]:
-    return open_stream(stream, Source("in", kind, in_shell=True, **options), ExitStack()).rows
+    return open_stream(stream, Source("in", kind, argument="ROWS", **options), ExitStack()).rows
 
 
 def rows(content: bytes, kind: str | None, **options: Any) -> list[dict[str, Any]]:

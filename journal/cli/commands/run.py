@@ -202,7 +202,7 @@ class _RunCommand:
         if given["rows"] == STANDARD_INPUT and sys.stdin.isatty():
             echo_err("journal: reads the rows from this terminal; pipe them in, or end with Ctrl-D")
         options = given["encoding"], given["delimiter"], given["sheet"]
-        source = Source(given["rows"], file_format, *options, in_shell=True)
+        source = Source(given["rows"], file_format, *options, argument="ROWS")
         rows = RowInput(source)
         is_chosen = file_format or source.delimiter or format_of(source.path) or given["quiet"]
         if rows.words == "CSV" and len(rows.columns or ()) == 1 and not is_chosen:

@@ -10,13 +10,13 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import msgspec
 
+from journal.cli.input_options import input_options
 from journal.cli.mistakes import meant_by
 from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
 from journal.cli.selection import rows_option, where_option
 from journal.cli.shared_options import Option, option, parse_cents, parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, rates_of
-from journal.inputs.formats import FORMATS, LINES
 from journal.run.input_match import InputRules
 from journal.run.lifecycle import Settings
 from journal.run.pacing.limits import Limits, parse_halt
@@ -100,27 +100,11 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "The id of the job. If there is no such job, it is created.",
             required=True,
         ),
-        _option(
-            "--format file_format",
-            "The format of ROWS. Default: by its extension, else by its content, else CSV.",
-            type=click.Choice([each for each in FORMATS if each != LINES]),
-        ),
+        *input_options("ROWS"),
         _option("--lines", "Each line of ROWS is a row with one column, called line."),
         _option(
             "-0 --null",
             "As --lines, but each row ends with a NUL byte, as in the output of `find -print0`.",
-        ),
-        _option(
-            "--encoding NAME",
-            "The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
-        ),
-        _option(
-            "--delimiter CHARACTER",
-            "The character between the cells of CSV, such as ';' or tab. Default: a comma.",
-        ),
-        _option(
-            "--sheet NAME",
-            "The sheet of an Excel workbook. Default: the only one that isn't empty.",
         ),
         _option("--key COLUMN", "Identify rows by the value of this column. Default: by position."),
         _option(
