@@ -7,14 +7,14 @@ from mutation.patch import Patch
 PATCHES = [
     Patch(
         "an attempt doesn't last until a person settles its row",
-        "cli/commands/settle",
+        "cli/resolution",
         "        if in_flight:  # otherwise",
         "        if False:  # otherwise",
         "tests/cli/test_control.py::test_a_row_that_a_person_settles_has_no_attempt_that_lasted_until_then",
     ),
     Patch(
         "the log says what a person has settled",
-        "cli/commands/settle",
+        "cli/resolution",
         """        self._log(row, f"resolve --{how}")\n""",
         "",
         "tests/cli/test_control.py::test_the_log_says_which_rows_a_person_has_settled",
@@ -28,14 +28,14 @@ PATCHES = [
     ),
     Patch(
         "a step that a person settles is in the log",
-        "cli/commands/settle",
+        "cli/resolution",
         """        self._log(row, f"step {name!r}")\n""",
         "",
         "tests/cli/test_step.py::test_the_log_says_which_step_a_person_has_settled",
     ),
     Patch(
         "the log says who has settled a row",
-        "cli/commands/settle",
+        "cli/resolution",
         "        log(self._job.id, message, row_number=row.row_number, details=details)\n",
         "        log(self._job.id, message, row_number=row.row_number)\n",
         "tests/cli/test_control.py::test_the_log_says_who_has_settled_a_row_and_why",

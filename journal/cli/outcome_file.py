@@ -1,0 +1,166 @@
+"""`journal resolve --from FILE`: a file that names rows, with values for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple
+
+import click
+
+from journal.cli.find import FoundJob
+from journal.cli.input_options import input_options
+from journal.cli.resolution import WAYS, how_of
+from journal.cli.selection import Selection, value_of
+from journal.cli.shared_options import json_or_text, option, parse_cents
+from journal.errors import InvalidValueError, RefusedError
+from journal.format.arguments import check_text
+from journal.format.keys import is_typed_as, key_json, key_of, untyped
+from journal.format.values import as_json_value
+from journal.inputs.read import RowInput
+from journal.inputs.source import Source
+from journal.model import RowStatus
+from journal.tables.columns import MISSING
+from journal.text import counted
+from journal.verbs import VERBS, row_ranges
+
+_RESOLVABLE = VERBS["resolve"].named
+_OPTIONS = (
+    option("--from FILE path", "Settle the rows that FILE names: see above. - is standard input."),
+    option(
+        "--key COLUMN",
+        "With --from: the column that names rows, in FILE and in the job. Default: the job's --key, "
+        "or else row_number.",
+    ),
+    *input_options("FILE"),
+)
+
+
+class _Named(NamedTuple):
+    """A row of a file: its place, the key, and the values by column."""
+
+    place: str
+    key: Any
+    values: dict[str, Any]
+
+
+def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--from`` and its options to `journal resolve`.
+
+    The command gets the rows of the file as ``selection``, and their values as ``values``: for each
+    row number a dict with the values that the options of these names would have.
+    """
+
+    @wraps(command)
+    def with_file(
+        job: FoundJob, selection: Selection, path: str | None, key: str | None, **given: Any
+    ) -> None:
+        how_to_read = [
+            given.pop(name) for name in ("file_format", "encoding", "delimiter", "sheet")
+        ]
+        values: dict[int, dict[str, Any]] = {}
+        if path is None:
+            if key or any(how_to_read):
+                raise click.UsageError("--key and the options for reading a file need --from")
+        elif selection.ranges is not None:
+            raise click.UsageError("--from names rows, and so does --row: give only one of them")
+        else:
+            names = WAYS[how_of(given, in_file=True)][1]
+            file = RowInput(Source(*[path, *how_to_read, "--from"]))
+            own = job.shards[0].read().key
+            key = key or own or "row_number"
+            needed = names if all(given[name] is None for name in names) else ()
+            wanted = _read(file, key, names, needed)
+            found = _find(job, key, wanted, is_unique=key == own)
+            if selection.is_empty:  # else it leaves out rows
+                _check_open(wanted, found)
+            values = {found[text][0]: named.values for text, named in wanted.items()}
+            selection = selection._replace(ranges=row_ranges(",".join(map(str, values))))
+        command(job=job, selection=selection, values=values, **given)
+
+    made: Callable[..., Any] = with_file
+    for add in reversed(_OPTIONS):
+        made = add(made)
+    return made
+
+
+def _read(
+    file: RowInput, key: str, names: tuple[str, ...], needed: tuple[str, ...]
+) -> dict[str, _Named]:
+    """The rows of a file by their keys. Each must have a value in one of the columns ``needed``."""
+    wanted: dict[str, _Named] = {}
+    for number, data in enumerate(file, 1):
+        place = f"{file.source.name}, row {number}"
+        text = key_of(key, data, place, "key (--key names another column)")
+        if text in wanted:
+            raise InvalidValueError(place, data[key], f"is named twice: see {wanted[text].place}")
+        values = {
+            name: _value(name, value, f"{place}: {name}", is_table=file.columns is not None)
+            for name in names
+            if (value := data.get(name)) not in (None, "")
+        }
+        if needed and not values:
+            why = f"has no {' or '.join(needed)}: rename a column, or leave out this row, or give"
+            raise InvalidValueError(place, data, f"{why} a value for all rows by an option")
+        wanted[text] = _Named(place, data[key], values)
+    if not wanted:
+        raise file.source.refused("has no rows")
+    return wanted
+
+
+def _value(name: str, value: Any, where: str, *, is_table: bool) -> Any:
+    """Check a value. In a table, a result may be JSON in text."""
+    if name == "cost_cents":
+        try:
+            return parse_cents(str(value))
+        except ValueError as error:
+            raise InvalidValueError(where, "", str(error)) from None
+    if name != "result":
+        return check_text(str(value) if type(value) is int else value, where)
+    result = json_or_text(value) if is_table and isinstance(value, str) else value
+    as_json_value(result, where)  # this call raises the error
+    return result
+
+
+def _find(
+    job: FoundJob, key: str, wanted: dict[str, _Named], *, is_unique: bool
+) -> dict[str, tuple[int, RowStatus]]:
+    """The number and status of each wanted row. ``is_unique``: the job has no key in two rows.
+
+    A key may be text in the file and a number in the job, or the reverse.
+    """
+    found: dict[str, tuple[int, RowStatus]] = {}
+    untyped_keys = {untyped(text): text for text in wanted}
+    for statuses in (_RESOLVABLE, None) if is_unique else (None,):
+        for row in (
+            row for shard in job.shards for row in job.service.get_rows(shard.id, statuses)
+        ):
+            if (value := value_of(row, key)) is MISSING:
+                continue
+            text = key_json(value)
+            if text not in wanted:
+                other = untyped_keys.get(untyped(text))
+                if other is None or is_typed_as(text, other):
+                    continue
+                text = other
+            number, _ = found.setdefault(text, (row.row_number, row.status))
+            if number != row.row_number:
+                why = f"rows {number} and {row.row_number} of {job.id} have this {key}"
+                raise InvalidValueError(wanted[text].place, wanted[text].key, why)
+        if len(found) == len(wanted):
+            return found
+    named = next(named for text, named in wanted.items() if text not in found)
+    count = counted(len(wanted) - len(found), "row|rows of the file names|name no row")
+    raise InvalidValueError(named.place, named.key, f"{job.id} has no row with this {key}; {count}")
+
+
+def _check_open(wanted: dict[str, _Named], found: dict[str, tuple[int, RowStatus]]) -> None:
+    """Raise RefusedError if one of the rows neither needs a review nor is in flight."""
+    settled = [text for text in wanted if found[text][1] not in _RESOLVABLE]
+    if settled:
+        named, (number, status) = wanted[settled[0]], found[settled[0]]
+        others = f" (and {counted(len(settled) - 1, 'other|others')})" if settled[1:] else ""
+        raise RefusedError(
+            f"{named.place}: row {number} ({named.key}) is {status} and needs no review{others}; "
+            f"nothing was changed; --status {','.join(_RESOLVABLE)} leaves out such rows"
+        )
