@@ -415,9 +415,10 @@ def resolve_command(
         _check_not_cancelled(before)
     resolution = Resolution(job, how, reason, given, values)
     is_step = how == "step"
-    with _settleable(job, selection, VERBS["resolve --step" if is_step else "resolve"]) as verb:
+    verb = VERBS["resolve --step" if is_step else "resolve"]
+    with _settleable(job, selection, verb) as (chosen, verb):
         settle = resolution.settle_step if is_step else resolution.settle_row
-        changed = _change(job, selection, verb, settle, reopens=how in ("retry", "step"))
+        changed = _change(job, chosen, verb, settle, reopens=how in ("retry", "step"))
     count = len(resolution.settled) or changed.count
     done = _Done(count, *resolution.report(before, count))
     echo_steps(job, changed, is_completed=how == "completed")
@@ -426,8 +427,10 @@ def resolve_command(
 
 
 @contextmanager
-def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Verb]:
-    """The statuses of the rows that the block may settle.
+def _settleable(
+    job: FoundJob, selection: Selection, verb: Verb
+) -> Iterator[tuple[Selection, Verb]]:
+    """The rows that the block may settle, and their statuses.
 
     If a chosen row was in flight when its run died, no run starts during the block. If no row was
     in flight, the block must refuse rows in flight: a run has started these rows meanwhile.
@@ -437,6 +440,9 @@ def _settleable(job: FoundJob, selection: Selection, verb: Verb) -> Iterator[Ver
     flight = RowStatus.PROCESSING
     if any(row.status is flight for row in selection.rows(job.service, job.id, verb)):
         with job.service.store.hold_run(job.id):
-            yield verb
+            yield selection, verb
     else:
-        yield verb._replace(named=tuple(status for status in verb.named if status is not flight))
+        settled = [status for status in selection.statuses if status is not flight]
+        selection = selection._replace(statuses=tuple(settled) or selection.statuses)
+        named = tuple(status for status in verb.named if status is not flight)
+        yield selection, verb._replace(named=named)

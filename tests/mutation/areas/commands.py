@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mutation.patch import Patch
 
+_OUTCOME_FILE = "tests/cli/test_outcome_file.py::test_"
+
 PATCHES = [
     Patch(
         "Ctrl-C while Python evaluates text ends the command with its own exit code",
@@ -135,6 +137,41 @@ PATCHES = [
         "        if found is not None:\n",
         "        if False:\n",
         "tests/run/test_processes_of_commands.py::test_an_argument_that_cmd_would_interpret_is_refused",
+    ),
+    Patch(
+        "a file settles only rows that need it",
+        "cli/outcome_file",
+        "            if selection.is_empty:  # else it",
+        "            if False:  # else it",
+        _OUTCOME_FILE + "a_file_that_was_applied_is_refused_the_second_time",
+    ),
+    Patch(
+        "a file names no row twice",
+        "cli/outcome_file",
+        "        if text in wanted:\n",
+        "        if False:\n",
+        _OUTCOME_FILE + "a_file_that_is_not_right_in_all_rows_changes_nothing",
+    ),
+    Patch(
+        "a key in several rows of a job names none of them",
+        "cli/outcome_file",
+        "            if number != row.row_number:\n",
+        "            if False:\n",
+        _OUTCOME_FILE + "a_file_that_is_not_right_in_all_rows_changes_nothing",
+    ),
+    Patch(
+        "a key isn't taken for another text with the same number",
+        "cli/outcome_file",
+        "                if other is None or is_typed_as(text, other):\n",
+        "                if other is None:\n",
+        _OUTCOME_FILE + "a_key_is_not_taken_for_another_that_is_the_same_number",
+    ),
+    Patch(
+        "a row of a file without a value completes nothing",
+        "cli/outcome_file",
+        "        if needed and not values:\n",
+        "        if False:\n",
+        _OUTCOME_FILE + "a_file_that_is_not_right_in_all_rows_changes_nothing",
     ),
     Patch(
         "no row is redone that has changed since the question",

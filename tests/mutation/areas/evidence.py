@@ -22,8 +22,8 @@ PATCHES = [
     Patch(
         "a row that a run has started meanwhile is not settled",
         "cli/commands/settle",
-        "        yield verb._replace(",
-        "        yield verb or verb._replace(",
+        "        yield selection, verb._replace(",
+        "        yield selection, verb or verb._replace(",
         "tests/cli/test_control.py::test_resolve_settles_no_row_that_a_run_has_started_since_the_command_looked",
     ),
     Patch(

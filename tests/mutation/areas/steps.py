@@ -98,14 +98,14 @@ PATCHES = [
     ),
     Patch(
         "only a row without another doubt is pending again",
-        "cli/commands/settle",
+        "cli/resolution",
         " and doubt is None:\n",
         ":\n",
         "tests/cli/test_step.py::test_a_row_with_another_step_in_doubt_stays_in_review_and_the_step_is_named",
     ),
     Patch(
         "a row that two copies worked on stays in review",
-        "cli/commands/settle",
+        "cli/resolution",
         "            if row.error_code in (STEP_IN_DOUBT, STEP_NOT_RECORDED):\n",
         "            if True:\n",
         "tests/cli/test_step.py::test_a_row_with_another_question_stays_in_review",
@@ -119,7 +119,7 @@ PATCHES = [
     ),
     Patch(
         "a step is settled only if it is in doubt",
-        "cli/commands/settle",
+        "cli/resolution",
         '    if state != "started":\n',
         "    if False:\n",
         "tests/cli/test_step.py::test_what_settles_no_step_is_refused_and_changes_nothing",
@@ -212,14 +212,14 @@ PATCHES = [
     ),
     Patch(
         "the result of a step of one call isn't given to another",
-        "cli/commands/settle",
+        "cli/resolution",
         "        if is_other and not",
         "        if False and not",
         "tests/cli/test_steps_of_calls.py::test_two_calls_are_not_given_one_result",
     ),
     Patch(
         "a row's own step isn't settled with that of another row of its call",
-        "cli/commands/settle",
+        "cli/resolution",
         "        if doubt is not None and doubt.name == self._step:\n",
         "        if False:\n",
         "tests/cli/test_steps_of_calls.py::test_a_step_of_one_row_alone_is_settled_for_each_row_that_is_named",
