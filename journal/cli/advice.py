@@ -395,7 +395,8 @@ class _Advice:
             again = f"{which}if they must be done again, although they are completed"
             self.add(again, "redo", "--row", rows)
             return
-        self.add(f"{which}if they took effect", *resolve, "--completed")
+        by_file = "" if rows.isdigit() else " (--from FILE: each with its own values)"
+        self.add(f"{which}if they took effect{by_file}", *resolve, "--completed")
         if code in (LOST_CHECKSUM, GONE):
             self.add(f"{which}if they need no work any more", *resolve, "--skip")
         if code != LOST_CHECKSUM:  # a row without data can't be tried again

@@ -163,7 +163,8 @@ def _advice(whole: Whole, found: FoundSet) -> Iterator[tuple[str, str]]:
         rows = counted(whole.job.needs_review_count, need)
         yield found.command("rows", whole.id, "--status", "needs_review"), rows
         resolve = found.command("resolve", whole.id, "--row", "ROWS")
-        yield f"{resolve} --completed", "the rows that took effect"
+        by_file = " (--from FILE: each with its own values)"
+        yield f"{resolve} --completed", f"the rows that took effect{by_file}"
         yield f"{resolve} --retry", "the rows that took no effect; then start their shards"
     if whole.job.status.is_ended and not whole.errors:
         yield found.command("export", whole.id, f"{whole.id}.csv"), "all rows in one table"

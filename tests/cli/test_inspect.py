@@ -363,13 +363,15 @@ def test_rows_in_review_are_settled_by_their_codes_if_these_are_few(
     lines = capsys.readouterr().out.splitlines()
     found = [
         (
-            why.strip().removeprefix("# ").removesuffix("if they took effect"),
+            why.strip().removeprefix("# ").partition("if they took effect")[0],
             line.split()[-2].strip('"'),
         )
         for why, line in itertools.pairwise(lines)
         if line.endswith(" --completed")
     ]
     assert found == rows
+    many = [row for _, row in rows if not row.isdigit()]
+    assert len([line for line in lines if "--from FILE" in line]) == len(many)
 
 
 def test_done_is_completed_or_skipped_in_every_command(tmp_path: Path, capsys: Capture) -> None:
