@@ -392,12 +392,12 @@ def resolve_command(
     the review has another cause. For example, the handler asked for a review, or the run died and
     did not have --on-interrupted resume.
 
-    With --from, FILE names rows as --row does. It has any format of `journal help inputs`, such as
-    an export of a carrier's portal. Its column of the job's --key, or else row_number, says which
-    row. With --completed, its columns tracking_number, cost_cents, label_path and result have values
-    of this row, and with --failed its column error_message. If such a cell is empty, the option of
-    this name counts. Other columns are ignored. Nothing is changed if a row of FILE isn't in the
-    job, needs no review, occurs twice, or has an invalid value or none.
+    With --from, FILE names rows as --row does: `journal resolve ship-orders --completed --from
+    portal.csv`. FILE has any format of `journal help inputs`. Its column of the job's --key, or else
+    row_number, says which row. With --completed, its columns tracking_number, cost_cents, label_path
+    and result have values of this row, and with --failed its column error_message. If such a cell is
+    empty, the option of this name counts. Other columns are ignored. Nothing is changed if a row of
+    FILE isn't in the job, needs no review, occurs twice, or has an invalid value or none.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or
     none. The job's log records who has settled each row, on which host, and the --reason.
@@ -405,8 +405,6 @@ def resolve_command(
     Prints how many rows were settled.
 
     Example: journal resolve ship-orders --row 7 --completed --tracking-number 1Z999
-
-    Example: journal resolve ship-orders --from portal.csv --completed
     """
     how = how_of(given, in_file=bool(values))
     _check_chosen(selection)
