@@ -160,7 +160,7 @@ def test_only_fs_and_run_ask_for_the_platform() -> None:
 # What a command's output is kept in, a pack that somebody asks for, the input and
 # the script of a run, and the standard streams: none of it belongs to a journal.
 OTHERS_FILES = {
-    "cli.run.arguments": {"open"},
+    "cli.run.subprocesses": {"open"},
     "transfer.pack": {"open"},
     "inputs.read": {"open"},
     "inputs.excel": {"open"},

@@ -1,7 +1,8 @@
 """The parts that the commands of `journal` share.
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
-- ``find``: finds the job that a command names. ``follow``: watches a job until it ends.
+- ``find``: finds the job that a command names. ``job_status``: its status and counts in words.
+  ``follow``: watches a job until it ends.
 - ``selection``: the rows that a command shows or changes, also by ``--where``.
   ``shared_options``: other options, also durations and times. ``input_options``: those
   for reading a file.

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from journal.cli.find import FoundJob, holder_text, pause_text
+from journal.cli.find import FoundJob
+from journal.cli.job_status import holder_text, pause_text
 from journal.cli.next_start import NextStart, maybe_alive, next_start
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE

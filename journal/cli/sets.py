@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from journal.cli.find import FoundJob, FoundSet, progress_text
+from journal.cli.find import FoundJob, FoundSet
+from journal.cli.job_status import progress_text
 from journal.cli.listing_formats import MAX_RANGES, group_text, named_once, next_lines
 from journal.cli.next_start import maybe_alive
 from journal.cli.output import first_of, local_text

@@ -23,7 +23,7 @@ from journal.format.records import (
 from journal.history.events import Event, event_of
 from journal.history.reading import History, line_start
 from journal.history.row_history import OutcomeReader
-from journal.progress.rate import is_stalled, median_s
+from journal.progress.stalls import is_stalled, median_s
 
 FIRST_BYTES = 4 << 20  # how much of the end of the journal is read at first
 NEXT_BYTES = 1 << 18  # how much of what is new is read at a time

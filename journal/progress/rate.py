@@ -1,17 +1,15 @@
-"""Computes how fast the rows of a job end, and whether its run has stalled."""
+"""Computes how fast the rows of a job end, and the remaining time."""
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 from journal.model import Job, usage_rates_text
+from journal.progress.stalls import STALL_S
 
 RECENT_ROWS = 100  # a rate covers at least the last 100 rows,
 _RECENT_S = 10.0  # and at least 10 s
-_STALL_S = 60.0
 
 
 class RecentRate:
@@ -49,9 +47,7 @@ class RecentRate:
         if done <= before or now_s <= begin_s:
             return None
         quiet_s, mean_s = now_s - looks[-1][0], (looks[-1][0] - begin_s) / (done - before)
-        return (
-            None if quiet_s >= max(_STALL_S, 10 * mean_s) else (done - before) / (now_s - begin_s)
-        )
+        return None if quiet_s >= max(STALL_S, 10 * mean_s) else (done - before) / (now_s - begin_s)
 
 
 def time_left(job: Job, rate: float | None) -> timedelta | None:
@@ -65,23 +61,3 @@ def time_left(job: Job, rate: float | None) -> timedelta | None:
         return timedelta(seconds=round(job.open_rows / rate))
     except OverflowError:
         return None
-
-
-def is_stalled(took_s: Collection[float], quiet_s: float) -> bool:
-    """Whether a run has stalled in which no row has ended for ``quiet_s``.
-
-    ``quiet_s`` must be at least a minute, ten times the median duration of attempts, and twice the
-    95th percentile of these durations. ``took_s``: some durations of this run. If there are none, nobody knows
-    how long attempts take. Ask only while rows are in flight, and the job neither holds nor is
-    paused.
-    """
-    if quiet_s < _STALL_S or not took_s:
-        return False
-    ordered = sorted(took_s)
-    long_s = ordered[math.ceil(0.95 * len(ordered)) - 1]
-    return quiet_s >= max(10 * median_s(ordered), 2 * long_s)
-
-
-def median_s(ordered: Sequence[float]) -> float:
-    """The median of ascending durations."""
-    return ordered[(len(ordered) - 1) // 2]

@@ -31,7 +31,7 @@ from journal.model import (
     hold_of,
     pausing_text,
 )
-from journal.progress.rate import is_stalled
+from journal.progress.stalls import is_stalled
 from journal.service import JobService
 from journal.sets.shard_states import look_at_set, merged_rows
 from journal.store.list_jobs import state_of_job

@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from journal.display.session import is_cell
-from journal.run.lifecycle import POLL_S
+from journal.run.driver import POLL_S
 from journal.run.run_report import RunReport
 from journal.run.signals import MAX_STOPS, OwnProcess, Stops, raise_signal, stopping_signals
 from journal.service import JobService

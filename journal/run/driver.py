@@ -23,7 +23,7 @@ from journal.errors import (
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
 from journal.run.in_flight import InFlight, Result
-from journal.run.lifecycle import POLL_S, RunningJob, lacks_end
+from journal.run.lifecycle import RunningJob, lacks_end
 from journal.run.outcome import Outcome, code_and_message
 from journal.run.pacing.concurrency import Starts
 from journal.run.pacing.early_end import Bounds
@@ -31,7 +31,7 @@ from journal.run.pacing.holds import Holds
 from journal.run.pacing.limit_per import unknown_column
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rates import UsageRates
-from journal.run.pacing.stalls import Stalls
+from journal.run.pacing.stall_warning import Stalls
 from journal.run.pacing.tune import Tuning
 from journal.run.plan import left_open
 from journal.run.row_queue import RowQueue
@@ -42,6 +42,7 @@ from journal.run.workers.steps import StepStore
 from journal.store.calls import Call as StoredCall
 from journal.text import counted
 
+POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 _MAX_RESULTS = 2048  # in one commit
 _STOPPED_S = 10.0  # between two polls: meanwhile the process was stopped, or the machine slept
 

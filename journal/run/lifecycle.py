@@ -53,7 +53,6 @@ from journal.text import counted, time_text
 _MAX_RANGES = 20  # ranges of rows in a message
 _NO_LIMITS = Limits()
 _INTERRUPTS = ("signal", "error")  # kinds of an early end, if rows are left to start
-POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from journal import InvalidValueError, JobRow
-from journal.cli.run.arguments import check_program
+from journal.cli.run.subprocesses import check_program
 from journal.cli.run.template import Template
 from journal.fs import shell
 

@@ -22,8 +22,8 @@ from support.platforms import needs_fork
 import journal
 from journal import Job, JobStatus, RowStatus
 from journal.model import HoldState, Run, hold_text
-from journal.progress.rate import is_stalled
 from journal.progress.show import Progress
+from journal.progress.stalls import is_stalled
 from journal.progress.terminal import Bar, bar_line
 
 ROWS = [{"n": n} for n in range(1, 41)]

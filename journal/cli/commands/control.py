@@ -8,7 +8,8 @@ from __future__ import annotations
 import click
 
 from journal.cli.advice import what_runs_pending
-from journal.cli.find import FoundJob, counts_text, found_job, holder_text, pause_text, row_counts
+from journal.cli.find import FoundJob, found_job
+from journal.cli.job_status import counts_text, holder_text, pause_text, row_counts
 from journal.cli.next_start import next_start
 from journal.cli.output import echo_err
 from journal.cli.shared_options import reason_option

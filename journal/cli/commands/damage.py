@@ -7,13 +7,7 @@ from collections.abc import Iterator
 
 import click
 
-from journal.cli.find import (
-    FoundJob,
-    FoundSet,
-    ReadingService,
-    find_job_or_set,
-    found_job,
-)
+from journal.cli.find import FoundJob, FoundSet, ReadingService, find_job_or_set, found_job
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import INTACT_COPY, JournalError

@@ -9,14 +9,8 @@ from typing import Any, NamedTuple
 
 import click
 
-from journal.cli.find import (
-    FoundJob,
-    FoundSet,
-    ReadingService,
-    duration_s,
-    found_job_or_set,
-    status_text,
-)
+from journal.cli.find import FoundJob, FoundSet, ReadingService, found_job_or_set
+from journal.cli.job_status import duration_s, status_text
 from journal.cli.listing_formats import Field, echo_rows, limit_option, listing_options
 from journal.cli.output import bar, echo_err, echo_problems, local_text
 from journal.cli.shared_options import option, since_option

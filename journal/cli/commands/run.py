@@ -12,23 +12,16 @@ from typing import Any
 
 import click
 
-from journal.cli.find import (
-    PATH,
-    FoundJob,
-    ReadingService,
-    found_job,
-    journal_command,
-)
+from journal.cli.find import PATH, FoundJob, ReadingService, found_job, journal_command
 from journal.cli.mistakes import did_you_mean
 from journal.cli.next_start import short_command
 from journal.cli.output import echo_err
-from journal.cli.run.arguments import check_program
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
 from journal.cli.run.messages import report_end, report_start
 from journal.cli.run.options import RunOptions, limit_by_column, rates, run_options
 from journal.cli.run.outcomes import Statuses
-from journal.cli.run.subprocesses import Commands
+from journal.cli.run.subprocesses import Commands, check_program
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
 from journal.cli.shared_options import option, parse_cents

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.advice import echo_steps, what_runs_pending
-from journal.cli.find import FoundJob, FoundSet, counts_text, found_job_or_set
+from journal.cli.find import FoundJob, FoundSet, found_job_or_set
+from journal.cli.job_status import counts_text
 from journal.cli.outcome_file import from_option
 from journal.cli.resolution import Resolution, how_of
 from journal.cli.selection import Selection, selection_options

@@ -12,12 +12,9 @@ import click
 
 from journal.cli.advice import advice, look
 from journal.cli.commands.rows import ERROR_FIELDS
-from journal.cli.find import (
-    FoundJob,
-    FoundSet,
-    cut_text,
+from journal.cli.find import FoundJob, FoundSet, cut_text, found_job_or_set
+from journal.cli.job_status import (
     duration_s,
-    found_job_or_set,
     holder_text,
     pause_text,
     progress_text,

@@ -8,14 +8,7 @@ from typing import Any
 
 import click
 
-from journal.cli.find import (
-    PATH,
-    FoundJob,
-    ReadingService,
-    command_line,
-    find_job,
-    found_job,
-)
+from journal.cli.find import PATH, FoundJob, ReadingService, command_line, find_job, found_job
 from journal.cli.output import echo_err, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError

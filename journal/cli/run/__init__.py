@@ -1,7 +1,6 @@
 """The modules that only `journal run` needs.
 
-- ``options``: defines the options of `journal run`.
-- ``arguments``: checks the words before and after the ``--`` of a command line.
+- ``options``: defines the options of `journal run`, and checks the words around ``--``.
 - ``messages``: messages before and after a run. ``dry_run``: prints which commands would run.
 - ``template``: fills the placeholders of a command with the values of a row.
 - ``subprocesses``: runs the command of a row, and makes an outcome of its result. ``batches``: does

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from journal.cli.advice import echo_advice
-from journal.cli.find import ReadingService, pause_text
+from journal.cli.find import ReadingService
+from journal.cli.job_status import pause_text
 from journal.cli.output import echo_err
 from journal.cli.run.messages import about_input
 from journal.cli.run.template import Template

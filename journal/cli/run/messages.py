@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from journal.cli.advice import echo_advice
-from journal.cli.find import status_text
+from journal.cli.job_status import status_text
 from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
 from journal.fs import shell

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin
 
@@ -12,7 +12,6 @@ import msgspec
 
 from journal.cli.input_options import input_options
 from journal.cli.mistakes import meant_by
-from journal.cli.run.arguments import FORM, check_places, missing_word, words_after_dashes
 from journal.cli.selection import rows_option, where_option
 from journal.cli.shared_options import Option, option, parse_cents, parse_limit_s, parse_seconds
 from journal.errors import InvalidValueError
@@ -251,21 +250,62 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
 }
 
 
+# --- the words of a command line: ROWS, then ``--``, then COMMAND
+
+_FORM = "journal run orders.csv --job NAME -- COMMAND {column}"
+
+
+def _words_after_dashes(args: Sequence[str]) -> list[str] | None:
+    """The words after the first ``--``; None if there is no ``--``."""
+    return list(args[args.index("--") + 1 :]) if "--" in args else None
+
+
+def _missing_word(error: click.MissingParameter, after: list[str] | None) -> click.UsageError:
+    """The error for a command line without ROWS or COMMAND. ``after``: the words after ``--``."""
+    name = error.param.name if error.param is not None else ""
+    if name == "rows" or (name == "command" and after):
+        return _no_rows(error.ctx)
+    if name == "command":
+        return click.UsageError(f"there is no COMMAND: write it last, after --: {_FORM}", error.ctx)
+    return error
+
+
+def _check_places(ctx: click.Context, after: list[str] | None) -> None:
+    """Raise UsageError unless exactly one word, ROWS, is before ``--``, and COMMAND is after it."""
+    if after is None or ctx.resilient_parsing:
+        return
+    words = [ctx.params["rows"], *ctx.params["command"]]
+    before = words[: len(words) - len(after)]
+    if not before:
+        raise _no_rows(ctx)
+    if len(before) > 1:
+        raise click.UsageError(
+            f"{before[1]!r} comes after ROWS ({before[0]!r}), but before --: quote the name of a file "
+            "with spaces, and write all of COMMAND after --",
+            ctx,
+        )
+
+
+def _no_rows(ctx: click.Context | None) -> click.UsageError:
+    why = "there are no ROWS before --: give a file, or - for standard input"
+    return click.UsageError(f"{why}: {_FORM}", ctx)
+
+
 class RunOptions(click.Command):
     """A command that checks the words before ``--``, and lists its options by purpose."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        after = words_after_dashes(args)
+        after = _words_after_dashes(args)
         try:
             rest = super().parse_args(ctx, args)
         except click.MissingParameter as error:
-            raise missing_word(error, after) from None
+            raise _missing_word(error, after) from None
         except click.NoSuchOption as error:
             if after is None and meant_by(error) is None:
                 hint = "If it is an option of COMMAND, write it after --, with all of COMMAND"
-                raise click.UsageError(f"{error.format_message()} {hint}: {FORM}", ctx) from None
+                raise click.UsageError(f"{error.format_message()} {hint}: {_FORM}", ctx) from None
             raise
-        check_places(ctx, after)
+        _check_places(ctx, after)
         return rest
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

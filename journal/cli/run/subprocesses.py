@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -16,8 +17,8 @@ import msgspec
 
 from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed, unread
 from journal.cli.run.template import Template
-from journal.errors import StorageError
-from journal.fs import system
+from journal.errors import InvalidValueError, StorageError
+from journal.fs import shell, system
 from journal.fs.handles import allow_open_files, refusals_of, storage_error
 from journal.run.outcome import MESSAGE_CHARACTERS, Outcome, failed, lost
 from journal.run.platform import processes
@@ -34,6 +35,8 @@ ROW_VARIABLES = (
 )
 RESULT_BYTES = 1 << 20
 MESSAGE_BYTES = 4096
+# A command line with one of these needs a shell.
+_SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
 _FILES = 2 * 1000  # two for each command; `-j` and `journal tune` allow 1000 commands
 
 
@@ -299,3 +302,42 @@ def _part(file: IO[bytes], start: int, length: int) -> str:
 
 def _text(output: bytes) -> str:
     return output.decode(errors="backslashreplace").replace("\r\n", "\n")
+
+
+# --- whether a program can be started at all
+
+
+def check_program(program: str) -> None:
+    """Raise InvalidValueError if the program doesn't exist: all rows would fail."""
+    path = processes.find_program(program)
+    if path is not None:
+        _check_script(path, program)
+        return
+    first, _, rest = program.partition(" ")
+    if rest and processes.find_program(first) is not None:
+        why = "the quotes make one word of the command, and this word is taken as the name of a program"
+        reason = f"{why}: write -- {program}"
+        if _SHELL_SIGNS.search(program):  # a value in the script would be run as code
+            reason = f"{why}: after --, write {shell.A_SCRIPT} with each column as an argument"
+    elif "{" in program:
+        return
+    elif os.path.isfile(program) and os.path.dirname(program):
+        reason = processes.why_not_started(program)
+    elif os.path.isfile(program):
+        why = "there is no such program on PATH: if you mean the file in this directory"
+        reason = f"{why}, write ./{program}"
+    else:
+        reason = "there is no such program: check its name, or give its path"
+    raise InvalidValueError("COMMAND", program, reason)
+
+
+def _check_script(path: str, program: str) -> None:
+    """Raise InvalidValueError for a script whose interpreter has a CR at the end of its name."""
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(200)
+    except OSError:
+        return
+    if line.startswith(b"#!") and line.endswith(b"\r\n"):
+        reason = "the script has line ends of Windows, so its first line names no program: convert the script, by "
+        raise InvalidValueError("COMMAND", program, reason + f"sed -i 's/\\r$//' {path}")

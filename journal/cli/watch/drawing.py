@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from journal.cli.find import counts_text, pause_text, row_counts, status_text
+from journal.cli.job_status import counts_text, pause_text, row_counts, status_text
 from journal.cli.listing_formats import next_lines
 from journal.cli.output import bar, cut, local_text, pad, width_of
 from journal.cli.sets import shards_text

@@ -6,6 +6,6 @@
   may use. ``limit_per``: rows in flight by the values of columns.
 - ``early_end``: ends a run by failures, its first rows or its cost.
 - ``holds``: makes a run wait while the called service is down or throttles.
-- ``retries``: which attempts are retried, and when. ``waits`` stores what waits. ``open_calls``: when
-  recorded calls are resumed. ``stalls``: notices that no row ends any more.
+- ``retries``: which attempts are retried, and when. ``open_calls``: when recorded calls are
+  resumed. ``stall_warning``: warns if no row ends any more (see ``progress/stalls``).
 """

@@ -20,7 +20,7 @@ from journal.index.columns import PENDING, PROCESSING, WAITING
 from journal.model import JobRow
 from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
-from journal.run.pacing.waits import Due
+from journal.run.pacing.retries import Due
 from journal.service import JobService
 from journal.store import calls
 from journal.store.calls import Call

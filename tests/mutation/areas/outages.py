@@ -79,7 +79,7 @@ PATCHES = [
     ),
     Patch(
         "a stall is said once",
-        "run/pacing/stalls",
+        "run/pacing/stall_warning",
         "self._is_said, self._named = True, ",
         "self._is_said, self._named = False, ",
         f"{STALLS}::test_a_stall_is_said_once_with_the_rows_in_flight_and_again_if_others_hang_later",

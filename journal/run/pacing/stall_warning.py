@@ -9,7 +9,7 @@ from time import monotonic
 
 from journal.errors import JournalError
 from journal.history.error_groups import Numbers
-from journal.progress.rate import is_stalled, median_s
+from journal.progress.stalls import is_stalled, median_s
 from journal.run.in_flight import InFlight, Result
 from journal.run.lifecycle import RunningJob
 from journal.run.workers.base import Call
