@@ -2,7 +2,6 @@
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``job_status``: its status and counts in words.
-  ``follow``: watches a job until it ends.
 - ``selection``: the rows that a command shows or changes, also by ``--where``.
   ``shared_options``: other options, also durations and times. ``input_options``: those
   for reading a file.
@@ -14,7 +13,8 @@
 The exit codes are in ``run/exit_codes``.
 
 The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.
-Modules of the live view are in ``cli/watch``.
+Modules that
+follow a job until it ends are in ``cli/watch``.
 
 May import: all packages of ``journal``, except ``cli/commands``, ``cli/run`` and ``cli/watch``.
 """

@@ -16,9 +16,9 @@ from support.terminal import Command
 import journal.fs.system
 import journal.history.events
 from journal import JobService, JobStatus, RowStatus
-from journal.cli.follow import follow_job
 from journal.cli.main import main
 from journal.cli.shared_options import parse_seconds
+from journal.cli.watch.follow import follow_job
 from journal.errors import RefusedError
 from journal.fs import system
 from journal.progress.show import Progress

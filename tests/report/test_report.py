@@ -23,8 +23,8 @@ from support.browser import Browser, in_browser
 from support.commands import journal
 
 from journal import Entry, Fail, JobRow, JobService, Position, open_job
-from journal.cli.follow import Seen
 from journal.cli.main import main
+from journal.cli.watch.follow import Seen
 from journal.errors import StorageError
 from journal.format.records import (
     CallRecord,

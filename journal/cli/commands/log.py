@@ -18,13 +18,13 @@ from click.core import ParameterSource
 
 from journal.cli.advice import echo_advice
 from journal.cli.find import FoundJob, FoundSet, found_job_or_set
-from journal.cli.follow import follow_job, follow_set, gone
 from journal.cli.job_status import counts_text, row_counts, status_text
 from journal.cli.listing_formats import LOOK_AHEAD, Field, echo_rows, limit_option, listing_options
 from journal.cli.output import as_json, echo_err, echo_problems, local_text
 from journal.cli.selection import rows_option
 from journal.cli.sets import missing_in, shards_text, states_text
 from journal.cli.shared_options import option, parse_seconds, since_option
+from journal.cli.watch.follow import follow_job, follow_set, gone
 from journal.cli.watch.screen import LiveView, QuitError, can_draw
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events

@@ -9,9 +9,9 @@ from time import monotonic
 import click
 
 from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
-from journal.cli.follow import follow_job, follow_set
 from journal.cli.output import echo_err, echo_problems
 from journal.cli.shared_options import force_option, option, parse_limit_s
+from journal.cli.watch.follow import follow_job, follow_set
 from journal.errors import StorageError
 from journal.model import Job
 from journal.report import report_page, write_report

@@ -1,5 +1,6 @@
-"""The live view of `journal watch`.
+"""Following a job until it ends, and the live view of `journal watch`.
 
+- ``follow``: waits for changes of a job or a set, for `log -f`, `watch` and `wait`.
 - ``reading``: reads what a view shows of a job or a set at one moment.
 - ``drawing``: the lines of a view, for a width and a height.
 - ``screen``: the view on the terminal: drawing in place, how often, keys, what stays at the end.

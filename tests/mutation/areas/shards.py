@@ -266,7 +266,7 @@ PATCHES = [
     ),
     Patch(
         "a wait for a set waits for shards that aren't here",
-        "cli/follow",
+        "cli/watch/follow",
         "        return part.state == ABSENT\n",
         "        return False\n",
         _SETS + "wait_ends_when_each_shard_has_and_its_exit_code_is_that_of_the_set",
