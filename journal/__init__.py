@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from journal.format.commits import Position
     from journal.history.events import Event
-    from journal.history.reading import Entry
+    from journal.history.history import Entry
     from journal.history.row_history import RowAttempt, RowHistory
     from journal.inputs.read import read_rows
     from journal.model import (
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 # A name is imported from these modules when the name is first used, since reading a job needs no
 # threads, executors or event loops.
 _MODULES = (
-    *("errors", "model", "format.commits", "history.reading", "service"),
+    *("errors", "model", "format.commits", "history.history", "service"),
     *("store.transitions",),
     *("tables.rows", "inputs.read"),
     *(

@@ -84,7 +84,7 @@ from journal.store.batch import Batch as StoreBatch  # journal.Batch is another 
 from journal.store.interrupted_rows import check_policy, settle_rows, start_run
 from journal.store.journal import Journal
 from journal.store.list_jobs import jobs_of, newest_ids
-from journal.store.rows import RowSequence, row_of
+from journal.store.row_reader import RowSequence, row_of
 from journal.store.run_lock import (
     has_ended,
     is_in_flight,
@@ -94,7 +94,7 @@ from journal.store.store import Store
 from journal.store.transitions import VALID_TRANSITIONS
 
 if TYPE_CHECKING:  # imported where they are used, so that `journal list` starts fast
-    from journal.history.reading import History
+    from journal.history.history import History
 
 Result = TypeVar("Result")
 Made = TypeVar("Made", JobRow, RowStep)
@@ -560,7 +560,7 @@ class JobService:
         the file when you access the row. :class:`Rows` converts to tables: ``to_pandas()``,
         ``to_arrow()``, ``to_dicts()``.
         """
-        from journal.history.reading import History  # noqa: PLC0415
+        from journal.history.history import History  # noqa: PLC0415
         from journal.tables.rows import Rows  # noqa: PLC0415
 
         wanted = row_statuses(status)
@@ -1010,7 +1010,7 @@ class JobService:
         lowest = None if level is None else log_level(level)
         number = None if row_number is None else check_int(row_number, "row_number", 1)
         check_moment(since, "since")
-        from journal.history.reading import log_entry  # noqa: PLC0415
+        from journal.history.history import log_entry  # noqa: PLC0415
 
         history = self._history(job_id)
         begin = START if since is None else history.position_at(since)
@@ -1039,7 +1039,7 @@ class JobService:
         The journal is searched for lines about the row, piece by piece. The commits of these lines
         are verified. Raises RowNotFoundError.
         """
-        from journal.history.reading import History  # noqa: PLC0415
+        from journal.history.history import History  # noqa: PLC0415
         from journal.history.row_history import read_row_history  # noqa: PLC0415
 
         job_id, number = self.store.locate(row_id)
@@ -1151,7 +1151,7 @@ class JobService:
     # --- inside
 
     def _history(self, job_id: str) -> History:
-        from journal.history.reading import read_history  # noqa: PLC0415
+        from journal.history.history import read_history  # noqa: PLC0415
 
         return read_history(self.store, job_id)
 

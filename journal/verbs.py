@@ -14,7 +14,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER, row_id_of
 from journal.model import JobRow, RowStatus, row_statuses
 from journal.service import JobService
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 from journal.text import counted
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)

@@ -29,7 +29,7 @@ from journal.service import JobService
 from journal.sets.shard_choice import task_variables
 from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.list_jobs import state_of_job
-from journal.store.rows import find_rows
+from journal.store.row_reader import find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import counted, shorten
 

@@ -18,7 +18,7 @@ from journal.format.arguments import check_text
 from journal.format.keys import is_typed_as, key_json, key_of, untyped
 from journal.format.values import as_json_value
 from journal.inputs.read import RowInput
-from journal.inputs.source import Source
+from journal.inputs.read_options import Source
 from journal.model import RowStatus
 from journal.tables.columns import MISSING
 from journal.text import counted

@@ -42,7 +42,7 @@ from journal.format.records import (
     TuneRecord,
 )
 from journal.format.seal import is_sealed
-from journal.history.reading import History, log_entry
+from journal.history.history import History, log_entry
 from journal.model import is_at_least
 from journal.text import (
     cents_text,

@@ -25,7 +25,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.history.events import Choice, Event, event_of
-from journal.history.reading import History, log_entry
+from journal.history.history import History, log_entry
 from journal.model import JobRow, LogEntry, RowStep, cents_of, millionths
 from journal.text import before_text
 

@@ -29,7 +29,7 @@ from journal.format.records import (
     TunedRecord,
 )
 from journal.history.events import Event, event_of
-from journal.history.reading import Entry
+from journal.history.history import Entry
 from journal.history.row_history import OutcomeReader, RecordedOutcome, moment_at
 from journal.model import JobStatus
 

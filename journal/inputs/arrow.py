@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from journal.inputs.cells import json_cells
-from journal.inputs.source import Rows, Source, check_columns
+from journal.inputs.read_options import Rows, Source, check_columns
 
 _BATCH_ROWS = 4096
 _READ_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from journal.format.values import SCALARS, as_json_value, plain_json, read_back, without_nan
-from journal.inputs.source import Source
+from journal.inputs.read_options import Source
 
 _AS_THEY_ARE = SCALARS - {float, str}
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from journal.format.size_limits import MAX_LINE_BYTES
-from journal.inputs.source import Rows, Source, check_columns
+from journal.inputs.read_options import Rows, Source, check_columns
 from journal.inputs.text_lines import Text
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}

@@ -15,7 +15,7 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.inputs.cells import json_cell
-from journal.inputs.source import Rows, Source, check_columns
+from journal.inputs.read_options import Rows, Source, check_columns
 from journal.text import as_text
 
 Cells = tuple[Any, ...]

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 
 from journal.errors import load_extra
 from journal.inputs import arrow, csv, excel, json_rows, text_lines
-from journal.inputs.source import Rows, Source
+from journal.inputs.read_options import Rows, Source
 from journal.inputs.text_lines import encoding_of_mark
 
 _PIECE_BYTES = 1 << 16

@@ -11,7 +11,7 @@ import msgspec
 
 from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than, read_object
-from journal.inputs.source import Rows, Source
+from journal.inputs.read_options import Rows, Source
 from journal.inputs.text_lines import Text
 
 _elements_of = msgspec.json.Decoder(list[msgspec.Raw]).decode

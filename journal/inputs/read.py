@@ -21,7 +21,7 @@ from journal.inputs.formats import (
     compression_of,
     decompressed,
 )
-from journal.inputs.source import STANDARD_INPUT, Rows, Source
+from journal.inputs.read_options import STANDARD_INPUT, Rows, Source
 
 
 @names_unknown_keywords

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from journal.inputs.cells import json_cell
-from journal.inputs.source import SQLITE_PREFIX, Rows, Source, check_columns
+from journal.inputs.read_options import SQLITE_PREFIX, Rows, Source, check_columns
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -17,7 +17,7 @@ from typing import Any
 
 from journal.errors import InvalidValueError
 from journal.format.size_limits import MAX_LINE_BYTES
-from journal.inputs.source import Rows, Source
+from journal.inputs.read_options import Rows, Source
 from journal.text import as_text
 
 _PIECE_CHARACTERS, _ITEMS_CHARACTERS = 1 << 16, 1 << 12

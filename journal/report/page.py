@@ -19,7 +19,7 @@ from journal.format.records import now
 from journal.fs import system
 from journal.fs.output_files import whole_file
 from journal.history.error_groups import group_errors
-from journal.history.reading import look
+from journal.history.history import look
 from journal.history.statistics import Bucket, JobStatistics, quantile_s
 from journal.model import (
     SHOWN_STATUSES,

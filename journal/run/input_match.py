@@ -25,7 +25,7 @@ from journal.format.pruned import check_not_pruned
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import checksum_of, encode_value
 from journal.fs import system
-from journal.history.reading import read_history
+from journal.history.history import read_history
 from journal.ids import row_id_of
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, Shard

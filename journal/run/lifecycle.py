@@ -45,7 +45,7 @@ from journal.service import JobService, existing_job
 from journal.store.calls import open_calls
 from journal.store.interrupted_rows import check_policy, start_run
 from journal.store.journal import Journal
-from journal.store.rows import find_rows
+from journal.store.row_reader import find_rows
 from journal.store.run_lock import late_results
 from journal.store.transitions import end_if_settled, put_record
 from journal.text import counted, time_text

@@ -23,7 +23,7 @@ from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
 from journal.store.journal import Journal
-from journal.store.rows import FoundRow
+from journal.store.row_reader import FoundRow
 from journal.store.transitions import check_unpaused, reopen, state_of
 from journal.text import before_text, counted
 from journal.verbs import change_rows

@@ -34,7 +34,7 @@ from journal.store import bulk
 from journal.store.batch import Batch
 from journal.store.calls import Call
 from journal.store.journal import Journal
-from journal.store.rows import FoundRow, find_rows
+from journal.store.row_reader import FoundRow, find_rows
 from journal.text import counted
 
 # If this many rows wait for another attempt, no new rows are started.

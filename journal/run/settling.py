@@ -44,7 +44,7 @@ from journal.run.pacing.retries import delay_s, fate_of, with_unknown
 from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal
-from journal.store.rows import position_of, waits_since
+from journal.store.row_reader import position_of, waits_since
 from journal.store.steps import NAME_REUSED, drop_steps, get_step_in_doubt, step_in_doubt
 from journal.store.transitions import change_row, put_logs, put_record
 

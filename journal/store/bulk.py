@@ -26,7 +26,7 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import PENDING, PROCESSING, WAITING, View
 from journal.model import JobRow
 from journal.store.journal import Journal
-from journal.store.rows import position_of, read_row, row_from_records, version_of_attempt
+from journal.store.row_reader import position_of, read_row, row_from_records, version_of_attempt
 from journal.store.transitions import let_start, state_of
 
 # Called with the position and the data of a row. If the row is no longer pending, the data is None.

@@ -62,7 +62,7 @@ from journal.index.columns import COMPLETED, PENDING, PROCESSING, WAITING
 from journal.index.job_state import OpenCall
 from journal.model import JobRow, LogEntry, RowStep
 from journal.store.journal import Journal
-from journal.store.rows import position_of, read_call, row_of
+from journal.store.row_reader import position_of, read_call, row_of
 from journal.store.steps import Doer, LatestRecords, begin, end, refuse
 from journal.store.transitions import (
     change_row,

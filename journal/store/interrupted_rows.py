@@ -17,7 +17,7 @@ from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
 from journal.store.calls import wait_call
 from journal.store.journal import Journal
-from journal.store.rows import (
+from journal.store.row_reader import (
     position_of,
     row_of,
     status_of_attempt,

@@ -21,7 +21,7 @@ from journal.fs.handles import JournalFile
 from journal.index.columns import PROCESSING, STATUSES, WAITING, Columns
 from journal.model import LogEntry, RowStep, StepState
 from journal.store.journal import Journal
-from journal.store.rows import Read, RowSequence, moved_error, position_of
+from journal.store.row_reader import Read, RowSequence, moved_error, position_of
 from journal.store.store import Store
 from journal.store.transitions import put_back, put_logs, put_record, state_of
 

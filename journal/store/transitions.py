@@ -60,7 +60,7 @@ from journal.model import (
     log_level,
 )
 from journal.store.journal import Journal
-from journal.store.rows import (
+from journal.store.row_reader import (
     position_of,
     read_row,
     read_status,

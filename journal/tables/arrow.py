@@ -21,8 +21,8 @@ from typing import IO, Any
 import msgspec
 
 from journal.errors import load_extra
-from journal.history.reading import History
-from journal.store.rows import RowSequence
+from journal.history.history import History
+from journal.store.row_reader import RowSequence
 from journal.tables.columns import BOOL, FLOAT, INT, JSON, TEXT, TIME, WIDE, Key, Options
 from journal.tables.table import Chunk, Table, chunks_of_rows
 from journal.text import encode_json

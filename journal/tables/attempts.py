@@ -22,10 +22,10 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.format.values import DECODE_ERRORS
-from journal.history.reading import LINE, History, line_start
+from journal.history.history import LINE, History, line_start
 from journal.history.row_history import AttemptReader, RowAttempt, moment_at
 from journal.model import HISTORY_COLUMNS, cents_of, millionths
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 from journal.tables.columns import ATTEMPT_COLUMNS
 
 # Only these members of statuses and costs are decoded, since each row has two statuses or more.

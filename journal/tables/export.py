@@ -22,7 +22,7 @@ import journal  # for annotations: the room `service` is above this one
 from journal.errors import InvalidValueError, RefusedError, StorageError
 from journal.fs.files import ScratchFile
 from journal.fs.output_files import whole_file
-from journal.history.reading import look
+from journal.history.history import look
 from journal.ids import shard_name
 from journal.model import Job, JobRow, RowStatus, row_statuses
 from journal.tables.columns import (

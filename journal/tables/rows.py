@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from journal.errors import load_extra
 from journal.format.arguments import no_attribute
-from journal.history.reading import History
+from journal.history.history import History
 from journal.index.columns import View
 from journal.store.journal import Journal
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 
 if TYPE_CHECKING:
     import pandas as pd

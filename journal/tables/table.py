@@ -13,9 +13,9 @@ from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from journal.errors import InvalidValueError
-from journal.history.reading import History
+from journal.history.history import History
 from journal.model import HISTORY_COLUMNS, JobRow
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 from journal.store.steps import steps_of_rows
 from journal.tables.attempts import AttemptColumns, attempts_of
 from journal.tables.columns import (

@@ -67,7 +67,7 @@ from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import STATUSES, WAITING
 from journal.index.index import Index
-from journal.store.rows import read_row, read_status, waiting_status
+from journal.store.row_reader import read_row, read_status, waiting_status
 from journal.store.steps import deciding_records
 from journal.text import time_text
 from journal.transfer.copies import Copy, holds

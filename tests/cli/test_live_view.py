@@ -24,7 +24,7 @@ from journal.cli.watch.reading import InFlight, JobReader, SeenJob, SeenSet, See
 from journal.cli.watch.screen import Screen
 from journal.format.records import UNSET_TIME, HoldRecord
 from journal.history.events import Event
-from journal.history.recent import Recent
+from journal.history.recent_activity import Recent
 from journal.model import EarlyEnd, HoldState, Job, Pause, Run
 from journal.sets.shard_states import Part, Whole, look_at_set
 from journal.store.transitions import put_record

@@ -9,7 +9,7 @@ import pytest
 from support.commands import journal
 
 from journal import JobRow, JobService, NeedsReview, open_job
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 
 PORTAL = "carrier,order,tracking_number,cost_cents,result\n"
 # A run of four workers. It dies when all of them are at work. Three have booked their order.

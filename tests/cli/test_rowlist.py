@@ -12,7 +12,7 @@ from support.attempts import try_again
 
 from journal import JobService
 from journal.cli.main import main
-from journal.history.reading import look
+from journal.history.history import look
 from journal.report import page
 
 Capture = pytest.CaptureFixture[str]

@@ -30,7 +30,7 @@ from journal.format.decode import UndecodableError, UnknownRecordError, decode_h
 from journal.format.records import JobRecord, encode_row, now, row_end
 from journal.format.size_limits import SANE_BYTES
 from journal.format.values import encode_value, plain_json
-from journal.store.rows import READ_AHEAD_BYTES
+from journal.store.row_reader import READ_AHEAD_BYTES
 
 AT = b"2026-11-24T13:35:00.000001Z"
 END = row_end(datetime.fromisoformat(AT.decode()))
@@ -347,7 +347,7 @@ def test_listing_imports_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     script = (
         "import sys; from journal.cli.main import main; code = main(sys.argv[1:]); "
         "others = {'filelock', 'hashlib', 'secrets', 'subprocess', 'journal.tables'}; "
-        "others |= {'journal.history.reading', 'journal.fs.shell'}; "
+        "others |= {'journal.history.history', 'journal.fs.shell'}; "
         "print(code, sorted(others & set(sys.modules)))"
     )
     done = subprocess.run(

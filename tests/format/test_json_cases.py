@@ -18,7 +18,7 @@ from journal import InvalidValueError, JobService, JournalDamagedError
 from journal.cli.run.outcomes import outcome_of_printed
 from journal.cli.run.subprocesses import _text as text_of
 from journal.inputs.read import open_stream
-from journal.inputs.source import Source
+from journal.inputs.read_options import Source
 from journal.run.outcome import Outcome
 from journal.text import encode_json
 

@@ -16,14 +16,14 @@ from support.children import journal_path
 from support.effort import IS_LONG
 
 import journal.format.commits
-import journal.history.reading
+import journal.history.history
 import journal.index.hint
 import journal.store.journal
 from journal import JobService, JournalDamagedError, JournalError
 from journal.format.commits import START, Block, Position
 from journal.format.records import LogRecord
 from journal.history.events import Choice, last_events, read_events
-from journal.history.reading import History
+from journal.history.history import History
 from journal.history.row_history import read_row_history
 from journal.store.transitions import put_run
 
@@ -36,7 +36,7 @@ def small_pieces() -> Iterator[None]:
     """Search pieces of two or three records, and write batches in parts of two commits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(journal.format.commits, "CHUNK_BYTES", SMALL_BYTES)
-        patch.setattr(journal.history.reading, "_PIECE_BYTES", SMALL_BYTES)
+        patch.setattr(journal.history.history, "_PIECE_BYTES", SMALL_BYTES)
         patch.setattr(journal.store.journal, "SPILL_BYTES", 2 * SMALL_BYTES)
         patch.setattr(journal.index.hint, "MIN_BYTES", 1)
         yield

@@ -23,7 +23,7 @@ from support.platforms import needs_devices
 import journal
 from journal.fs.shell import quote
 from journal.inputs.read import RowInput
-from journal.inputs.source import Source
+from journal.inputs.read_options import Source
 
 LIBRARIES = {".xlsx": "openpyxl", ".parquet": "pyarrow"}  # of extras
 CSV = b"order,zip\nA-1,90001\nA-2,90002\n"

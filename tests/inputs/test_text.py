@@ -14,7 +14,7 @@ from journal import InvalidValueError
 from journal.format.size_limits import MAX_LINE_BYTES
 from journal.inputs.formats import FORMATS, NULL, format_of
 from journal.inputs.read import open_stream, read_rows
-from journal.inputs.source import Source
+from journal.inputs.read_options import Source
 
 TEXT_FORMATS = ("csv", "tsv", "jsonl", "lines", NULL)
 

@@ -834,14 +834,14 @@ BOUNDS = [
     ),
     Patch(
         "a read of a row checks that the record is the row's",
-        "store/rows",
+        "store/row_reader",
         "    if not isinstance(record, (RowRecord, RowDataRecord)) or record.row != number:\n",
         "    if not isinstance(record, (RowRecord, RowDataRecord)):\n",
         "tests/store/test_guards.py::test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place",
     ),
     Patch(
         "a read of a status checks that the record is the row's",
-        "store/rows",
+        "store/row_reader",
         "    if not isinstance(record, RowStatusRecord) or record.row != number:\n",
         "    if not isinstance(record, RowStatusRecord):\n",
         "tests/store/test_guards.py::test_rows_that_were_taken_are_not_read_as_others_after_a_change_in_place",

@@ -24,7 +24,7 @@ from journal.cli.commands import run as run_command
 from journal.cli.main import main
 from journal.display.repr import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
-from journal.history.reading import read_history
+from journal.history.history import read_history
 from journal.model import Tuned
 from journal.run.lifecycle import RunningJob
 from journal.run.pacing.concurrency import Ahead

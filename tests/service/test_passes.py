@@ -26,9 +26,9 @@ from journal import (
     RowStatus,
 )
 from journal.format.records import RunRecord
-from journal.history.reading import Entry
+from journal.history.history import Entry
 from journal.store.interrupted_rows import start_run
-from journal.store.rows import find_rows
+from journal.store.row_reader import find_rows
 
 JOB = "ship"
 ENDS = [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED]

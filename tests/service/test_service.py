@@ -46,7 +46,7 @@ from journal import (
 from journal.cli.main import main
 from journal.format.records import RowRecord
 from journal.fs import locks
-from journal.history.reading import History, look
+from journal.history.history import History, look
 
 # How a job and a row get to each status from pending.
 JOB_PATHS: dict[JobStatus, tuple[JobStatus, ...]] = {
@@ -923,7 +923,7 @@ def test_a_look_at_a_live_job_is_of_one_moment(
             writer.create_rows(job.id, [{"data": {}}])
             return history
 
-        monkeypatch.setattr("journal.history.reading.History", history_of)
+        monkeypatch.setattr("journal.history.history.History", history_of)
         found, history, (rows,) = look(service.store, job.id, None)
     made = sum(isinstance(entry.record, RowRecord) for entry in history.entries())
     assert found.total_rows == len(rows) == made == 5

@@ -26,7 +26,7 @@ from journal.errors import (
     InvalidValueError,
 )
 from journal.format.records import UNSET_TIME, RowSpentRecord
-from journal.history.reading import look
+from journal.history.history import look
 from journal.store.transitions import put_record
 from journal.tables.columns import ATTEMPT_COLUMNS, IF_USED, JOURNAL_COLUMNS, STEP_COLUMNS
 from journal.tables.export import FORMATS, export_rows

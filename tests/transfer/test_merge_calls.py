@@ -21,7 +21,7 @@ from journal import (
 from journal.format.records import A_RUN
 from journal.store import bulk, calls
 from journal.store.calls import Call
-from journal.store.rows import find_rows
+from journal.store.row_reader import find_rows
 from journal.transfer import pull_job
 from journal.transfer.merge import Merged
 from journal.transfer.pack import Source

@@ -158,7 +158,7 @@ def _stalls(ctx: click.Context, job: Job, state: str) -> bool:
     if state != JobStatus.RUNNING or not job.processing_count:
         return False
     from journal.cli.watch.reading import JobReader  # noqa: PLC0415  (rarely needed, and slow)
-    from journal.history.recent import NEXT_BYTES  # noqa: PLC0415
+    from journal.history.recent_activity import NEXT_BYTES  # noqa: PLC0415
 
     found = FoundJob.of(ctx, ReadingService(ctx.obj), job.id)
     with suppress(JournalError), found.service:

@@ -28,7 +28,7 @@ from journal.cli.watch.follow import follow_job, follow_set, gone
 from journal.cli.watch.screen import LiveView, QuitError, can_draw
 from journal.errors import JobNotFoundError
 from journal.history.events import Choice, Event, last_events, read_events
-from journal.history.reading import History, read_history
+from journal.history.history import History, read_history
 from journal.model import LOG_LEVELS, Job, JobStatus
 from journal.progress.show import Progress
 from journal.progress.terminal import has_terminal

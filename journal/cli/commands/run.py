@@ -32,7 +32,7 @@ from journal.fs import shell
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import LINES, NULL, format_of
 from journal.inputs.read import RowInput
-from journal.inputs.source import STANDARD_INPUT, Source
+from journal.inputs.read_options import STANDARD_INPUT, Source
 from journal.run.exit_codes import EXIT_OK
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits

@@ -38,7 +38,7 @@ from journal.cli.watch.reading import JobReader
 from journal.display.repr import limits_text
 from journal.fs import shell
 from journal.history.events import Event
-from journal.history.recent import NEXT_BYTES
+from journal.history.recent_activity import NEXT_BYTES
 from journal.history.row_history import RowAttempt, RowHistory
 from journal.ids import row_id_of
 from journal.model import (

@@ -16,15 +16,15 @@ from journal.cli.output import as_json
 from journal.format.commits import record_at
 from journal.format.records import RowStepRecord
 from journal.history.events import Event
-from journal.history.reading import History
-from journal.history.recent import Recent
+from journal.history.history import History
+from journal.history.recent_activity import Recent
 from journal.index.columns import PROCESSING
 from journal.index.summary import job_of
 from journal.model import Job, JobStatus, pausing_text
 from journal.progress.rate import RecentRate, time_left
 from journal.sets.shard_states import INTERRUPTED, Part, Whole
 from journal.store.journal import Journal
-from journal.store.rows import row_of
+from journal.store.row_reader import row_of
 from journal.text import shorten
 
 _MAX_IN_FLIGHT = 200

@@ -18,7 +18,7 @@ from typing import Any
 from journal.format.values import canonical_json
 from journal.model import JobRow
 from journal.run.lifecycle import RunningJob
-from journal.store.rows import FoundRow
+from journal.store.row_reader import FoundRow
 from journal.text import similar
 
 Key = str

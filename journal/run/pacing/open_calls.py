@@ -25,7 +25,7 @@ from journal.service import JobService
 from journal.store import calls
 from journal.store.calls import Call
 from journal.store.journal import Journal
-from journal.store.rows import FoundRow, position_of, read_call
+from journal.store.row_reader import FoundRow, position_of, read_call
 
 Resumed = tuple[Call, list[JobRow]]
 

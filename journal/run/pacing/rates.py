@@ -17,7 +17,7 @@ from time import monotonic
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, check_usage, parse_rate, rates_of
 from journal.format.records import BY_OTHERS, RowStatusRecord, now
-from journal.history.reading import read_history
+from journal.history.history import read_history
 from journal.ids import row_id_of
 from journal.model import JobRow
 from journal.run.in_flight import Result

@@ -38,7 +38,7 @@ from journal.service import JobService
 from journal.store import calls
 from journal.store.interrupted_rows import STEP_IN_DOUBT, STEP_NOT_RECORDED
 from journal.store.journal import Journal
-from journal.store.rows import position_of
+from journal.store.row_reader import position_of
 from journal.store.steps import IS_REUSED, NAME_REUSED
 
 if TYPE_CHECKING:

@@ -156,7 +156,7 @@ PATCHES = [
     ),
     Patch(
         "the log of a row has the steps of its call",
-        "history/reading",
+        "history/history",
         '"run"|"rows"\\s*:\\s*\\[\'',
         '"run"\'',
         "tests/cli/test_steps_of_calls.py::test_a_row_shows_the_step_of_its_call_and_so_do_its_log_and_an_export",

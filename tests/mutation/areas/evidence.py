@@ -119,7 +119,7 @@ PATCHES = [
     ),
     Patch(
         "a row's history is read from lines of other writers, too",
-        "history/reading",
+        "history/history",
         """rb'"row"\\s*:\\s*%d""",
         """rb'"row":%d""",
         "tests/history/test_rows_found.py::test_lines_of_another_writer_are_found_however_it_puts_spaces",

@@ -301,7 +301,7 @@ PATCHES = [
     ),
     Patch(
         "logs are found in whatever order their members stand",
-        "history/reading",
+        "history/history",
         " or not line.startswith(LINE):\n",
         ":\n",
         "tests/format/test_corpus.py::test_opening_says_what_the_corpus_says",

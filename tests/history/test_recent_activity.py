@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-import journal.history.recent
+import journal.history.recent_activity
 from journal import JobService
 from journal.format.records import UNSET_TIME, HoldRecord, RowStatusRecord
-from journal.history.reading import History, read_history
-from journal.history.recent import Recent
+from journal.history.history import History, read_history
+from journal.history.recent_activity import Recent
 from journal.store.transitions import put_record
 
 
@@ -35,7 +35,7 @@ def attempt(service: JobService, *numbers: int) -> None:
 def test_starts_whose_ends_were_not_read_are_forgotten(
     service: JobService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal.history.recent, "_MAX_STARTS", 10)
+    monkeypatch.setattr(journal.history.recent_activity, "_MAX_STARTS", 10)
     recent = Recent()
     for number in range(1, 12):
         service.start_row(f"j:{number}")

@@ -21,7 +21,7 @@ from journal.format.records import (
     RunRecord,
 )
 from journal.history.events import Event, event_of
-from journal.history.reading import History, line_start
+from journal.history.history import History, line_start
 from journal.history.row_history import OutcomeReader
 from journal.progress.stalls import is_stalled, median_s
 

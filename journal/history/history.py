@@ -33,7 +33,7 @@ from journal.format.records import KnownRecord, LogRecord, Record
 from journal.index.summary import job_of
 from journal.model import LOG_LEVELS, Job, LogEntry, RowStatus
 from journal.store.journal import Journal
-from journal.store.rows import RowSequence
+from journal.store.row_reader import RowSequence
 from journal.store.store import Store
 
 # This time replaces a time that can't be read. So reading begins before the unreadable record.
