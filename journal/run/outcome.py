@@ -193,8 +193,8 @@ class Wait(RowOutcome):
 
     - The row becomes pending, and is attempted again after ``after_s`` seconds, as for
       :class:`Retry`. With ``None``, the next wait is as long as the row has waited so far, but at
-      least ``backoff_s`` and at most ``max_backoff_s``. A waiting row takes no worker and no slot
-      of ``limit_per``.
+      least ``backoff_s`` and at most ``max_backoff_s``. A wait takes at least 0.1 s. A waiting row
+      takes no worker and no slot of ``limit_per``.
     - The attempt doesn't count for ``max_attempts``.
     - Submit the work in a :meth:`step <AttemptedRow.step>`. The next attempt then has the step's
       result, and can ask for the state of the work. If nobody knows whether a step of the row took

@@ -81,6 +81,8 @@ class RowQueue:
         self.calls = self.settling.calls
         # The numbers of the rows in flight that have waited.
         self._polled: set[int] = set()
+        # Whether the latest starts were all of rows and calls that have waited.
+        self._only_polls = False
         self.workers = workers
         self.usage = usage
         self._blocked: Offered | None = None  # a row that waits for a rate by usage
@@ -170,11 +172,19 @@ class RowQueue:
         Recorded calls come first, but leave half of the workers to other rows, if there are any.
         """
         size = self._limits.batch or 1
-        half = max(1, self.workers // 2) - self.calls.in_flight
+        half = self._half - self.calls.in_flight
         started: list[tuple[Call | None, list[JobRow]]] = [*self.calls.resume(min(free, half))]
         rows = self.start(room(job, len(started)), job, fresh_first=fresh_first)
         started += [(None, rows[at : at + size]) for at in range(0, len(rows), size)]
-        return started + self.calls.resume(free - len(started))
+        started += self.calls.resume(free - len(started))
+        if started and not rows:
+            self._only_polls = True
+        return started
+
+    @property
+    def _half(self) -> int:
+        """How many workers are for rows and calls that have waited. One worker alternates."""
+        return self.workers // 2 or int(not self._only_polls)
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
@@ -206,7 +216,9 @@ class RowQueue:
         if started:
             self._blocked_s = None
             numbers = {row.row_number for row in started}
-            self._polled |= self._that_waited(numbers)
+            waited = self._that_waited(numbers)
+            self._polled |= waited
+            self._only_polls = len(waited) == len(numbers)
             self._places -= len(numbers & self._new)
         self._new.clear()
         return started
@@ -252,7 +264,7 @@ class RowQueue:
             self._new.add(number)
             yield number
             room, places = room - 1, places - 1
-        polls = max(1, self.workers // 2) * (self._limits.batch or 1) - len(self._polled)
+        polls = self._half * (self._limits.batch or 1) - len(self._polled)
         while self._looks and (
             number := self._next(
                 fresh_first=fresh_first, places=places, may_go_out=room > 0, may_poll=polls > 0

@@ -57,6 +57,7 @@ _STATUSES = {
 _KINDS_WITH_CODE = ("review", "failed", "lost")
 # Fields of an outcome that a row gets with its status.
 _OF_WORK = ("tracking_number", "label_path", "result")
+MIN_WAIT_S = 0.1  # of a Wait: each adds two commits to the journal
 OF_ERROR = ("error_code", "error_message", "traceback")
 
 
@@ -288,6 +289,7 @@ class Settling:
         if after_s is None:
             after_s = max(self._limits.backoff_s, min(waited_s, self._limits.max_backoff_s))
         left_s = math.inf if most_s is None else most_s - waited_s
+        after_s = max(after_s, MIN_WAIT_S)
         return replace(outcome, after_s=min(after_s, left_s, MAX_AFTER_S))
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:

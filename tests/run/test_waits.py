@@ -20,6 +20,7 @@ from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
+from journal.run.settling import MIN_WAIT_S
 from journal.run.workers.base import Call
 
 
@@ -83,6 +84,30 @@ def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_
             run.settle(first[2], Outcome(kind="completed"))
             assert numbers(run.start(1)) == [3], "two of four workers ask for rows that wait"
             assert numbers(run.start(9)) == [4, 10, 11, 12, 7, 8, 9], "nothing else is left"
+
+
+def test_one_worker_alternates_between_what_is_due_and_what_never_waited(path: Path) -> None:
+    with open_job(path, 6) as job:
+        for number in (2, 3, 4):
+            wait(job.service, f"j:{number}", 0)
+        with Held(job) as run:
+            found = []
+            for _ in range(6):
+                (row,) = run.start(1)
+                found.append(row.row_number)
+                run.settle(row, Outcome(kind="completed"))
+    assert found == [2, 1, 3, 5, 4, 6]
+
+
+def test_a_wait_is_never_shorter_than_its_minimum(path: Path) -> None:
+    def handler(row: AttemptedRow) -> Any:
+        return Wait(0) if row.attempts == 1 else None
+
+    with open_job(path, 2) as job:
+        job.run(handler, workers=2, backoff_s=0)
+        assert job.job.status == "completed"
+        found = [getattr(entry.record, "after_s", None) for entry in job.service.get_history("j")]
+    assert [after_s for after_s in found if after_s is not None] == [MIN_WAIT_S] * 2
 
 
 @pytest.mark.parametrize("end", [lambda wait: wait, None], ids=["returned", "raised"])

@@ -109,8 +109,22 @@ PATCHES = [
     Patch(
         "rows that are due leave half of the workers to others",
         "run/row_queue",
-        "max(1, self.workers // 2) * (",
-        "self.workers * (",
+        "self.workers // 2 or",
+        "self.workers or",
         "tests/run/test_waits.py::test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
+    ),
+    Patch(
+        "one worker alternates between rows that are due and rows that never waited",
+        "run/row_queue",
+        "int(not self._only_polls)",
+        "1",
+        "tests/run/test_waits.py::test_one_worker_alternates_between_what_is_due_and_what_never_waited",
+    ),
+    Patch(
+        "a row that waits is not polled at full speed",
+        "run/settling",
+        "max(after_s, MIN_WAIT_S)",
+        "after_s",
+        "tests/run/test_waits.py::test_a_wait_is_never_shorter_than_its_minimum",
     ),
 ]
