@@ -210,3 +210,34 @@ def check_key_digits(value: Any, where: str) -> None:
     if canonical_json(value) != canonical_json(read_back(value)):
         reason = "a key can't be a number with more digits than a double has: make it text"
         raise InvalidValueError(where, value, reason)
+
+
+class UniqueKeys:
+    """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
+
+    def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
+        """``is_for_far_side``: True for idempotency keys. They are text, so 1 and "1" are equal."""
+        self._key = key
+        self._is_for_far_side = is_for_far_side
+        self._what = "idempotency key" if is_for_far_side else "key"
+        self._seen: set[int] = set()
+
+    def take(self, data: Data, where: str) -> str:
+        """The row's key as text.
+
+        Raises InvalidValueError if the key is missing, or if an earlier row has the same key.
+        """
+        key = key_of(self._key, data, where, self._what)
+        if self._is_for_far_side:
+            key = own_key_text(msgspec.json.decode(key))
+        mark = hash(key)
+        if mark in self._seen:
+            name = f" {self._key!r}" if isinstance(self._key, str) else ""
+            raise InvalidValueError(
+                where,
+                key,
+                f"an earlier row has the same {self._what}{name}: make each unique, or "
+                "leave it out",
+            )
+        self._seen.add(mark)
+        return key

@@ -20,7 +20,7 @@ from journal.errors import (
     RowChangedError,
 )
 from journal.format import keys as idempotency
-from journal.format.keys import Data, Key, check_key, is_typed_as, key_of, untyped
+from journal.format.keys import Data, Key, UniqueKeys, check_key, is_typed_as, key_of, untyped
 from journal.format.pruned import check_not_pruned
 from journal.format.records import A_RUN, LOST_CHECKSUM, RowDataRecord, RowRecord
 from journal.format.values import checksum_of, encode_value
@@ -31,7 +31,7 @@ from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, Shard
 from journal.run.plan import IN_PYTHON, HowTo, Matched, numbers_text
 from journal.service import JobService
-from journal.sets.input_rows import Item, Keys, Split, items_of
+from journal.sets.input_rows import Item, Split, items_of
 from journal.sets.shard_choice import check_not_restarted
 from journal.store.batch import Batch
 from journal.store.interrupted_rows import settle_gone, skipped_as_gone
@@ -142,7 +142,7 @@ def new_rows(
 
     With ``split``, only those of a shard. Raises InvalidValueError if a key occurs twice.
     """
-    keys = None if rules.key is None else Keys(rules.key)
+    keys = None if rules.key is None else UniqueKeys(rules.key)
     for item in items_of(rows, rules.idempotency_key, split):
         if keys is not None:
             keys.take(item.data, f"input row {item.place}")
@@ -272,7 +272,7 @@ class _Match:
         self._write(new(), lambda: itertools.chain([] if row is None else [row], known))
 
     def by_key(self, items: Iterator[Item], key: Key) -> None:
-        keys = Keys(key)
+        keys = UniqueKeys(key)
         job_rows = self._service.get_rows(self._job.id)
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
@@ -481,7 +481,7 @@ def _json(data: Data) -> str:
 
 
 def _same_beginning(
-    job_rows: Sequence[JobRow], items: Iterator[Item], keys: Keys
+    job_rows: Sequence[JobRow], items: Iterator[Item], keys: UniqueKeys
 ) -> tuple[int, Item | None]:
     """Return how many rows input and job share at the beginning, and the input's next row."""
     count = 0

@@ -24,7 +24,7 @@ from journal.errors import (
     RefusedError,
 )
 from journal.format.arguments import given_rows
-from journal.format.keys import NUMBER, Data, Key, key_of, own_key_text, untyped
+from journal.format.keys import NUMBER, Data, Key, UniqueKeys, key_of, untyped
 from journal.format.records import UNSET_TIME, InputRecord
 from journal.format.values import (
     SCALARS,
@@ -285,7 +285,7 @@ def items_of(
     rows: Iterable[Data], idempotency_key: Key | None, split: Split | None
 ) -> Iterator[Item]:
     """Yield the rows of an input, with ``split`` those of a shard. Raises InvalidValueError."""
-    keys = None if idempotency_key is None else Keys(idempotency_key, is_for_far_side=True)
+    keys = None if idempotency_key is None else UniqueKeys(idempotency_key, is_for_far_side=True)
     has_key = split is not None and split.key is not None
     own_key, place = None, 0
     for place, data in enumerate(given_rows(rows, "rows"), 1):
@@ -310,34 +310,3 @@ def _as_value(data: Data, place: int) -> Data:
         return data
     found: Data = as_json_value(data, f"input row {place}: data")
     return found
-
-
-class Keys:
-    """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
-
-    def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: True for idempotency keys. They are text, so 1 and "1" are equal."""
-        self._key = key
-        self._is_for_far_side = is_for_far_side
-        self._what = "idempotency key" if is_for_far_side else "key"
-        self._seen: set[int] = set()
-
-    def take(self, data: Data, where: str) -> str:
-        """The row's key as text.
-
-        Raises InvalidValueError if the key is missing, or if an earlier row has the same key.
-        """
-        key = key_of(self._key, data, where, self._what)
-        if self._is_for_far_side:
-            key = own_key_text(msgspec.json.decode(key))
-        mark = hash(key)
-        if mark in self._seen:
-            name = f" {self._key!r}" if isinstance(self._key, str) else ""
-            raise InvalidValueError(
-                where,
-                key,
-                f"an earlier row has the same {self._what}{name}: make each unique, or "
-                "leave it out",
-            )
-        self._seen.add(mark)
-        return key

@@ -14,7 +14,7 @@ from typing import Literal
 from journal.fs.file_names import PULL_STAGING_NAME
 from journal.fs.safe_paths import Below, parents_of
 from journal.transfer.copies import Relation
-from journal.transfer.pack_contents import artifacts_of, pieces_of, write_new
+from journal.transfer.pack import artifacts_of, pieces_of, write_new
 
 _BACKUP_NAME = re.compile(r"(.+)\.(?:before|other)-[0-9]+")
 _MAX_NAME_BYTES = 235  # the maximum for the name of a backup, without its ending

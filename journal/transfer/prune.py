@@ -26,8 +26,7 @@ from journal.store.run_lock import late_results, run_holder
 from journal.store.store import Store
 from journal.text import counted
 from journal.transfer.copies import Copy, open_copy
-from journal.transfer.pack import Source, write_pack
-from journal.transfer.pack_contents import Contents, Snapshot
+from journal.transfer.pack import Contents, Snapshot, Source, write_pack
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):

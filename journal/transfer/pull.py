@@ -34,8 +34,7 @@ from journal.store.store import Store
 from journal.transfer.artifacts import Artifacts
 from journal.transfer.copies import Copy, Relation, holds, open_copy, relate
 from journal.transfer.merge import Merged, MergeWriter
-from journal.transfer.pack import Source, as_source, make_job
-from journal.transfer.pack_contents import Snapshot, pieces_of, place
+from journal.transfer.pack import Snapshot, Source, as_source, make_job, pieces_of, place
 from journal.transfer.three_way import Judgement, Merge, Side
 
 Action = Literal["made", "forwarded", "merged", "identical", "ahead"]

@@ -25,8 +25,7 @@ from journal.fs.file_names import JOURNAL_NAME, NEW_BACKUP_NAME, NEW_JOURNAL_NAM
 from journal.fs.handles import JournalFile
 from journal.transfer import pack_to_file, pull_job, unpack_job
 from journal.transfer.copies import holds, open_copy
-from journal.transfer.pack import Source
-from journal.transfer.pack_contents import Snapshot
+from journal.transfer.pack import Snapshot, Source
 
 pytestmark = needs_descriptor_paths
 

@@ -41,7 +41,6 @@ from support.platforms import (
 
 import journal.fs.system
 import journal.transfer.pack
-import journal.transfer.pack_contents
 from journal import (
     InvalidValueError,
     JobExistsError,
@@ -52,8 +51,7 @@ from journal import (
 )
 from journal.transfer import pack_job, pack_to_file, preview_pull, pull_job, unpack_job
 from journal.transfer.copies import open_copy
-from journal.transfer.pack import Source, read_pack
-from journal.transfer.pack_contents import Snapshot
+from journal.transfer.pack import Snapshot, Source, read_pack
 from journal.verify import verify_job
 
 LONG = "d" * 200 + "/" + "ä" * 120 + "/label.pdf"
@@ -173,7 +171,7 @@ class Changing:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, path: Path, act: Callable[[], object]
     ) -> None:
-        real = journal.transfer.pack_contents.pieces_of
+        real = journal.transfer.pack.pieces_of
 
         def pieces_of(file: Any, size: int) -> Iterator[bytes]:
             for piece in real(file, size):
@@ -181,7 +179,7 @@ class Changing:
                 if file.path == path:
                     act()
 
-        monkeypatch.setattr(journal.transfer.pack_contents, "pieces_of", pieces_of)
+        monkeypatch.setattr(journal.transfer.pack, "pieces_of", pieces_of)
 
 
 def test_an_artifact_that_grows_while_it_is_packed_is_taken_as_it_was(
@@ -214,14 +212,14 @@ def test_an_artifact_that_has_gone_since_it_was_listed_is_left_out_and_named(
     here: Path, there: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = put_artifact(here, ".2.pdf.new", b"2")
-    real = journal.transfer.pack_contents.artifacts_of
+    real = journal.transfer.pack.artifacts_of
 
     def artifacts_of(directory: Path) -> Iterator[tuple[str, bool]]:
         names = list(real(directory))
         path.rename(path.with_name("2.pdf"))
         return iter(names)
 
-    monkeypatch.setattr(journal.transfer.pack_contents, "artifacts_of", artifacts_of)
+    monkeypatch.setattr(journal.transfer.pack, "artifacts_of", artifacts_of)
     found = pack_to_file(here / JOB, tmp_path / "pack")
     assert found.left_out == ["artifacts/.2.pdf.new"]
     assert "artifacts/.2.pdf.new" not in found.files
@@ -257,9 +255,9 @@ def test_names_that_no_reader_takes_are_refused_before_the_first_byte(
     files = pack_job(here / JOB, pieces.append).files
     length = len("".join(["journal.jsonl", *files]))
     pack = packed(here, tmp_path / "pack")
-    monkeypatch.setattr(journal.transfer.pack_contents, "MAX_NAMES_LENGTH", length)
+    monkeypatch.setattr(journal.transfer.pack, "MAX_NAMES_LENGTH", length)
     packed(here, pack)
-    monkeypatch.setattr(journal.transfer.pack_contents, "MAX_NAMES_LENGTH", length - 1)
+    monkeypatch.setattr(journal.transfer.pack, "MAX_NAMES_LENGTH", length - 1)
     pieces.clear()
     with pytest.raises(InvalidValueError, match="more files than a pack can name"):
         pack_job(here / JOB, pieces.append)
@@ -654,7 +652,7 @@ def test_reading_a_pack_takes_no_more_memory_than_a_piece_at_a_time(
     with packed(here, tmp_path / "pack").open("rb") as stream:
         _, contents = read_pack(stream.read, "pack")
         sizes = {max(map(len, pieces), default=0) for _, _, pieces in contents}
-    assert max(sizes) <= journal.transfer.pack_contents.PIECE_BYTES
+    assert max(sizes) <= journal.transfer.pack.PIECE_BYTES
 
 
 def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(

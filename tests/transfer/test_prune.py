@@ -37,8 +37,7 @@ from journal.cli.main import main
 from journal.fs import files
 from journal.store.store import Store
 from journal.transfer import Pruned, prune_jobs, pull_job, unpack_job
-from journal.transfer.pack import write_pack
-from journal.transfer.pack_contents import Contents, Snapshot
+from journal.transfer.pack import Contents, Snapshot, write_pack
 
 Capture = pytest.CaptureFixture[str]
 LATER = datetime.now(UTC) + timedelta(days=1)  # all jobs of these tests are older

@@ -32,8 +32,7 @@ from journal.transfer import (
     unpack_job,
 )
 from journal.transfer.merge import Merged
-from journal.transfer.pack import Source
-from journal.transfer.pack_contents import MAX_COMPONENTS
+from journal.transfer.pack import MAX_COMPONENTS, Source
 from journal.transfer.three_way import Judgement
 
 _MAX_LINES = 10

@@ -35,7 +35,7 @@ PATCHES = [
     ),
     Patch(
         "each name of a pack counts for its size",
-        "transfer/pack_contents",
+        "transfer/pack",
         " + _ENTRY_BYTES * (1 + new)\n",
         "\n",
         "tests/transfer/test_pack.py::test_files_and_directories_count_for_the_free_space",
