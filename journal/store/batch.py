@@ -21,8 +21,8 @@ class _HeldExit:
     The statement looks up ``__exit__`` when the block is entered. When the block is left, the
     statement drops its reference, even if a signal handler raises before ``__exit__`` runs. So
     ``held``, a weak reference to this ``__exit__``, is dead after the block. A weak reference to
-    the batch would stay alive after such an exception: the traceback keeps the frame of
-    ``__exit__`` alive, and this frame references the batch.
+    the batch would stay alive after such an exception, because the traceback keeps the frame of
+    ``__exit__``, and this frame references the batch.
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:

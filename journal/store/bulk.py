@@ -1,7 +1,7 @@
 """Adds, starts or completes many rows in one commit.
 
 The records and rules are the same as in ``transitions.py``. For many rows, these functions are
-faster: they do less for each row, and read rows through a window of the file.
+faster, because they do less for each row and read rows through a window of the file.
 
 Call each function in a separate ``with journal:`` block, like the functions of ``transitions.py``.
 """
@@ -79,10 +79,10 @@ def start_rows(
 def complete_rows(journal: Journal, records: Iterable[RowStatusRecord]) -> list[bool]:
     """Complete the rows of ``records`` that are in processing. Returns a flag for each record.
 
-    The flag is True if the row was completed. If the flag is False, the row wasn't changed, for
-    example because it isn't in processing. For each row with the flag False, call ``change_row``,
-    which completes the row, or raises an error that says why it can't. ``complete_rows`` sets
-    ``at`` and ``version`` of the records.
+    The flag is True if the row was completed. The flag False means that the row wasn't changed, for
+    example because the row isn't in processing. For each such row, call ``change_row``, which
+    completes the row or raises the reason as an error. ``complete_rows`` sets ``at`` and
+    ``version`` of the records.
     """
     index = journal.index
     index.detach()
@@ -125,7 +125,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     at, end, end_with_key = index.last_at, b"", b""
     sha256, depth = load_sha256(), journal.depth
     for place, item in enumerate(row_items(row_data), 1):
-        if journal.depth > depth:  # the end of that batch would undo the row, if it fails
+        if journal.depth > depth:  # if the end of that batch fails, it would undo the row
             raise InvalidValueError(
                 "row_data",
                 f"element {place}",
@@ -136,7 +136,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
         given = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict and not has_keys else None
         is_plain = data is not None and number <= MAX_ROW_NUMBER
-        if data is not None and is_plain:  # what new_row() does, in less time
+        if data is not None and is_plain:  # the same as new_row(), in less time
             checksum, key, seen = sha256(encode_sorted(given)).hexdigest(), None, None
         else:
             number, checksum, data, key, seen = new_row(place, item, number, header, nonce)

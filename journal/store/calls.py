@@ -1,39 +1,38 @@
-"""Calls: calls of a handler with many rows that are recorded, so that these rows stay together.
+"""Calls: recorded calls of a handler with many rows. The record keeps these rows together.
 
-A run calls a handler with many rows at once. Such a call is recorded when the rows have to stay
-together from then on: when it begins its first step, asks for the key of a step, or waits for
-somebody else, such as the batch endpoint of a provider. (A call that does none of this needs no
-record, and a row of it may be tried again with other rows.) In this module, a call is a recorded
-one.
+A run may call a handler with many rows at once. In three cases, the rows must stay together from
+then on, and the call is recorded: the call begins its first step, asks for the key of a step, or
+waits for somebody else, such as the batch endpoint of a provider. (Any other call needs no record.
+Its rows may be tried again with other rows.) In this module, "call" means a recorded call.
 
-- The rows of a call are in processing when the call begins, and their attempts go on until each row
-  gets its own outcome, however often the call waits and is resumed. So no attempt counts for a wait,
-  and a wait takes one short record, whatever the number of rows.
-- A call **waits** (:func:`wait_call`): those of its rows that are in processing are pending, with
-  the code WAITING in the index and the due time of the call, like rows that wait alone.
-- A call is **resumed** (:func:`resume_call`): the rows that were waiting are in processing, and those
-  that are pending for another reason (``Retry``, a retry by a person) begin a new attempt. Each time
-  that a call is begun or resumed, it has a new **turn**, a number that no other turn has. Only a
-  worker that has the present turn may begin a step.
-- The **open** rows of a call are those that are pending or in processing. :func:`open_calls` returns
-  the calls with open rows. Nobody but :func:`resume_call` starts these rows: ``start_rows`` passes
-  over them, and ``start_row`` refuses them.
-- A row that was completed, failed, skipped or is in review stays in its call. If it is retried, it
-  is open again, and its call is resumed with its id and its steps.
-- A row leaves its call by a redo, by new data, by :func:`journal.store.steps.drop_steps`, or if it
-  waits alone. Then it has no step of the call any more, and is pending like any other.
-- A call ends (:func:`end_call`) when each of its rows is completed, or has left it.
+- The rows of a call are in processing when the call begins. The attempt of a row continues until
+  the row gets its own outcome, even if the call waits and is resumed many times. So a wait adds no
+  attempt, and takes one short record for any number of rows.
+- A call **waits** (:func:`wait_call`): the call's rows in processing become pending, like rows that
+  wait alone. The index has the code WAITING for them, and they have the due time of the call.
+- A call is **resumed** (:func:`resume_call`): the waiting rows are in processing again. Rows that
+  are pending for another reason (``Retry``, a retry by a person) begin a new attempt. Each begin
+  and each resumption of a call has a new **turn**, a unique number. Only a worker with the present
+  turn may begin a step.
+- The **open** rows of a call are pending or in processing. :func:`open_calls` returns the calls
+  with open rows. Only :func:`resume_call` starts these rows: ``start_rows`` passes over them, and
+  ``start_row`` refuses them.
+- A completed, failed or skipped row, or a row in review, stays in its call. If the row is retried,
+  the row is open again, and the call is resumed with its id and its steps.
+- A row leaves its call by a redo, by new data, by :func:`journal.store.steps.drop_steps`, or if the
+  row waits alone. The row then has no step of the call, and is pending like any other row.
+- A call ends (:func:`end_call`) when each of its rows is completed or has left the call.
 
-A row of a call has the steps of the call, and may have steps of its own. One record is a step of all
-rows of the call, so :func:`journal.store.steps.get_steps` and everything else that reads steps finds
-it for each row.
+A row of a call has the steps of the call, and may have steps of its own. A step of the call is one
+record for all rows. :func:`journal.store.steps.get_steps` and all other readers of steps find this
+record for each row.
 
-A step that is in doubt is settled for the whole call by one call of ``record_step`` or
-``fail_step``, for any of its rows.
+If a step of the call is in doubt, ``record_step`` or ``fail_step`` for any row settles the step for
+the whole call.
 
 After a crash, ``settle_rows`` (see :mod:`journal.store.interrupted_rows`) treats the rows of a call
-alike. With the policies "retry" and "resume" the call waits, and is due at once. If a step is in
-doubt, "resume" puts all of its rows in review, and each review names the step.
+alike. With the policies "retry" and "resume", the call waits, and is due at once. If a step is in
+doubt, "resume" puts all rows of the step in review, and each review names the step.
 
 Call each function that appends records in a separate ``with journal:`` block.
 """
@@ -78,11 +77,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A call as it is now.
 
     - ``id``: a random number, which the call keeps. Records have it as 16 hex digits.
-    - ``rows``: the numbers of all rows that it began with, in order.
-    - ``open``: those that are still in it and pending or in processing, in the same order.
-    - ``turn``: see the module. A call that waits has that of its last turn.
-    - ``waits``: whether it waits. ``due``, ``after_s``: of the wait, as of a row that waits. ``due``
-      is None if the call may be resumed at once, as after a crash.
+    - ``rows``: the numbers of all rows with which the call began, in order.
+    - ``open``: the numbers of the rows that are still in the call and open, in the same order.
+    - ``turn``: see the module. A waiting call has the number of its last turn.
+    - ``waits``: whether the call waits. ``due``, ``after_s``: the time of the wait, as for a
+      waiting row. ``due`` is None if the call may be resumed at once, as after a crash.
     """
 
     id: int
@@ -95,17 +94,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_lost_rows(self) -> bool:
-        """Whether rows that it began with aren't open: a list of answers may be of all rows."""
+        """Whether some rows of the call aren't open. A list of answers may still have all rows."""
         return self.rows != self.open
 
 
 def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
     """Record a call of rows that are in processing, and return it.
 
-    ``attempts``: the number of each row and of its attempt, in order. A row whose attempt isn't in
-    progress any more, since somebody has settled it, is left out.
+    ``attempts``: the number of each row and of its attempt, in order. A row is left out if somebody
+    has settled the row, so that its attempt isn't in progress.
 
-    Raises InvalidStateTransition if none is left, or if one is in a call already: the worker must
+    Raises InvalidStateTransition if no row is left, or if a row is in another call: the worker must
     stop. Raises RowNotFoundError.
     """
     columns, numbers, first = journal.index.columns, list[int](), 0
@@ -186,11 +185,11 @@ LEFT_BEHIND = "LeftBehind"  # error code of a row that can't come back to its ca
 def wait_call(
     journal: Journal, id_: int, after_s: float | None, reason: str | None = None, by: By = A_RUN
 ) -> None:
-    """Let a call wait for ``after_s`` seconds. None: it may be resumed at once.
+    """Let a call wait for ``after_s`` seconds. None: the call may be resumed at once.
 
-    Record the outcomes of rows that have one first, in the same commit: those that are still in
-    processing wait. ``since`` is when the call began to wait for the first time since its rows were
-    started, or retried.
+    All rows that are still in processing wait. So first record the outcomes of the other rows, in
+    the same commit. ``since`` of the record is the beginning of the call's first wait since its
+    rows were started or retried.
     """
     call, record = _known(journal, id_), _record(id_, "waiting")
     record.at, record.after_s, record.reason, record.by = journal.now(), after_s, reason, by.by
@@ -203,11 +202,11 @@ def wait_call(
 
 
 def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[JobRow]]:
-    """Start a call again; return it, with its new turn, and its open rows, in their order.
+    """Start a call again. Returns the call with its new turn, and its open rows in order.
 
-    Rows that were waiting continue their attempts. Rows that are pending for another reason begin
-    a new attempt, or fail if the other rows have done a step without them: no turn could be right
-    for both. The caller looks at the due time.
+    Waiting rows continue their attempts. Rows that are pending for another reason begin a new
+    attempt. But if the other rows have done a step without such a row, the row fails, because no
+    turn could be right for both. The caller looks at the due time.
 
     Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
     """
@@ -234,8 +233,9 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
 def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
     """Fail pending rows of a call whose other rows have done a step of the call without them.
 
-    Such a row had ended when the others did the step, and was retried later. Alone, it would do the
-    step under the same key as they: a service that honours the key would not do it.
+    A pending row of this kind had ended when the other rows did the step, and was retried later.
+    The row alone would do the step under the key of the other rows. A service that recognizes the
+    key would then do nothing.
     """
     columns, latest = journal.index.columns, LatestRecords(journal)
     positions = [position_of(journal, number) for number in call.open]
@@ -272,10 +272,10 @@ def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
 
 
 def end_call(journal: Journal, id_: int) -> bool:
-    """End a call if each of its rows is completed; return whether it has ended.
+    """End a call if each of its rows is completed. Returns whether the call has ended.
 
-    Other rows may be retried, and need the call with its steps then. Call this in the commit that
-    records the outcomes of a call. It looks at each row of the call.
+    A row that isn't completed may be retried, and then needs the call with its steps. Call this
+    function in the commit that records the outcomes of a call. It looks at each row of the call.
     """
     statuses = journal.index.columns.statuses
     if id_ in journal.index.calls:
@@ -308,10 +308,11 @@ def begin_step(
 ) -> RowStep | None:
     """Record that a turn of a call begins a step: like :func:`journal.store.steps.begin_step`.
 
-    Raises InvalidStateTransition if the turn is over: the worker must stop. Raises InvalidValueError
-    if this same turn has done the step already, since a later turn couldn't tell the two apart, or
-    if rows of the call have done or begun a step of this name by themselves. Raises
-    StepInDoubtError. ``logs`` are recorded as messages of the call's first open row.
+    Raises InvalidStateTransition if the turn is over: the worker must stop. Raises
+    InvalidValueError if this turn has already done the step, because a later turn couldn't
+    distinguish the two steps. Raises InvalidValueError if a row of the call alone has done or begun
+    a step of this name. Raises StepInDoubtError. ``logs`` are recorded as messages of the call's
+    first open row.
     """
     call = get_call(journal, id_)
     columns, latest = journal.index.columns, LatestRecords(journal)
@@ -345,9 +346,10 @@ def end_step(
     """Record the end of a step of a call: like :func:`journal.store.steps.end_step`.
 
     ``rows``: the rows of the turn in which the step began. A result is recorded even if the turn is
-    over, for those of the rows in which the step isn't done or forgotten by a redo meanwhile. If it
-    is done in all of them by another turn or copy, the result is recorded as a log message, and the
-    step that is already recorded is returned. An error is recorded only by the present turn.
+    over. It is recorded for each of these rows, except rows whose step is done already or was
+    forgotten by a redo. If another turn or copy has done the step for all rows, the result is
+    recorded as a log message, and the recorded step is returned. An error is recorded only by the
+    present turn.
     """
     put_logs(journal, rows[0], logs)
     call, latest = journal.index.calls.get(id_), LatestRecords(journal)

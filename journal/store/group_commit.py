@@ -2,9 +2,9 @@
 
 Each thread puts its change into the open group, and waits for the group's turn lock. The thread
 that gets the lock first makes one commit of all changes of the group, with one seal (CRC-32) and
-one sync. The others get the lock afterwards, and find their results. Changes that are requested
-after the commit has begun form the next group. No change is acknowledged before its commit is
-written. A change that is refused doesn't affect other changes.
+one sync. The other threads get the lock afterwards, and find their results. Changes that are
+requested after the commit has begun form the next group. No change is acknowledged before its
+commit is written. A change that is refused doesn't affect other changes.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class _Group:
     """The changes that share a commit. Hold ``turn`` to make the commit, and to read its result.
 
     ``is_over`` is set just before the commit is written, or when the commit has failed with
-    ``error``. If the commit was interrupted earlier, nothing was written, and the next thread that
-    gets ``turn`` makes the commit. If it was interrupted later, it may or may not have been
-    written: ``is_written`` is False, and there is no ``error``.
+    ``error``. If the commit was interrupted before the write, nothing was written, and the next
+    thread that gets ``turn`` makes the commit. If the commit was interrupted later, it may or may
+    not have been written. Then ``is_written`` is False, and there is no ``error``.
     """
 
     __slots__ = ("error", "is_over", "is_written", "requests", "turn")
@@ -59,8 +59,8 @@ class _Group:
 class GroupCommit:
     """The changes that threads request for one journal.
 
-    The locks are taken by ``with`` statements alone: a signal handler can't raise between such a
-    statement's C calls and leave a lock taken.
+    Only ``with`` statements take the locks. A signal handler can't raise between the C calls of a
+    ``with`` statement, and so can't leave a lock taken.
     """
 
     def __init__(self, path: Path, timeout_s: float) -> None:
@@ -75,8 +75,8 @@ class GroupCommit:
         """Call ``change`` in a ``with commit:`` block; return its result or raise its error.
 
         Another thread may call ``change``. If ``change`` raises a JournalError, it must have undone
-        what it did. The thread that calls ``run`` must not have a commit open. If it is interrupted
-        while it waits, its change may or may not be recorded.
+        what it did. The thread that calls ``run`` must not have a commit open. If the call is
+        interrupted while it waits, its change may or may not be recorded.
         """
         deadline_s = time.monotonic() + self._timeout_s
         request = _Request(change)
@@ -88,7 +88,7 @@ class GroupCommit:
                 with group.turn:
                     if not group.is_over:
                         self._commit(commit, group)
-                # If a thread that came earlier has waited long enough, this one may not have.
+                # An earlier thread may have waited long enough, and this thread not yet.
                 if not isinstance(group.error, JobLockedError) or time.monotonic() >= deadline_s:
                     break
         except BaseException:
@@ -162,8 +162,8 @@ def _attempt(request: _Request) -> None:
 def _drop_tracebacks(error: BaseException | None) -> None:
     """Drop the tracebacks of an error and its causes.
 
-    They reference the requests of other threads, and the group that keeps the error. In such a
-    cycle, the journal's file would stay open until the garbage collector runs.
+    Tracebacks reference the requests of other threads, and the group that keeps the error. In this
+    cycle of references, the journal's file would stay open until the garbage collector runs.
     """
     if error is not None:
         error.__traceback__ = None

@@ -36,7 +36,7 @@ NEIGHBOR_DIED = "NeighborDied"  # another worker of the pool died, which ended t
 GONE = "gone"  # the row isn't in the input of its job any more, and may have taken effect
 STEP_IN_DOUBT = "StepInDoubt"  # the attempt met a step in doubt, or left a step in doubt
 STEP_NOT_RECORDED = "StepNotRecorded"  # a step was done, and its result wasn't recorded
-# A review with one of these codes is only about the row's steps.
+# The codes of reviews that are only about the row's steps.
 REVIEWS_OF_STEPS = (INTERRUPTED, STOPPED, TIMED_OUT, STEP_IN_DOUBT, STEP_NOT_RECORDED)
 _RUN_ENDED = "the run ended while this row was in flight"
 _PROGRAM_ENDED = "the program that began this row by start_row has recorded no outcome"
@@ -69,7 +69,7 @@ def start_run(
     """Start a job: see :meth:`JobService.start_job`.
 
     - ``keep``: hold the run lock until :meth:`Store.release_run`, even if the job ends or is
-      paused. So no other run starts while rows are in flight.
+      paused. Then no other run starts while rows are in flight.
     - ``is_command``: ``argv`` is a `journal run`.
     - ``changes``: changes the job before it starts, in the same commit. Returns the changes for
       :func:`put_run`.
@@ -126,7 +126,7 @@ def _settle_row(
     run: Run | None,
     calls: dict[int, None] | None = None,
 ) -> None:
-    """Settle one row. ``calls``: if its call has to be resumed, add that, and don't change the row."""
+    """Settle one row. If the row's call must be resumed, only add the call to ``calls``."""
     step = step_in_doubt(journal, position) if policy in ("review", "resume") else None
     resumes = policy == "resume" and _is_of_steps(journal, position, run)
     fate: str = policy
@@ -158,7 +158,7 @@ def may_resume(store: Store, row: JobRow) -> bool:
 def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
     """Return whether each side effect of a row's attempt in progress is a step.
 
-    That is so if the last run has begun the attempt under the policy "resume". Of an attempt that
+    This is true if the last run has begun the attempt under the policy "resume". Of an attempt that
     another program has begun beside or before the run, nobody knows.
     """
     if run is None or run.on_interrupted != "resume":
@@ -181,8 +181,8 @@ def in_doubt_text(row_id: str, step: RowStep) -> str:
 def settle_gone(journal: Journal, number: int) -> None:
     """Skip a row that isn't done and isn't in the input of its job any more.
 
-    If the row is in flight, waits for somebody else, or has a step that is done or may have taken
-    effect, it goes to review.
+    The row goes to review if it is in flight, if it waits for somebody else, or if it has a step
+    that is done or may have taken effect.
     """
     position = position_of(journal, number)
     how = {PROCESSING: "was in flight", WAITING: "waits for somebody else"}.get(
@@ -199,7 +199,7 @@ def settle_gone(journal: Journal, number: int) -> None:
 
 
 def skipped_as_gone(rows: Iterable[JobRow]) -> set[int]:
-    """Return the numbers of those of the rows that :func:`settle_gone` has skipped."""
+    """Return the numbers of the rows that :func:`settle_gone` has skipped."""
     return {row.row_number for row in rows if row.reason == _GONE}
 
 
@@ -211,7 +211,7 @@ def put_in_doubt(
     error_code: str,
     error_message: str,
 ) -> None:
-    """Give a row the status ``target``, since nobody knows what became of its last attempt."""
+    """Give a row the status ``target``, because nobody knows the outcome of its last attempt."""
     columns = journal.index.columns
     in_flight = columns.statuses[position] == PROCESSING
     record = RowStatusRecord(

@@ -57,9 +57,9 @@ _FORKED = "this batch belongs to the process that forked: nothing was written he
 Result = TypeVar("Result")
 
 # The state of a commit at the beginning of an inner block. After an exception in the block, this
-# state is restored. The items are the position after what was written of the commit, the buffer's
+# state is restored. The items are the position after the written part of the commit, the buffer's
 # length, the mark of the index, and the number of at_end callbacks. Each change in a batch makes a
-# savepoint, so a savepoint is a plain tuple, which is faster than a class.
+# savepoint. So a savepoint is a plain tuple: a class would be slower.
 Savepoint = tuple[Position, int, Mark, int]
 
 
@@ -89,9 +89,10 @@ class Journal:
         self.exact = False  # True if numbers in rows keep their text: see own_number
         self.leaves_hints = True
         self._lock_timeout_s = lock_timeout_s
-        # Names the hint that was last asked whether the journal was cut; None if none was.
+        # The identity of the hint that check_uncut() read last, or None.
         self._asked: tuple[int, int] | None = None
-        # Set by a pull that brings back what was cut off. It gets the end of the cut journal.
+        # Set by a pull that brings back the lost end. The function gets the position of the lost
+        # end.
         self.brings_back: Callable[[Position], bool] | None = None
         self.in_doubt = False  # True if the latest commit ended with CommitOutcomeUnknownError
         self._took_long = False  # True if the caller's code has run since the file was checked
@@ -107,7 +108,7 @@ class Journal:
         self.depth = 0  # the nesting depth of the open blocks, or 0 if no commit is open
         self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths
         self._saves: list[Savepoint] = []  # one for each open inner block
-        self._buffer = bytearray()  # the end of the open commit, which wasn't written yet
+        self._buffer = bytearray()  # the part of the open commit that is not written yet
         self._failed: StorageError | None = None  # set after a failed write: discard the commit
         self._at_end: list[Callable[[bool], None]] = []
         self._owner = 0  # the id of the thread that has a commit open
@@ -169,7 +170,7 @@ class Journal:
 
         In an open commit, the index includes the changes that the commit has made so far.
 
-        ``locked``: whether the caller holds the commit lock, by a file that it has opened itself.
+        ``locked``: whether the caller holds the commit lock (by another open file).
 
         Raises JobNotFoundError, JobMismatchError, JournalDamagedError, FormatVersionError,
         StorageError.
@@ -244,8 +245,8 @@ class Journal:
         With ``small``, the hint is written in any case.
         """
         log = self.log
-        # A hint must end with a complete commit. With a set mark, the bytes on the disk may differ
-        # from those that were read.
+        # A hint must end with a complete commit. If the sync mark is set, the bytes on the disk may
+        # differ from the bytes that were read.
         if log.file.unended_at >= 0 or is_marked(self.directory):
             return
         is_due = small or hint.is_worth_writing(log.end.offset, log.hint_end)
@@ -263,7 +264,7 @@ class Journal:
     def leave_witness(self) -> None:
         """Write a durable hint of all commits, however small, if this journal syncs.
 
-        Call this when a run has ended. If the journal is cut later, the hint proves it.
+        Call this when a run has ended. If the journal is cut later, the hint proves the cut.
         """
         if self.log.syncs and not (self.in_own_commit or self.log.is_after_claim):
             with self:  # under the lock, everything is read and synced
@@ -272,9 +273,9 @@ class Journal:
     def check_uncut(self) -> None:
         """Raise JournalDamagedError if the hint proves that the journal was cut.
 
-        A commit checks this under the commit lock. Readers that only warn need no lock, since a
-        hint is written after its commits, and what replaces a journal removes its hint first. A
-        hint that was asked before isn't read again, since this index has its commits.
+        A commit makes this check under the commit lock. Readers that only warn need no lock: a hint
+        is written after its commits, and code that replaces a journal removes the hint first. The
+        same hint isn't read twice, because this index has its commits.
         """
         asked = hint.identity(self.directory)
         if asked == self._asked:
@@ -287,13 +288,13 @@ class Journal:
     # --- committing
 
     def change(self, change: Callable[..., Result], *arguments: Any) -> Result:
-        """Call ``change(journal, *arguments)`` in a commit; return its result after the commit.
+        """Call ``change(journal, *arguments)`` in a commit. Returns the result after the commit.
 
         If the journal syncs, changes that several threads request during a commit share the next
         commit. One of the threads calls all these changes while the other threads wait. So
-        ``change`` must be quick. A thread that finds no commit open makes its own commit. But if
-        the last commit was shared, changes of other threads can join this commit, too, since the
-        threads that shared the last commit are about to request more changes.
+        ``change`` must be quick. A thread that finds no commit open makes its own commit. But after
+        a shared commit, other threads can join this commit, too, because the threads of a shared
+        commit are about to request more changes.
         """
         group = self._group
         is_busy = self.log.syncs and (self.depth or group.open.requests or group.was_shared)
@@ -303,7 +304,7 @@ class Journal:
             return change(self, *arguments)
 
     def attempt(self, change: Callable[[], Result]) -> Result:
-        """Call ``change`` in the open commit. If the call raises, its changes are undone."""
+        """Call ``change`` in the open commit. If ``change`` raises, its changes are undone."""
         save = self._savepoint()
         try:
             return change()
@@ -312,11 +313,11 @@ class Journal:
             raise
 
     def __enter__(self) -> Self:
-        # acquire() is inlined, since each function call makes a commit slower.
+        # acquire() is inlined, because each function call makes a commit slower.
         taken: list[bool] = []
         try:
             # One call of C code takes the mutex and records the result. So no signal handler can
-            # raise between the two and leave the mutex taken.
+            # raise between these two steps and leave the mutex taken.
             taken.extend(map(self.mutex.acquire, (True,), (self._lock_timeout_s,)))
             if not taken[0]:
                 raise JobLockedError(self.job_id, self._lock_timeout_s)
@@ -397,7 +398,7 @@ class Journal:
     def let_join(self, block: weakref.ref[Any]) -> None:
         """Let inner blocks join the commit of the block that was just entered.
 
-        They may join as long as the weak reference ``block`` is alive.
+        Inner blocks may join as long as the weak reference ``block`` is alive.
         """
         self._joinable.append((block, self.depth))
         self._took_long = True
@@ -429,8 +430,8 @@ class Journal:
     def _leave(self, written: bool) -> None:
         """End the outermost block: release the commit lock, and call the at_end callbacks.
 
-        ``depth`` is reset last. So if this method is interrupted, the block still counts as open,
-        and the next use of the journal in this thread ends the block.
+        ``depth`` is reset last. If this method is interrupted, the block still counts as open. Then
+        the next use of the journal in this thread ends the block.
         """
         self.log.unlock()
         if self._at_end:
@@ -480,7 +481,7 @@ class Journal:
             raise RuntimeError(f"readers would refuse this record: {record}")
 
     def append_line(self, line: bytes, at: datetime, row: int | None = None) -> int:
-        """Append an encoded record, with its LF, to the open commit; return the record's offset.
+        """Append an encoded record, with its LF, to the open commit. Returns the record's offset.
 
         ``row`` is the row number for an error message.
         """

@@ -37,9 +37,7 @@ OnError = Callable[[JournalError], object]
 Head = tuple[datetime, str, str]  # creation time, id, and status ("": not known)
 
 _END_BYTES = 1 << 12  # at both ends: enough for most job records
-_RECORD = (
-    b'{"type":"'  # as this package begins its lines; another writer may order members otherwise
-)
+_RECORD = b'{"type":"'  # the beginning of a line of this package; another writer may order members in another way
 _OF_JOB = b'{"type":"job'
 
 
@@ -54,7 +52,7 @@ def newest_ids(
 
     - ``status``: leave out jobs that are known to have a different status.
     - ``since``: return only jobs created at this time or later.
-    - ``on_error``: gets all errors, also one for each directory that has files of a job but no
+    - ``on_error``: gets all errors, also an error for each directory with files of a job but no
       journal.
     - ``sets``: gets the ids of the sets of shards.
     """
@@ -83,7 +81,7 @@ def newest_ids(
 def _read_head(store: Store, job_id: str, *, with_status: bool) -> Head | None:
     """Read the head of a job from the first line and the end of its journal.
 
-    Returns None if the first line doesn't say what is needed, or can't be read.
+    Returns None if the first line lacks a needed value, or can't be read.
     """
     try:
         path = f"{store.root_text}/{job_id}/{JOURNAL_NAME}"
@@ -171,9 +169,9 @@ def _open(store: Store, job_id: str, on_error: OnError | None) -> Job | None:
 
 
 def state_of_job(store: Store, job: Job) -> str:
-    """The job's status, or, if that is running, "interrupted" or "unknown".
+    """The job's status. A running job may instead be "interrupted" or "unknown".
 
-    - "interrupted" means that the run has died: nobody has the run lock.
+    - "interrupted" means that the run has died: no process has the run lock.
     - "unknown" means that this process has no permission to look at the run lock.
     """
     if job.status is JobStatus.RUNNING:
@@ -186,9 +184,9 @@ def state_of_job(store: Store, job: Job) -> str:
 
 
 def lost_shards(store: Store, set_id: str) -> dict[str, JournalError]:
-    """Return the ids of shards whose journal is gone, while other files of them are there.
+    """Return the ids of shards that have other files but no journal.
 
-    Each with the error: see :meth:`Store.check_not_lost`.
+    Each id comes with the error: see :meth:`Store.check_not_lost`.
     """
     directory, found = store.directory(set_id), dict[str, JournalError]()
     with refusals_of(directory, "list"):

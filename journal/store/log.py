@@ -30,7 +30,7 @@ from journal.ids import id_of_directory
 from journal.index.hint import find_cut, remove_hint
 
 _WINDOW_BYTES = 4096
-# Matches the end of a commit if one bit of `SEAL_HEAD` was flipped, or if it is in text mode.
+# Matches the end of a commit that has a flipped bit in `SEAL_HEAD`, or a line end of text mode.
 _LIKE_SEALED_END = re.compile(rb'(?:[0-9a-f]{8}"}|}\r)\n\Z')
 
 
@@ -47,19 +47,21 @@ class Log:
         self.claim: Claim | None = None  # see `use_claim`
         self._lock_timeout_s = lock_timeout_s
         self._file = JournalFile(self.path, create=True) if create else None
-        self._mark: SyncMark | None = None  # a new file, which isn't in its place yet, has none
+        self._mark: SyncMark | None = None  # None for a new file that isn't in its place yet
         self._window = 0, b""  # the bytes that row_line has read last, after their offset
         self.is_new = not create  # True if the file at the path was not read yet
         self.is_synced = create  # False if the file may contain commits that nobody has synced
         # True if the names of the file and its directories are synced. The code that moves a new
-        # job into place does that.
+        # job into place syncs them.
         self.are_names_synced = create
         self.end = START  # the position after the last commit that was read
-        self.seal = b""  # of this commit, as it is in the file
+        self.seal = b""  # the seal of this commit, as in the file
         self.torn_end = 0  # the end of the torn tail or of the padding, or 0
-        self._torn_head = b""  # the first of these bytes, or b"" if they must be read each time
+        self._torn_head = (
+            b""  # the first bytes of that tail or padding, or b"" if it must be read each time
+        )
         # A commit begins with ``written = end``.
-        self.written = START  # the position after what was written of the open commit
+        self.written = START  # the position after the written part of the open commit
         self.is_foreign = False  # True if another program wrote to the file during the open commit
         self.known_ns = 0  # a later ctime of the file means that somebody edited the file
         self.hint_end = 0  # the end of the last commit that the hint covers, as far as known
@@ -71,9 +73,10 @@ class Log:
         return self._file
 
     def reopen(self) -> JournalFile:
-        """Open the journal that is at the path now. This method doesn't read it.
+        """Open the current journal at the path, without reading it.
 
-        Raises StorageError if another run has claimed the job: the journal is that run's.
+        Raises StorageError if another run has claimed the job. The journal then belongs to that
+        run.
         """
         self.close()
         self._file = file = open_journal(self.path, id_of_directory(self.directory))
@@ -87,13 +90,13 @@ class Log:
     def use_claim(self, claim: Claim | None) -> None:
         """Work for the run with this claim. On a local file system, there is no claim."""
         if claim is not None:
-            self.close()  # what was open may have been replaced on another node
+            self.close()  # another node may have replaced the file
             self.claim = claim
 
     def _guard(self, file: JournalFile) -> None:
         """On a network file system, let a file ask the server unless this process has the job.
 
-        Each commit is synced there, since other nodes see only what is on the server.
+        Each commit is synced there, because other nodes see only the data on the server.
         """
         if network_of(file.device):
             self.syncs = True
@@ -108,7 +111,7 @@ class Log:
     def _check_claim(self) -> None:
         """Raise StorageError if another run has claimed the job. Then close the file.
 
-        A call lists the claims once. What was synced before is in each later run's journal.
+        A call lists the claims once. Each later run's journal has all data that was synced before.
         """
         claim = self.claim
         assert claim is not None
@@ -122,10 +125,10 @@ class Log:
             raise StorageError(self.path, "use", errno.ESTALE, why)
 
     def take_over(self, claim: Claim) -> None:
-        """Replace the journal with a copy, since an earlier run may still write to the file.
+        """Replace the journal with a copy, because an earlier run may still write to the file.
 
-        Then the earlier claims are removed. A journal that was cut isn't replaced, since its hint
-        proves this only of the same file. So the earlier claims stay.
+        Then the earlier claims are removed. A journal that was cut isn't replaced, because the hint
+        proves the cut only for the same file. In this case, the earlier claims stay.
         """
         self.use_claim(claim)
         with self.locked() as size:
@@ -162,19 +165,18 @@ class Log:
     def continues(self, size: int) -> bool:
         """Return whether the first ``size`` bytes of the file begin with all that was read.
 
-        The size alone doesn't show this: somebody may have overwritten the file with a diverged
-        copy. So the seal of the last commit is compared. Each seal covers all bytes before it.
+        The size isn't enough: somebody may have overwritten the file with a diverged copy. So the
+        seal of the last commit is compared. Each seal covers all bytes before the seal.
         """
         return not self.is_new and size >= self.end.offset and has_seal(self.file, self.end)
 
     def is_still_torn(self, size: int) -> bool:
-        """Return whether the bytes after the last commit are still a torn tail (an interrupted
-        write) or padding, and need no reading again.
+        """Return whether the known torn tail or padding after the last commit needs no new reading.
 
-        A large commit is written in parts, and only its end has a seal (a CRC-32). So a torn tail
-        that has grown by bytes without a seal is still one, unless its end looks like a damaged
-        seal. If the writer died, and another one has written a commit in place of the tail, the
-        tail begins differently. So does padding that another writer has overwritten.
+        A torn tail is an interrupted write. A large commit is written in parts, and only its end
+        has a seal (a CRC-32). So a torn tail that has grown by bytes without a seal is still a torn
+        tail, unless its end looks like a damaged seal. If another writer has written a commit in
+        place of the tail or the padding, these bytes begin differently.
         """
         file, head = self.file, self._torn_head
         if not self.torn_end or size < self.torn_end or not head:
@@ -192,9 +194,10 @@ class Log:
     def read(self, size: int, apply: Callable[[Block], object], *, locked: bool) -> bool:
         """Call ``apply`` for the verified commits up to ``size``, and judge the bytes after them.
 
-        ``locked``: whether the caller holds the commit lock. Without it, a writer may truncate the
-        file meanwhile. So if the bytes are neither a torn tail nor padding, returns False: try again
-        with the lock. With it, raises JournalDamagedError or FormatVersionError.
+        ``locked``: whether the caller holds the commit lock. If the bytes are neither a torn tail
+        nor padding, the result depends on the lock. Without the lock, a writer may have truncated
+        the file meanwhile, and the method returns False: try again with the lock. With the lock,
+        the method raises JournalDamagedError or FormatVersionError.
         """
         file = self.file
         self.torn_end = 0
@@ -209,8 +212,8 @@ class Log:
             tail = judge_tail(file, size, self.end)
             if tail.kind in ("torn", "padding"):
                 self.torn_end = size
-                # The rest of the commit may take the place of padding after its first lines. What
-                # follows a seal whose LF was lost may show that it is a seal.
+                # The rest of the commit may replace padding after the commit's first lines. If a
+                # seal has lost its LF, later bytes may show that it is a seal.
                 is_fickle = tail.end < size or seal_after(file, self.end.offset, size, SEAL)
                 head_bytes = 0 if is_fickle else min(_WINDOW_BYTES, size - self.end.offset)
                 self._torn_head = file.read_at(self.end.offset, head_bytes)
@@ -226,22 +229,22 @@ class Log:
     def row_line(self, offset: int) -> bytes:
         """Return the line at an offset before the end of the last commit, without its LF.
 
-        A window of the file is kept in memory. So for lines near each other, as rows are, this is
-        faster than ``file.read_line``. Bytes before the end of the last commit never change.
+        A window of the file is kept in memory. So this method is faster than ``file.read_line`` for
+        lines near each other, such as rows. Bytes before the end of the last commit never change.
         """
         start, data = self._window
         begin = offset - start
         end = data.find(b"\n", begin) if begin >= 0 else -1
         if end < 0:
             data = self.file.read_some(offset, min(_WINDOW_BYTES, self.end.offset - offset))
-            self._window = offset, data  # one assignment, since a signal handler may raise
+            self._window = offset, data  # one assignment: a signal handler may raise
             begin, end = 0, data.find(b"\n")
         return data[begin:end] if end >= 0 else self.file.read_line(offset)
 
     # --- locking
 
     def lock(self) -> int:
-        """Take the commit lock of the file at the path; return its size. Raises JobLockedError."""
+        """Take the commit lock of the file at the path. Returns its size. Raises JobLockedError."""
         while True:
             file = self._file
             if file is None or not file.writable:  # the file may have become writable
@@ -390,9 +393,9 @@ class Log:
         ``start`` is the offset up to which the journal is already on the disk, or 0 if unknown.
 
         The sync mark is set during the sync, and stays set if the sync fails. After a failed sync,
-        all bytes after ``start`` are in doubt. They must be cut off before the next sync, since a
-        successful sync clears the mark. A new journal that isn't in its place yet has no mark. If
-        its sync fails, the journal is discarded.
+        all bytes after ``start`` are in doubt. These bytes must be cut off before the next sync,
+        because a successful sync clears the mark. A new journal that isn't in its place yet has no
+        mark. If its sync fails, the new journal is discarded.
         """
         mark = self._mark
         if mark is None:
@@ -408,8 +411,8 @@ class Log:
     def doubtful_from(self, *, make: bool = False) -> int | None:
         """Return the offset after which bytes may be missing on the disk, or None.
 
-        Bytes may be missing if a sync has failed, or was interrupted. With ``make``, the sync mark
-        is made if it isn't open yet. Without ``make``, returns None in this case.
+        Bytes may be missing if a sync has failed, or was interrupted. If the sync mark isn't open
+        yet, ``make`` makes the mark. Without ``make``, returns None.
         """
         path = self.directory / SYNC_MARK_NAME
         if self._mark is None and make:
@@ -426,7 +429,7 @@ class Log:
         """Write a new journal file next to the current one.
 
         The new file is locked. If this log syncs, the new file is synced, too. With ``keep_owner``,
-        raises StorageError if the new file can't have the owner of the current one.
+        raises StorageError if the new file can't have the owner of the current file.
         """
         path = self.path.with_name(NEW_JOURNAL_NAME)
         if self.claim is not None:
@@ -477,7 +480,9 @@ class Log:
         self._window = 0, b""
         self.hint_end = 0
         self.known_ns = new.size_and_change()[1]
-        files.remove_file(self.directory / HINT_NAME)  # of the old file, if it was cut
+        files.remove_file(
+            self.directory / HINT_NAME
+        )  # the hint of the old file, if that file was cut
         old.unlock()
         if mark is None:
             return

@@ -42,7 +42,7 @@ def recover(log: Log) -> None:
         _cut_torn_tail(log)
     if log.syncs:
         # If a writer died between its write and its sync, its commits may not be on the disk. Sync
-        # them now, since a power cut must not damage more than the last commit.
+        # them now: a power cut must not damage more than the last commit.
         _sync_names(log)
         _sync_commits(log)
     if log.file.is_shared:
@@ -105,10 +105,10 @@ def _sync_commits(log: Log) -> None:
 
 
 def _rewrite(log: Log, why: str) -> None:
-    """Replace the journal with a copy, since bytes in the cache may be missing on the disk.
+    """Replace the journal with a copy, because bytes in the cache may be missing on the disk.
 
     Overwriting the file with the same bytes wouldn't help. A block that was allocated for a failed
-    write may read as zeros after the next boot, even if it was written again.
+    write may read as zeros after the next boot, even if the block was written again.
     """
     file, end = log.file, log.end.offset
 

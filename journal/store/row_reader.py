@@ -31,7 +31,7 @@ from journal.store.store import Store
 from journal.text import counted
 
 READ_AHEAD_BYTES = 1 << 18
-# Few rows, so that the first row comes fast.
+# Few rows: the first row must come fast.
 _SLICE_ROWS = 256
 
 _STATUS_OF = {status.value: status for status in RowStatus}
@@ -238,7 +238,7 @@ def waiting_status(
     calls: Mapping[int, OpenCall],
     call: int,
 ) -> RowStatusRecord | None:
-    """Return the status of a row that waits: its own, or while its call waits, that of the call."""
+    """Return the status of a waiting row, or the status of its call while the call waits."""
     if own is None or own.status == "pending":
         return own
     record = read_call(file, read, calls[call].waited)
@@ -291,14 +291,16 @@ class RowSequence(_Base):
     """
 
     def __init__(self, journal: Journal, view: View, *, exact: bool | None = None) -> None:
-        """The caller must hold the journal's mutex. ``exact``: as in :func:`decode_record`. None
-        means the ``exact`` of the journal.
+        """The caller must hold the journal's mutex.
+
+        ``exact``: as in :func:`decode_record`. With None, ``exact`` of the journal decides.
         """
         self.job_id, self.id_of_rows = journal.job_id, journal.id_of_rows
         self.file = journal.file
         self.view = view
         self._journal = journal
-        # If a commit is open, the list gets one item when it ends: whether it was written.
+        # If a commit is open, the list gets one item at the end of the commit: whether the commit
+        # was written.
         self._outcome: list[bool] | None = [] if journal.depth else None
         if self._outcome is not None:
             journal.at_end(self._outcome.append)
@@ -398,7 +400,8 @@ class RowSequence(_Base):
 def window_reader(file: JournalFile) -> Read:
     """Return a function that returns the line at an offset of the file, without its LF.
 
-    The function keeps a window of the file in memory. So it is fast for lines near each other.
+    The function keeps a window of the file in memory. So the function is fast for lines near each
+    other.
     """
     start, data = 0, b""
     length = 1024  # grows while the window is used, so that reading one row is cheap

@@ -1,8 +1,8 @@
 """The run lock of a job. A run holds the lock while it works, so a job has one run at a time.
 
 The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
-The file ``run.lock`` only names the holder, for messages. On a network file system, who takes the
-lock also claims the job: see :mod:`journal.fs.network_claims`.
+The file ``run.lock`` only names the holder, for messages. On a network file system, the process
+that takes the lock also claims the job: see :mod:`journal.fs.network_claims`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunLock:
         """Take the job's run lock. With ``sign``, write the name of this process to ``run.lock``.
 
         On a network file system, ``sign`` also claims the job. If an earlier run may still work
-        there, the journal is replaced with a copy, for which its commit lock is needed.
+        there, the journal is replaced with a copy, which needs the commit lock.
 
         Raises JobBusyError, which names the holder. Also raises JobNotFoundError, StorageError, and
         on a network file system JobLockedError.
@@ -83,7 +83,7 @@ class RunLock:
         return self._lock.fd >= 0
 
     def why_lost(self) -> str:
-        """Why the lock protects the job at the path no longer, as text; "" if it does.
+        """The reason why the lock no longer protects the job at the path, as text, or "".
 
         - The directory was moved away or deleted. A different directory may be in its place.
         - Another run has claimed the job.
@@ -104,7 +104,7 @@ class RunLock:
             raise StorageError(self._lock.directory, "change", errno.ESTALE, why)
 
     def look(self) -> None:
-        """List the claims, so that :meth:`why_lost` knows of a later one."""
+        """List the claims, so that :meth:`why_lost` knows a later claim."""
         if self.claim is not None:
             with handles.refusals_of(self.claim.path, "look at"):
                 self.claim.why_lost()
@@ -149,7 +149,7 @@ class RunLocks:
             self.release(job_id)
 
     def take(self, job_id: str, held: Held) -> None:
-        """Take the job's run lock. Raises JobBusyError if somebody has it, be it this store."""
+        """Take the job's run lock. Raises JobBusyError if it is taken, even by this store."""
         if self.holds(job_id):
             raise busy_error(self.root / job_id)
         directory = self.root / job_id
@@ -163,7 +163,7 @@ class RunLocks:
         held.is_new = False
 
     def has(self, job_id: str) -> bool:
-        """Whether this store has taken the lock, and hasn't released it. It may be lost."""
+        """Whether this store has taken the lock and hasn't released it. The lock may be lost."""
         return job_id in self._held
 
     def holds(self, job_id: str) -> bool:
@@ -171,7 +171,7 @@ class RunLocks:
         return lock is not None and lock.held and not lock.why_lost()
 
     def why_lost(self, job_id: str) -> str:
-        """Why this store's lock is useless: see :meth:`RunLock.why_lost`. "" if there is none."""
+        """See :meth:`RunLock.why_lost`. "" if this store has no lock."""
         lock = self._lock(job_id)
         return "" if lock is None else lock.why_lost()
 
@@ -209,7 +209,7 @@ class RunLocks:
         return held is not None and not (held.keep or held.is_new) and self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release the lock if the job has ended and no row is in flight, unless it is kept.
+        """Release a lock that isn't kept if the job has ended and no row is in flight.
 
         Another process may have ended the job. The caller must hold the journal's mutex.
         """
@@ -237,7 +237,8 @@ def has_ended(journal: Journal) -> bool:
 def has_run(journal: Journal) -> bool:
     """Return whether the last run still works on the job, or waits for a pause to end."""
     holder, run = run_holder(journal.directory), journal.index.state and journal.index.state.run
-    # Who has the run lock since a later time only settles rows, compares an input, or copies the job.
+    # A process that took the run lock later only settles rows, compares an input, or copies the
+    # job.
     return bool(holder and run and holder.started_at <= time_text(run.started_at))
 
 
@@ -248,15 +249,15 @@ def is_in_flight(journal: Journal, number: int) -> bool:
 
 
 def late_results(directory: Path) -> list[str]:
-    """Name each file with what rows have returned to a run that had lost the job."""
+    """Messages about files with results that rows have returned to a run that had lost the job."""
     try:
         late = network_claims.late_files(directory)
     except OSError as error:
         reason = handles.storage_error(directory / CLAIMS_NAME, "list", error)
-        return [f"{reason}; it may have what rows returned to a run that had lost the job"]
+        return [f"{reason}; there may be results of rows from a run that had lost the job"]
     return [
-        f"{path} has what rows returned to a run whose job another run had claimed: compare it "
-        "with the job, then delete it"
+        f"{path} has results of rows from a run whose job another run had claimed: compare the "
+        "file with the job, then delete the file"
         for path in late
     ]
 

@@ -52,9 +52,9 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
 
 
 class LatestRecords:
-    """Returns what :func:`latest_records` returns. Fast for successive rows of one call.
+    """Returns the result of :func:`latest_records`. Fast for successive rows of one call.
 
-    These rows have the same records.
+    Rows of one call have the same records.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -116,8 +116,8 @@ def _records(
 def deciding_records(records: Iterable[Any]) -> dict[str, Any]:
     """Return the deciding record of each step: see :func:`latest_records`.
 
-    ``records`` are all records of a row's steps, in order, or the changes made from them. A step
-    that was dropped isn't returned, nor are the steps that began after it.
+    ``records`` are all records of a row's steps, in order, or the changes made from them. Dropped
+    steps, and the steps that began after a dropped step, are left out.
     """
     latest: dict[str, Any] = {}  # in the order in which the steps began
     for record in records:
@@ -147,7 +147,7 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
     """Return the row's first step in doubt: a step that has begun and has no recorded end.
 
     If no step is in doubt, but the row's last attempt has begun a step twice, returns the failed
-    second start. Otherwise returns None.
+    second start. Otherwise, returns None.
     """
     columns, records = journal.index.columns, records_of_steps(journal, position)
     for record in deciding_records(records).values():
@@ -177,11 +177,11 @@ def refuse(journal: Journal, position: int, refused: str, hint: str = STOP) -> N
 
 
 class Doer(NamedTuple):
-    """Who does a step: an attempt at a row, or a turn of a call with many rows (see ``calls.py``).
+    """The attempt, or the turn of a call with many rows (see ``calls.py``), that does a step.
 
-    - ``rows``: the numbers of the rows for which the step stands.
-    - ``attempt``: the number of the attempt; None for a turn.
-    - ``since``: the offset after which a turn writes its records; 0 if there is no turn.
+    - ``rows``: the numbers of the rows to which the step belongs.
+    - ``attempt``: the number of the attempt, or None for a turn.
+    - ``since``: the offset after which a turn writes its records, or 0 for an attempt.
     """
 
     rows: Sequence[int]
@@ -249,13 +249,13 @@ def begin(
     ``known``: the record that decides the state of the step, if there is one.
 
     If another attempt or turn has done the step, nothing is recorded, and the step is returned. If
-    this same turn has done it, InvalidValueError is raised. If this same attempt has done it, the
-    attempt has used one name for two steps. Then a failed second start is recorded and returned. The
-    row needs a review, because a later attempt couldn't distinguish the two steps. The first step
-    stays done.
+    this same turn has done the step, InvalidValueError is raised. If this same attempt has done the
+    step, the attempt has used one name for two steps. Then a failed second start is recorded and
+    returned. The row needs a review, because a later attempt couldn't distinguish the two steps.
+    The first step stays done.
 
-    With ``idempotent``, neither ``logs`` nor the start is recorded, and a step in doubt may begin
-    again. Otherwise StepInDoubtError is raised for a step in doubt.
+    With ``idempotent``, ``logs`` and the start are not recorded, and a step in doubt may begin
+    again. Otherwise, a step in doubt raises StepInDoubtError.
     """
     first, second = doer.rows[0], None
     if known is not None and known.state == "done":
@@ -289,11 +289,11 @@ def end_step(
     The messages ``logs`` are recorded before the end.
 
     - A result is recorded even if the attempt has ended meanwhile, because the step has happened.
-    - If another attempt, or another copy of the job, has also done the step, the result is
-      recorded as a log message, and the step that is already recorded is returned.
+    - If another attempt, or another copy of the job, has also done the step, the result is recorded
+      as a log message, and the recorded step is returned.
     - If a redo has removed the step, the result is recorded as a log message.
-    - An error is not recorded if a later attempt, a person or another copy of the job has already
-      recorded a state of the step.
+    - An error is not recorded if a state of the step was recorded meanwhile, by a later attempt, by
+      a person or by another copy of the job.
     """
     position = position_of(journal, number)
     put_logs(journal, number, logs)
@@ -316,11 +316,11 @@ def end(
     result: Any,
     error: tuple[str, str] | None,
 ) -> RowStep | None:
-    """Record the end of a step for the rows ``left``, if there are any.
+    """Record the end of a step for the rows ``left``.
 
-    ``done``: a record by which the step is done already. Without rows ``left``, a result is recorded
-    as a log message, unless ``doer`` has written that record. Returns the step that another attempt
-    or turn has done.
+    ``done``: the record of an earlier end of the step. If ``left`` is empty, a result is recorded
+    as a log message, unless ``doer`` has written the record ``done``. Returns the step that another
+    attempt or turn has done.
     """
     if left:
         record = doer.record(journal, left, name, "done" if error is None else "failed")
@@ -357,9 +357,10 @@ def _forgotten(journal: Journal, position: int) -> int:
 def drop_steps(journal: Journal, number: int, name: str) -> None:
     """Record that a step and the steps that began after it no longer count.
 
-    So the next attempt begins with this step. A row that is in a call leaves it, and all steps of the
-    call: they are about its other rows, too. Raises RowNotFoundError, InvalidValueError if the row has
-    no such step, and StepInDoubtError if one of these steps is in doubt.
+    The next attempt then begins with this step. A row in a call leaves the call and loses all steps
+    of the call, because these steps are also about other rows. Raises RowNotFoundError. Raises
+    InvalidValueError if the row has no such step. Raises StepInDoubtError if one of these steps is
+    in doubt.
     """
     position = position_of(journal, number)
     steps = latest_records(journal, position)
@@ -378,7 +379,7 @@ def drop_steps(journal: Journal, number: int, name: str) -> None:
 
 
 def leave_call(journal: Journal, number: int) -> None:
-    """Let a row that is in a call lose the steps of the call. Raises the errors of :func:`drop_steps`.
+    """Let a row in a call lose the steps of the call. Raises the errors of :func:`drop_steps`.
 
     A record that takes the row out of the call must follow.
     """
@@ -400,9 +401,9 @@ def _may_be_followed_by_failure(known: RowStepRecord, attempt: int) -> bool:
 def record_step(journal: Journal, number: int, name: str, result: Any) -> RowStep:
     """Record that a step is done, and return the step.
 
-    If a call has begun the step, it is done for all rows of the call. If the step is already done with
-    the same result, nothing is recorded. Raises RowNotFoundError, and InvalidValueError if the step
-    is done with a different result.
+    If a call has begun the step, the step is done for all rows of the call. If the step is already
+    done with the same result, nothing is recorded. Raises RowNotFoundError. Raises
+    InvalidValueError if the step is done with a different result.
     """
     position = position_of(journal, number)
     known = latest_records(journal, position).get(name)
@@ -419,7 +420,7 @@ def record_step(journal: Journal, number: int, name: str, result: Any) -> RowSte
 
 
 def _put_for_call(journal: Journal, record: RowStepRecord, known: RowStepRecord | None) -> None:
-    """Append the record that settles a step. If a call began it, settle it for the call's rows.
+    """Append the record that settles a step. If a call began the step, settle all rows of the call.
 
     ``known``: the record that left the step in doubt. Rows for which another record decides, and
     rows in flight, aren't changed.
@@ -443,8 +444,8 @@ def _put_for_call(journal: Journal, record: RowStepRecord, known: RowStepRecord 
 def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep:
     """Record that a step in doubt was not done, so that it may begin again. Return the step.
 
-    If a call has begun the step, it was not done for all rows of the call.
-    Raises RowNotFoundError. Raises InvalidStateTransition while the row is in flight, and
+    If a call has begun the step, the record says so for all rows of the call. Raises
+    RowNotFoundError. Raises InvalidStateTransition while the row is in flight, and
     InvalidValueError if the step isn't in doubt.
     """
     position = position_of(journal, number)

@@ -1,8 +1,8 @@
 """The store: a directory with one directory for each job. Creates, finds and deletes jobs.
 
 While a job is created or deleted, its directory is in the staging directory and locked (see
-:mod:`journal.fs.staging`). The next writer removes what a process left there that has died, so a
-crash leaves no incomplete job.
+:mod:`journal.fs.staging`). If a process dies, the next writer removes the directories that the
+process left there. So a crash leaves no incomplete job.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Store:
     def count_shards(self, set_id: str) -> int:
         """Return how many shards a set has, or 0 if there is no such set.
 
-        Raises RefusedError if shards of two sets are in its directory: a row may be in both.
+        Raises RefusedError if its directory has shards of two sets: a row may be in both sets.
         """
         # The first shard of each count.
         examples = {each.rpartition("-")[2]: each for each in sorted(self.shards(set_id))[::-1]}
@@ -212,7 +212,7 @@ class Store:
     def check_uncut(self, job_id: str) -> None:
         """Raise JournalDamagedError if the hint proves that the job's journal was cut.
 
-        Then all commits are refused with the same error, but reading the job is not.
+        For a cut journal, all commits are refused with the same error. Reading is allowed.
         """
         with self.reading(job_id) as journal:
             journal.check_uncut()
@@ -243,8 +243,8 @@ class Store:
     def hold_run(self, job_id: str) -> Iterator[None]:
         """Hold the job's run lock during the block, so that no run starts.
 
-        Within such a block of this thread, another one has nothing to do. Raises JobBusyError while
-        a run has the run lock, even if that is a run of this store.
+        A nested block in the same thread does nothing. Raises JobBusyError while a run has the run
+        lock, even if the run belongs to this store.
         """
         holder = (job_id, threading.get_ident())
         if holder in self._holders:
@@ -290,10 +290,10 @@ class Store:
         Yields the journal, and whether the run lock was taken for the commit.
 
         - ``take``: whether to take the run lock. If the commit fails, the lock is released.
-        - ``keep``: whether a run uses the lock. Otherwise it is released by the commit that ends
-          the status running.
+        - ``keep``: whether a run uses the lock. Otherwise, the commit that ends the status running
+          releases the lock.
 
-        With "yes", raises JobBusyError if somebody has the lock, be it this store.
+        With "yes", raises JobBusyError if the lock is taken, even by this store.
         """
         has_ended, run = False, Held(keep=keep)
         check_job_id(job_id)
@@ -379,7 +379,7 @@ class Store:
     def create(self, job_id: str, fill: Callable[[Journal], None], *, anew: bool = False) -> None:
         """Create a job, completely or not at all. ``fill`` commits its first records.
 
-        If the store syncs, the job survives a power cut once this method has returned. Raises
+        If the store syncs, the job survives a power cut after this method has returned. Raises
         JobPrunedError if the job was pruned, unless ``anew`` is given.
         """
 
@@ -402,8 +402,8 @@ class Store:
             directory = made
             self._check_free(target, job_id, anew=anew)
             if target.parent != self.root:
-                # Its parent becomes the directory of the set, if there is none yet. So a set is
-                # never empty, and a job of the same name can't take its place.
+                # The parent of a shard becomes the directory of the set if the set has none yet. So
+                # a set is never empty, and a job of the same name can't take its place.
                 directory = made / target.name
                 files.make_directory(directory)
             build(directory)
@@ -454,8 +454,8 @@ class Store:
         """Make the rename of a directory to ``moved`` durable. ``target``: the job's directory."""
         if self.sync:
             try:
-                # On btrfs, the new name may be lost although the parent was synced, as in Linux 6.18
-                # (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
+                # On btrfs, the new name may be lost although the parent was synced, as in Linux
+                # 6.18 (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
                 with suppress(FileNotFoundError):  # another process has already removed it
                     files.sync_directory(moved)
                 if target.parent != self.root:  # a shard's
@@ -483,7 +483,7 @@ class Store:
             check_may_be_made(self.root, job_id)
 
     def _check_set(self, set_id: str, shard: str) -> None:
-        """Raise InvalidValueError if a job has the set's name, or if its shards are of another count."""
+        """Raise InvalidValueError if a job has the set's name, or if the set has another count."""
         if self.holds_job(set_id):
             reason = f"{self.directory(set_id)} is a job, and not a set of shards"
             raise InvalidValueError("shard", shard, reason)
@@ -501,8 +501,8 @@ class Store:
         are held. So nothing is committed between this call and the deletion. If ``first`` raises,
         nothing is deleted.
 
-        Raises JobBusyError while a process holds the job's run lock, and JobNotFoundError for the id
-        of a set.
+        Raises JobBusyError while a process holds the job's run lock, and JobNotFoundError for the
+        id of a set.
         """
         self.check_open()
         directory = self.directory(job_id)
@@ -539,7 +539,7 @@ class Store:
         return True
 
     def _staging(self) -> Staging:
-        """Open the staging directory. Make it, and the store, if they are missing."""
+        """Open the staging directory. If the directory and the store are missing, make them."""
         self.check_open()
         if not self._root_synced and any(map(split_shard_name, self.subdirectories())):
             reason = "is a set of shards, whose commands see no job in it: give its parent"

@@ -234,10 +234,11 @@ _LOST = "it can't be set back to pending: its data was lost to damage"
 
 
 def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = False) -> JobRow:
-    """Give a row the status in ``record``; return the row.
+    """Give a row the status in ``record``. Returns the row.
 
-    This function sets ``at``, ``version``, ``due`` and ``since`` of the record. ``redoes``: it is the
-    retry of a row that may be completed. Raises RowNotFoundError and InvalidStateTransition.
+    This function sets ``at``, ``version``, ``due`` and ``since`` of the record. ``redoes``: the
+    change is a redo, so the row may be completed. Raises RowNotFoundError and
+    InvalidStateTransition.
     """
     index, number = journal.index, record.row
     gives_back = record.reset is not None and record.decision is None
@@ -333,7 +334,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 
 def end_if_settled(journal: Journal, *, is_run: bool = False) -> None:
-    """End a started job whose last open row is settled: failed if a row failed or needs a review.
+    """End a started job if no row is open: as failed if a row failed or needs a review.
 
     While a run works on the job, only the run ends it. ``is_run``: the caller is this run.
     """
@@ -372,7 +373,7 @@ def pause(journal: Journal, by: By) -> None:
 def resume(journal: Journal, reason: str | None, by: By) -> None:
     """End a person's pause. If a run waits, the job is running again.
 
-    A job that was cancelled, or has failed with rows pending or in flight, is reopened.
+    A cancelled job, or a failed job with rows pending or in flight, is reopened.
     """
     status, index = state_of(journal).status, journal.index
     if state_of(journal).pause is not None:
@@ -419,7 +420,7 @@ def put_row_data(
     """Give a row new data, and with ``new_key`` also a new idempotency key.
 
     If ``data`` is None, the row keeps its data. All copies of the job make the same new key, unless
-    a nonce is added. A nonce is added in two cases, since the new key might not be unique:
+    a nonce is added. In two cases, the new key might not be unique, so a nonce is added:
 
     - The caller chose the row's key, or chooses the keys of the job. The caller may have given the
       new key to another row.
@@ -460,8 +461,8 @@ def update_data(
     """Give new data to a row that is neither completed nor in flight (processing).
 
     ``checksum`` is the checksum of the input from which the data comes. None means that somebody
-    has edited the data. Then the row keeps its checksum. Raises RowNotFoundError,
-    InvalidStateTransition and InvalidValueError.
+    has edited the data: the row keeps its checksum. Raises RowNotFoundError, InvalidStateTransition
+    and InvalidValueError.
     """
     position = position_of(journal, number)
     row = row_of(journal, position)
@@ -498,8 +499,9 @@ def _as_json(data: dict[str, Any], column: str) -> bytes:
 def take_input(journal: Journal, number: int, data: dict[str, Any], checksum: str, by: By) -> None:
     """Give a row new data from its input. If the row was ever started, set it back to pending.
 
-    A completed row is redone, under a new idempotency key, since the called service would answer
-    for the old data. The job must not have ended. Raises the errors of :func:`update_data`.
+    A completed row is redone under a new idempotency key: with the old key, the called service
+    would answer for the old data. The job must not have ended. Raises the errors of
+    :func:`update_data`.
     """
     row = row_of(journal, position_of(journal, number))
     is_redone = row.status is RowStatus.COMPLETED
@@ -521,7 +523,7 @@ def put_back(journal: Journal, position: int, by: By) -> None:
 
 
 def retry_failed(journal: Journal, codes: set[str] | None, by: By) -> int:
-    """Set failed rows back to pending; return their number. An ended job is reopened.
+    """Set failed rows back to pending. Returns their number. An ended job is reopened.
 
     With ``codes``, only rows that failed with one of these codes are changed. With None, all failed
     rows are changed, except rows whose outcome is unknown.

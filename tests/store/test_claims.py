@@ -324,11 +324,11 @@ def test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people(
     )
     said = capsys.readouterr().err
     assert f"only if no other run works on it: journal --root {paths[0]}/jobs show j\n" in said
-    assert f"{paths[0]}/jobs/j/claims/000001.late has what rows returned" in said
+    assert f"{paths[0]}/jobs/j/claims/000001.late has results of rows from" in said
     assert "to continue" not in said
     with journal.open_job(paths[1] / "jobs/j", key="k") as job:
         job.run(str, workers=1)
-    assert capsys.readouterr().err.count(f"{late} has what rows returned") == 1
+    assert capsys.readouterr().err.count(f"{late} has results of rows from") == 1
 
 
 def test_a_command_that_has_lost_its_job_says_so_last_and_gives_no_line_to_start_again(

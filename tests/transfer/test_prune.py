@@ -89,7 +89,9 @@ def test_a_job_whose_claims_cannot_be_listed_is_kept_since_late_results_may_be_t
         return names_in(path)
 
     monkeypatch.setattr(files, "names_in", refuse)
-    assert "claims: Permission denied; it may have what rows" in str(prune(root)["old"].reason)
+    assert "claims: Permission denied; there may be results of rows" in str(
+        prune(root)["old"].reason
+    )
     assert jobs(root) == ["old"]
 
 

@@ -178,7 +178,7 @@ PATCHES = [
     Patch(
         "a job whose claims can't be listed isn't pruned",
         "store/run_lock",
-        '        return [f"{reason}; it may have what rows returned to a run that had lost the job"]\n',
+        '        return [f"{reason}; there may be results of rows from a run that had lost the job"]\n',
         "        return []\n",
         "tests/transfer/test_prune.py::test_a_job_whose_claims_cannot_be_listed_is_kept_since_late_results_may_be_there",
     ),
