@@ -480,9 +480,7 @@ class Log:
         self._window = 0, b""
         self.hint_end = 0
         self.known_ns = new.size_and_change()[1]
-        files.remove_file(
-            self.directory / HINT_NAME
-        )  # the hint of the old file, if that file was cut
+        files.remove_file(self.directory / HINT_NAME)  # if the old file was cut, the hint proves it
         old.unlock()
         if mark is None:
             return
