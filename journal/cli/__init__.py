@@ -3,8 +3,8 @@
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``job_status``: its status and counts in words.
 - ``selection``: the rows that a command shows or changes, also by ``--where``.
-  ``shared_options``: other options, also durations and times. ``input_options``: those
-  for reading a file.
+  ``shared_options``: other options, also durations and times. ``input_options``: those for reading
+  a file.
 - ``resolution``: what a person says of rows in review. ``outcome_file``: a file that says it.
 - ``listing_formats``: tables, JSON and CSV. ``output``: text on a terminal.
 - ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.
@@ -12,9 +12,8 @@
 
 The exit codes are in ``run/exit_codes``.
 
-The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``.
-Modules that
-follow a job until it ends are in ``cli/watch``.
+The commands are in ``cli/commands``. Modules that only `journal run` needs are in ``cli/run``,
+and those that follow a job until it ends in ``cli/watch``.
 
 May import: all packages of ``journal``, except ``cli/commands``, ``cli/run`` and ``cli/watch``.
 """
