@@ -120,7 +120,7 @@ def fixture_real_syncs() -> Iterator[None]:
 def fixture_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock by which runs in this process end attempts that take too long, or notice stalls."""
     clock = Clock()
-    for module in ("in_flight", "termination", "pacing.stall_warning"):
+    for module in ("workers.in_flight", "workers.termination", "pacing.stall_warning"):
         monkeypatch.setattr(f"journal.run.{module}.monotonic", clock)
     return clock
 

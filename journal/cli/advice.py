@@ -17,7 +17,7 @@ from journal.fs.file_names import JOURNAL_NAME
 from journal.history.error_groups import ErrorGroup, Numbers, group_errors
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, RunHolder
-from journal.run.plan import (
+from journal.run.advice import (
     MAX_STEPS,
     before_command,
     pasted,

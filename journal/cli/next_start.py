@@ -11,7 +11,7 @@ from typing import NamedTuple
 from journal.cli.find import DEFAULT_ROOT
 from journal.fs import shell, system
 from journal.model import Job, Run
-from journal.run.plan import before_command, words_for_rest
+from journal.run.advice import before_command, words_for_rest
 from journal.run.platform import processes
 
 

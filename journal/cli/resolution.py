@@ -15,7 +15,7 @@ from journal.fs import system
 from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, RowStatus
-from journal.run.plan import what_may_run
+from journal.run.advice import what_may_run
 from journal.service import JobService
 from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row

@@ -22,7 +22,6 @@ from journal.errors import (
     StorageError,
 )
 from journal.model import EarlyEnd, Job, JobRow, JobStatus, RowStatus
-from journal.run.in_flight import InFlight, Result
 from journal.run.lifecycle import RunningJob, lacks_end
 from journal.run.outcome import Outcome, code_and_message
 from journal.run.pacing.concurrency import Starts
@@ -38,6 +37,7 @@ from journal.run.row_queue import RowQueue
 from journal.run.run_report import RunReport
 from journal.run.signals import Stops
 from journal.run.workers.base import Results, Workers
+from journal.run.workers.in_flight import InFlight, Result
 from journal.run.workers.steps import StepStore
 from journal.store.calls import Call as StoredCall
 from journal.text import counted

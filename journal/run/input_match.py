@@ -29,7 +29,8 @@ from journal.history.history import read_history
 from journal.ids import row_id_of
 from journal.index.summary import job_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, Shard
-from journal.run.plan import IN_PYTHON, HowTo, Matched, numbers_text
+from journal.run.advice import IN_PYTHON, HowTo, numbers_text
+from journal.run.plan import Matched
 from journal.service import JobService
 from journal.sets.input_rows import Item, Split, items_of
 from journal.sets.shard_choice import check_not_restarted

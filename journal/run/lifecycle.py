@@ -37,9 +37,10 @@ from journal.model import (
 )
 from journal.model import Run as LastRun
 from journal.progress.messages import INFO, WARNING, Tell, say
+from journal.run.advice import IN_PYTHON, HowTo, what_may_run, who_else
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.plan import IN_PYTHON, HowTo, take_up, what_may_run, who_else
+from journal.run.plan import take_up
 from journal.run.signals import OwnProcess
 from journal.service import JobService, existing_job
 from journal.store.calls import open_calls

@@ -24,6 +24,7 @@ from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.model import Cost, Job, JobRow, JobStatus, JobSummary, Policy, RowStatus
 from journal.progress.messages import Tell, say_if_elsewhere
 from journal.progress.show import Progress
+from journal.run.advice import IN_PYTHON, HowTo, line_for_rest, nothing_to_do, what_is_left
 from journal.run.caller import CallersLoop, CallersThread, of_its_job, with_options_of
 from journal.run.driver import Run
 from journal.run.input_match import (
@@ -40,18 +41,13 @@ from journal.run.outcome import RetryOn
 from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.limits import Estimate, Limits
 from journal.run.plan import (
-    IN_PYTHON,
-    HowTo,
     Matched,
     NothingToDo,
     Plan,
     Where,
     about_rows_left,
-    line_for_rest,
     may_start,
-    nothing_to_do,
     planned_rows,
-    what_is_left,
 )
 from journal.run.run_report import RunReport
 from journal.run.signals import Stops

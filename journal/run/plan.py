@@ -1,4 +1,4 @@
-"""Plans a run, and advises how to continue.
+"""Plans a run.
 
 A plan lists the rows that a start would process, or says why there are none. ``Chosen`` has those
 that meet the condition ``where``.
@@ -7,18 +7,20 @@ that meet the condition ``where``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
-from journal.errors import RESULT_PLACEHOLDER
-from journal.format.keys import Data, step_key
+from journal.format.keys import Data
 from journal.format.records import LOST_CHECKSUM, now
-from journal.fs import shell
-from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
-from journal.model import EarlyEnd, Job, JobRow, JobStatus, Policy, RowStatus, Run
+from journal.model import EarlyEnd, Job, JobRow, JobStatus, Policy, RowStatus
+from journal.run.advice import (
+    MAX_NAMED,
+    HowTo,
+    numbers_text,
+)
 from journal.run.signals import OwnProcess
 from journal.service import JobService
 from journal.store.interrupted_rows import may_resume
@@ -28,154 +30,9 @@ from journal.store.transitions import check_unpaused, reopen, state_of
 from journal.text import before_text, counted
 from journal.verbs import change_rows
 
-_MAX_NAMED = 10  # row numbers in a message
-_PASTED_RANGES = 12
-MAX_STEPS = 3  # steps in doubt whose commands are shown
 LEFT_OPEN = "left open"  # the kind of rows that don't meet the condition of a run
 
 Where = Callable[[JobRow], object]  # the condition of a run
-
-
-class HowTo(NamedTuple):
-    """The wording of advice: Python calls for a script, or command lines for `journal run`.
-
-    ``command``: the words that call `journal` for this store; "" in a script.
-    """
-
-    command: str = ""
-
-    def say(self, python: str, *words: str) -> str:
-        return f"`{self.line(*words) if self.command else python}`"
-
-    def line(self, *words: str) -> str:
-        """The command line of `journal` for this store, with these words."""
-        return f"{self.command} {shell.join(words)}"
-
-    def resume(self, job_id: str) -> str:
-        return self.say(f'job.service.resume_job("{job_id}")', "resume", job_id)
-
-    def first_resume(self, job: Job) -> str:
-        """The beginning of a message about the next start, which a person's pause would refuse."""
-        return f"first {self.resume(job.id)}, then " if job.pause is not None else ""
-
-    @property
-    def retry_failed(self) -> str:
-        return "`--retry-failed`" if self.command else "`run(..., retry_failed=True)`"
-
-    def reviews(self, job_id: str) -> str:
-        status = "needs_review"
-        return self.say(f'job.rows("{status}")', "rows", job_id, "--status", status)
-
-    @property
-    def if_gone(self) -> str:
-        """What a person can do about rows that are no longer in the input."""
-        skip, keep = (self.argument("on_gone", value) for value in ("skip", "keep"))
-        return f"{skip} skips such rows, {keep} runs them"
-
-    def gone(self, undone: list[int], *, is_empty: bool) -> str:
-        """Why a start is refused: rows that aren't done are no longer in the input.
-
-        ``is_empty``: the input has no rows, which is more likely a mistake than an order to skip all.
-        """
-        how = self.if_gone
-        if is_empty:
-            skip = '`job.skip(status=["pending", "failed"])`'  # a command gets no such input
-            how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
-        return f"gone and not done: {numbers_text(undone)}; {how}"
-
-    def name(self, name: str) -> str:
-        """The name of an argument of ``run``.
-
-        For a command, it is the corresponding option of `journal run`.
-        """
-        return f"--{name.replace('_', '-')}" if self.command else name
-
-    def argument(self, name: str, value: str = "") -> str:
-        """The name that :meth:`name` returns, in backquotes, with a value if there is one."""
-        if not value:
-            return f"`{self.name(name)}`"
-        return f"`{self.name(name)} {value}`" if self.command else f'`{name}="{value}"`'
-
-    def without_key(self, data: Mapping[str, Any]) -> str:
-        """Text that says what to do if an input without a key has changed.
-
-        ``data``: the data of one of the input's rows.
-        """
-        column = next(iter(data)) if len(data) == 1 else "COLUMN"
-        key = f"`--key {shell.quote(column)}`" if self.command else f"`key={column!r}`"
-        return (
-            "rows are identified by their position; if they only moved, identify them by a column "
-            f"with unique values, by {key}; otherwise restore the row, or keep the data of the job "
-            f"by {self.argument('on_changed', 'ignore')}"
-        )
-
-    def by_number(
-        self, verb: Literal["retry", "redo", "skip"], job_id: str, numbers: list[int]
-    ) -> str:
-        """Text that says how to change the rows with these numbers."""
-        ranges = pasted(Numbers(sorted(numbers)))
-        call = f"job.{verb}({numbers if len(numbers) <= _MAX_NAMED else repr(ranges)})"
-        return self.say(call, verb, job_id, "--row", ranges)
-
-
-IN_PYTHON = HowTo()
-
-
-def numbers_text(numbers: list[int]) -> str:
-    """The first few row numbers, for a message: "row 4", or "rows 4, 19"."""
-    more = ", ..." if len(numbers) > _MAX_NAMED else ""
-    rows = "row" if len(numbers) == 1 else "rows"
-    return f"{rows} {', '.join(map(str, numbers[:_MAX_NAMED]))}{more}"
-
-
-def step_commands(
-    command: Callable[..., str], job_id: str, step: str, numbers: Numbers, call: str = ""
-) -> list[tuple[str, str]]:
-    """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
-
-    The first command can't be pasted unchanged. It has a placeholder for the result. If there are
-    several rows, it also has a placeholder for the row, since each row has its own result.
-
-    ``call``: the key of the call whose rows these are. It has one result, so one row names it.
-    """
-    row = numbers.text() if numbers.count == 1 else str(numbers.first) if call else "N"
-    resolve = ("resolve", job_id, "--row")
-    done = command(*resolve, row, "--step", step, "--result", RESULT_PLACEHOLDER)
-    each = "" if row != "N" else ", one row, or one call with many rows, at a time"
-    of = (
-        f" of the call of {numbers.words(_PASTED_RANGES)} (key {step_key(call, step)})"
-        if call
-        else ""
-    )
-    return [
-        (done, f"if step {step!r}{of} took effect: record its result{each}"),
-        (
-            command(*resolve, row if call else pasted(numbers), "--step", step, "--not-done"),
-            "if it took no effect: the next attempt begins it again",
-        ),
-    ]
-
-
-def pasted(numbers: Numbers) -> str:
-    """The numbers as text for ``--row``; a placeholder if there are too many numbers."""
-    return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
-
-
-def who_else(job: Job) -> str:
-    """Who may have left rows in flight, although no run is active; "" if it was the last run."""
-    if job.status is JobStatus.RUNNING:
-        return ""
-    return "another program" if job.last_run is None else "another program, or a run that died,"
-
-
-def what_may_run(job: Job) -> str:
-    """A warning about rows that were in flight when their run died: commands may still be running.
-
-    Returns "" if the last run wasn't a `journal run`.
-    """
-    if job.last_run is None or not job.last_run.is_command:
-        return ""
-    return "commands of the run that died may still be running: look first, for example with `ps`"
 
 
 def may_start(job: Job, *, retry_failed: bool = False) -> bool:
@@ -217,35 +74,6 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> int:
     if where is None:
         return service.retry_failed_rows(job_id)
     return change_rows(service, job_id, "retry", service.retry_row, where=where)
-
-
-def nothing_to_do(job: Job, how_to: HowTo) -> str:
-    """The message for a start that does nothing, because the job has ended.
-
-    In a script, the message says how to continue. `journal run` advises by itself.
-    """
-    if job.status is JobStatus.CANCELLED:
-        left = (
-            f" with {counted(job.pending_count, 'row|rows')} pending" if job.pending_count else ""
-        )
-        return f"{job.id}: cancelled{left}, so nothing is run: first {how_to.resume(job.id)}, then start again"
-    said = f"{job.id}: {job.status} already, and nothing is new"
-    if how_to.command:
-        return f"{said}: nothing to do" if job.done_rows == job.total_rows else said
-    left = what_is_left(job, how_to)
-    return f"{said}, but {left}" if left else f"{said}: nothing to do"
-
-
-def what_is_left(job: Job, how_to: HowTo) -> str:
-    """Advice for a script about failed rows and rows in review; "" if there are none."""
-    failed = counted(job.failed_rows, "row|rows failed: {} tries it|them again, unless it|they ")
-    failed = failed.format(how_to.retry_failed) + "may have taken effect"
-    reviews = counted(job.needs_review_count, "row|rows needs|need a review: ")
-    parts = (
-        failed * bool(job.failed_rows),
-        (reviews + how_to.reviews(job.id)) * bool(job.needs_review_count),
-    )
-    return "; ".join(filter(None, parts))
 
 
 class Matched(msgspec.Struct):
@@ -295,7 +123,7 @@ class Matched(msgspec.Struct):
 def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[str]:
     """Messages about rows that a start leaves as they are, although the input has changed."""
     if others := matched.other_inputs:
-        names = ", ".join([*others[:_MAX_NAMED], *(["..."] if others[_MAX_NAMED:] else [])])
+        names = ", ".join([*others[:MAX_NAMED], *(["..."] if others[MAX_NAMED:] else [])])
         shards = counted(len(others), "shard|shards of the set has|have seen another input")
         yield f"{job_id}: {shards} ({names}): start each again with this input"
     if matched.done:
@@ -309,7 +137,7 @@ def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[st
         yield f"{job_id}: {counted(matched.gone_open, rows)}: {how_to.if_gone}"
     if matched.back:
         retry = how_to.say('job.retry(status="skipped")', "retry", job_id, "--status", "skipped")
-        if len(matched.back) <= _MAX_NAMED:
+        if len(matched.back) <= MAX_NAMED:
             retry = how_to.by_number("retry", job_id, matched.back)
         rows = "row|rows is|are in the input again, and stays|stay skipped"
         yield f"{job_id}: {counted(len(matched.back), rows)}: {retry}"
@@ -436,7 +264,7 @@ class Plan(msgspec.Struct):
         row = planned.row
         self.counts[planned.kind] += 1
         numbers = self.first.setdefault(planned.kind, [])
-        if len(numbers) <= _MAX_NAMED:
+        if len(numbers) <= MAX_NAMED:
             numbers.append(row.row_number)
         if row.status in (RowStatus.SKIPPED, RowStatus.COMPLETED):
             self.counts["done"] -= 1
@@ -448,7 +276,7 @@ class Plan(msgspec.Struct):
         if outdated := matched.done:
             self.counts["outdated"], self.first["outdated"] = (
                 len(outdated),
-                outdated[: _MAX_NAMED + 1],
+                outdated[: MAX_NAMED + 1],
             )
         self.counts["done"] += job.done_rows - len(outdated)
         self.counts["failed"] += job.failed_rows
@@ -512,33 +340,3 @@ def left_open(job: Job) -> EarlyEnd:
     """The end of a run because no open row meets the run's condition."""
     rows = counted(job.pending_count, "row|rows stays|stay open")
     return EarlyEnd("where", f"{rows}, since the run is for others")
-
-
-CHOOSING = ("--row", "--where")  # options of `journal run`, each with a value
-
-
-def before_command(words: Sequence[str]) -> int:
-    """The place in the words of a `journal run` where its options end: at ``--``."""
-    return words.index("--") if "--" in words else len(words)
-
-
-def words_for_rest(run: Run) -> list[str]:
-    """The words that continue a job after ``run``.
-
-    If none of the rows left meets the run's condition, the condition is removed from a `journal
-    run`. With the condition, it would start no row.
-    """
-    words = list(run.argv)
-    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":
-        for option in CHOOSING:
-            while option in words[: before_command(words)]:
-                place = words.index(option)
-                del words[place : place + 2]
-    return words
-
-
-def line_for_rest(run: Run | None) -> str:
-    """The line to paste that continues a job: see :func:`words_for_rest`. "" if none is known."""
-    if run is None or not run.argv:
-        return ""
-    return shell.in_directory(run.directory, words_for_rest(run))

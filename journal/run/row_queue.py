@@ -21,7 +21,6 @@ from journal.format.records import A_RUN
 from journal.ids import row_id_of
 from journal.index.columns import WAITING
 from journal.model import EarlyEnd, Job, JobRow, RowStatus
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob
 from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
@@ -30,6 +29,7 @@ from journal.run.pacing.rates import UsageRates
 from journal.run.pacing.retries import Due, Waits
 from journal.run.plan import Chosen
 from journal.run.settling import Settling
+from journal.run.workers.in_flight import Result
 from journal.store import bulk
 from journal.store.batch import Batch
 from journal.store.calls import Call

@@ -27,7 +27,6 @@ from journal.format.records import (
 from journal.format.size_limits import MAX_USAGE_NAMES
 from journal.fs import system
 from journal.model import JobRow, RowStatus, RowStep
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob
 from journal.run.outcome import (
     CHECKS,
@@ -41,6 +40,7 @@ from journal.run.outcome import (
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of, with_unknown
+from journal.run.workers.in_flight import Result
 from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
 from journal.store.journal import Journal

@@ -18,9 +18,9 @@ manager = pytest.importorskip("jupyter_client.manager")
 SETUP = """
 import asyncio, threading, time
 import journal
-import journal.run.termination
+import journal.run.workers.termination
 
-journal.run.termination._GRACE_S = 0.1
+journal.run.workers.termination._GRACE_S = 0.1
 
 gate = threading.Event()
 gate.set()

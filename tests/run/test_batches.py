@@ -328,7 +328,7 @@ def test_all_rows_of_a_call_have_its_deadline_however_long_their_dispatch_takes(
     job: JobRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = itertools.count()
-    for module in ("in_flight", "termination"):
+    for module in ("workers.in_flight", "workers.termination"):
         monkeypatch.setattr(f"journal.run.{module}.monotonic", lambda: float(next(seconds)))
     rows = run(job, Cancellable(), timeout_s=4.5)
     assert {row.error_code for row in rows} == {"TimeoutError"}

@@ -16,13 +16,13 @@ from support.clock import Clock
 
 import journal
 from journal import Hold, JobRow, JobRun, JobService, Retry, RunReport
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import PerKey
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
 from journal.run.workers.base import Call
+from journal.run.workers.in_flight import Result
 
 WAIT_S = 60.0
 

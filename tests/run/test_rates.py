@@ -18,13 +18,13 @@ import journal
 import journal.run.pacing.rates as module
 from journal import AttemptedRow, InvalidValueError, JobRow, JobRun, JobService, Retry, RowResult
 from journal.cli.main import main
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, failed, later, outcome_of_error
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rates import UsageRates, Window
 from journal.run.workers.base import Call
 from journal.run.workers.handler import outcomes_of_raised
+from journal.run.workers.in_flight import Result
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 USED_9 = Outcome(kind="completed", usage={"tokens": 9})

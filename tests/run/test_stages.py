@@ -10,11 +10,11 @@ from support.interrupts import failing_if_it_hangs
 
 from journal import JobRow, JobService
 from journal.run.caller import CallersThread
-from journal.run.in_flight import InFlight, Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.signals import Stops
 from journal.run.workers.base import Call, Results, Workers
+from journal.run.workers.in_flight import InFlight, Result
 from journal.run.workers.steps import StepStore
 
 TIMEOUT_S = 60.0
@@ -84,7 +84,7 @@ def fixture_at(monkeypatch: pytest.MonkeyPatch) -> Any:
         stages.append(Stage(*arguments, **options))
         return stages[0]
 
-    for module in ("in_flight", "termination"):
+    for module in ("workers.in_flight", "workers.termination"):
         monkeypatch.setattr(f"journal.run.{module}.monotonic", lambda: stages[0].now_s)
     return make
 

@@ -14,7 +14,7 @@ from support.clock import Clock
 from support.runs import open_job
 
 from journal import AttemptedRow, Hold, Job, JobRun
-from journal.run.plan import HowTo
+from journal.run.advice import HowTo
 
 TICKS = 4  # looks of the run in which nothing is said
 

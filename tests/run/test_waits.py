@@ -15,13 +15,13 @@ from support.runs import open_job
 import journal
 from journal import AttemptedRow, Batch, JobRow, JobRun, JobService, Retry, Wait
 from journal.model import Job
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
 from journal.run.row_queue import RowQueue
 from journal.run.settling import MIN_WAIT_S
 from journal.run.workers.base import Call
+from journal.run.workers.in_flight import Result
 
 
 def wait(service: JobService, row_id: str, after_s: float) -> JobRow:

@@ -33,10 +33,10 @@ from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import LINES, NULL, format_of
 from journal.inputs.read import RowInput
 from journal.inputs.read_options import STANDARD_INPUT, Source
+from journal.run.advice import HowTo
 from journal.run.exit_codes import EXIT_OK
 from journal.run.open_job import JobRun, open_job
 from journal.run.pacing.limits import Limits
-from journal.run.plan import HowTo
 from journal.sets.shard_choice import chosen_shard
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import as_utf8

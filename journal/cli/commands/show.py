@@ -54,8 +54,8 @@ from journal.model import (
     pausing_text,
     usage_rates_text,
 )
+from journal.run.advice import before_command
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
-from journal.run.plan import before_command
 from journal.store.run_lock import late_results
 from journal.text import (
     as_text,

@@ -19,6 +19,7 @@ from journal.format.records import UNSET_TIME
 from journal.fs import shell
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, Shard
+from journal.run.advice import HowTo, nothing_to_do
 from journal.run.input_match import (
     InputRules,
     Unwritten,
@@ -30,12 +31,10 @@ from journal.run.input_match import (
 from journal.run.plan import (
     LEFT_OPEN,
     NOT_RUN,
-    HowTo,
     Matched,
     Plan,
     Planned,
     about_rows_left,
-    nothing_to_do,
     planned_rows,
 )
 from journal.store.calls import open_calls

@@ -15,8 +15,9 @@ from journal.cli.output import as_json, echo_err
 from journal.cli.run.template import Template
 from journal.fs import shell
 from journal.model import Job, JobStatus, RowStatus
+from journal.run.advice import HowTo, before_command, nothing_to_do
 from journal.run.open_job import JobRun
-from journal.run.plan import HowTo, Matched, before_command, may_start, nothing_to_do, retryable
+from journal.run.plan import Matched, may_start, retryable
 from journal.run.run_report import RunReport
 from journal.text import as_utf8, counted, shorten
 from journal.verbs import missing_rows

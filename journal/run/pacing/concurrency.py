@@ -6,7 +6,6 @@ import math
 from time import monotonic
 
 from journal.model import Job, JobStatus
-from journal.run.in_flight import InFlight
 from journal.run.pacing.early_end import Bounds
 from journal.run.pacing.holds import Holds
 from journal.run.pacing.limits import Limits
@@ -14,6 +13,7 @@ from journal.run.pacing.rates import row_rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.base import Workers
+from journal.run.workers.in_flight import InFlight
 
 # Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
 _MAX_AHEAD_EACH = 8

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import msgspec
 
 from journal.model import EarlyEnd, Job, JobRow
+from journal.run.advice import HowTo
 from journal.run.outcome import WRONG_ANSWERS, Outcome
 from journal.run.pacing.limits import Limits, parse_halt
-from journal.run.plan import HowTo
 from journal.run.run_report import RunReport
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import cents_number, cents_text, counted

@@ -12,11 +12,11 @@ from time import monotonic
 
 from journal.format.records import UNSET_TIME, HoldRecord, writable
 from journal.model import EarlyEnd
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob
 from journal.run.outcome import MAX_AFTER_S, Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import backoff_s
+from journal.run.workers.in_flight import Result
 from journal.text import clock_text, duration_text, shorten
 
 MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses

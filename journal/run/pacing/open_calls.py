@@ -18,9 +18,9 @@ from journal.errors import InvalidStateTransition
 from journal.format.records import A_RUN
 from journal.index.columns import PENDING, PROCESSING, WAITING
 from journal.model import JobRow
-from journal.run.in_flight import Result
 from journal.run.outcome import Outcome
 from journal.run.pacing.retries import Due
+from journal.run.workers.in_flight import Result
 from journal.service import JobService
 from journal.store import calls
 from journal.store.calls import Call

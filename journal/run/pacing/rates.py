@@ -20,11 +20,11 @@ from journal.format.records import BY_OTHERS, RowStatusRecord, now
 from journal.history.history import read_history
 from journal.ids import row_id_of
 from journal.model import JobRow
-from journal.run.in_flight import Result
 from journal.run.lifecycle import RunningJob
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.run.workers.base import Call
+from journal.run.workers.in_flight import Result
 
 _BURST_S = 0.05  # rows that are due within this time may start together and share a commit
 

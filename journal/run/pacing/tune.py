@@ -8,7 +8,6 @@ from journal.display.repr import tuned_text
 from journal.errors import InvalidValueError
 from journal.format.arguments import NONE, ROWS, check_tune
 from journal.format.records import UNSET_TIME, TunedRecord, TuneRecord
-from journal.run.in_flight import InFlight
 from journal.run.lifecycle import RunningJob
 from journal.run.pacing.concurrency import Starts
 from journal.run.pacing.holds import Holds
@@ -18,6 +17,7 @@ from journal.run.pacing.rates import UsageRates, row_rate
 from journal.run.row_queue import RowQueue
 from journal.run.signals import Stops
 from journal.run.workers.base import Workers
+from journal.run.workers.in_flight import InFlight
 from journal.text import counted, time_text
 
 

@@ -8,5 +8,9 @@ and puts the outcomes into the driver's ``Results``. ``handler``: calls the hand
 gets, a row or a batch. A worker never writes to the journal, except for steps (``steps``).
 ``row_log`` stores the messages that a handler logs about its row.
 
-May import: ``caller``, ``outcome`` and ``signals`` from ``run``, and all that ``run`` may import.
+The driver keeps the calls that workers have (``in_flight``), and ends, in three stages, those that
+take too long or are stopped (``termination``).
+
+May import: ``caller``, ``outcome``, ``signals`` and ``pacing/limits`` from ``run``, and all that
+``run`` may import.
 """

@@ -42,7 +42,7 @@ PATCHES = [
     ),
     Patch(
         "commands that may outlive their run are named",
-        "run/plan",
+        "run/advice",
         "    if job.last_run is None or not job.last_run.is_command:\n        return",
         "    if True:\n        return",
         "tests/cli/test_run.py::test_what_show_names_to_go_on_with_a_dead_run_can_be_pasted_anywhere",
@@ -112,7 +112,7 @@ PATCHES = [
     ),
     Patch(
         "messages of an attempt that is given up are kept",
-        "run/termination",
+        "run/workers/termination",
         "logs=row.take_logs()",
         "logs=()",
         "tests/run/test_evidence.py::test_the_log_of_an_attempt_that_is_given_up_is_kept",

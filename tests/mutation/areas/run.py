@@ -17,14 +17,14 @@ PATCHES = [
     ),
     Patch(
         "only who names TimeoutError accepts a second attempt beside the first",
-        "run/termination",
+        "run/workers/termination",
         '        elif outcome.kind == "lost":\n            kind, message = "review"',
         '        elif outcome.kind == "lost":\n            kind, message = "failed"',
         "tests/run/test_runs.py::test_a_thread_that_takes_too_long_is_given_up_and_its_row_needs_a_review",
     ),
     Patch(
         "an attempt that was ended at its timeout may have taken effect",
-        "run/termination",
+        "run/workers/termination",
         '            kind, message = "lost", f"{message}, and may have',
         '            kind, message = "failed", f"{message}, and may have',
         "tests/run/test_runs.py::test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long",
@@ -101,7 +101,7 @@ PATCHES = [
     ),
     Patch(
         "what has come back stays until it is recorded",
-        "run/in_flight",
+        "run/workers/in_flight",
         "        return self._unrecorded.copy()\n",
         "        unrecorded, self._unrecorded = self._unrecorded, []\n        return unrecorded\n",
         "tests/run/test_stages.py::test_results_that_are_not_recorded_yet_are_returned_again",
@@ -431,7 +431,7 @@ PATCHES = [
     ),
     Patch(
         "an attempt that is asked to end gets another deadline",
-        "run/in_flight",
+        "run/workers/in_flight",
         "        if not stops and now_s < self.next_deadline_s:\n",
         "        if not stops and now_s < self.next_deadline_s + 60:\n",
         "tests/run/test_runs.py::test_a_run_all_of_whose_workers_hang_ends_and_says_so",

@@ -7,7 +7,7 @@ from mutation.patch import Patch
 PATCHES = [
     Patch(
         "a condition stays while rows that meet it are left",
-        "run/plan",
+        "run/advice",
         '    if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":\n',
         "    if run.is_command:\n",
         "tests/cli/test_run_where.py::test_the_condition_stays_while_rows_that_meet_it_are_left",

@@ -11,10 +11,10 @@ import msgspec
 from journal.model import JobRow
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
-from journal.run.termination import Termination, unstarted
 from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.handler import AttemptedRow, Batch, Rows
 from journal.run.workers.steps import StepStore, Turn
+from journal.run.workers.termination import Termination, unstarted
 from journal.store.calls import Call as StoredCall
 
 
