@@ -127,7 +127,7 @@ def _find(
 ) -> dict[str, tuple[int, RowStatus]]:
     """The number and status of each wanted row. ``is_unique``: the job has no key in two rows.
 
-    A key may be text in the file and a number in the job, or the reverse.
+    A key may be text in the file and a number in the job, or the reverse, if no other row has it.
     """
     found: dict[str, tuple[int, RowStatus]] = {}
     untyped_keys = {untyped(text): text for text in wanted}
@@ -139,7 +139,7 @@ def _find(
                 continue
             text = key_json(value)
             if text not in wanted:
-                other = untyped_keys.get(untyped(text))
+                other = None if statuses else untyped_keys.get(untyped(text))
                 if other is None or is_typed_as(text, other):
                     continue
                 text = other

@@ -141,12 +141,21 @@ def test_a_file_that_is_not_right_in_all_rows_changes_nothing(
     assert (code in (2, 4), words in said, written() == before) == (True, True, True), said
 
 
-def test_a_key_is_not_taken_for_another_that_is_the_same_number(work: Path) -> None:
-    in_review(["1.0", "2"])
+@pytest.mark.parametrize(
+    ("orders", "words"),
+    [
+        (["1.0", "2"], "row 1: ship has no row with this order"),
+        ([1, "2", "1"], "row 1: rows 1 and 3 of ship have this order"),
+    ],
+)
+def test_a_key_is_not_taken_for_another_that_is_the_same_number(
+    work: Path, orders: list[Any], words: str
+) -> None:
+    in_review(orders)
+    assert journal("resolve", "ship", "--row", f"{len(orders)}", "--skip").returncode == 0
     before = written()
     code, said = resolve("order,tracking_number\n1,x\n", "--completed")
-    assert (code, "row 1: ship has no row with this order" in said) == (2, True)
-    assert written() == before
+    assert (code, words in said, written() == before) == (2, True, True)
 
 
 def test_failed_rows_get_the_messages_of_the_file_and_others_need_only_names(work: Path) -> None:

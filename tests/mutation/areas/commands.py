@@ -167,6 +167,13 @@ PATCHES = [
         _OUTCOME_FILE + "a_key_is_not_taken_for_another_that_is_the_same_number",
     ),
     Patch(
+        "a key isn't taken for a number while another row may have it as text",
+        "cli/outcome_file",
+        "                other = None if statuses else untyped_keys.get(untyped(text))\n",
+        "                other = untyped_keys.get(untyped(text))\n",
+        _OUTCOME_FILE + "a_key_is_not_taken_for_another_that_is_the_same_number",
+    ),
+    Patch(
         "a row of a file without a value completes nothing",
         "cli/outcome_file",
         "        if needed and not values:\n",
