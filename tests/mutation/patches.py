@@ -270,14 +270,14 @@ SEALS = [
         "store/journal",
         "            if size != begin or self._stale or not log.continues(size):\n",
         "            if size != begin or self._stale or log.is_new:\n",
-        "tests/store/test_processes.py::test_a_journal_replaced_by_a_copy_that_went_another_way_is_what_an_open_service_follows",
+        "tests/store/test_processes.py::test_a_journal_replaced_by_a_copy_that_is_older_or_went_another_way_is_what_an_open_service_follows",
     ),
     Patch(
         "a reader that catches up looks whether its own seal still stands",
         "store/journal",
         "        if self._stale or not log.continues(size):\n            self._begin_again()",
         "        if self._stale or log.is_new or size < log.end.offset:\n            self._begin_again()",
-        "tests/store/test_processes.py::test_a_journal_replaced_by_a_copy_that_went_another_way_is_what_an_open_service_follows",
+        "tests/store/test_processes.py::test_a_journal_replaced_by_a_copy_that_is_older_or_went_another_way_is_what_an_open_service_follows",
     ),
     Patch(
         "a tail that was torn is looked at again when it ends with a seal",

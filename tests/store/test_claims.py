@@ -124,9 +124,8 @@ def test_while_the_lock_of_a_claim_reaches_the_other_node_no_run_starts_there(no
     inode = os.stat(b.root / "j/journal.jsonl").st_ino
     b.start_job("j")
     assert claims_of(b) == ["000002"]
-    assert (
-        os.stat(b.root / "j/journal.jsonl").st_ino == inode
-    )  # a run that has ended writes no more
+    same = os.stat(b.root / "j/journal.jsonl").st_ino == inode
+    assert same, "a run that has ended writes no more"
 
 
 @pytest.mark.usefixtures("directories_apart")
@@ -316,12 +315,8 @@ def test_what_rows_return_to_a_run_that_has_lost_its_job_is_left_for_people(
         b.update_status("j", "paused")
     shown = command("--root", str(paths[1] / "jobs"), "show", "j").stdout
     assert str(late) in shown
-    assert (
-        command(
-            "--root", str(paths[1] / "jobs"), "pack", "j", "-o", str(paths[0] / "j.tar.gz")
-        ).stderr.count(".late")
-        == 1
-    )
+    pack = ("--root", str(paths[1] / "jobs"), "pack", "j", "-o", str(paths[0] / "j.tar.gz"))
+    assert command(*pack).stderr.count(".late") == 1
     said = capsys.readouterr().err
     assert f"only if no other run works on it: journal --root {paths[0]}/jobs show j\n" in said
     assert f"{paths[0]}/jobs/j/claims/000001.late has results of rows from" in said
@@ -413,12 +408,8 @@ def test_a_step_of_a_command_is_not_begun_once_another_run_has_claimed_the_job(
         a.create_job("j", job_id="j", row_data=[{"data": {}}])
         a.start_job("j")
         a.start_row("j:1")
-        variables = {
-            "JOURNAL_JOB": f"{root_b}/j",
-            "JOURNAL_ROW_ID": "j:1",
-            "JOURNAL_ATTEMPT": "1",
-            "JOURNAL_CLAIM": "1",
-        }
+        row = {"JOURNAL_JOB": f"{root_b}/j", "JOURNAL_ROW_ID": "j:1"}
+        variables = row | {"JOURNAL_ATTEMPT": "1", "JOURNAL_CLAIM": "1"}
         assert command("step", "one", "--", "true", **variables).returncode == 0
         b.store.runs.take("j", Held())
         refused = command("step", "two", "--", "echo", "done", **variables)
@@ -651,10 +642,6 @@ def _full(path: Path) -> None:
     (path / "sub").mkdir(parents=True)
 
 
-def _fifo(path: Path) -> None:
-    os.mkfifo(path)
-
-
 @needs_links
 @pytest.mark.parametrize(
     ("name", "make", "refused"),
@@ -666,7 +653,7 @@ def _fifo(path: Path) -> None:
         ("look", lambda path: path.symlink_to("nowhere"), "claims/look is no empty directory"),
         ("000007", _full, "claims/000007: Is a directory"),
         ("000007", lambda path: path.symlink_to("nowhere"), "claims/000007: it is a symbolic link"),
-        ("000007", _fifo, "claims/000007: it is not a regular file"),
+        ("000007", lambda path: os.mkfifo(path), "claims/000007: it is not a regular file"),  # noqa: PLW0108
         ("0000009", Path.touch, "000001"),
         ("000007.new", _full, "000001"),
         ("999999", Path.touch, "1000000"),

@@ -321,11 +321,13 @@ def test_a_batch_whose_sync_fails_is_cut_off_whole_with_what_was_written_before_
     assert_works_again(service, path, before)
 
 
-def refuse_cut(faulty: FaultyOs, call: str) -> None:
-    """The next commit's sync fails, and so does ``call`` of what cuts it off."""
+def leave_in_doubt(service: JobService, faulty: FaultyOs, call: str = "ftruncate") -> None:
+    """Row 1 is completed by a commit whose sync fails, and so does ``call`` of what cuts it off."""
     faulty.plan("fdatasync", *[fails(errno.EIO)] * (1 + (call == "fdatasync")))
     if call == "ftruncate":
         faulty.plan("ftruncate", fails(errno.EIO))
+    with pytest.raises(CommitOutcomeUnknownError):
+        service.complete_row(f"{JOB}:1", "T-1")
 
 
 def is_marked(path: Path) -> bool:
@@ -334,9 +336,7 @@ def is_marked(path: Path) -> bool:
 
 def in_doubt(service: JobService, path: Path, faulty: FaultyOs) -> None:
     """Row 1 is completed by a commit whose sync has failed; one that isn't synced completes row 5."""
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty)
     with JobService(path.parents[1], sync="none") as other:
         other.complete_row(f"{JOB}:5", "T-5")
     service.get_job(JOB)
@@ -361,9 +361,7 @@ def test_what_a_failed_sync_left_in_doubt_is_written_to_a_new_file_unless_it_is_
             other.complete_row(f"{JOB}:6", "T-6")
             with service.batch(JOB):
                 pass  # now both know all, and that it is on the disk
-        refuse_cut(faulty, call)
-        with pytest.raises(CommitOutcomeUnknownError):
-            service.complete_row(f"{JOB}:1", "T-1")
+        leave_in_doubt(service, faulty, call)
         assert is_marked(path)
         left = path.read_bytes()
         faulty.calls.clear()
@@ -395,9 +393,7 @@ def test_a_service_marks_the_file_that_stands_beside_the_journal_now(
         other.complete_row(f"{JOB}:7")
     with service.batch(JOB):
         pass  # now it knows all, and that it is on the disk
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty)
     assert is_marked(path)
 
 
@@ -408,9 +404,7 @@ def test_a_service_marks_no_file_that_another_has_replaced(
     mark, new = path.with_name("sync.mark"), path.with_name("new")
     new.write_bytes(mark.read_bytes())
     new.replace(mark)
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty)
     assert is_marked(path)
 
 
@@ -443,9 +437,7 @@ def test_an_empty_mark_that_another_copy_shares_is_given_up_for_a_clear_one(path
 def test_a_mark_that_cannot_be_replaced_stays_set(
     service: JobService, path: Path, faulty: FaultyOs, call: str
 ) -> None:
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty)
     path.with_name("other").hardlink_to(path.with_name("sync.mark"))
     faulty.plan(call, fails(errno.ENOSPC))
     with JobService(service.root) as new, pytest.raises(StorageError):
@@ -600,9 +592,7 @@ def test_what_the_cache_has_let_go_of_since_a_failed_sync_is_not_written_as_it_w
     if several:
         in_doubt(service, path, faulty)
     else:
-        refuse_cut(faulty, "ftruncate")
-        with pytest.raises(CommitOutcomeUnknownError):
-            service.complete_row(f"{JOB}:1", "T-1")
+        leave_in_doubt(service, faulty)
         service.get_job(JOB)
     inode = path.stat().st_ino
     with path.open("r+b") as file:
@@ -636,9 +626,7 @@ def test_a_mark_that_is_no_regular_file_is_refused_and_written_to_by_nobody(
 def test_a_mark_that_another_copy_shares_is_given_up_for_one_that_says_the_same(
     service: JobService, path: Path, faulty: FaultyOs
 ) -> None:
-    refuse_cut(faulty, "ftruncate")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty)
     other, mark = path.with_name("other"), path.with_name("sync.mark")
     other.hardlink_to(mark)
     shared, inode = other.read_bytes(), path.stat().st_ino
@@ -652,9 +640,7 @@ def test_verify_says_that_what_it_has_read_may_not_be_on_the_disk(
     service: JobService, path: Path, faulty: FaultyOs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert not verify_job(path.parent).in_doubt
-    refuse_cut(faulty, "fdatasync")
-    with pytest.raises(CommitOutcomeUnknownError):
-        service.complete_row(f"{JOB}:1", "T-1")
+    leave_in_doubt(service, faulty, "fdatasync")
     report = verify_job(path.parent)
     assert (report.in_doubt, report.findings) == (True, [])
     assert main(["--root", str(service.root), "verify", JOB]) == 0

@@ -228,38 +228,33 @@ def test_a_commit_that_cannot_be_written_fails_for_each_of_its_threads_and_chang
     assert statuses(service)[1:4] == [RowStatus.PENDING, RowStatus.COMPLETED, RowStatus.PENDING]
 
 
-@pytest.mark.parametrize("cut", [True, False])
-def test_a_failed_sync_is_told_to_each_of_its_threads_with_what_is_known_of_their_commit(
-    service: JobService, faulty: FaultyOs, *, cut: bool
+@pytest.mark.parametrize(
+    ("refused", "kind", "done"),
+    [
+        (("stat",), StorageError, set()),
+        ((SYNC,), StorageError, set()),
+        ((SYNC, "ftruncate"), CommitOutcomeUnknownError, {2, 3, 4}),
+    ],
+    ids=["it can't begin", "its sync", "its sync and its cut"],
+)
+def test_a_commit_that_fails_is_told_to_each_of_its_threads_with_what_is_known_of_it(
+    service: JobService,
+    faulty: FaultyOs,
+    refused: tuple[str, ...],
+    kind: type[StorageError],
+    done: set[int],
 ) -> None:
-    disk = SlowDisk(faulty, fails(errno.EIO))
-    if not cut:
-        faulty.plan("ftruncate", fails(errno.EIO))
+    disk = SlowDisk(faulty, *[fails(errno.EIO)] * (SYNC in refused))
     first, others = ask_during_a_sync(service, disk, range(2, 5))
+    if refused[-1] != SYNC:
+        faulty.plan(refused[-1], fails(errno.EIO))
     disk.go_on()
     first.heard()
     errors = [other.refused() for other in others]
-    kind = StorageError if cut else CommitOutcomeUnknownError
     assert [type(error) for error in errors] == [kind] * 3
     assert len({id(error) for error in errors}) == 3
     service.complete_row(f"{JOB}:6")
-    expected = {1, 6} if cut else {1, 2, 3, 4, 6}
-    assert {row.row_number for row in service.get_rows(JOB, "completed")} == expected
-
-
-def test_a_commit_that_cannot_begin_is_refused_to_each_of_its_threads(
-    service: JobService, faulty: FaultyOs
-) -> None:
-    disk = SlowDisk(faulty)
-    first, others = ask_during_a_sync(service, disk, range(2, 4))
-    faulty.plan("stat", fails(errno.EIO))
-    disk.go_on()
-    first.heard()
-    errors = [other.refused() for other in others]
-    assert [type(error) for error in errors] == [StorageError] * 2
-    assert errors[0] is not errors[1]
-    assert complete(service, 3).heard().row_number == 3
-    assert statuses(service)[1:3] == [RowStatus.PENDING, RowStatus.COMPLETED]
+    assert {row.row_number for row in service.get_rows(JOB, "completed")} == {1, 6} | done
 
 
 def test_who_leads_and_is_interrupted_leaves_the_others_changes_to_the_next(

@@ -94,7 +94,7 @@ PATCHES = [
         "index/hint",
         "        if not has_seal(file, before):\n            return\n",
         "",
-        "tests/store/test_cut_journals.py::test_a_cut_job_can_be_read_and_reading_leaves_its_hint",
+        "tests/store/test_cut_journals.py::test_a_reader_and_a_writer_that_is_refused_leave_the_hint_of_a_cut_job",
     ),
     Patch(
         "a hint of unsynced commits keeps what the one before it proved",
