@@ -562,19 +562,22 @@ def test_a_row_whose_worker_dies_needs_a_review_and_no_row_is_called_twice(
 
 
 @pytest.mark.parametrize("kind", ["fork", "loky"])
-def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated(
-    kind: str, makers: Callable[[str], Make], work: Work
+@pytest.mark.parametrize(("policy", "attempts"), [("retry", [1, 3, 2, 1]), ("fail", [1, 1, 1, 1])])
+def test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated_or_fails_if_told_so(
+    kind: str, makers: Callable[[str], Make], work: Work, policy: str, attempts: list[int]
 ) -> None:
     report = work.run(
         partial(makers(kind), 1),
         *("square", "die", "die_once", "square"),
-        on_interrupted="retry",
+        on_interrupted=policy,
         workers=1,
     )
     assert (report.job.status, report.reason) == (JobStatus.FAILED, None)
-    assert work.statuses() == ["completed", "failed", "completed", "completed"]
-    assert str(work.outcomes()[1].error_message).endswith("; given up after 3 attempts")
-    assert calls(work.ledger) == {1: 1, 2: 3, 3: 2, 4: 1}
+    second = "completed" if policy == "retry" else "failed"
+    assert work.statuses() == ["completed", "failed", second, "completed"]
+    message = str(work.outcomes()[1].error_message)
+    assert message.endswith("; given up after 3 attempts") == (policy == "retry")
+    assert calls(work.ledger) == dict(enumerate(attempts, 1))
 
 
 def test_rows_run_while_another_thread_imports_dask_parsl_or_pools_of_processes(
@@ -633,18 +636,6 @@ def test_a_row_that_is_told_to_fail_when_its_worker_dies_was_not_given_up(
     (row,) = work.outcomes()
     assert row.attempts == 3
     assert "given up" not in str(row.error_message)
-
-
-@pytest.mark.parametrize("kind", ["fork", "loky"])
-def test_a_row_whose_worker_dies_fails_if_told_so_and_a_new_executor_does_the_rest(
-    kind: str, makers: Callable[[str], Make], work: Work
-) -> None:
-    report = work.run(
-        partial(makers(kind), 1), "die", "square", "square", on_interrupted="fail", workers=1
-    )
-    assert (report.job.status, report.reason) == (JobStatus.FAILED, None)
-    assert work.statuses() == ["failed", "completed", "completed"]
-    assert calls(work.ledger) == {1: 1, 2: 1, 3: 1}
 
 
 @pytest.mark.parametrize("kind", ["fork", "loky-reusable"])

@@ -46,6 +46,21 @@ def fork(leave=refuse):
     if status is not None:  # this is the parent
         say("child", status)
 
+def handle(row):
+    say("call", row.row_number)
+    return end(row.row_number)
+
+async def handle_async(row):
+    return handle(row)
+
+def handle_many(rows):
+    for row in rows:
+        say("call", row.row_number)
+    return end([row.row_number for row in rows])
+
+async def handle_many_async(rows):
+    return handle_many(rows)
+
 ways = [lambda: None, refuse]
 
 def fork_twice(*_):  # in two calls, and then no more
@@ -138,22 +153,9 @@ def test_a_process_that_a_handler_forks_is_no_second_worker(tmp_path: Path, work
     lines, shown = run(
         tmp_path,
         f"""
-        def handle(row):
-            say("call", row.row_number)
+        def end(result):
             fork_twice()
-            return row.row_number
-
-        async def handle_async(row):
-            return handle(row)
-
-        def handle_many(rows):
-            for row in rows:
-                say("call", row.row_number)
-            fork_twice()
-            return [row.row_number for row in rows]
-
-        async def handle_many_async(rows):
-            return handle_many(rows)
+            return result
 
         with journal.open_job(path, [{{}}] * 6) as job:
             {HANDLERS[workers]}
@@ -207,20 +209,8 @@ def test_a_process_that_the_code_of_an_outcome_forks_is_no_second_worker(
         tmp_path,
         FORKING
         + textwrap.dedent(f"""
-        def handle(row):
-            say("call", row.row_number)
+        def end(_):
             {leave}
-
-        async def handle_async(row):
-            return handle(row)
-
-        def handle_many(rows):
-            for row in rows:
-                say("call", row.row_number)
-            {leave}
-
-        async def handle_many_async(rows):
-            return handle_many(rows)
 
         with journal.open_job(path, [{{}}] * 6) as job:
             {HANDLERS[workers].replace("quiet", "quiet, halt='never'")}
@@ -424,52 +414,35 @@ def test_a_process_that_a_callback_forks_is_no_second_driver(
     assert lines[-1] == "completed [1, 1, 1]"
 
 
-def test_a_process_that_a_signal_handler_forks_while_the_driver_starts_is_no_second_driver(
-    tmp_path: Path,
+@pytest.mark.parametrize("when", ["while the driver starts", "in a row"])
+def test_a_process_that_a_signal_handler_forks_is_no_second_driver(
+    tmp_path: Path, when: str
 ) -> None:
     lines, _ = run(
         tmp_path,
-        """
+        f"""
         import threading
 
-        signal.signal(signal.SIGUSR1, lambda *_: fork(lambda: sys.exit(7)))
-        start = threading.Thread.start
-
-        def interrupted(thread):
-            if thread.name == "journal-driver":
-                signal.raise_signal(signal.SIGUSR1)
-            start(thread)
-
-        threading.Thread.start = interrupted
-        with journal.open_job(path, [{}]) as job:
-            job.run(lambda row: say("call", row.row_number), tell=quiet)
-            say(job.job.status)
-        """,
-    )
-    assert sorted(lines) == ["call 1", "child 7", "completed"]
-
-
-def test_a_process_that_a_signal_handler_forks_is_no_second_driver(tmp_path: Path) -> None:
-    lines, _ = run(
-        tmp_path,
-        """
-        import threading
-
-        has_forked = threading.Event()
+        has_forked, start = threading.Event(), threading.Thread.start
 
         def fork_and_continue(*_):
             fork(lambda: sys.exit(7))
             has_forked.set()
 
-        signal.signal(signal.SIGUSR1, fork_and_continue)
+        def start_and_interrupt(thread):
+            if thread.name == "journal-driver":
+                signal.raise_signal(signal.SIGUSR1)
+            start(thread)
 
-        def handle(row):
-            say("call", row.row_number)
-            if row.row_number == 1:
+        def end(number):
+            if number == 1 and {when == "in a row"}:
                 os.kill(os.getpid(), signal.SIGUSR1)
             has_forked.wait()
 
-        with journal.open_job(path, [{}] * 3) as job:
+        signal.signal(signal.SIGUSR1, fork_and_continue)
+        if {when != "in a row"}:
+            threading.Thread.start = start_and_interrupt
+        with journal.open_job(path, [{{}}] * 3) as job:
             job.run(handle, tell=quiet)
             say(job.job.status)
         """,

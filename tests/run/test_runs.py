@@ -1170,15 +1170,22 @@ def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> 
 # --- when the disk is full
 
 
+def in_flight(
+    job: JobRun, gate: Gate, count: int, monkeypatch: pytest.MonkeyPatch, **options: Any
+) -> tuple[Background, FaultyOs]:
+    """A run with so many rows in flight, and the system that fails it from now on as is planned."""
+    run, faulty = Background(job, gate, workers=count, **options), FaultyOs()
+    gate.wait_for(count)
+    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    return run, faulty
+
+
 def test_what_came_back_is_recorded_once_the_disk_has_space_again(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty = FaultyOs()
     gate = Gate()
     with open_job(path, 4) as job:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        run, faulty = in_flight(job, gate, 2, monkeypatch)
         faulty.plan("write", fails(errno.ENOSPC))
         gate.let_go()
         with pytest.raises(StorageError):
@@ -1222,9 +1229,7 @@ def run_with_a_failed_commit(
     job: JobRun, gate: Gate, monkeypatch: pytest.MonkeyPatch, **options: Any
 ) -> Background:
     """A run whose first of two rows has ended with a commit that failed."""
-    run, faulty = Background(job, gate, workers=2, **options), FaultyOs()
-    gate.wait_for(2)
-    monkeypatch.setattr(journal.fs.system, "os", faulty)
+    run, faulty = in_flight(job, gate, 2, monkeypatch, **options)
     faulty.plan("write", fails(errno.ENOSPC))
     gate.let_go(1)
     run.wait_for("in flight")
@@ -1265,12 +1270,9 @@ def test_after_a_failed_commit_nothing_is_recorded_in_another_job_at_the_path(
 def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty = FaultyOs()
     gate = Gate()
     with open_job(path, 4) as job:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        run, faulty = in_flight(job, gate, 2, monkeypatch)
         faulty.always("write", fails(errno.ENOSPC))
         gate.let_go()
         with pytest.raises(StorageError):
@@ -1287,12 +1289,9 @@ def test_what_came_back_and_can_not_be_recorded_is_told_row_by_row(
 def test_after_a_failed_sync_each_outcome_is_recorded_and_none_is_told_as_lost(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, cut: bool
 ) -> None:
-    faulty = FaultyOs()
     gate = Gate()
     with open_job(path, 2) as job:
-        run = Background(job, gate, workers=2)
-        gate.wait_for(2)
-        monkeypatch.setattr(journal.fs.system, "os", faulty)
+        run, faulty = in_flight(job, gate, 2, monkeypatch)
         faulty.plan("fdatasync", fails(errno.EIO))
         if not cut:
             faulty.plan("ftruncate", fails(errno.EIO))

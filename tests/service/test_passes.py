@@ -56,6 +56,12 @@ def row(service: JobService, number: int) -> JobRow:
     return found
 
 
+def found_pending(service: JobService, number: int) -> Any:
+    """The row as it is found without its data."""
+    found = find_rows(service.store, JOB, RowStatus.PENDING)
+    return next(one for one in found if one.row_number == number)
+
+
 def job(service: JobService) -> Job:
     found = service.get_job(JOB)
     assert found is not None
@@ -87,15 +93,15 @@ def commits_of(service: JobService, call: Callable[[], Any]) -> tuple[int, list[
 # --- reopening
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(lambda other: other.reopen_job(JOB), id="reopen_job"),
-        pytest.param(lambda other: other.retry_row(f"{JOB}:2"), id="retry_row"),
-        pytest.param(lambda other: other.retry_failed_rows(JOB), id="retry_failed_rows"),
-        pytest.param(lambda other: other.redo_row(f"{JOB}:1"), id="redo_row"),
-    ],
-)
+PUTS_BACK: dict[str, Callable[[JobService], object]] = {
+    "retry_row": lambda service: service.retry_row(f"{JOB}:2"),
+    "retry_failed_rows": lambda service: service.retry_failed_rows(JOB),
+    "redo_row": lambda service: service.redo_row(f"{JOB}:1"),
+}
+REOPENS = PUTS_BACK | {"reopen_job": lambda service: service.reopen_job(JOB)}
+
+
+@pytest.mark.parametrize("call", REOPENS.values(), ids=REOPENS)
 def test_nothing_reopens_a_job_while_a_run_works_on_it(
     service: JobService, call: Callable[[JobService], object]
 ) -> None:
@@ -129,15 +135,9 @@ def test_failed_rows_are_retried_in_any_status_but_cancelled(
         service.update_status(JOB, status)
     passes, before = job(service).passes, content(service)
     if status is JobStatus.CANCELLED:
-        for call in (
-            lambda: service.retry_failed_rows(JOB),
-            lambda: service.retry_row(f"{JOB}:2"),
-            lambda: service.redo_row(f"{JOB}:1"),
-        ):
-            with pytest.raises(
-                InvalidStateTransition, match=r"can't be set back to pending; reopen it first"
-            ):
-                call()
+        for call in PUTS_BACK.values():
+            with pytest.raises(InvalidStateTransition, match="back to pending; reopen it first"):
+                call(service)
         assert content(service) == before
         return
     assert service.retry_failed_rows(JOB) == 1
@@ -148,14 +148,7 @@ def test_failed_rows_are_retried_in_any_status_but_cancelled(
         assert (job(service).status, job(service).passes) == (status, passes)
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        pytest.param(lambda service: service.retry_row(f"{JOB}:2"), id="retry_row"),
-        pytest.param(lambda service: service.retry_failed_rows(JOB), id="retry_failed_rows"),
-        pytest.param(lambda service: service.redo_row(f"{JOB}:2"), id="redo_row"),
-    ],
-)
+@pytest.mark.parametrize("call", PUTS_BACK.values(), ids=PUTS_BACK)
 def test_an_ended_job_is_reopened_by_the_commit_that_puts_a_row_back(
     service: JobService, call: Callable[[JobService], object]
 ) -> None:
@@ -172,9 +165,7 @@ def test_a_retried_row_counts_its_attempts_anew_and_keeps_the_total(service: Job
     again = try_again(service, f"{JOB}:2", "timeout", "no answer")
     assert (again.attempts, again.earlier_attempts) == (2, 1), "the next attempt of the same"
     assert again == row(service, 2) == service.get_rows(JOB)[1]
-    (found,) = (
-        one for one in find_rows(service.store, JOB, RowStatus.PENDING) if one.row_number == 2
-    )
+    found = found_pending(service, 2)
     assert (found.attempts, found.is_fresh) == (1, False)
 
 
@@ -195,9 +186,7 @@ def test_a_row_whose_attempt_is_given_back_has_the_error_again_that_it_had_befor
         assert given_back == row(service, 5) == service.get_rows(JOB)[4]
         error = given_back.error_code, given_back.error_message, given_back.traceback
         assert (given_back.reason, *error) == (reason, "timeout", "no answer", "here")
-    (found,) = (
-        one for one in find_rows(service.store, JOB, RowStatus.PENDING) if one.row_number == 5
-    )
+    found = found_pending(service, 5)
     assert (given_back.attempts, given_back.earlier_attempts, found.attempts) == (3, 2, 1)
     service.retry_row(f"{JOB}:2")
     service.start_row(f"{JOB}:2")
@@ -236,18 +225,13 @@ def test_what_a_job_that_has_ended_refuses_is_said_in_plain_words(service: JobSe
     calls: list[tuple[Callable[[], object], str]] = [
         (lambda: service.create_rows(JOB, [{}]), f"job {JOB} is 'cancelled', so it takes no more"),
         (lambda: service.start_row(f"{JOB}:5"), "'cancelled', so row 5 can't be started"),
-        (
-            lambda: service.redo_row(f"{JOB}:1"),
-            "'cancelled', so row 1 can't be set back to pending",
-        ),
+        (lambda: service.redo_row(f"{JOB}:1"), "'cancelled', so row 1 can't be set back"),
     ]
     for call, said in calls:
         with pytest.raises(InvalidStateTransition, match=said) as refused:
             call()
-        assert (refused.value.current_state, refused.value.attempted_state) == (
-            "cancelled",
-            "running",
-        )
+        states = (refused.value.current_state, refused.value.attempted_state)
+        assert states == ("cancelled", "running")
         assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
     service.reopen_job(JOB)
     with pytest.raises(InvalidStateTransition, match="is 'pending', so it can't be reopened"):

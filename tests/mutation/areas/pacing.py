@@ -155,7 +155,7 @@ PATCHES = [
         "run/pacing/retries",
         "if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):",
         "if False:",
-        "tests/run/test_executors.py::test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated",
+        "tests/run/test_executors.py::test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated_or_fails_if_told_so",
     ),
     Patch(
         "a row whose neighbor has killed the pool is repeated without a limit",

@@ -308,7 +308,7 @@ PATCHES = [
         "run/workers/executors",
         "        self._executor = self._make()\n",
         "        pass\n",
-        "tests/run/test_executors.py::test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated",
+        "tests/run/test_executors.py::test_a_row_whose_worker_dies_is_tried_three_times_if_it_may_be_repeated_or_fails_if_told_so",
     ),
     Patch(
         "a row of which an executor may have called the handler isn't given back",
