@@ -19,14 +19,14 @@ SYNCS = [
         "store/log",
         "                self.sync(self.end.offset)\n            except StorageError as error:\n                self._take_back(error)",
         "                pass\n            except StorageError as error:\n                self._take_back(error)",
-        "tests/store/test_guards.py::test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written",
+        "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(
         "a commit that another left unsynced is synced first",
         "store/recovery",
         "            log.sync(start or 0)\n",
         "            pass\n",
-        "tests/store/test_guards.py::test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_written",
+        "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(
         "a commit whose sync fails is cut off",
@@ -722,14 +722,14 @@ WRITES += [
         "store/log",
         "        if self.syncs:  # otherwise a power cut",
         "        if False:  # otherwise a power cut",
-        "tests/store/test_guards.py::test_what_is_taken_back_of_a_batch_is_gone_for_sure_before_more_is_written",
+        "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(
         "a spilled commit that is taken back is synced away",
         "store/log",
         "            self.is_synced = False  # the truncated blocks",
         "            pass  # the truncated blocks",
-        "tests/store/test_guards.py::test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_written",
+        "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(
         "a deleted job's name is gone for sure before its files go",

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import signal
 import threading
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -15,27 +14,22 @@ from typing import Any, TypeVar
 import pytest
 from support.clock import Clock
 from support.interrupts import failing_if_it_hangs
-from support.runs import open_job
+from support.runs import calls_of, open_job, statuses
 
 import journal
-from journal import AttemptedRow, JobRow, JobRun
+from journal import JobRow, JobRun
 from journal.run.driver import Run
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.pacing.limits import Limits
-from journal.run.workers.base import Call, Results
+from journal.run.workers.base import Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.event_loop import LoopWorkers
 from journal.run.workers.handler import Target
-from journal.run.workers.steps import StepStore
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 WAIT_S = 60.0
 Value = TypeVar("Value")
-
-
-def statuses(job: JobRun) -> Counter[str]:
-    return Counter(str(row.status) for row in job.rows())
 
 
 def run(main: Coroutine[Any, Any, Value]) -> Value:
@@ -443,12 +437,6 @@ def test_a_bounded_number_of_rows_waits_for_workers_however_fast_handlers_are(
 
 
 # --- the workers by themselves
-
-
-def calls_of(job: JobRun) -> list[Call]:
-    """A call for each row of the job."""
-    steps = StepStore(job.service, job.id)
-    return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
 
 
 async def workers_in_this_loop(

@@ -40,6 +40,7 @@ from support.platforms import (
     only_long,
     skip_without,
 )
+from support.runs import calls_of
 
 import journal
 from journal import InvalidValueError, JobRow, RowStatus, RunReport
@@ -47,12 +48,11 @@ from journal.model import JobStatus
 from journal.run.outcome import Outcome, lost
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.retries import fate_of
-from journal.run.workers.base import Call, Results, Workers
+from journal.run.workers.base import Results, Workers
 from journal.run.workers.choose import make_workers
 from journal.run.workers.dask import DaskWorkers, call_if_first
 from journal.run.workers.executors import call_for_json
 from journal.run.workers.handler import AttemptedRow, Target
-from journal.run.workers.steps import StepStore
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
 if TYPE_CHECKING:
@@ -410,12 +410,6 @@ def test_no_more_rows_are_in_flight_than_the_executor_has_workers(
         return make_workers(Target(act, {}), makers("threads")(2), wanted, Results()).count
 
     assert [count(None), count(1), count(8)] == [2, 1, 2]
-
-
-def calls_of(job: journal.JobRun) -> list[Call]:
-    """A call for each row of the job."""
-    steps = StepStore(job.service, job.id)
-    return [Call((AttemptedRow(row, steps),), row.row_number) for row in job.rows()]
 
 
 def flush(workers: Workers) -> None:

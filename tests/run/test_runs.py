@@ -20,7 +20,7 @@ import pytest
 from support import attempts
 from support.children import FaultyOs, fails
 from support.clock import Clock
-from support.runs import open_job
+from support.runs import calls_of, open_job, statuses
 
 import journal
 import journal.fs.system
@@ -49,18 +49,13 @@ from journal.run.outcome import later
 from journal.run.pacing.rates import Rate
 from journal.run.settling import Settling
 from journal.run.signals import Stops
-from journal.run.workers.base import Call, Results
+from journal.run.workers.base import Results
 from journal.run.workers.choose import make_workers
 from journal.run.workers.handler import AttemptedRow, Target
-from journal.run.workers.steps import StepStore
 
 pytestmark = pytest.mark.usefixtures("no_threads_left")
 
 WAIT_S = 60.0
-
-
-def statuses(job: JobRun) -> Counter[str]:
-    return Counter(str(row.status) for row in job.rows())
 
 
 class Gate:
@@ -713,9 +708,8 @@ def test_threads_that_are_closed_begin_none_of_the_rows_that_wait_for_them(path:
     with open_job(path, 3) as job:
         workers = make_workers(Target(gate, {}), None, 1, Results())
         before = set(threading.enumerate())
-        for row in job.rows():
-            attempted = AttemptedRow(row, StepStore(job.service, job.id))
-            workers.dispatch(Call((attempted,), row.row_number))
+        for call in calls_of(job):
+            workers.dispatch(call)
         gate.wait_for(1)
         workers.close()
         gate.let_go()
@@ -743,9 +737,8 @@ def test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait(path
     outcomes = Results()
     with open_job(path, 9) as job:
         workers = make_workers(Target(coroutine, {}), None, 2, outcomes)
-        for row in job.rows():
-            attempted = AttemptedRow(row, StepStore(job.service, job.id))
-            workers.dispatch(Call((attempted,), row.row_number))
+        for call in calls_of(job):
+            workers.dispatch(call)
         dispatched.set()
         for _ in range(9):
             while outcomes.take() is None:

@@ -84,16 +84,13 @@ def test_a_step_of_a_call_is_one_record_and_a_step_of_each_of_its_rows(work: Wor
     work.wait(call)
     turn = work.resume(call)
     assert work.step(turn, "submit").result == {"batch": 7}
-    with pytest.raises(
-        InvalidStateTransition, match="its turn of the call is over; stop this worker"
-    ):
+    with pytest.raises(InvalidStateTransition, match="turn of the call is over; stop this worker"):
         work.step(call, "fetch")  # a worker that a later turn has replaced
 
 
 def test_the_same_turn_cannot_do_a_step_twice(work: Work) -> None:
     call = work.begin(1, 2)
-    work.step(call, "submit")
-    work.done(call, "submit", 1)
+    work.do_step(call, "submit", 1)
     with pytest.raises(InvalidValueError, match="name: is the name of a step that this attempt"):
         work.step(call, "submit")
 
@@ -108,8 +105,7 @@ def test_a_row_cannot_do_alone_a_step_that_the_turn_of_its_call_has_done(
         work.service.retry_row(row(2))
     work.start_rows(1, 2)
     call = work.do(calls.begin_call, [(1, 1), (2, attempt)])
-    work.step(call, "submit")
-    work.done(call, "submit", 1)
+    work.do_step(call, "submit", 1)
     with pytest.raises(InvalidValueError, match="name: is the name of a step that this attempt"):
         work.service.begin_step(row(2), attempt, "submit")
     second = steps.get_step_in_doubt(work.service.store, row(2))
@@ -124,8 +120,7 @@ def test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_
     work.service.begin_step(row(2), 1, "mail")
     with pytest.raises(InvalidValueError, match="1 row of this call, such as row 2, began alone"):
         work.step(call, "mail")
-    work.step(call, "submit")
-    work.done(call, "submit", 5)
+    work.do_step(call, "submit", 5)
     assert {step.name for step in work.service.get_steps(row(2))} == {"mail", "submit"}
 
 
@@ -135,20 +130,17 @@ def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_other
 ) -> None:
     call = work.begin(1, 2, 3)
     if has_step:
-        work.step(call, "up load")
-        work.done(call, "up load", "f1")
+        work.do_step(call, "up load", "f1")
     work.service.fail_row(row(2), "Refused", "no")
     work.wait(call)
     turn = work.resume(call)
-    work.step(turn, "submit")
-    work.done(turn, "submit", "b1")
+    work.do_step(turn, "submit", "b1")
     work.wait(call)
     work.service.retry_row(row(2))
     turn = work.resume(call)
     assert turn.open == (1, 3)
     assert work.step(turn, "submit").result == "b1"
-    left = work.service.get_row(row(2))
-    assert left is not None
+    left = work.service.get_rows(JOB)[1]
     assert (left.status, left.error_code, left.attempts) == (RowStatus.FAILED, "LeftBehind", 1)
     assert "the other rows of its call have done step 'submit' without it" in str(
         left.error_message
@@ -156,17 +148,8 @@ def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_other
     step = quote("up load")  # as the shell of this system wants it
     command = f"retry calls --row 2 --from-step {step}" if has_step else "redo calls --row 2"
     assert f"`journal {command}`" in str(left.error_message)
-    assert (
-        main(
-            [
-                "--root",
-                str(work.service.root),
-                *shlex.split(command),
-                *([] if has_step else ["--yes"]),
-            ]
-        )
-        == 0
-    )
+    words = [*shlex.split(command), *([] if has_step else ["--yes"])]
+    assert main(["--root", str(work.service.root), *words]) == 0
     work.start_rows(2)
 
 
@@ -177,13 +160,11 @@ def test_a_retried_row_does_not_do_a_step_under_the_key_of_rows_that_are_complet
     work.service.fail_row(row(2), "Refused", "no")
     work.wait(call)
     turn = work.resume(call)
-    work.step(turn, "submit")
-    work.done(turn, "submit", "b1")
+    work.do_step(turn, "submit", "b1")
     work.service.complete_row(row(1))
     work.service.retry_row(row(2))
     assert work.resume(call).open == ()
-    left = work.service.get_row(row(2))
-    assert left is not None
+    left = work.service.get_rows(JOB)[1]
     assert left.error_code == "LeftBehind"
 
 
@@ -192,8 +173,7 @@ def test_after_a_crash_a_call_waits_with_its_rows_in_their_order_and_is_due_at_o
     work: Work, policy: str
 ) -> None:
     call = work.begin(3, 1, 2)
-    work.step(call, "submit")
-    work.done(call, "submit", 5)
+    work.do_step(call, "submit", 5)
     work.service.complete_row(row(1))
     work.crash(policy)
     (found,) = work.open()
@@ -274,10 +254,8 @@ def test_a_row_that_is_retried_comes_back_with_its_call_and_only_a_run_resumes_i
 @pytest.mark.parametrize("how", ["redo", "data", "drop"])
 def test_a_redo_new_data_and_dropped_steps_take_a_row_out_of_its_call(work: Work, how: str) -> None:
     call = work.begin(1, 2, 3)
-    work.step(call, "upload")
-    work.done(call, "upload", 1)
-    work.step(call, "submit")
-    work.done(call, "submit", 2)
+    work.do_step(call, "upload", 1)
+    work.do_step(call, "submit", 2)
     work.wait(call)
     for number in (1, 2):
         if how == "redo":
@@ -323,9 +301,7 @@ def test_rows_that_are_settled_already_are_left_out_of_a_call_that_begins(work: 
     work.service.complete_row(row(1))
     call = work.do(calls.begin_call, [(1, 1), (2, 1)])
     assert call.rows == (2,)
-    with pytest.raises(
-        InvalidStateTransition, match="its turn of the call is over; stop this worker"
-    ):
+    with pytest.raises(InvalidStateTransition, match="turn of the call is over; stop this worker"):
         work.do(calls.begin_call, [(1, 1)])
     with pytest.raises(InvalidStateTransition, match="it is in another call already"):
         work.do(calls.begin_call, [(2, 1)])

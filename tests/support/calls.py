@@ -64,6 +64,10 @@ class Work:
     def done(self, call: Call, name: str, result: Any = None) -> Any:
         return self.do(calls.end_step, call.id, call.turn, call.open, name, result=result)
 
+    def do_step(self, call: Call, name: str, result: Any = None) -> None:
+        self.step(call, name)
+        self.done(call, name, result)
+
     def statuses(self) -> list[str]:
         return [row.status.value for row in self.service.get_rows(JOB)]
 

@@ -31,7 +31,7 @@ PATCHES = [
         "store/log",
         "            and self.is_synced\n",
         "",
-        "tests/store/test_guards.py::test_what_is_taken_back_of_a_commit_is_gone_for_sure_before_the_next_is_written",
+        "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(
         "a commit begins with a look at the seal: another file may be as long",
