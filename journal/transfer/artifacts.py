@@ -47,7 +47,10 @@ class Artifacts:
     """
 
     def __init__(self, ours: Path, theirs: Path) -> None:
-        """``ours`` and ``theirs``: the directories of the copies. Call :meth:`look` to read them."""
+        """``ours`` and ``theirs``: the directories of the copies.
+
+        Call :meth:`look` to read the files.
+        """
         self._ours = Below(ours)
         self._theirs = Below(theirs, is_to_copy=True)
         self._staged: list[str] = []
@@ -58,7 +61,7 @@ class Artifacts:
         self.backups: dict[str, str] = {}
 
     def look(self) -> bool:
-        """Find the files that are missing or differ; return whether any file is missing.
+        """Find the files that are missing or differ. Returns whether a file is missing.
 
         Raises StorageError, and ``OSError`` with the path in ``filename``.
         """
@@ -102,8 +105,9 @@ class Artifacts:
             return False
 
     def stage(self, *, differing: bool) -> None:
-        """Copy the missing files to the staging directory. With ``differing``, also copy the files
-        that differ.
+        """Copy the missing files to the staging directory.
+
+        With ``differing``, also copy the files that differ.
 
         On return, the copies are synced. Raises the errors of :meth:`look`, and FileExistsError if
         our file system treats two of the names as the same name.
@@ -122,9 +126,9 @@ class Artifacts:
     def install(self, relation: Relation) -> None:
         """Rename the staged files to their places. On return, the names are synced.
 
-        ``relation`` says how our copy relates to the other copy. If it is "behind", the other
-        copy's files replace our files that differ. If it is "diverged", the other copy's files
-        become backups. Otherwise only missing files are installed.
+        ``relation`` says how our copy relates to the other copy. If our copy is "behind", the other
+        copy's files replace our files that differ. If the copies have "diverged", the other copy's
+        files become backups. Otherwise only missing files are installed.
         """
         places = {name: self._place(name, relation) for name in self._staged}
         make_way = [name for name, place in places.items() if place == name in self.backups]
@@ -172,8 +176,8 @@ class Artifacts:
     def _free_name(self, name: str, word: str) -> str:
         """Return a name for a backup.
 
-        This is a name that neither copy has, or the name of a backup here that already has the
-        same content as the file to back up.
+        The name is a name that neither copy has, or the name of a backup here with the same content
+        as the file.
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")

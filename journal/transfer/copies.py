@@ -4,8 +4,9 @@ Each seal (the chained CRC-32 at the end of a commit) covers all commits before 
 with the same seal at the same offset are the same up to that offset. By accident, two different
 histories have equal seals with a probability of 1 in 2^32. Equal seals don't rule out forgery.
 
-The end of the last common commit is the **fork**. It is found by bisection, which takes few reads
-even in a long history. The common part isn't checked for damage here. `journal verify` checks it.
+The end of the last common commit is the **fork**. This commit is found by bisection, which takes
+few reads even in a long history. The common part isn't checked for damage here. `journal verify`
+checks it.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ def open_copy(
 
     Only the beginning and the end of the journal are read. Pass ``locked`` if you hold the commit
     lock. Raises JobNotFoundError, JournalDamagedError, FormatVersionError, JobLockedError,
-    StorageError. Raises JournalDamagedError, too, if the journal was cut, unless it ``may_be_cut``:
-    only the hint in this directory proves the cut, and a copy would lack this proof.
+    StorageError. Also raises JournalDamagedError if the journal was cut, because only the hint in
+    this directory proves the cut, and a copy would lack this proof. With ``may_be_cut``, a cut
+    journal is accepted.
     """
     log = Log(directory, sync=False, lock_timeout_s=lock_timeout_s)
     found = _find_end(log, log.size(), locked=locked)
@@ -116,7 +118,8 @@ def _last_commit(file: Readable, size: int) -> Position:
 def holds(copy: Copy, position: Position) -> bool:
     """Return whether the copy has a commit with the end and seal (CRC-32) that ``position`` states.
 
-    If so, all bytes before ``position`` are the same as in the copy that ``position`` comes from.
+    If True, all bytes before ``position`` are the same as in the copy from which ``position``
+    comes.
     """
     return position.offset <= copy.end.offset and has_seal(copy.file, position)
 
@@ -125,7 +128,10 @@ Relation = Literal["identical", "ahead", "behind", "diverged"]
 
 
 def find_fork(ours: Copy, theirs: Copy) -> Position:
-    """Return the fork: the end of the last common commit of two copies. Raises StorageError."""
+    """Return the fork, which is the end of the last common commit of two copies.
+
+    Raises StorageError.
+    """
     low, high = START, min(ours.end.offset, theirs.end.offset)
     middle = high  # try the end first: usually one copy is the beginning of the other
     while low.offset < high:

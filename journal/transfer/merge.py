@@ -1,9 +1,11 @@
 """Merges a diverged copy of a job into the copy here, in one commit.
 
-:mod:`journal.transfer.three_way` matches the rows of the two copies, and judges each row. This module
-writes what follows from the judgements. Everything is decided before anything is written.
+:mod:`journal.transfer.three_way` matches the rows of the two copies, and judges each row. This
+module writes the changes that follow from the judgements. Everything is decided before anything is
+written.
 
-- Rows that only the other copy has are added, if need be under a new number.
+- Rows that only the other copy has are added. A row gets a new number if another row has its
+  number.
 - Each cost counts once, by the id of its record.
 - The job's status doesn't change.
 """
@@ -78,8 +80,8 @@ class Merged(msgspec.Struct, frozen=True):
     - ``added``: rows that only the other copy had.
     - ``review``: rows that the merge has changed, and that need a review now.
     - ``twice``: rows in ``review`` that are completed in at least one of the copies.
-    - ``job_status``: the job's status in this copy. A merge changes it only from failed to completed,
-      if all rows are done.
+    - ``job_status``: the job's status in this copy. A merge changes this status only from failed to
+      completed, if all rows are done.
     - ``their_job_status``: the job's status in the other copy.
     - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
     - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
@@ -155,7 +157,10 @@ class MergeWriter:
         )
 
     def _put_merge(self) -> None:
-        """Append the first record of the merge. From it, later merges know what was merged."""
+        """Append the first record of the merge.
+
+        From this record, later merges know which changes were merged.
+        """
         merge, theirs, state = self._merge, self._there.copy, self._there.index.state
         assert state is not None
         groups = {
@@ -203,7 +208,10 @@ class MergeWriter:
             put_record(journal, LogRecord(message=message, row=number, at=UNSET_TIME))
 
     def _take(self, row: Row) -> None:
-        """Import all new records, then the data and (after a redo) the steps as they are there."""
+        """Import all new records.
+
+        Then import the data and (after a redo) the steps of the row there.
+        """
         changes, new = self._there.changes[row.number], {change.id for change in row.new}
         redos = (at for at, c in enumerate(changes) if c.reset == "redo" and c.id in new)
         redo = max(redos, default=len(changes))
@@ -290,7 +298,10 @@ class MergeWriter:
         self._put_review_of_both(row, text)
 
     def _put_review_of_both(self, row: Row, text: str) -> None:
-        """Put a row in review. If it is completed in one of the copies, it keeps the outcome."""
+        """Put a row in review.
+
+        If the row is completed in one of the copies, the row keeps this outcome.
+        """
         here, there = self._here.status_record(row.number), self._there.status_record(row.theirs)
         for record in (here, there):
             if record and (record.status == "completed" or is_maybe_done_twice(record)):
@@ -391,14 +402,14 @@ class CallImports:
 
     def __init__(self, journal: Journal, here: Side, there: Side) -> None:
         self._journal, self._here, self._there = journal, here, there
-        # By the offset of the record there and the id that it gets: a dict from the numbers there
-        # to the numbers here.
+        # A dict with the numbers there as keys and the numbers here as values, for each pair of a
+        # record's offset there and its new id.
         self._rows: dict[tuple[int, str], dict[int, int]] = {}
 
     def add(self, row: Row, change: Change, id_: str, later: Sequence[Change]) -> bool:
-        """Let a row take a change there. Returns False if the row needs a record of its own.
+        """Let a row take a change there. Returns False if the row needs its own record.
 
-        A row does if a later change forgets the step, since these records are written last.
+        This is so if a later change forgets the step, because these records are written last.
         ``id_``: the id that the record gets here. ``later``: the later changes of the row.
         """
         forgets = any(other.reset == "redo" or other.state == "dropped" for other in later)
@@ -423,7 +434,10 @@ class CallImports:
             journal.append(record)
 
     def _set_call(self, record: CallRecord, rows: dict[int, int]) -> None:
-        """Make a record of a call there one of the call here, to which ``rows`` come."""
+        """Convert a record of a call there to a record of the call here.
+
+        ``rows``: the rows that come to it.
+        """
         there, call = self._there, int(record.id, 16)
         began = there.read(Change("", there.index.calls[call].first, CALL, ""))
         order = there.numbers(there.index.rows_in(began.rows) or ())

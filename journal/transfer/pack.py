@@ -7,8 +7,8 @@ A pack is a tar of regular files only, which any ``tar`` can read, compressed by
     ID/journal.torn-...   and other backups, if wanted
 
 Packs may come from untrusted sources. Links, devices, sparse files, absolute names and duplicate
-names are refused before a byte of them is written. The CRC-32 of gzip shows whether the pack is
-complete and undamaged.
+names are refused before anything is written. The CRC-32 of gzip shows whether the pack is complete
+and undamaged.
 
 - ``is_packable`` decides by a file's name whether a copy of a job may have the file.
 - ``Snapshot`` lists and reads the files of a job.
@@ -55,8 +55,8 @@ from journal.transfer.copies import Copy, holds, open_copy
 
 PIECE_BYTES = 1 << 20
 MAX_COMPONENTS = 64
-# Of all names of a copy together, since they are held in memory. A reader counts them, too: a small
-# pack may hold very many long names.
+# Of all names of a copy together, since they are held in memory. A reader has the same limit,
+# because a small pack may hold very many long names.
 MAX_NAMES_LENGTH = 64 << 20
 
 # The space that a directory takes on most disks, or the rest of a file's last block with its inode.
@@ -77,9 +77,9 @@ class Packed(msgspec.Struct, frozen=True):
     - ``rows``: the number of rows.
     - ``offset``: the end of the journal's last commit in bytes.
     - ``files``: the names of the job's other files in the pack.
-    - ``left_out``: the artifacts that aren't in the pack. Either they were removed while the job
-      was packed, or no pack can hold them. A pack holds no links, no pipes, and no files with a
-      name that isn't UTF-8, or that has more than 64 parts.
+    - ``left_out``: the artifacts that aren't in the pack. The files were removed while the job was
+      packed, or no pack can hold them. A pack holds no links and no pipes. A pack holds no files
+      whose names aren't UTF-8 or have more than 64 parts.
     """
 
     job_id: str
@@ -93,9 +93,9 @@ def pack_job(directory: str | os.PathLike[str], write: Callable[[bytes], object]
     """Pass a pack of the job in ``directory`` to ``write``, in pieces.
 
     The pack contains the job up to its last commit. Other processes may work on the job at the same
-    time. The pack has no backups of recoveries, repairs and merges. If this function raises, the pack
-    is incomplete, and can't be unpacked. The function needs memory for the index of the job, and for
-    the names of the files.
+    time. The pack has no backups of recoveries, repairs and merges. If this function raises, the
+    pack is incomplete, and can't be unpacked. The function needs memory for the index of the job,
+    and for the names of the files.
 
     Raises InvalidValueError if there are more artifacts than a pack can name. Raises StorageError,
     for example if an artifact was truncated while it was packed. (Bytes that are appended meanwhile
@@ -130,7 +130,8 @@ def unpack_job(root: str | os.PathLike[str], source: Source | str | os.PathLike[
 
     The job appears only after the whole pack was read and checked. The checks cover gzip's CRC-32,
     the names of the files, seals, records, and the job's id. If the unpacked job would take more
-    than the free space on the disk, StorageError is raised. On return, the job survives a power cut.
+    than the free space on the disk, StorageError is raised. On return, the job survives a power
+    cut.
 
     Raises JobExistsError before anything is unpacked. Raises JobPrunedError if the job was pruned
     here, and the pack lacks commits of the pruned job. Also raises PackError, FormatVersionError,
@@ -146,7 +147,7 @@ def unpack_job(root: str | os.PathLike[str], source: Source | str | os.PathLike[
 
 
 def _check_key(store: Store, header: JobRecord) -> None:
-    """Raise InvalidValueError if the shards that are here have another key than a new one."""
+    """Raise InvalidValueError if the shards here have another key than the new shard."""
     shard_id = next(store.shards(header.id), None) if header.shard is not None else None
     if shard_id is None or header.shard is None:
         return
@@ -183,8 +184,9 @@ def make_job(store: Store, job_id: str, contents: Contents, name: str) -> Placed
 
 
 class PackedFile(NamedTuple):
-    """A file of a copy. ``name`` is relative to the job's directory. Read all of its ``pieces``
-    before you ask for the next file.
+    """A file of a copy. ``name`` is relative to the job's directory.
+
+    Read all of its ``pieces`` before you ask for the next file.
     """
 
     name: str
@@ -217,14 +219,17 @@ class Snapshot:
 
     - ``names``: the files that :meth:`contents` reads, the journal first.
     - ``rows``: the number of rows.
-    - ``left_out``: files that no copy can have, and files that were removed before they were read.
+    - ``left_out``: files that no copy can have, and files that were removed before the reading.
     """
 
     def __init__(self, copy: Copy, *, backups: bool = False) -> None:
-        """Read the whole journal; :meth:`contents` reads it again. With ``backups``, include them.
+        """Read the whole journal. :meth:`contents` reads it again.
 
-        This needs memory for the names of the files, and for the index of the job. Raises JournalDamagedError, FormatVersionError, StorageError, and
-        InvalidValueError if there are more files than a copy can have.
+        With ``backups``, the files of the job include its backups.
+
+        This needs memory for the names of the files, and for the index of the job. Raises
+        JournalDamagedError, FormatVersionError, StorageError, and InvalidValueError if there are
+        more files than a copy can have.
         """
         index = replay(Index(), copy.file, START, copy.end)
         self.rows = sum(index.status_counts)
@@ -330,8 +335,8 @@ def place(
     on return. With ``scratch``, only the journal is written, and it isn't synced.
 
     Raises PackError about the copy ``name`` if its journal is damaged or belongs to another job, or
-    if the name of a file is refused by the system. Raises StorageError if what is written would take
-    more than the free space of the disk. Also raises FormatVersionError and other StorageErrors.
+    if the system refuses the name of a file. Raises StorageError if what is written would take more
+    than the free space of the disk. Also raises FormatVersionError and other StorageErrors.
     """
     with refusals_of(directory, "write into"):
         try:
@@ -360,7 +365,7 @@ def _write_all(directory: Path, contents: Contents, name: str, *, scratch: bool)
     free = files.free_bytes(directory)
     for file in contents:
         if scratch and file.name != JOURNAL_NAME:
-            for _ in file.pieces:  # what is read is checked
+            for _ in file.pieces:  # the bytes are checked when they are read
                 pass
             continue
         new = len(_new_directories(names[-1] if names else "", file.name))
@@ -379,8 +384,8 @@ def _write_all(directory: Path, contents: Contents, name: str, *, scratch: bool)
 def _new_directories(before: str, name: str) -> list[str]:
     """Return the directories of the file ``name`` that aren't directories of the file ``before``.
 
-    The files of a directory follow each other. So nearly each directory is new only once, and the
-    directories needn't be kept in memory: a few names can need very many of them.
+    The files of a directory follow each other. So nearly each directory is new only once. The
+    directories aren't kept in memory, because a few names can need very many directories.
     """
     return [each for each in parents_of(name) if each and not before.startswith(f"{each}/")]
 
@@ -391,7 +396,7 @@ Read = Callable[[int], bytes]
 
 
 class Source:
-    """A copy to read: a job's directory, a pack, or the stream of a pack."""
+    """A copy to read. This is a job's directory, a pack, or the stream of a pack."""
 
     def __init__(self, path: str | os.PathLike[str], read: Read | None = None) -> None:
         """``path`` is the path of a directory or a pack.

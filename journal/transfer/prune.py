@@ -30,7 +30,7 @@ from journal.transfer.pack import Contents, Snapshot, Source, write_pack
 
 
 class Pruned(msgspec.Struct, frozen=True, kw_only=True):
-    """What :func:`prune_jobs` did with a job.
+    """The result of :func:`prune_jobs` for a job.
 
     - ``action``: "deleted", "would_delete" (with ``dry_run``), or "left".
     - ``reason``: why the job was left, as text for people, or None.
@@ -69,8 +69,8 @@ def prune_jobs(
     """Delete the jobs below ``root`` that have ended and whose last commit is before ``before``.
 
     Yields a result for each job before the next job is handled. Old jobs that haven't ended, jobs
-    on which a run works, completed jobs with rows that are open or need a review (after a merge or a
-    repair), jobs that can't be read, and links to jobs are not deleted. Results are yielded for
+    on which a run works, completed jobs with rows that are open or need a review (after a merge or
+    a repair), jobs that can't be read, and links to jobs are not deleted. Results are yielded for
     these jobs, too.
 
     - ``statuses``: delete only jobs with these statuses, such as ``("completed",)``.
@@ -81,16 +81,15 @@ def prune_jobs(
     synced. From then on, :meth:`JobService.create_job` refuses to make the job anew, unless
     ``anew`` is given.
 
-    Before a job is deleted, its pack is synced, and its files are compared with the job's files
-    by SHA-256. The run lock and the commit lock are held from the packing to the
-    deletion. So after a ``kill -9`` or a power cut at any moment, the job, its pack, or both are
-    complete.
+    Before a job is deleted, its pack is synced, and its files are compared with the job's files by
+    SHA-256. The run lock and the commit lock are held from the packing to the deletion. So after a
+    ``kill -9`` or a power cut at any moment, the job or its pack is complete, or both are.
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
     so on. A job with files that a pack can't hold is not deleted.
 
-    Raises InvalidValueError before anything is deleted: if ``to`` isn't a directory, or is in the
-    directory of a job, or if ``before`` has no time zone.
+    Before anything is deleted, raises InvalidValueError if ``to`` isn't a directory, if ``to`` is
+    in the directory of a job, or if ``before`` has no time zone.
     """
     if before.tzinfo is None:
         raise InvalidValueError("before", before, "has no time zone: give before.astimezone()")
@@ -137,10 +136,10 @@ def _prune(
 
 
 def _ids(store: Store) -> Iterator[tuple[str, str]]:
-    """Yield the ids of all jobs, then those of all shards. Each with a reason to leave it, or "".
+    """Yield the ids of all jobs, then the ids of all shards.
 
-    If a shard has not ended, or can't be read, the set may still be worked on, and none of its shards
-    is deleted.
+    Each id comes with a reason not to delete the job, or "". If a shard has not ended, or can't be
+    read, a run may still work on the set, so no shard of the set is deleted.
     """
     yield from ((job_id, "") for job_id in sorted(store.job_ids()))
     for set_id in sorted(store.set_ids()):

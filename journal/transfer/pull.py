@@ -43,13 +43,14 @@ Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 class Pulled(msgspec.Struct, frozen=True):
     """The result of :func:`pull_job`.
 
-    - ``action``: "made", "forwarded" or "merged". If there was nothing to do: "identical" if the
-      copies are equal, or "ahead" if the job here has further commits, or has merged the other copy.
+    - ``action``: "made", "forwarded" or "merged". If there was nothing to do, the outcome is
+      "identical" or "ahead". "identical": the copies are equal. "ahead": the job here has further
+      commits, or has merged the other copy.
     - ``commits``: the number of the other copy's commits that were appended.
     - ``artifacts``: the names of the artifacts that are new here.
     - ``left_out``: the names of the artifacts that can't be copied.
     - ``differing``: the names of the artifacts that differ. If a job is forwarded, an artifact that
-      has only grown in the other copy doesn't count.
+      has only grown in the other copy counts as equal.
     - ``backups``: a dict from a name in ``differing`` to the name of the backup. If the job was
       forwarded, the backup is our file. If the job was merged, the backup is the other copy's file.
     - ``merged``: the result of the merge, or None.
@@ -74,7 +75,7 @@ def pull_job(
 ) -> Pulled:
     """Bring the job below ``root`` up to date with another copy of the job.
 
-    - If the job isn't here, it is made.
+    - If the job isn't here, the job is made.
     - If the other copy has all commits of the job here, and further commits, the further commits
       are appended.
     - If the copies diverged, and ``merge`` is True, the copies are merged (see
@@ -87,10 +88,10 @@ def pull_job(
     except after CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job here. Raises InvalidValueError if the job here is
-    a different job with the same id, or if ``job_id`` is given and isn't the id of the source's
-    job. Raises JobPrunedError if the job was pruned here, and the source lacks commits of the pruned
-    job. Also raises CopiesDivergedError, PackError, JournalDamagedError, FormatVersionError,
-    JobLockedError, StorageError and CommitOutcomeUnknownError.
+    a different job with the same id. Raises InvalidValueError if ``job_id`` is given and isn't the
+    id of the source's job. Raises JobPrunedError if the job was pruned here, and the source lacks
+    commits of the pruned job. Also raises CopiesDivergedError, PackError, JournalDamagedError,
+    FormatVersionError, JobLockedError, StorageError and CommitOutcomeUnknownError.
     """
     source = as_source(source)
     store = Store(Path(root), sync=True)
@@ -169,8 +170,8 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
 def _merged_before(ours: Copy, theirs: Copy, fork: Position) -> Relation:
     """Return "ahead" if a merge of the other copy would change nothing.
 
-    Otherwise raise CopiesDivergedError. If a journal is damaged, this is why they differ:
-    JournalDamagedError.
+    Otherwise raise CopiesDivergedError. If a journal is damaged, raises JournalDamagedError: the
+    damage explains the difference.
     """
     if _merge_of(ours, theirs, fork).is_empty:
         return "ahead"
@@ -202,14 +203,14 @@ def _pulled(
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What :func:`pull_job` would do: see :func:`preview_pull`.
+    """The preview of :func:`pull_job`: see :func:`preview_pull`.
 
     - ``action``: as in :class:`Pulled`.
-    - ``commits``, ``our_commits``: the commits that only the other copy has, and those that only
+    - ``commits``: the commits that only the other copy has. ``our_commits``: the commits that only
       the job here has.
     - ``line``: the number of the first line that differs (1-based) if the copies diverged.
     - ``rows``: if the copies diverged, what a merge does with each row that the other copy has
-      changed. They are in the order of their numbers here.
+      changed. The rows are in the order of their numbers here.
     """
 
     job_id: str
@@ -286,9 +287,9 @@ def _merge(
 def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
     """Replace the journal with a new file, which has the missing commits, too.
 
-    A power cut must not damage more than the last commit. So the commits aren't appended in place,
-    where each of them would have to be synced before the next one is written. Artifacts are
-    installed only after the new file is written: usually, a disk is full before that.
+    A power cut must not damage more than the last commit. So the commits aren't appended in place:
+    there, each commit would have to be synced before the write of the next commit. Artifacts are
+    installed only after the new file is written, because a full disk usually refuses this write.
     """
     commits = 0
     for block in blocks_between(theirs.file, ours.end, theirs.end):

@@ -1,34 +1,35 @@
-"""Judges each row of two diverged copies by three states: what both know, and what only one knows.
+"""Judges each row of two diverged copies by three sets of records: common, new, and mine.
 
 **Here** is the copy that imports changes, **there** is the other copy. Each record of a row has an
-id, which it keeps when a merge copies it (see :func:`record_id`). A copy knows the records that it
-has, whether imported or only logged. *New* is what only the copy there knows, *mine* is what only
-the copy here knows.
+id, which the record keeps when a merge copies the record (see :func:`record_id`). A copy knows all
+records that it has, even if they are only logged. Both copies know the common records. Only the
+copy there knows the *new* records. Only the copy here knows the records that are *mine*.
 
-- *Work*: an attempt, an outcome, a skip or a requested review; a wait, since its attempt has handed
-  the row to somebody; new data; a step that was begun or done; logged work of a third copy; a
-  record of the call with many rows that the row is in, if a run wrote it.
+- *Work*: an attempt, an outcome, a skip or a requested review; a wait, because the attempt has
+  handed the row to somebody; new data; a step that was begun or done; logged work of a third copy;
+  and a record that a run wrote about the row's call with many rows.
 - *Decision*: a retry, a redo, a row put back to pending, a step that was "not done". A decision
   counts if it is later than the last status or data that both copies know.
-- A status that a policy or a merge has set is neither.
+- A status that a policy or a merge has set is neither work nor a decision.
 
 Two rows that were added in both copies are the same row if their idempotency keys are equal. If
-damage has destroyed the data of one of them, they are the same if their numbers are equal.
+damage has destroyed the data of one of the two, they are the same row if their numbers are equal.
 
-The first of these sentences that fits decides about a row (:func:`judge`):
+The first matching sentence decides about a row (:func:`judge`):
 
 1. No work or decision there: keep. But if nothing is mine, take a review.
-2. No work or decision here: take all that is new, then the data and (after a redo) the steps as
-   they are there. If the row is in flight there, or a third copy's work is only logged there, it
-   needs a review.
+2. No work or decision here: take all new records, then the data and (after a redo) the steps as
+   they are there. The row needs a review if it is in flight there, or if a third copy's work is
+   only logged there.
 3. Both did the same without an attempt, a step or a redo: keep.
 4. Only a decision there: keep. Only a decision here: take.
 5. Otherwise the row needs a review, even if it is completed here. The new records are logged, and
    the steps that are done or in doubt there are imported.
 
-In sentences 2 and 4, "pending" there never replaces a review here that the copy there doesn't know:
-without work there the row is kept, with work there sentence 5 applies. Sentence 5 takes the place
-of 2 and 4 also for a row that is only known by its number, because damage has destroyed its data.
+There are two exceptions to sentences 2 and 4. (a) "Pending" there never replaces a review here that
+the copy there doesn't know. Without work there, the row is kept. With work there, sentence 5
+applies. (b) If damage has destroyed the data of a row, so that only its number is known, sentence 5
+applies.
 """
 
 from __future__ import annotations
@@ -73,9 +74,9 @@ from journal.text import time_text
 from journal.transfer.copies import Copy, holds
 
 DATA, STEP, LOGGED, CALL = "row_data", "row_step", "row_elsewhere", "call"
-# The id of data and steps that a merge has repeated, to make them as they are in the other copy. No
-# copy learns anything from these records.
 MAX_RANGES = 40  # the maximum in the merge's message; the log names each row
+# The id of records that repeat data and steps of the other copy in a merge. No copy learns anything
+# from these records.
 AGAIN = "0" * 16
 ChangeRecord = RowStatusRecord | RowDataRecord | RowStepRecord | RowElsewhereRecord
 Weight = Literal["work", "decision", ""]
@@ -110,16 +111,16 @@ class Added(NamedTuple):
 
 
 class Side:
-    """One of two copies: its rows as they are, and their records since the copies diverged.
+    """One of two copies: its present rows, and their records since the copies diverged.
 
     - ``changes``: a dict from a row to its records, in order.
-    - ``added``: the rows that were added, by number. ``lost``: those of them whose key is unknown,
+    - ``added``: the rows that were added, by number. ``lost``: the added rows with an unknown key,
       because damage has destroyed their data.
     - ``costs``: a dict from the id of each record with a cost to the cost.
     - ``merges``: for each merge, the position up to which the other copy was merged.
     - ``extensions``: how many records of extensions there are. A merge doesn't import them.
-    - ``news_at``: the offset of the last record that neither a merge, the start of a run nor an
-      extension wrote.
+    - ``news_at``: the offset of the last record, except records of merges, of starts of runs and of
+      extensions.
 
     All of this is in memory. Raises JournalDamagedError, FormatVersionError, StorageError.
     """
@@ -268,8 +269,9 @@ class Side:
 def record_id(seal: bytes, line: bytes, ordinal: int) -> str:
     """Return the id of a record: the first 16 hex digits of a SHA-256.
 
-    It is made of the seal (8 hex digits) of the commit in which the record was first written, its
-    line without a seal, and its ordinal (from 0) among equal lines of this commit.
+    The SHA-256 is made of three parts: the seal (8 hex digits) of the commit in which the record
+    was first written, the record's line without a seal, and the ordinal (from 0) of this line among
+    equal lines of the commit.
     """
     return sha256(b"%b%b\n%d" % (seal, line, ordinal)).hexdigest()[:16]
 
@@ -316,7 +318,7 @@ class Row(NamedTuple):
     """A row of two copies. ``new`` and ``mine`` are in order.
 
     - ``is_status_mine``: whether only the copy here knows the row's last status here.
-    - ``is_doubtful``: whether the two are taken for one row only because of their numbers.
+    - ``is_doubtful``: True if the two rows count as one row only because their numbers are equal.
     """
 
     number: int  # here
@@ -390,7 +392,7 @@ def _weigh(changes: list[Change]) -> tuple[bool, bool]:
 def _did_the_same(here: Side, there: Side, row: Row) -> bool:
     """Whether both copies gave a row the same status and data, without an attempt, step or redo.
 
-    What was done before a redo is done, though the row's status doesn't show it any more.
+    Work before a redo counts as done, although the row's status no longer shows this work.
     """
     changes = (*row.new, *row.mine)
     if any(c.what in ("processing", STEP, LOGGED, CALL) or c.reset == "redo" for c in changes):
@@ -413,7 +415,7 @@ def _outcome_of(record: RowStatusRecord | None) -> Any:
 
 
 def is_only_logged(row: Row, status_there: str) -> bool:
-    """Whether the row's status there doesn't show a third copy's work, which is logged there."""
+    """Whether the copy there has logged work of a third copy that the row's status doesn't show."""
     statuses = [at for at, change in enumerate(row.new) if change.is_status]
     later = row.new[max(statuses, default=-1) + 1 :]
     return any(c.what == LOGGED and c.weight == "work" and c.state != status_there for c in later)
@@ -451,7 +453,7 @@ def status_text(record: RowStatusRecord | None) -> str:
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """What a merge does with a row that the other copy has changed.
+    """The judgement of a merge about a row that the other copy has changed.
 
     - ``row``: its number here. ``their_row``: its number in the other copy.
     - ``verdict``: "add" (the row isn't here), "take" (the changes there), "keep" (the state here)
@@ -500,7 +502,7 @@ class Merge:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
+        """Whether the merge writes nothing. Then the other copy's journal needn't be kept."""
         merged = (at.offset for at in self.here.merges if holds(self.there.copy, at))
         has_news = self.there.news_at >= max(merged, default=0)
         changes = any(verdict != "keep" for _, verdict in self.rows)
@@ -518,7 +520,7 @@ class Merge:
             yield Judgement(row.number, row.theirs, shown, here, there)
 
     def is_unknown_there(self, row: Row) -> bool:
-        """Whether a row that is taken needs a review, since its outcome there is unknown."""
+        """Whether a taken row needs a review, because its outcome there is unknown."""
         there = self.there.status(row.theirs)
         return there == "processing" or (there != "needs_review" and is_only_logged(row, there))
 

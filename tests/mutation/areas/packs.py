@@ -134,7 +134,7 @@ PATCHES = [
     Patch(
         "what isn't written of a pack is checked too",
         "transfer/pack",
-        "            for _ in file.pieces:  # what is read is checked\n                pass\n            continue\n",
+        "            for _ in file.pieces:  # the bytes are checked when they are read\n                pass\n            continue\n",
         "            continue\n",
         "tests/transfer/test_copies.py::test_a_dry_run_takes_a_pack_and_a_stream_and_says_what_a_fast_forward_would_append",
     ),
