@@ -1,8 +1,9 @@
-"""Text for people and programs: escapes, counts, durations, times, lines of CSV, TSV and JSON."""
+"""Text for people and programs: escapes, counts, row numbers, durations, times, CSV, TSV, JSON."""
 
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -89,6 +90,57 @@ def counted(count: int, words: str) -> str:
     """
     form = 1 if count == 1 else 2
     return f"{count} " + re.sub(r"(\w+)\|(\w+)", lambda match: match[form], words)
+
+
+class Numbers:
+    """Ascending row numbers as ranges. Each range takes 16 bytes.
+
+    ``is_cut`` is True if further rows exist that were not read.
+    """
+
+    __slots__ = ("_firsts", "_lasts", "count", "is_cut")
+
+    def __init__(self, numbers: Iterable[int] = (), *, is_cut: bool = False) -> None:
+        self.count = 0
+        self.is_cut = is_cut
+        self._firsts = array("Q")
+        self._lasts = array("Q")
+        for number in numbers:
+            self.add(number)
+
+    def add(self, number: int) -> None:
+        self.count += 1
+        if self._lasts and self._lasts[-1] == number - 1:
+            self._lasts[-1] = number
+        else:
+            self._firsts.append(number)
+            self._lasts.append(number)
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in zip(self._firsts, self._lasts, strict=True):
+            yield from range(first, last + 1)
+
+    @property
+    def first(self) -> int:
+        """Return the lowest number. Add a number before you call this."""
+        return self._firsts[0]
+
+    def text(self, separator: str = ",", at_most: int | None = None) -> str:
+        """Return the first ``at_most`` ranges as text for ``--row``, such as ``5,12,34-47``.
+
+        If numbers are left out, the text ends with an ellipsis. ``--row`` doesn't accept such text.
+        """
+        pairs = zip(self._firsts[:at_most], self._lasts, strict=False)
+        text = separator.join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
+        return text + separator + "..." if not self.is_shown_by(at_most) else text
+
+    def words(self, at_most: int | None = None) -> str:
+        """The text with a noun: "row 4", or "rows 4-6, 19"."""
+        return f"{'row' if self.count == 1 else 'rows'} {self.text(', ', at_most)}"
+
+    def is_shown_by(self, at_most: int | None) -> bool:
+        """Return whether the rows fit into ``at_most`` ranges. None means no limit."""
+        return not self.is_cut and (at_most is None or len(self._firsts) <= at_most)
 
 
 def cents_number(cents: float) -> str:

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple
 from journal.errors import InvalidValueError, RefusedError
 from journal.format.arguments import check_codes
 from journal.format.records import LOST_CHECKSUM
-from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER, row_id_of
 from journal.model import JobRow, RowStatus, row_statuses
 from journal.service import JobService
 from journal.store.row_reader import RowSequence
-from journal.text import counted
+from journal.text import Numbers, counted
 
 _RANGE = re.compile(r"([0-9]{1,19})(?:-([0-9]{1,19}))?", re.ASCII)
 _SLICE = 256  # rows read at a time

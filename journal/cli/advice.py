@@ -14,7 +14,7 @@ from journal.cli.next_start import NextStart, maybe_alive, next_start
 from journal.cli.output import echo_err
 from journal.format.records import CODES_OF_MERGES, LOST_CHECKSUM, MAYBE_DONE_TWICE
 from journal.fs.file_names import JOURNAL_NAME
-from journal.history.error_groups import ErrorGroup, Numbers, group_errors
+from journal.history.error_groups import ErrorGroup, group_errors
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, JobStatus, RowStatus, RowStep, RunHolder
 from journal.run.advice import (
@@ -31,7 +31,7 @@ from journal.store.interrupted_rows import GONE, INTERRUPTED, REVIEWS_OF_STEPS
 from journal.store.list_jobs import state_of_job
 from journal.store.row_reader import find_rows
 from journal.store.steps import steps_of_rows
-from journal.text import counted, shorten
+from journal.text import Numbers, counted, shorten
 
 _MAX_LINES = 3  # of advice after a run; `journal show` has all
 _MAX_CALLS = 5  # calls with a step in doubt that get their own commands

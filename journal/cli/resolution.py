@@ -12,7 +12,6 @@ from journal.cli.shared_options import json_or_text
 from journal.errors import InvalidValueError, RefusedError
 from journal.format.records import MAYBE_DONE_TWICE
 from journal.fs import system
-from journal.history.error_groups import Numbers
 from journal.ids import row_id_of
 from journal.model import Job, JobRow, RowStatus
 from journal.run.advice import what_may_run
@@ -20,7 +19,7 @@ from journal.service import JobService
 from journal.store.calls import call_of_row
 from journal.store.interrupted_rows import INTERRUPTED, STEP_IN_DOUBT, STEP_NOT_RECORDED, settle_row
 from journal.store.steps import get_step_in_doubt
-from journal.text import as_text, counted, shorten
+from journal.text import Numbers, as_text, counted, shorten
 
 # Ways to settle a row: a method of the service, and the options that become its arguments.
 WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {

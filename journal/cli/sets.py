@@ -13,7 +13,7 @@ from journal.cli.listing_formats import MAX_RANGES, group_text, named_once, next
 from journal.cli.next_start import maybe_alive
 from journal.cli.output import first_of, local_text
 from journal.errors import RefusedError
-from journal.history.error_groups import Numbers, group_errors
+from journal.history.error_groups import group_errors
 from journal.ids import row_id_of
 from journal.model import JOB_MEMBERS, JobStatus, RowStatus
 from journal.sets.shard_states import (
@@ -29,7 +29,7 @@ from journal.sets.shard_states import (
     merged_rows,
 )
 from journal.store.run_lock import late_results
-from journal.text import cents_text, counted, usage_text
+from journal.text import Numbers, cents_text, counted, usage_text
 from journal.verbs import missing_rows
 
 _MEMBERS = ("index", "id", "state", "is_open", "has_other_input", "error")

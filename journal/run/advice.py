@@ -8,9 +8,8 @@ from typing import Any, Literal, NamedTuple
 from journal.errors import RESULT_PLACEHOLDER
 from journal.format.keys import step_key
 from journal.fs import shell
-from journal.history.error_groups import Numbers
 from journal.model import Job, JobStatus, Run
-from journal.text import counted
+from journal.text import Numbers, counted
 
 MAX_NAMED = 10  # row numbers in a message
 _PASTED_RANGES = 12

@@ -24,7 +24,6 @@ from journal.format.records import (
     now,
 )
 from journal.fs import shell, system
-from journal.history.error_groups import Numbers
 from journal.model import (
     EarlyEnd,
     Job,
@@ -49,7 +48,7 @@ from journal.store.journal import Journal
 from journal.store.row_reader import find_rows
 from journal.store.run_lock import late_results
 from journal.store.transitions import end_if_settled, put_record
-from journal.text import counted, time_text
+from journal.text import Numbers, counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
 _NO_LIMITS = Limits()

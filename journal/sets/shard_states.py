@@ -23,6 +23,7 @@ from journal.model import (
 from journal.service import JobService
 from journal.sets.input_rows import read_shards
 from journal.store.list_jobs import lost_shards, state_of_job
+from journal.text import Numbers
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # Beside another state.
@@ -112,8 +113,6 @@ class Whole(msgspec.Struct, frozen=True):
     @property
     def open_text(self) -> str:
         """The indexes of the shards that are open, such as ``1-2,5-10``."""
-        from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
-
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
 
 

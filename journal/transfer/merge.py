@@ -46,13 +46,12 @@ from journal.format.records import (
 )
 from journal.format.seal import crc_digits
 from journal.format.values import encode_value
-from journal.history.error_groups import Numbers
 from journal.index.columns import PROCESSING
 from journal.model import JobStatus
 from journal.store.journal import Journal
 from journal.store.steps import deciding_records
 from journal.store.transitions import end_if_settled, put_record
-from journal.text import decode_json_exact, encode_json
+from journal.text import Numbers, decode_json_exact, encode_json
 from journal.transfer.three_way import (
     AGAIN,
     CALL,

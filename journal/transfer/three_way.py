@@ -64,13 +64,12 @@ from journal.format.records import (
 )
 from journal.format.seal import digits_in, is_sealed, unsealed
 from journal.format.values import canonical_json
-from journal.history.error_groups import Numbers
 from journal.ids import MAX_ROW_NUMBER
 from journal.index.columns import STATUSES, WAITING
 from journal.index.index import Index
 from journal.store.row_reader import read_row, read_status, waiting_status
 from journal.store.steps import deciding_records
-from journal.text import time_text
+from journal.text import Numbers, time_text
 from journal.transfer.copies import Copy, holds
 
 DATA, STEP, LOGGED, CALL = "row_data", "row_step", "row_elsewhere", "call"

@@ -11,12 +11,11 @@ from journal.cli.find import FoundJob, FoundSet, ReadingService, find_job_or_set
 from journal.cli.output import echo_err, echo_json_list, echo_result
 from journal.cli.shared_options import json_option, option
 from journal.errors import INTACT_COPY, JournalError
-from journal.history.error_groups import Numbers
 from journal.repair import Repair, repair_job
 from journal.repair.salvage import Action
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_NEEDS_PERSON, EXIT_OK
 from journal.store.list_jobs import lost_shards
-from journal.text import counted, escaped
+from journal.text import Numbers, counted, escaped
 from journal.verify import Finding, Report, verify_job
 
 

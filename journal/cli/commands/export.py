@@ -11,12 +11,11 @@ from journal.cli.find import PATH, FoundJob, FoundSet, found_job_or_set
 from journal.cli.output import data_stream, echo_err, echo_problems
 from journal.cli.selection import Selection, selection_options
 from journal.cli.shared_options import columns_option, force_option, option
-from journal.history.error_groups import Numbers
 from journal.run.exit_codes import EXIT_OK, EXIT_REFUSED
 from journal.run.signals import ending_signals
 from journal.sets.shard_states import ABSENT, OTHER_INPUT, PRUNED, look_at_set
 from journal.tables.export import FORMATS, STREAMED, export_rows, format_of
-from journal.text import counted
+from journal.text import Numbers, counted
 
 
 @click.command("export", short_help="Write rows as CSV, JSON Lines, JSON, SQLite or Parquet.")

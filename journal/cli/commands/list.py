@@ -19,7 +19,7 @@ from journal.model import JOB_MEMBERS, Job, JobStatus, hold_of
 from journal.run.exit_codes import EXIT_DAMAGED, EXIT_OK
 from journal.sets.shard_states import ABSENT, Part, look_at_set
 from journal.store.list_jobs import jobs_of, newest_ids, state_of_job
-from journal.text import cents_number, counted, duration_text
+from journal.text import Numbers, cents_number, counted, duration_text
 
 _INTERRUPTED = "interrupted"
 _BAR_CELLS = 8
@@ -229,8 +229,6 @@ def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> 
 
     Example: journal shards ship --open
     """
-    from journal.history.error_groups import Numbers  # noqa: PLC0415  (not for `journal list`)
-
     if not isinstance(job, FoundSet):
         raise RefusedError(f"{job.id} is a job, and not a set of shards")
     whole = look_at_set(job.service, job.id)

@@ -29,10 +29,9 @@ from journal.cli.shared_options import (
 )
 from journal.errors import JournalError, RefusedError
 from journal.format.records import LOST_CHECKSUM
-from journal.history.error_groups import Numbers
 from journal.model import Job, JobRow, JobStatus, RowStatus
 from journal.run.exit_codes import EXIT_REFUSED
-from journal.text import counted
+from journal.text import Numbers, counted
 from journal.verbs import VERBS, FromStep, Verb
 
 

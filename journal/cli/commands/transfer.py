@@ -14,13 +14,12 @@ from journal.cli.shared_options import json_option, option
 from journal.errors import JobExistsError, JobNotFoundError, JournalError, RefusedError
 from journal.format.records import CODES_OF_MERGES
 from journal.fs.file_names import CLAIMS_NAME, JOURNAL_NAME
-from journal.history.error_groups import Numbers
 from journal.ids import is_job_id, is_shard_id
 from journal.model import RowStatus
 from journal.run.exit_codes import EXIT_NEEDS_PERSON, EXIT_OK
 from journal.run.signals import ending_signals
 from journal.store.list_jobs import lost_shards
-from journal.text import counted
+from journal.text import Numbers, counted
 from journal.transfer import (
     Packed,
     Preview,

@@ -8,12 +8,11 @@ from contextlib import suppress
 from time import monotonic
 
 from journal.errors import JournalError
-from journal.history.error_groups import Numbers
 from journal.progress.stalls import is_stalled, median_s
 from journal.run.lifecycle import RunningJob
 from journal.run.workers.base import Call
 from journal.run.workers.in_flight import InFlight, Result
-from journal.text import counted, duration_text
+from journal.text import Numbers, counted, duration_text
 
 _MAX_DURATIONS = 1000  # the latest; one of each commit
 _MAX_CALLS, _MAX_RANGES = 3, 3  # named in the message
