@@ -442,6 +442,23 @@ def test_the_exit_code_is_how_the_job_has_ended(
     assert run(command, "j") == (code, "", words + "\n")  # it has ended already
 
 
+@pytest.mark.parametrize("command", ["wait", "watch"])
+def test_a_job_whose_run_died_after_its_last_row_is_waited_for_no_longer(
+    root: Path, run: Run, command: str
+) -> None:
+    with JobService(root) as service:
+        service.create_job("k", job_id="k", row_data=[{"data": {}}])
+        service.start_job("k")
+        service.start_row("k:1")
+        service.complete_row("k:1")
+        code, _, err = run(command, "k", "--timeout", "0")
+        assert (code, "it is running" in err) == (124, True)
+    code, _, err = run(command, "k", "--timeout", "0")
+    assert code == 0
+    assert "its run died after the last row, and the next start ends the job" in err
+    assert "k: interrupted: 1 completed\nk: its run has died; start again the program" in err
+
+
 def test_a_wait_may_be_limited(root: Path, run: Run) -> None:
     with JobService(root) as service:
         with service.store.hold_run("j"):

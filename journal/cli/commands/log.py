@@ -200,7 +200,8 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run.
+    continue. If the run of a running job dies, the command waits for the next run, if
+    rows are open.
 
     For a set, the command waits until each shard has ended, is paused without a run, or can't be
     read. The command also waits for shards that aren't here.
@@ -257,22 +258,23 @@ class _LateError(Exception):
 def _follow_one(
     job: FoundJob, is_over: Callable[[], bool], live: LiveView | None, *, is_shown: bool
 ) -> int:
-    found = job.read()
+    found, state = job.read(), ""
     if is_shown and not has_terminal() and not found.status.is_ended:
         job.say(f"{state_of_job(job.service.store, found)}: {_counts_text(found)}")
     progress = Progress(found, progress=is_shown, in_shell=True)
     say, wait = (echo_err, sleep) if live is None else (str, live.wait)
     with live or progress:
         for seen in follow_job(job.service, job.id, say=say, wait=wait):
-            found = seen.job
+            found, state = seen.job, seen.state
             if live is None:
                 progress.show(found, seen.state)
             else:
                 live.show_job(seen.state, ended=seen.ended)
             if not seen.ended and is_over():
                 raise _LateError(seen.state)
-    job.say(f"{status_text(found)}: {_counts_text(found)}")
-    if found.open_rows if live is None else live.has_advice:
+    job.say(f"{status_text(found, state)}: {_counts_text(found)}")
+    is_left = found.open_rows or not found.status.is_ended
+    if is_left if live is None else live.has_advice:
         echo_advice(job.service, found, job.command)
     return job_exit_code(found)
 

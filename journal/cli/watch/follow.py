@@ -40,12 +40,12 @@ def follow_job(
 ) -> Iterator[Seen]:
     """Yield the job about ten times a second until it ends.
 
-    The death of the job's run doesn't end the iteration. ``reported``: states of the job. When the
-    job enters one of these states, and when the job then runs again, ``say`` gets a message. If
-    "paused" is one of these states, the iteration also ends when the job is paused and no run waits
-    for the end of the pause. ``wait``: called with the time in seconds between two looks. Raises
-    RefusedError if the job is deleted or moved. Raises JournalDamagedError if the journal was cut,
-    because no run may then continue the job.
+    The death of the job's run doesn't end the iteration, unless no row is open. ``reported``: states
+    of the job. When the job enters one of these states, and when the job then runs again, ``say``
+    gets a message. If "paused" is one of these states, the iteration also ends when the job is
+    paused and no run waits for the end of the pause. ``wait``: called with the time in seconds
+    between two looks. Raises RefusedError if the job is deleted or moved. Raises
+    JournalDamagedError if the journal was cut, because no run may then continue the job.
     """
     last = ""
     job = service.get_job(job_id)
@@ -130,13 +130,20 @@ def _is_paused(job: Job) -> bool:
 
 
 def _has_ended(service: JobService, job: Job) -> bool:
-    """Return whether the job has ended, and no run still has rows in flight."""
-    return job.status.is_ended and not (job.processing_count and service.run_holder(job.id))
+    """Return whether the job has ended, and no run still has rows in flight.
+
+    A job without open rows whose run has died counts as ended, too: the next start ends it.
+    """
+    if job.status.is_ended:
+        return not (job.processing_count and service.run_holder(job.id))
+    return not job.open_rows and _sure_state(service, job) == "interrupted"
 
 
 def _in_words(state: str, job: Job) -> str:
     if state == JobStatus.PAUSED:
         return "is paused; waiting for it to be resumed"
+    if not job.open_rows:
+        return "is interrupted: its run died after the last row, and the next start ends the job"
     in_flight = counted(job.processing_count, "row|rows in flight")
     in_flight = f" with {in_flight}" if job.processing_count else ""
     return f"is interrupted: its run died{in_flight}; waiting for it to be run again"
