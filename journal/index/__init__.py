@@ -1,4 +1,4 @@
-"""A job in memory: its state, and for each row its status, offsets and attempts.
+"""A job in memory: the job's state, and the status, offsets and attempts of each row.
 
 - ``columns``: stores the rows in arrays with one entry for each row, and makes read-only views.
   Later changes don't affect a view.

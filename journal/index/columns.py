@@ -5,7 +5,7 @@ A row takes about 21 bytes: its status, the offset of its ``row`` record, the of
 Bitcask. The data of the rows stays in the journal.
 
 A new view shares the columns of the index and copies nothing. The view references the **lease** of
-the columns, an object that stands for the right to read them. Before a change, the index checks
+the columns: an object that stands for the right to read them. Before a change, the index checks
 whether a view still references the lease. If so, the index first copies the columns.
 """
 
@@ -19,8 +19,9 @@ from typing import Any
 
 from journal.model import RowStatus
 
-# The index has a code of its own for pending rows that wait for a time (see :class:`Wait`), so that
-# neither a search for rows that may start looks at them, nor a search for those that wait at others.
+# The index has a separate code for pending rows that wait for a time (see :class:`Wait`). So a
+# search for rows that may start doesn't look at waiting rows, and a search for waiting rows looks
+# only at them.
 STATUSES: tuple[RowStatus, ...] = (*RowStatus, RowStatus.PENDING)
 CODES: dict[str, int] = {status.value: code for code, status in enumerate(RowStatus)}
 PENDING, PROCESSING, COMPLETED, FAILED, SKIPPED, NEEDS_REVIEW, WAITING = range(len(STATUSES))
@@ -39,7 +40,7 @@ OF_ROWS = {
 }
 # The columns with an entry for each ``row_step`` record, in the order of these records.
 OF_STEPS = {"step_offsets": "Q", "step_previous": "I"}
-# These columns are None until they are needed.
+# A column of these is None until it is needed.
 OPTIONAL = frozenset(("numbers", "earlier", "given_back", "step_heads", "due", "calls", *OF_STEPS))
 _cells_of = attrgetter("statuses", *[name for name in OF_ROWS if name != "numbers"])
 
@@ -58,22 +59,22 @@ class Columns:
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
         self.attempts = array("I")
         # For each row: the number of attempts before its last retry or redo (``earlier``), and the
-        # number of later attempts that give_back_attempt() excluded (``given_back``). Limits count
-        # none of these attempts. A column that is None stands for 0 in all rows.
+        # number of later attempts that give_back_attempt() excluded (``given_back``). Limits don't
+        # count these attempts. A column that is None stands for 0 in all rows.
         self.earlier: array[int] | None = None
         self.given_back: array[int] | None = None
-        # For each row that has waited since its last retry or redo: when it was due the last time, in
-        # µs since 1970. None, and 0: it hasn't waited.
+        # For each row that has waited since its last retry or redo: when the row was last due, in
+        # µs since 1970. None and 0 mean that the row hasn't waited.
         self.due: array[int] | None = None
         self.numbers: array[int] | None = None  # None: row numbers are 1, 2, 3, ...
-        # For each row: the id of the call that it is in, as a number. 0: none. See Index.calls.
+        # For each row: the id of the row's call, as a number. 0 means no call. See Index.calls.
         self.calls: array[int] | None = None
-        # The steps of all rows, in three columns that are None until the first step.
-        # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: its
-        # offset, and the number of the previous entry of the same row. ``step_heads`` has an entry
-        # for each row: the number of its latest step entry. Numbers begin at 1. 0 means that the
-        # row has no step, or none since its last redo. The entries before a redo stay, unused.
-        # Rows with the same records of steps, such as those of a call, share their entries.
+        # The steps of all rows are in three columns, which are None until the first step.
+        # ``step_offsets`` and ``step_previous`` have an entry for each ``row_step`` record: the
+        # record's offset, and the number of the previous entry of the same row. ``step_heads`` has
+        # an entry for each row: the number of its latest step entry. Numbers begin at 1. 0 means
+        # that the row has had no step since its last redo. The entries before a redo stay, unused.
+        # Rows with the same records of steps, such as the rows of a call, share their entries.
         self.step_heads: array[int] | None = None
         self.step_offsets: array[int] | None = None
         self.step_previous: array[int] | None = None
@@ -97,7 +98,7 @@ class Columns:
                 column.extend(array(kind, bytes(array(kind).itemsize * count)))
 
     def cells(self, position: int) -> tuple[int, ...]:
-        """Return what the columns have of one row, but for its number, which never changes."""
+        """Return the values of one row in the columns, except its number, which never changes."""
         earlier, given_back, steps = self.earlier, self.given_back, self.step_heads
         due, calls = self.due, self.calls
         return (
@@ -113,7 +114,7 @@ class Columns:
         )
 
     def restore(self, position: int, cells: Iterable[int]) -> None:
-        """Set a row to what :meth:`cells` returned, or to the first of these values."""
+        """Set a row to the values that :meth:`cells` returned, or to the first few of them."""
         for column, cell in zip(_cells_of(self), cells, strict=False):
             if column is not None:
                 column[position] = cell
@@ -160,7 +161,7 @@ class Columns:
         self.given_back[position] += 1
 
     def due_us(self, position: int) -> int:
-        """When the row was due the last time, in µs since 1970; 0 if it hasn't waited."""
+        """When the row was last due, in µs since 1970, or 0 if the row hasn't waited."""
         return 0 if self.due is None else self.due[position]
 
     def wait(self, position: int, due_us: int) -> None:
@@ -180,12 +181,12 @@ class Columns:
         self.calls[position] = call
 
     def _zeros(self, kind: str = "I") -> array[int]:
-        """Return a column for all rows, and note that there is one that may be None."""
+        """Return a column for all rows, and note that a column is used that may be None."""
         self.has_more = True
         return array(kind, bytes(array(kind).itemsize * len(self.statuses)))
 
     def append_zeros(self) -> None:
-        """Add a row to the columns that may be None, but for ``numbers``."""
+        """Add a row to the columns that may be None, except ``numbers``."""
         for column in (self.earlier, self.given_back, self.step_heads, self.due, self.calls):
             if column is not None:
                 column.append(0)
@@ -238,7 +239,7 @@ class Lease:
 
 
 class View:
-    """Rows of an index at one moment: all rows, the new rows, or the rows with certain statuses.
+    """Rows of an index at one moment. These are all rows, new rows, or rows with certain statuses.
 
     Later changes don't affect the view. Rows are ordered by number, but new rows are in the order
     of their addition.
@@ -262,7 +263,7 @@ class View:
         self._lease = lease
         self._next = 0
         self._finding = threading.Lock()  # threads may share a view
-        # Positions are searched on demand, so that the first of a million pending rows comes fast.
+        # Positions are searched on demand: the first of a million pending rows must come fast.
         self._found: array[int] | None = None
         if order is not None:
             statuses = columns.statuses

@@ -7,8 +7,8 @@ seal (a CRC-32 at the end). The header contains:
 - the offset and the crc of the last commit that the hint covers,
 - the crcs of the two parts that follow.
 
-The columns follow the header as they are in memory, in two parts: the statuses, and the other
-columns. Each part is read when it is first used, as a whole.
+After the header come the columns, as in memory, in two parts: the statuses, and the other columns.
+Each part is read as a whole when it is first used.
 
 A hint is used only if all of this holds:
 
@@ -20,15 +20,15 @@ A hint is used only if all of this holds:
   hint. If commits were added, the ctime must agree with the time of the journal's last commit.
 - The ctime and the time of the last commit aren't ahead of the clock. Times that are ahead of the
   clock can't show whether somebody edited the journal.
-- The system wasn't restarted since the hint was written, or all commits that the hint covers were
-  synced. A crash of the system may lose unsynced commits.
+- All commits that the hint covers were synced, or the system wasn't restarted since the hint was
+  written. A crash of the system may lose unsynced commits.
 
 If somebody has edited the journal after this process read or wrote the journal, no hint is written.
 
-A hint is also a **witness**. It names the end of the last commit that was on the disk when the hint
-was written. If the journal is still the same file, and this commit isn't in it any more, then the
-journal was cut, or an older copy was written into it. See :func:`find_cut`. The hint names its own
-inode, too. So a hint that was copied together with its journal proves nothing.
+A hint is also a **witness**. The hint names the end of the last commit that was on the disk when
+the hint was written. If the journal is still the same file but no longer has this commit, the
+journal was cut, or an older copy was written into the file. See :func:`find_cut`. The hint also
+names its own inode. So a hint that was copied together with its journal proves nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ from journal.index.replay import replay
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 _TYPES = OF_ROWS | OF_STEPS  # of the columns of the second part, in the order of the file
-_PIECE_BYTES = 1 << 16  # so that a piece stays in the CPU's cache while its crc is computed
+_PIECE_BYTES = 1 << 16  # a piece stays in the CPU's cache while its crc is computed
 _MAX_HEADER_BYTES = 1 << 24  # some 100,000 open calls
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -79,7 +79,7 @@ _WRITING_NS = 2_000_000_000
 class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The first line: the job's progress, the counts of the index, and the journal's identity.
 
-    - ``optional``: which of the columns that may be None are in the second part.
+    - ``optional``: the columns in the second part that may be None.
     - ``crcs``: of the two parts.
     """
 
@@ -92,7 +92,9 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     own_inode: int  # of the hint
     inode: int
     changed_ns: int
-    boot_id: str  # the hint is valid only during this boot of the system; "": during every boot
+    boot_id: (
+        str  # the hint is valid only during this boot of the system; "" means during every boot
+    )
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment
@@ -123,12 +125,11 @@ def read_hint(
 ) -> tuple[Index, Position] | None:
     """Return the hint's index, and the position in ``file`` after the last commit that it covers.
 
-    Returns None if there is no usable hint. If a part of the hint turns out to be broken when it is
-    first used, the columns are rebuilt from the journal. With ``is_cut``, the hint is used
-    although the journal was cut: see :func:`find_cut`. Raises StorageError if the system refuses to
-    read the journal.
+    Returns None if there is no usable hint. If a part of the hint is broken when it is first used,
+    the columns are rebuilt from the journal. With ``is_cut``, the hint of a cut journal is used,
+    too: see :func:`find_cut`. Raises StorageError if the system refuses to read the journal.
     """
-    # Most jobs have no hint, and this takes a third of the time of an open that fails.
+    # Most jobs have no hint. This check takes a third of the time of an open() that fails.
     if not system.os.path.exists(f"{directory}/{HINT_NAME}"):
         return None
     try:
@@ -165,7 +166,7 @@ def _read_header(hint: DerivedFile) -> tuple[_Header, int]:
 
 
 def _check(header: _Header, file: JournalFile) -> JobRecord:
-    """Check that the hint belongs to this journal; return the job record."""
+    """Check that the hint belongs to this journal. Returns the job record."""
     size, changed_ns = file.size_and_change()
     if (
         not 0 < header.offset <= size
@@ -195,8 +196,8 @@ def _was_written_at(changed_ns: int, file: JournalFile, size: int) -> bool:
     """Return whether the file's ctime agrees with the time in the file's last commit.
 
     A ctime that is later than this time means that somebody has edited the file. An earlier ctime
-    means that the commit's time was ahead of the clock. In this case, an edit after the commit
-    can't be noticed.
+    means that the commit's time was ahead of the clock. Then an edit after the commit can't be
+    noticed.
     """
     at = time_before(file, size)
     if at is None:
@@ -309,7 +310,7 @@ class _Stored:
 
 
 def identity(directory: Path) -> tuple[int, int]:
-    """Return what tells a hint from the one before it: inode and ctime in ns, or zeros if none."""
+    """Return the identity of the hint: inode and ctime in ns, or zeros if there is no hint."""
     try:
         stat = system.os.lstat(directory / HINT_NAME)
     except OSError:
@@ -320,8 +321,8 @@ def identity(directory: Path) -> tuple[int, int]:
 def find_cut(directory: Path, file: JournalFile) -> Position | None:
     """Return the end of a commit that was on the disk and isn't in the journal any more, or None.
 
-    The hint proves this if it was made of this very file. Such a journal was cut, or an older copy
-    was written into it. A journal that lacks only the LF of the commit isn't cut.
+    The hint proves this only if it was made of this very file. The journal was cut, or an older
+    copy was written into the file. A journal that lacks only the LF of the commit isn't cut.
 
     Call this with the commit lock held before you rely on the answer. Raises StorageError.
     """
@@ -332,7 +333,8 @@ def find_cut(directory: Path, file: JournalFile) -> Position | None:
 def _synced_end(directory: Path, file: JournalFile) -> Position:
     """Return the end of the last commit that was on the disk, according to the hint.
 
-    Returns START if there is no hint, or if it wasn't made of this very file, or was copied.
+    Returns START if there is no hint, if the hint wasn't made of this very file, or if it was
+    copied.
     """
     try:
         hint = DerivedFile(directory / HINT_NAME)
@@ -367,10 +369,11 @@ def write_hint(
     durable: bool,
     known_ns: int,
 ) -> None:
-    """Write ``index`` to the hint file. The index covers ``file`` up to ``position``. Raises no
-    error.
+    """Write ``index`` to the hint file. The index covers ``file`` up to ``position``.
 
-    A hint that proves that the journal was cut isn't replaced. If such a hint were gone, rows whose
+    Raises no error.
+
+    A hint that proves that the journal was cut isn't replaced. Without this hint, rows whose
     records were cut off would run again.
 
     ``durable`` says whether the journal is synced up to ``position``. ``known_ns`` is the latest
@@ -383,7 +386,7 @@ def write_hint(
         before = _synced_end(directory, file)
         if not has_seal(file, before):
             return
-        # A hint of unsynced commits still proves what the hint before it proved.
+        # A hint of unsynced commits keeps the proof of the hint before it.
         synced = max(position if durable else START, before, key=lambda end: end.offset)
         boot_id = "" if position.offset <= synced.offset else system.boot_id()
         if position.offset > synced.offset and not boot_id:
@@ -455,7 +458,7 @@ def is_due_while_open(end: int, hint_end: int) -> bool:
     """Return whether the journal has grown enough for a new hint while the job stays open.
 
     The journal must have grown by ``GROWTH_BYTES`` or 25% since the last hint, whichever is more.
-    This condition limits the replay after a crash. The condition also keeps the cost of writing
-    hints low, since writing a hint blocks other writers.
+    This limits the replay after a crash. The condition also keeps the cost of writing hints low,
+    since writing a hint blocks other writers.
     """
     return end - hint_end >= max(GROWTH_BYTES, hint_end >> 2)

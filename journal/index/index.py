@@ -41,7 +41,7 @@ from journal.index.columns import (
 from journal.index.job_state import EFFECTS, EPOCH, US, Calls, Counts, JobState, microseconds
 from journal.model import RowStatus, added_usage, millionths
 
-# What :meth:`Index.mark` returns.
+# The result of :meth:`Index.mark`.
 Mark = tuple[int, JobState | None, datetime, int, dict[str, int | float], int, int]
 
 
@@ -70,8 +70,8 @@ class Index:
         self.ascending = True  # whether the row numbers ascend, in the order of the columns
         self._by_number: dict[int, int] | None = None
         self._lease: weakref.ref[Lease] | None = None
-        # Of each row that was changed: its position, and before_attempt and cells as they were.
-        # None: nothing is kept. Set it to None when a commit has ended.
+        # For each changed row: its position, and the earlier before_attempt and cells. None:
+        # nothing is kept. Set it to None when a commit has ended.
         self.undo: list[tuple[Any, ...]] | None = None
 
     # --- queries
@@ -108,13 +108,13 @@ class Index:
 
     @property
     def pending_count(self) -> int:
-        """How many rows are pending, including those that wait."""
+        """The number of pending rows, including rows that wait."""
         return self.status_counts[PENDING] + self.status_counts[WAITING]
 
     def next_due(self) -> datetime | None:
-        """When the first of the rows that wait is due. None if no row waits.
+        """When the first of the waiting rows is due. None if no row waits.
 
-        This looks at each of them: 100,000 take 20 ms.
+        This looks at each waiting row: 100,000 rows take 20 ms.
         """
         due_us = min(map(self.columns.due_us, self.positions(WAITING)), default=None)
         return None if due_us is None else EPOCH + due_us * US
@@ -144,7 +144,7 @@ class Index:
     def apply(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
         """Apply successive records of one type, and stop at the first that can't be applied.
 
-        This is the one way a record changes the index, when it is appended and when it is read. The
+        A record changes the index only here, both when it is appended and when it is read. The
         records may lack members that the index doesn't need. ``offsets``: where they are in the
         file. These records can't be applied: a record about a row that doesn't exist, a new row
         with the number of another row, and a job record after the first. Returns how many records
@@ -257,7 +257,9 @@ class Index:
                 before_attempt.pop(position, None)
             cost_cents = record.cost_cents
             if cost_cents:
-                if type(cost_cents) is int:  # most costs are; their sum needs one multiplication
+                if (
+                    type(cost_cents) is int
+                ):  # most costs are whole; their sum needs one multiplication
                     whole_cents += cost_cents
                 else:
                     self.cost_millionths += millionths(cost_cents)
@@ -309,7 +311,7 @@ class Index:
     def rows_in(self, ranges: Iterable[tuple[int, int]]) -> list[int] | None:
         """Return the positions of rows, from ranges of their numbers: see ``RowRanges``.
 
-        Returns None if there is none, or if a row doesn't exist or is there twice.
+        Returns None if ``ranges`` is empty, or if a row doesn't exist or occurs twice.
         """
         assert self.state is not None
         distance, count = self.state.header.numbers[1], 0
@@ -421,9 +423,9 @@ class Index:
     def mark(self) -> Mark:
         """Return a mark of the current state for :meth:`rollback`.
 
-        From the first mark on, the index keeps what it needs to undo changes, until
-        ``undo`` is None. For rows that are changed, these are their cells in the columns. For
-        everything else, the sums in the mark are enough.
+        From the first mark on, until ``undo`` is None, the index keeps the data to undo changes.
+        For a changed row, this is the row's cells in the columns. For everything else, the sums in
+        the mark are enough.
         """
         undo, columns = self.undo, self.columns
         if undo is None:

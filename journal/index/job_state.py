@@ -1,10 +1,10 @@
 """The state of a job in an index: the facts about the job itself, and its calls with many rows.
 
-The records of rows change the columns and the sums of the index instead: see ``index``.
+Records of rows don't change this state. They change the columns and sums of the index: see
+``index``.
 
-While a call waits, those of its rows that are in processing have the code of rows that wait. So a
-record of a call changes the rows in slices: a call of 10,000 rows may wait and be resumed thousands
-of times.
+While a call waits, its rows in processing have the code of waiting rows. A call of 10,000 rows may
+wait and be resumed thousands of times. So a record of a call changes the rows in slices.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ _MAX_TUNES = 100
 class Counts(msgspec.Struct, frozen=True):
     """Counts of rows.
 
-    In a :class:`JobState`, the counts are differences: the counts that ``update_counts`` has set,
-    minus the counts of the rows in the index.
+    In a :class:`JobState`, the counts are differences: the counts set by ``update_counts``, minus
+    the counts of the rows in the index.
     """
 
     total: int = 0
@@ -77,8 +77,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     run: Run | None = None  # the last run
     pause: Pause | None = None  # a person's, which holds
     hold: HoldState | None = None  # of the last run
-    tunes: tuple[TuneRecord, ...] = ()  # of the last run, which it hasn't answered
-    answers: tuple[TunedRecord, ...] = ()  # its latest ones
+    tunes: tuple[TuneRecord, ...] = ()  # requests that the last run hasn't answered
+    answers: tuple[TunedRecord, ...] = ()  # the latest answers of the last run
     input: InputSeen | None = None  # of a shard: the whole input
     passes: int = 1
     reopened_at: Moment | None = None  # when the current pass began, from the second pass on
@@ -200,8 +200,8 @@ def _after_merge(state: JobState, record: MergeRecord, _: Counts) -> JobState:
     return msgspec.structs.replace(state, hosts=(*new, *state.hosts)[-_MAX_HOSTS:])
 
 
-# What a record does to the state of its job, by type. Other types do nothing. The last argument of
-# each function is the counts of the rows in the index.
+# The effect of a record on the state of its job, by type. Other types do nothing. The last argument
+# of each function is the counts of the rows in the index.
 EFFECTS: dict[type, Callable[[JobState, Any, Counts], JobState]] = {
     JobStatusRecord: _after_status,
     JobReopenedRecord: _after_reopening,
@@ -231,9 +231,10 @@ def microseconds(at: datetime) -> int:
 class OpenCall(msgspec.Struct, frozen=True, array_like=True):
     """A call that hasn't ended: the offsets of some of its records.
 
-    - ``first``: of the record that has its rows.
-    - ``turn``: of the last record that has started it.
-    - ``waited``: of the last record by which it waits. 0: none since its rows were started anew.
+    - ``first``: the record with the rows of the call.
+    - ``turn``: the last record that has started the call.
+    - ``waited``: the last record by which the call waits. 0: no record since its rows were started
+      anew.
     """
 
     first: int
@@ -268,7 +269,7 @@ class Calls(dict[int, OpenCall]):
         self._rows = {}
 
     def leave(self, position: int, columns: Columns, counts: list[int]) -> None:
-        """Take a row out of its call. If it was waiting in the call, it is in processing again."""
+        """Take a row out of its call. A row that was waiting in the call is in processing again."""
         if call := columns.call(position):
             if columns.statuses[position] == WAITING:
                 columns.statuses[position] = PROCESSING
@@ -282,8 +283,8 @@ class Calls(dict[int, OpenCall]):
     ) -> None:
         """Begin a call with exactly these rows, which the record at ``offset`` has.
 
-        A row that waits by itself stays out of the call, since a call would end its wait. No writer
-        begins a call with such a row.
+        A row that waits alone stays out of the call, because the call would end the row's wait. No
+        writer begins a call with such a row.
         """
         for position in chain(rows, *(self.rows(call, columns) if call in self else ())):
             self.leave(position, columns, counts)

@@ -1,7 +1,7 @@
 """Replay: applies verified commits to an index.
 
 Reading a journal spends most of its time here and in :meth:`Index.apply`. So this module decodes
-whole blocks of lines together, and decodes only the members that the index needs.
+whole blocks of lines at once, and only the members that the index needs.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _utf8(lines: list[bytes]) -> list[bytes]:
 
 
 def _not_too_deep(lines: list[bytes]) -> list[bytes]:
-    """Return the lines before the first that nests too deep for msgspec, which recurses in C."""
+    """Return the lines before the first line that nests too deep for msgspec (a C recursion)."""
     too_deep = (
         number
         for number, line in enumerate(lines)

@@ -35,7 +35,7 @@ def job_of(index: Index) -> Job:
     code, message = (state.error.code, state.error.message) if state.error else (None, None)
     members = {name: getattr(header, name) for name in _OF_HEADER}
     members |= {name: getattr(state, name) for name in _OF_STATE}
-    members["metadata"] = deepcopy(header.metadata)  # a copy, since the caller may change it
+    members["metadata"] = deepcopy(header.metadata)  # a copy, because the caller may change it
     return Job(
         **members,
         id=header.job_id,
