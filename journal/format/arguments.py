@@ -1,4 +1,4 @@
-"""Checks arguments before anything is written: their names, text, numbers, times, rows."""
+"""Checks the names, texts, numbers, times and rows of arguments before anything is written."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def check_cost(value: object, where: str = "cost_cents") -> int | float | None:
 def check_usage(value: object) -> dict[str, int | float] | None:
     """Return the usage (numbers by name) as the journal records it. An empty mapping becomes None.
 
-    For None, returns None. Services report parts of a number in a dict, or null: the numbers of a
-    dict ``b`` in ``a`` are named "a.b", and None is left out.
+    For None, returns None. Services report parts of a number in a dict, or report null. The number
+    ``b`` in a dict ``a`` is named "a.b". None is left out.
     """
     if value is None:
         return None
@@ -174,8 +174,8 @@ def _number(value: Any, where: str, kinds: str) -> int | float | Decimal:
         if isinstance(value, float):
             return float(value)
         if not isinstance(value, (bool, str, bytes, Decimal)):
-            # A 32-bit float is converted by its text, so that 0.1 stays 0.1. A conversion by its
-            # value would give the double 0.10000000149011612.
+            # A 32-bit float is converted by its text, so 0.1 stays 0.1. A conversion by value would
+            # give the double 0.10000000149011612.
             return index(value) if hasattr(value, "__index__") else float(str(value))
     except (TypeError, ValueError):
         pass
@@ -191,8 +191,8 @@ def check_moment(value: datetime | None, where: str) -> datetime | None:
 def check_label_path(value: object, directory: Path) -> str:
     """Check the ``label_path`` of a row, and return it as text.
 
-    A path inside the job's directory becomes relative to that directory, so that it stays valid
-    when the directory is moved.
+    A path inside the job's directory becomes relative to this directory. So the path stays valid if
+    the directory is moved.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise InvalidValueError("label_path", value, "must be a path (str or PathLike)")
@@ -283,7 +283,7 @@ def given_rows(rows: Any, where: str) -> Iterable[Any]:
         raise InvalidValueError(where, type(rows).__name__, str(error)) from None
     reason = ""
     if isinstance(rows, (str, bytes, os.PathLike)):
-        reason = "is no rows but text or a path: read the file, by journal.read_rows(path)"
+        reason = "is text or a path, and not rows: read the file by journal.read_rows(path)"
     elif isinstance(rows, Mapping):
         reason = "is one dict: give a list with a dict for each row"
     elif not hasattr(rows, "__iter__") and not hasattr(rows, "__getitem__"):
@@ -300,7 +300,7 @@ _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "place",
 # --- limits of runs
 
 ROWS = "rows"  # in a dict of rates: the rate of starts
-NONE = "none"  # in place of a limit: there is no such limit any more
+NONE = "none"  # in place of a limit: removes the limit
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
 
@@ -414,18 +414,22 @@ _ATTRIBUTES = dict.fromkeys(("errors", "failed", "failures"), "job.rows('failed'
     "results": "job.rows('completed')",
     "to_df": "rows.to_pandas()",
 }
-_ARGUMENTS: dict[str, tuple[str, ...]] = {}  # of each function, those that run jobs last
+_ARGUMENTS: dict[
+    str, tuple[str, ...]
+] = {}  # names of each function; the functions that run jobs come last
 
 
 def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Let a call with an unknown keyword raise a TypeError that says what to write.
 
-    Don't use this for functions that are called for each row: the check costs time.
+    Don't use this for functions that are called for each row, because the check costs time.
     """
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    if "error_code" not in known:  # those that choose rows of a job share names with `open_job`
+    if (
+        "error_code" not in known
+    ):  # the methods that choose rows of a job share names with `open_job`
         _ARGUMENTS[name] = known
 
     @wraps(function)
@@ -439,7 +443,10 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
 
 
 def no_attribute(of: object, name: str, places: Mapping[str, type]) -> AttributeError:
-    """The error for an attribute of ``of``. ``places``: where it may be, each with its class."""
+    """The error for an attribute of ``of``.
+
+    ``places``: the objects that may have the attribute, each with its class.
+    """
     found = (f"{place}.{name}" for place, kind in places.items() if hasattr(kind, name))
     meant = "" if name.startswith("_") else _ATTRIBUTES.get(name) or next(found, "")
     text = f"{type(of).__name__!r} object has no attribute {name!r}{meant and f': write {meant}'}"

@@ -15,7 +15,7 @@ from zlib import crc32
 from journal.format.commits import Readable
 from journal.format.seal import SEALED_END_BYTES, SEALED_LINE_END, sealed_end
 
-# In a commit up to this length, no two bits have the same effect on the crc, since the polynomial
+# In a commit up to this length, no two bits have the same effect on the crc, because the polynomial
 # is primitive.
 _MAX_BYTES = (2**32 - 1) // 8
 
@@ -23,9 +23,10 @@ _PIECE_BYTES = 1 << 20
 
 
 class Flip(NamedTuple):
-    """One flipped bit, in the byte at offset ``at``. Or an LF at this offset that was changed.
+    """One flipped bit in the byte at offset ``at``, or a changed LF at this offset.
 
-    ``bit`` masks the bit in that byte: 1, 2, 4, … or 128. For an LF, it may mask several bits.
+    ``bit`` masks the bit in that byte: 1, 2, 4, … or 128. For an LF, the mask may have several
+    bits.
     """
 
     at: int
@@ -60,8 +61,9 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
     Up to a length of 91,607 bits, CRC-32 has a Hamming distance of 4 (Koopman, "32-Bit Cyclic
     Redundancy Codes for Internet Applications", 2002). So in a commit up to this length, at most
-    one bit is found, and two flipped bits are never mistaken for one. In a longer commit, other
-    damage may look like one flipped bit. The probability is one in 2^32 for each bit of the commit.
+    one bit is found, and two flipped bits never look like one flipped bit. In a longer commit,
+    other damage may look like one flipped bit. The probability is one in 2^32 for each bit of the
+    commit.
     """
     body = end - offset - SEALED_END_BYTES
     if body < 0:
@@ -80,9 +82,7 @@ def possible_flips(file: Readable, offset: int, end: int, crc: int) -> Iterator[
 
 
 def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
-    """Return the crc of the bytes from ``offset`` to ``end``, computed with the start value
-    ``crc``.
-    """
+    """Return the crc of the bytes from ``offset`` to ``end``, with the start value ``crc``."""
     while offset < end and (data := file.read_at(offset, min(_PIECE_BYTES, end - offset))):
         crc = crc32(data, crc)
         offset += len(data)
@@ -92,7 +92,7 @@ def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
     """Find the bit in ``length`` bytes that changes their crc by ``difference``.
 
-    Returns the index of the byte and the mask of the bit in it, or None if there is no such bit.
+    Returns the index of the byte and the mask of the bit in this byte, or None if no bit does so.
 
     The search is in strides. ``marks`` has the differences that bits in the last byte of each
     stride make. Each byte that follows the bytes changes a difference in a known way. So with some

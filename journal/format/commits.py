@@ -1,9 +1,9 @@
-"""Reads verified commits, fast: all of an undamaged journal, or the part between two positions.
+"""Reads verified commits, and reads them fast: a whole journal, or the part between two positions.
 
 A commit ends with a seal, which is a chained CRC-32. The reader stops at the first commit that
 doesn't match its seal. ``torn_tail_or_damage.py`` finds out why. The reader needs constant memory.
-It doesn't hold a commit larger than a chunk in memory, but reads it twice: first to verify it, then
-to yield its lines.
+A commit that is larger than a chunk isn't held in memory. The reader reads this commit twice: first
+to verify the commit, then to yield its lines.
 
 The errors name the line of the file. To count lines, the file must be read from its start. So lines
 are counted only when there is an error.
@@ -52,7 +52,7 @@ _body_of = itemgetter(slice(None, -SEAL_BYTES))
 
 
 class Readable(Protocol):
-    """A file from which commits can be read. It needs only the method ``read_at``."""
+    """A file from which commits can be read. Only the method ``read_at`` is needed."""
 
     def read_at(self, offset: int, length: int) -> bytes: ...
 
@@ -79,7 +79,7 @@ class Block(NamedTuple):
     - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
       a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
-    - ``ascii``: True if all bytes are ASCII, so that they need no check for valid UTF-8.
+    - ``ascii``: True if all bytes are ASCII. Then they need no check for valid UTF-8.
     """
 
     offset: int
@@ -209,7 +209,7 @@ def whole_lines(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield the lines from ``offset`` to ``end`` in pieces, each with its offset.
 
-    A piece ends with an LF. It has at most ``piece_bytes``, or more if a line is longer. The
+    A piece ends with an LF. A piece has at most ``piece_bytes``, or more if a line is longer. The
     iterator ends early if the file has shrunk, or a line is too long.
     """
     length = piece_bytes
@@ -287,7 +287,7 @@ def record_at(file: JournalFile, offset: int, line: bytes, *, exact: bool = True
 def not_continued(
     file: JournalFile, position: Position, found: str = CHANGED_IN_PLACE
 ) -> JournalDamagedError:
-    """Make the public error that reports that no valid commit follows ``position``.
+    """Make the public error for a missing or invalid commit after ``position``.
 
     ``found`` says what follows instead.
     """
@@ -305,9 +305,9 @@ def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedE
         line,
         end,
         f"the commit that ended at byte {missing.offset} and was on the disk ({HINT_NAME} shows it)",
-        "that the journal was cut, or an older copy restored in its place",
-        "`journal pull` brings back what a newer copy or pack has; if you restored an older copy on "
-        f"purpose, delete {hint}: rows that are not done in it will run",
+        "that the journal was cut, or that an older copy was restored",
+        "`journal pull` brings back the commits of a newer copy or pack; if you restored an "
+        f"older copy on purpose, delete {hint}: rows that are not done in this copy will run",
     )
 
 
@@ -317,9 +317,9 @@ def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedE
 def has_seal(file: Readable, position: Position) -> bool:
     """Return whether the commit before ``position`` has the seal that ``position`` states.
 
-    A seal is the chained CRC-32 at the end of a commit, and covers all bytes before the seal. So
-    two files with the same seal at the same offset have the same content up to that offset. If the
-    file ends there, the LF after the seal may be missing.
+    A seal is the chained CRC-32 at the end of a commit, and covers all bytes before the seal. So if
+    two files have the same seal at the same offset, they have the same content up to this offset.
+    If the file ends there, the LF after the seal may be missing.
     """
     begin = position.offset - SEALED_END_BYTES
     if begin < 0:

@@ -50,7 +50,7 @@ class _TimeRecord(msgspec.Struct):
 
 
 class _Times(msgspec.Struct):
-    """The times of a record, as they are written: each member of a record that is a time."""
+    """The written times of a record: all members that are times."""
 
     at: Any
     created_at: Any = None
@@ -93,8 +93,8 @@ _decode_kind = msgspec.json.Decoder(_Kind).decode
 _decode_times = msgspec.json.Decoder(_Times, float_hook=str).decode  # of any size, if unknown
 _decode_extension = msgspec.json.Decoder(ExtensionRecord).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
-# Hot paths call these decoders directly. Each decodes a union of types, since the decoder of a
-# single type would accept a record without its ``type``.
+# Hot paths call these decoders directly. Each decoder takes a union of types, because the decoder
+# of a single type would accept a record without ``type``.
 decode_sane = msgspec.json.Decoder(KnownRecord).decode
 decode_sane_exact = msgspec.json.Decoder(KnownRecord, float_hook=own_number).decode
 # Takes a third of the time of decode_sane.
@@ -119,9 +119,9 @@ class UnknownRecordError(Exception):
 
 
 def decode_record(line: bytes, *, exact: bool = True) -> Record:
-    """Decode a line and check everything in it.
+    """Decode a line, and check all of its content.
 
-    With ``exact``, numbers in the caller's JSON keep their text (see :func:`own_number`), so the
+    With ``exact``, numbers in the caller's JSON keep their text (see :func:`own_number`). Such a
     record can be written again without a change. Without ``exact``, these numbers become floats.
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
@@ -134,9 +134,10 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         record = _extension(line, error)
     if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
         _check_utf8(line)
-    # Most records have no time but ``at``, and their lines end with it as a writer writes it, with
-    # or without a seal. A decoded time of this length that ends with Z has six digits of a fraction.
-    # No calls, and type() instead of isinstance(): this runs for every row that is read.
+    # Most records have only the time ``at``. Their lines end with this time, in the form of a
+    # writer, with or without a seal. A decoded time of this length that ends with Z has six digits
+    # of a fraction. No calls, and type() instead of isinstance(): this runs for every row that is
+    # read.
     if type(record) is RowStatusRecord:
         has_one_time = record.origin is None and record.due is None and record.since is None
     else:
@@ -188,7 +189,7 @@ def is_legible(line: bytes) -> bool:
 
 
 def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
-    """Decode lines and check everything in them, in a third of the time of :func:`decode_record`.
+    """Decode and check whole lines, in a third of the time of :func:`decode_record`.
 
     Numbers become floats. Pass ``is_ascii`` if all lines are known to be ASCII. If a line isn't a
     record, or has an invalid row number, :class:`UndecodableError` or :class:`UnknownRecordError`

@@ -1,7 +1,7 @@
 """Makes keys: idempotency keys of rows and steps, and the keys that identify the rows of an input.
 
 A row's record has its complete idempotency key. So only writers use this module. The idempotency
-key of a new row is the first of these that exists:
+key of a new row is the first key in this list that exists:
 
 1. the key that the caller gave with the row;
 2. the value of the data's member that the job's ``idempotency_key`` names, unless it is null or "":
@@ -15,9 +15,9 @@ key of a new row is the first of these that exists:
 6. ``JOB:ROW``, the row's id.
 
 JSON in keys has no white space and no unnecessary escapes. If the first key of a row is ``KEY``,
-its new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``) if
-``KEY`` doesn't begin with ``JOB:``, or the job has an ``idempotency_key`` or was repaired with
-losses.
+its new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``) in
+three cases: ``KEY`` doesn't begin with ``JOB:``, the job has an ``idempotency_key``, or the job was
+repaired with losses.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENDS_AS_NEW = re.compile(r"#[0-9]+\Z")
 # JSON begins with one of these characters. A test of the first character takes a tenth of the time
 # of decoding.
 _JSON_BEGINS = tuple('"{[-0123456789tfn \t\r\n')
-_EXACT = 1 << 53  # a float below it is exact if it is whole
+_EXACT = 1 << 53  # a whole float below this number is exact
 _NEW_ENDING = re.compile(r"#[0-9]+(\.[0-9a-f]{8})?\Z")
 
 
@@ -67,7 +67,7 @@ def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None
 def numbered_key(job_id: str, number: int | str, nonce: str) -> str:
     """Return the key of a row that was added later, and has no value in a key column.
 
-    ``number``: of the row, or ``%d`` in its place, to make the keys of many rows.
+    ``number``: the row's number, or ``%d`` to make the keys of many rows.
     """
     return f"{job_id}:{number}.{nonce}"
 
@@ -97,8 +97,8 @@ def key_text(value: Any) -> str:
 
     - Most text stays unchanged.
     - Text that is valid JSON becomes a JSON string.
-    - Text that ends in ``#`` and a number becomes a JSON string, since :func:`next_key` makes keys
-      with such an end.
+    - Text that ends in ``#`` and a number becomes a JSON string, because :func:`next_key` makes
+      keys with this end.
     - Values that aren't text become JSON.
     """
     if isinstance(value, str) and not _ENDS_AS_NEW.search(value):
@@ -174,7 +174,7 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
 
 
 def untyped(key: str) -> str:
-    """Return a key in which text that is a number is that number. Both are JSON text."""
+    """Return a key in which each text of a number is replaced by the number. Both are JSON text."""
     parts, is_list = _parts(key)
     numbers = [number_in(part) if isinstance(part, str) else part for part in parts]
     return key_json(numbers if is_list else numbers[0])
@@ -216,7 +216,10 @@ class UniqueKeys:
     """The keys of an input, which must be unique. Only a hash of each key is kept in memory."""
 
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
-        """``is_for_far_side``: True for idempotency keys. They are text, so 1 and "1" are equal."""
+        """``is_for_far_side``: True for idempotency keys.
+
+        The keys are text, so 1 and "1" are equal.
+        """
         self._key = key
         self._is_for_far_side = is_for_far_side
         self._what = "idempotency key" if is_for_far_side else "key"

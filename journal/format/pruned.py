@@ -33,7 +33,7 @@ class PrunedJob(msgspec.Struct, frozen=True, omit_defaults=True):
 
     - ``at``: the time, as ISO 8601 text.
     - ``pack``: the absolute path of the pack, or None if no pack was made.
-    - ``offset``, ``crc``: the end of the job's last commit, and its seal.
+    - ``offset``, ``crc``: the end of the job's last commit, and the commit's seal.
     - ``struck``: whether this line takes back the earlier lines about the job.
     """
 
@@ -74,15 +74,15 @@ def _append(root: Path, job: PrunedJob) -> None:
 
 
 def find_pruned(root: Path, job_id: str) -> PrunedJob | None:
-    """Return the line about a job if it was pruned, else None: see :func:`read_pruned`."""
+    """Return the line about a pruned job, or None: see :func:`read_pruned`."""
     return read_pruned(root).get(job_id)
 
 
 def read_pruned(root: Path) -> dict[str, PrunedJob]:
     """Return the lines about jobs that were pruned, by their directories.
 
-    A line counts only if the caller knows that this directory is missing. If lines can't be read,
-    they are skipped, and a warning names them. Raises StorageError.
+    A line counts only if the caller knows that this directory is missing. Lines that can't be read
+    are skipped, and a warning names them. Raises StorageError.
     """
     path, found, unreadable = root / PRUNED_NAME, dict[str, PrunedJob](), list[str]()
     with refusals_of(path, "read"):
@@ -113,9 +113,10 @@ def check_not_pruned(root: Path, job_id: str) -> None:
 
 
 def check_may_be_made(root: Path, job_id: str) -> None:
-    """Raise JobPrunedError if the job was pruned, or its rows may be those of another pruned job.
+    """Raise JobPrunedError if the job was pruned, or if another pruned job may have had its rows.
 
-    Of a shard, that is the job with the name of its set, or a shard of a set with another count.
+    For a shard, the other job is the job with the name of its set, or a shard of a set with another
+    count.
     """
     check_not_pruned(root, job_id)
     if not is_shard_id(job_id):

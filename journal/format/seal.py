@@ -1,4 +1,4 @@
-"""The seal at the end of a commit: how long it is, how it is written, and how it is checked.
+"""The seal at the end of a commit: its length, and functions that write and check the seal.
 
 A **seal** is a CRC-32 of the commit. The computation starts with the value of the previous commit's
 seal. So each seal also covers all commits before it.
@@ -19,7 +19,7 @@ SEALED_LINE_END = re.compile(SEAL.pattern + rb"\n")
 
 
 # sealed_end(crc) returns the seal and LF that replace the closing brace and LF of a commit's last
-# record. It is a bound method instead of a Python function, for speed: each commit calls it.
+# record. This is a bound method instead of a Python function, because each commit calls it.
 sealed_end = b',"crc":"%08x"}\n'.__mod__
 
 

@@ -1,4 +1,4 @@
-"""The limits of what a record holds, such as data or a result: bytes, depth, digits, names."""
+"""The limits of a record's content, such as data or a result: bytes, depth, digits, names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from journal.errors import InvalidValueError
 from journal.format.seal import SEAL_BYTES
 
 MAX_LINE_BYTES = 64 << 20  # of a line of the journal, with its LF
-MAX_DEPTH = 100  # how deep objects and arrays of a record nest
+MAX_DEPTH = 100  # the maximum depth of nested objects and arrays in a record
 MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
 # A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
 # record can nest deeper, but not so deep that decoding the text is dangerous.

@@ -1,11 +1,11 @@
-"""Judges what isn't good in a journal: a torn tail, damage, or a newer format.
+"""Judges bytes of a journal that aren't good commits: a torn tail, damage, or a newer format.
 
-A torn tail is an interrupted write. It was never acknowledged, so nothing is lost with it. The page
-``format`` states the rules, and :func:`judged` applies them in their order.
+A torn tail is an interrupted write. The write was never acknowledged, so no acknowledged change is
+lost. The page ``format`` states the rules, and :func:`judged` applies them in their order.
 
 A seal is the chained CRC-32 at the end of a commit. ``commits.py`` reads the same format faster,
-but stops at the first commit that doesn't match its seal. :func:`scan` finds out what is wrong with
-that commit, and continues after it.
+but stops at the first commit that doesn't match its seal. :func:`scan` classifies this commit, and
+continues after it.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _INSERTED = "inserted lines: the commits before and after them fit each other"
 # and many bad commits, the fast reader would often start just before a bad commit, where it stops.
 _GOOD_COMMITS = 32
 _MAX_HOMES = 4
-_MAX_TRIES = 16  # so that hostile input can't make one line be decoded too often
-# How many bad regions are searched for a flipped bit. If there are more bad regions, the cause of
-# the damage isn't flipped bits.
+_MAX_TRIES = 16  # limits how often hostile input can cause the decoding of one line
+# The number of bad regions that are searched for a flipped bit. If there are more bad regions, the
+# cause of the damage isn't flipped bits.
 _MAX_FLIPS = 100
 
 Kind = Literal[
@@ -61,10 +61,10 @@ class Region(NamedTuple):
     - "good": commits that match their seals (the CRC-32 at the end of each commit).
     - "unended": the last commit of the file, which matches its seal but lacks its LF.
     - "joined": a commit that matches its seal but lacks its LF, and other bytes follow.
-    - "bad": bytes that aren't part of a good commit. A line with a seal ends the region, and so does
-      a line that is too long.
-    - "bit_flip": a commit that would be good if one bit, ``flip``, were restored. Or the LF of a
-      good commit became another byte; then ``flip`` has all bits that differ.
+    - "bad": bytes that aren't part of a good commit. A line with a seal ends the region, and so
+      does a line that is too long.
+    - "bit_flip": a commit that is good if one bit, ``flip``, is restored. Or the LF of a good
+      commit became another byte. Then ``flip`` has all bits that differ.
     - "inserted": lines that were inserted between two commits. The crc of the second commit
       continues the crc of the first.
     - "torn": a torn tail (an interrupted write).
@@ -79,7 +79,7 @@ class Region(NamedTuple):
     - ``reason``: what is wrong with the region.
     - ``commits``: how many commits of the region match their seals.
     - ``sealed_end``: where the seal of a bad region ends, or 0 if the region has no seal.
-    - ``line``, ``lines``: the number of its first line (1-based), and how many lines it has. Only
+    - ``line``, ``lines``: the number of the region's first line (1-based), and of its lines. Only
       :func:`survey` counts lines.
     """
 
@@ -161,11 +161,13 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
 
 
 def _find_flip(file: Readable, region: Region) -> Flip | None:
-    """Find the bit whose flip makes a bad region one good commit. Returns None if no bit does.
+    """Find the bit whose flip makes a bad region one good commit.
 
-    The region may have any length. If a commit of one megabyte has damage other than one flipped
-    bit, the probability is 1 in 512 that the crc looks as if one bit were flipped. Some commits
-    that look so are excluded, because one of their lines isn't legible.
+    Returns None if there is no such bit.
+
+    The region may have any length. In a commit of one megabyte, other damage looks like one flipped
+    bit with a probability of 1 in 512. Some of these commits are excluded, because one of their
+    lines isn't legible.
     """
     for flip in possible_flips(file, region.offset, region.end, region.start):
         seals = 0
@@ -180,7 +182,7 @@ def _find_flip(file: Readable, region: Region) -> Flip | None:
 
 
 def _was_changed(file: Readable, region: Region, end: int) -> bool:
-    """Return whether the lines of a bad region with a seal show that it was changed after the write.
+    """Return whether the lines of a bad region with a seal prove a change after the write.
 
     A disk writes a block of 512 bytes completely or not at all. So a block was written if it holds
     a byte of a legible line, up to ``end``, or half of the seal. A power cut makes a line illegible
@@ -226,7 +228,8 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
     """
     found = list(scan(file, without_padding(file, size, start.offset), start))
     regions: list[Region] = []
-    chain, after_chain = start.crc, 0  # the crc at its end, and how many regions there are up to it
+    # The crc at the region's end, and the number of regions up to there.
+    chain, after_chain = start.crc, 0
     judgements = 0
     for number, region in enumerate(found, 1):
         judgement, following = region, found[number : number + 2]
@@ -353,7 +356,7 @@ def _lines(
 def _lost_line_end(
     text: bytes, offset: int, candidates: list[_Candidate], *, ended: bool
 ) -> tuple[int, int] | None:
-    """Find the end of a commit within a line: the LF after a seal was lost or changed.
+    """Find the end of a commit within a line. The LF after its seal was lost or changed.
 
     Returns the indexes after the seal and after the changed LF, if there is one. A seal within a
     line ends a commit in two cases: the commit matches the seal, or a legible line with an LF
@@ -419,11 +422,11 @@ def _next_candidates(
     following = _beginnings(end, crcs)
     if not is_over:
         following += [c._replace(crc=crc32(ending, crc32(text, c.crc))) for c in candidates]
-    return following[:12]  # so that hostile input can't multiply the guesses
+    return following[:12]  # hostile input must not multiply the guesses
 
 
 def _reason(first: bytes) -> str:
-    """Say what is wrong with a region whose first line, with its LF, is ``first``."""
+    """Describe the error in a region. ``first``: the region's first line, with its LF."""
     if first.endswith(b"}\r\n"):
         return _TEXT_MODE
     if first.startswith(_BYTE_ORDER_MARK):

@@ -4,8 +4,8 @@ A value that would not read back equal is refused. No library is imported here: 
 recognized by the methods of their classes.
 
 Python reads numbers that aren't integers as floats. Where the text of such a number must be kept,
-the value is an **exact** value: a number whose text isn't what msgspec writes for the float is a
-``msgspec.Raw``. So an exact value is written again as it was read.
+the value is an **exact** value. In an exact value, a number is a ``msgspec.Raw`` if msgspec would
+write the float with another text. So an exact value is written again as it was read.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from journal.text import decode_json_exact, encode_json, own_number
 _decode_any = msgspec.json.Decoder().decode
 encode_sorted = msgspec.json.Encoder(order="sorted").encode
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-# For each byte of JSON text outside strings: how the byte changes the depth, as a signed byte.
+# For each byte of JSON text outside strings: the change of the depth, as a signed byte.
 _STEP = bytes(1 if byte in b"[{" else 255 if byte in b"]}" else 0 for byte in range(256))
 _NOT_OPENING = bytes(byte for byte in range(256) if byte not in b"[{")
 _NEITHER_OPENING_NOR_LF = _NOT_OPENING.replace(b"\n", b"")
@@ -49,7 +49,7 @@ _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 # A string without an end reaches to the end of the text. Otherwise, the search would begin again at
 # each of its escaped quotes.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
-# Matches about 1,000 strings at a time, since ``sub`` holds each part of its result in memory.
+# Matches about 1,000 strings at a time, because ``sub`` holds each part of its result in memory.
 _PIECE = re.compile(rb'(?:[^"]++|%b){1,2000}+' % _STRING.pattern, re.DOTALL)
 _LONG_NUMBER = re.compile(rb"[0-9.eE+-]{%d}" % (MAX_NUMBER_BYTES + 1))
 _SAMPLE_BYTES = 64
@@ -60,7 +60,7 @@ _TOO_DEEP = f"must nest at most {MAX_DEPTH - 1} deep"
 def nests_deeper_than(text: bytes, limit: int) -> bool:
     """Return whether JSON text nests deeper than ``limit``.
 
-    Call this function before decoding, since msgspec recurses in C. A hostile line may consist of
+    Call this function before decoding, because msgspec recurses in C. A hostile line may consist of
     megabytes of brackets. For speed, this function has no Python loop over the bytes.
     """
     if text.count(b"[") + text.count(b"{") <= limit:
@@ -75,7 +75,7 @@ def nests_deeper_than(text: bytes, limit: int) -> bool:
 
 
 def is_sane(line: bytes) -> bool:
-    """Return whether a line, if it is a record, certainly keeps the bounds of nesting and numbers.
+    """Return whether a line of a record certainly keeps the bounds of nesting and numbers.
 
     The check is quick. Nearly all lines pass.
     """
@@ -95,7 +95,7 @@ def are_sane(lines: Sequence[bytes], longest: int) -> bool:
 
 def has_long_number(text: bytes) -> bool:
     """Return whether JSON text has a number of more than ``MAX_NUMBER_BYTES``."""
-    # Most texts are refuted by one byte of 64, which is fast.
+    # For most texts, one byte of 64 is enough for a refusal, which is fast.
     return (
         len(text) > MAX_NUMBER_BYTES
         and _SAMPLED_NUMBER.search(text[::_SAMPLE_BYTES]) is not None
@@ -108,8 +108,8 @@ def has_long_number(text: bytes) -> bool:
 def plain_json(value: Any, decode: Callable[[bytes], Any] = _decode_any) -> bytes | None:
     """Encode ``value`` as JSON text if the text certainly reads back equal, else return None.
 
-    If the result is None, call :func:`as_json_value`, which makes a slower check. It is None for
-    exact values, unless ``decode`` is ``decode_json_exact``.
+    If the result is None, call :func:`as_json_value`, which makes a slower check. The result is
+    None for exact values, unless ``decode`` is ``decode_json_exact``.
     """
     try:
         text = encode_json(value)
@@ -136,7 +136,8 @@ def as_json_value(value: Any, where: str) -> Any:
     - ``format/values.py`` converts what msgspec doesn't know.
     - Decimals become numbers with all their digits. Keys of dicts become text.
 
-    Raises InvalidValueError, which names the path of a value that JSON can't hold, such as NaN.
+    Raises InvalidValueError for a value that JSON can't hold, such as NaN. The error names the path
+    of the value.
     """
     if _json_text(value) is not None:
         return value
@@ -222,7 +223,7 @@ def encode_value(value: Any, where: str) -> bytes:
 
 
 def read_back(value: Any) -> Any:
-    """Return a JSON value as Python reads it from the journal: its numbers are ints and floats."""
+    """Return a JSON value as Python reads it from the journal. Its numbers are ints and floats."""
     return _decode_any(encode_json(value))
 
 
@@ -230,7 +231,7 @@ def read_back(value: Any) -> Any:
 
 
 class OwnText(dict[str, Any]):
-    """A JSON object that was read from an input, with its own text, which has all digits."""
+    """A JSON object from an input, with its original text, which has all digits."""
 
     __slots__ = ("text",)
     text: bytes
@@ -248,7 +249,7 @@ def read_object(text: bytes) -> Any:
 
 
 def own_value(value: Any) -> Any:
-    """Return the exact value of an OwnText, unless it was changed since it was read.
+    """Return the exact value of an OwnText, unless somebody has changed the value.
 
     Any other value is returned unchanged.
     """
@@ -263,8 +264,8 @@ def own_value(value: Any) -> Any:
 def canonical_json(value: Any) -> bytes:
     """Encode a JSON value for comparisons, with sorted keys. Checksums are made from this text.
 
-    It is the same for 1.1, 1.10 and 11e-1, which are one number. Two numbers that are different as
-    decimals have different texts, even if they are equal as doubles.
+    The text is the same for 1.1, 1.10 and 11e-1, which are one number. Different decimals have
+    different texts, even if they are equal as doubles.
     """
     text = encode_sorted(value)
     if type(value) is dict and SCALARS.issuperset(map(type, value.values())):
@@ -301,8 +302,8 @@ def load_sha256() -> Callable[[bytes], Any]:
 def checksum_of(value: Any, encode: Callable[[Any], bytes] = canonical_json) -> str:
     """Return the SHA-256, in hex, of the value as compact JSON with sorted keys.
 
-    If :func:`plain_json` accepts the value, ``encode_sorted`` gives the same in less time: then no
-    number must be compared as a decimal.
+    If :func:`plain_json` accepts the value, no number must be compared as a decimal. Then
+    ``encode_sorted`` returns the same text in less time.
     """
     digest: str = load_sha256()(encode(value)).hexdigest()
     return digest
@@ -363,7 +364,7 @@ to_builtins = partial(msgspec.to_builtins, builtin_types=(Decimal,), enc_hook=_s
 
 
 def without_nan(value: Any, missing: str | None = None) -> Any:
-    """Replace each NaN by None, at any depth of lists, tuples and dicts; also the text ``missing``."""
+    """Replace each NaN, and the text ``missing``, by None, at any depth of a value."""
     if type(value) in (list, tuple):
         return [without_nan(item, missing) for item in value]
     if type(value) is dict:
@@ -380,8 +381,8 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
     """Yield the rows of a data frame of pandas, polars or pyarrow as dicts.
 
     If ``frame`` isn't a data frame, returns None instead. Missing values are None. Names of columns
-    are text. An index, or a level of an index, becomes a column if it has a name, and is left out
-    otherwise. Raises ValueError if two columns have the same name.
+    are text. An index, or a level of an index, becomes a column if it has a name. Otherwise, it is
+    left out. Raises ValueError if two columns have the same name.
     """
     kind = type(frame)
     of_index: list[Any] = []
@@ -487,7 +488,7 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 
 def str_or_empty(value: object) -> str:
-    """Return ``str(value)``, or "" if that raises an exception."""
+    """Return ``str(value)``, or "" if ``str`` raises an exception."""
     try:
         return str(value)
     except BaseException:  # noqa: BLE001  (a __str__ may raise anything)

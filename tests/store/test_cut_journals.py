@@ -130,7 +130,7 @@ def test_the_command_refuses_a_cut_job_with_the_exit_code_of_damage(root: Path) 
     assert journal_command(*store, "verify", JOB).returncode == 6
     done = journal_command(*words, text="a\nb\n")
     assert done.returncode == 6
-    assert f"delete {hint_of(root)}: rows that are not done in it will run" in done.stderr
+    assert f"delete {hint_of(root)}: rows that are not done in this copy will run" in done.stderr
     for others in (["wait", JOB], ["watch", JOB], [*words[2:7], "--dry-run", *words[7:]]):
         done = journal_command(*store, *others, text="a\nb\n")
         assert (done.returncode, "the journal was cut" in done.stderr) == (6, True), done.stderr
