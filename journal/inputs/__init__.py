@@ -7,7 +7,7 @@
 - ``csv``: CSV and TSV. ``text_lines``: decodes text, and reads lines. ``json_rows``: JSON and JSON
   Lines.
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
-  ``cells``: converts values of pyarrow, openpyxl and sqlite3 to JSON values.
+  ``columns_and_cells``: checks names of columns, and converts their values to JSON values.
 
 The values of rows are JSON values. May import: ``store`` and the layers below it (see
 ``docs/architecture.md``).

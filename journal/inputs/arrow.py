@@ -14,8 +14,8 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
-from journal.inputs.cells import json_cells
-from journal.inputs.read_options import Rows, Source, check_columns
+from journal.inputs.columns_and_cells import check_columns, json_cells
+from journal.inputs.read_options import Rows, Source
 
 _BATCH_ROWS = 4096
 _READ_BYTES = 1 << 20

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from journal.format.size_limits import MAX_LINE_BYTES
-from journal.inputs.read_options import Rows, Source, check_columns
+from journal.inputs.columns_and_cells import check_columns
+from journal.inputs.read_options import Rows, Source
 from journal.inputs.text_lines import Text
 
 _DELIMITERS = {"\\t": "\t", "tab": "\t"}

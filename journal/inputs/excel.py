@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from journal.errors import InvalidValueError
-from journal.inputs.cells import json_cell
-from journal.inputs.read_options import Rows, Source, check_columns
+from journal.inputs.columns_and_cells import check_columns, json_cell
+from journal.inputs.read_options import Rows, Source
 from journal.text import as_text
 
 Cells = tuple[Any, ...]

@@ -65,18 +65,3 @@ class Source(msgspec.Struct, frozen=True):
         value: Any = getattr(self, name)
         option = f"--{name}" if self.in_shell else name
         return InvalidValueError(option, value, reason)
-
-
-def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:
-    """Return the names of columns unchanged.
-
-    Raises InvalidValueError if a name is missing or repeated.
-    """
-    seen = set[str]()
-    for place, column in enumerate(columns, 1):
-        if not column.strip():
-            raise source.refused(f"column {place} has no name: give it one", where, column)
-        if column in seen:
-            raise source.refused("two columns have this name: rename one", where, column)
-        seen.add(column)
-    return columns

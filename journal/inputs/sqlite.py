@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from journal.inputs.cells import json_cell
-from journal.inputs.read_options import SQLITE_PREFIX, Rows, Source, check_columns
+from journal.inputs.columns_and_cells import check_columns, json_cell
+from journal.inputs.read_options import SQLITE_PREFIX, Rows, Source
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -42,10 +42,16 @@ from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of, with_unknown
 from journal.run.workers.in_flight import Result
 from journal.store import bulk
-from journal.store.interrupted_rows import STEP_IN_DOUBT, in_doubt_text
+from journal.store.interrupted_rows import STEP_IN_DOUBT
 from journal.store.journal import Journal
 from journal.store.row_reader import position_of, waits_since
-from journal.store.steps import NAME_REUSED, drop_steps, get_step_in_doubt, step_in_doubt
+from journal.store.steps import (
+    NAME_REUSED,
+    drop_steps,
+    get_step_in_doubt,
+    in_doubt_text,
+    step_in_doubt,
+)
 from journal.store.transitions import change_row, put_logs, put_record
 
 # The status of a row after an outcome of such a kind. After another kind, the row isn't done.

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args
 
-from journal.errors import InvalidValueError, StepInDoubtError
+from journal.errors import InvalidValueError
 from journal.format.records import A_POLICY, A_RUN, UNSET_TIME, By, RowStatusRecord
 from journal.index.columns import PROCESSING, WAITING
 from journal.index.summary import job_of
-from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, RowStep, Run
+from journal.model import Job, JobRow, JobStatus, Policy, RowStatus, Run
 from journal.store.calls import wait_call
 from journal.store.journal import Journal
 from journal.store.row_reader import (
@@ -24,7 +24,7 @@ from journal.store.row_reader import (
     version_of_attempt,
     waits_since,
 )
-from journal.store.steps import get_steps, step_in_doubt
+from journal.store.steps import get_steps, in_doubt_text, step_in_doubt
 from journal.store.store import Store
 from journal.store.transitions import change_row, let_start, put_run, set_job_status, state_of
 
@@ -165,17 +165,6 @@ def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
         return False
     began = status_of_attempt(journal, position)
     return began is not None and began.by == A_RUN.by and began.origin is None
-
-
-def in_doubt_text(row_id: str, step: RowStep) -> str:
-    """Return the part of a message that says what to do about a step in doubt.
-
-    A step in doubt has begun, and its end isn't recorded. ``step`` can also be the failed second
-    start of a step that an attempt began twice.
-    """
-    if step.state == "failed":
-        return f"{step.name!r} {step.error_message}"
-    return str(StepInDoubtError(row_id, step.name, step.attempt))
 
 
 def settle_gone(journal: Journal, number: int) -> None:

@@ -165,6 +165,17 @@ def step_in_doubt(journal: Journal, position: int) -> RowStep | None:
     return None if second is None else step_of(second)
 
 
+def in_doubt_text(row_id: str, step: RowStep) -> str:
+    """Return the part of a message that says what to do about a step in doubt.
+
+    A step in doubt has begun, and its end isn't recorded. ``step`` can also be the failed second
+    start of a step that an attempt began twice.
+    """
+    if step.state == "failed":
+        return f"{step.name!r} {step.error_message}"
+    return str(StepInDoubtError(row_id, step.name, step.attempt))
+
+
 STOP = "stop this worker"
 
 

@@ -1,4 +1,4 @@
-"""Converts values of pyarrow, openpyxl and sqlite3 to JSON values, cell by cell."""
+"""Checks the names of columns, and converts values of pyarrow, openpyxl and sqlite3 to JSON values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from journal.format.values import SCALARS, as_json_value, plain_json, read_back,
 from journal.inputs.read_options import Source
 
 _AS_THEY_ARE = SCALARS - {float, str}
+
+
+def check_columns(columns: list[str], source: Source, where: str = "") -> list[str]:
+    """Return the names of columns unchanged.
+
+    Raises InvalidValueError if a name is missing or repeated.
+    """
+    seen = set[str]()
+    for place, column in enumerate(columns, 1):
+        if not column.strip():
+            raise source.refused(f"column {place} has no name: give it one", where, column)
+        if column in seen:
+            raise source.refused("two columns have this name: rename one", where, column)
+        seen.add(column)
+    return columns
 
 
 def json_cell(value: Any, source: Source, where: str) -> Any:
