@@ -52,11 +52,16 @@ class Stops:
     def add(self, number: int | None = None, reason: str | None = None) -> None:
         """Count one more stop. Any thread or signal handler may call this.
 
-        ``number``: the number of the signal, if a signal is the reason.
+        ``number``: the number of the signal, if a signal is the reason. If rows are being ended for
+        another reason, the first signal doesn't count: it would kill them.
         """
+        is_first = number is not None and self.signal is None
         self.signal = self.signal or number
         self.reason = self.reason or reason
-        self.count += 1
+        if is_first and self.count == 2:  # a limit or a call ends the rows: repeat the message
+            self._reported = 1
+        else:
+            self.count += 1
         self.wake()
 
     def ask(self, reason: str, *, end_rows: bool = False) -> None:

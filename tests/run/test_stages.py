@@ -286,6 +286,18 @@ def test_each_stop_is_reported_once_and_the_first_signal_is_that_of_the_run(in_l
     assert (stops.signal, stops.reason, stops.count) == (15, "the first", 5)
 
 
+def test_the_first_signal_kills_no_rows_that_are_being_ended_for_another_reason() -> None:
+    stops = Stops()
+    stops.ask("enough", end_rows=True)
+    assert len(list(stops.messages(2, None))) == 2
+    stops.add(2)
+    assert (stops.count, stops.signal) == (2, 2)
+    (said,) = stops.messages(2, None)
+    assert said == "ending the rows in flight (2); a further Ctrl-C kills them"
+    stops.add(2)
+    assert stops.count == 3
+
+
 @pytest.mark.parametrize(("stops", "after_s"), [(1, 0.0), (0, TIMEOUT_S + 1.0)])
 def test_rows_of_a_call_that_no_worker_has_begun_are_taken_back_together(
     at: Any, stops: int, after_s: float
