@@ -17,7 +17,7 @@ PRUNED_NAME = ".pruned.jsonl"  # in a store: which jobs were pruned, and where t
 
 # Patterns are text, so that `re` compiles only the patterns that a command uses.
 
-# Backups: parts of a journal, or earlier versions of it. The comments say how their names end.
+# Backups of a journal, or of parts of a journal. The comments say how their names end.
 TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
 DAMAGED_NAME = "journal.damaged"  # -N: the journal before a repair
 OTHER_NAME = "journal.other"  # -OFFSET-CRC: the journal of another copy, before a merge
@@ -29,7 +29,7 @@ JOB_STAGING_NAME = ".staging"  # in a store: jobs that are being made or deleted
 REPAIR_STAGING_NAME = ".repair"  # in a job
 PULL_STAGING_NAME = ".pull"  # in a job
 
-# Files that aren't part of a job. They are made again when they are needed.
+# Files that aren't part of a job. These files are made again when they are needed.
 DERIVED = frozenset(
     {
         HINT_NAME,

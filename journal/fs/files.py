@@ -128,7 +128,7 @@ def write_file(
         if sync:
             file.sync()
     except BaseException:
-        remove_file(path, directory)  # an incomplete file is of no use; the disk may be full
+        remove_file(path, directory)  # an incomplete file has no use; the disk may be full
         raise
     finally:
         file.close()
@@ -138,9 +138,9 @@ def write_file(
 def replace_derived(path: Path, chunks: Callable[[int], Iterable[bytes | memoryview]]) -> None:
     """Replace ``path`` with a private file, wholly or not at all.
 
-    ``chunks(inode)`` returns the content. It gets the inode of the new file.
+    ``chunks(inode)`` returns the content. ``inode`` is the inode of the new file.
 
-    Nothing happens if another process is replacing ``path`` at the moment. So use this function
+    If another process is replacing ``path`` at the moment, this function does nothing. So use it
     only for files that can be derived again. Raises ``OSError`` and StorageError.
     """
     new = path.with_name(f"{path.name}.new")
@@ -148,7 +148,7 @@ def replace_derived(path: Path, chunks: Callable[[int], Iterable[bytes | memoryv
         file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
-        if leftover.try_lock():  # its writer died: free the name, so that the next call succeeds
+        if leftover.try_lock():  # its writer died; free the name for the next call
             system.os.unlink(new)
         leftover.close()
         return
@@ -280,8 +280,8 @@ def append_line(path: Path, line: bytes, timeout_s: float) -> None:
     may read and write the file if they may read and write the directory. ``line`` has no line end.
     On return, the line survives a power cut.
 
-    If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` if another
-    process has the file locked for ``timeout_s`` seconds, or for a file with a second hard link.
+    If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` for a file
+    with a second hard link, or if another process keeps the file locked for ``timeout_s`` seconds.
     """
     file = _own(path)
     fd = file.fd
@@ -295,7 +295,7 @@ def append_line(path: Path, line: bytes, timeout_s: float) -> None:
                 with contextlib.suppress(PermissionError):
                     system.os.fchown(fd, owner, directory.st_gid)
             system.os.fchmod(fd, FILE_MODE | directory.st_mode & 0o066)
-        # If a process died while it appended a line, that line has no end.
+        # The last line has no end if its process died while it appended the line.
         begin = b"" if not size or system.os.pread(fd, 1, size - 1) == b"\n" else b"\n"
         try:
             if system.os.pwrite(fd, data := begin + line + b"\n", size) < len(data):
@@ -313,7 +313,7 @@ def lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file, or nothing if the file is missing.
 
     A line of more than 64 KiB is yielded in parts. Raises ``OSError``, also for a file of more than
-    64 MiB: such a file isn't a list of lines, and may be sparse.
+    64 MiB, which can't be a list of lines, and may be sparse.
     """
     try:
         fd, stat = open_regular(path, system.os.O_RDONLY)

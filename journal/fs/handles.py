@@ -28,11 +28,12 @@ from journal.ids import split_shard_name
 FILE_MODE = 0o600  # private, since rows may contain names and addresses
 
 _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
-# Twice the length that the format allows, so that a reader can report a line that is too long.
+# Twice the maximum of the format, so that a reader can report the length of a line that is too
+# long.
 _MAX_LINE_BYTES = 128 << 20
 _PIECE_BYTES = 1 << 20
-_SPARE_FILES = 200  # those that a process opens beside the shards of a set
-# Holes of a sparse file beyond this size are never a journal's: reading them would take for ever.
+_SPARE_FILES = 200  # files that a process opens beside the shards of a set
+# A file with holes beyond this size isn't a journal, and reading the holes would take forever.
 _MAX_HOLES_BYTES = 1 << 30
 _NOT_REGULAR = "it is not a regular file: move it away"
 _LINK = "it is a symbolic link, which is not followed here: replace it with the file itself"
@@ -96,8 +97,8 @@ def open_regular(
     Use this function for all files in a job's directory, since another user may have made them. A
     link may lead out of the directory, a pipe would block, and a device may be endless.
 
-    ``directory`` is an open descriptor of the directory that contains ``path``. If it is given,
-    the last part of ``path`` is looked up in that directory. Raises ``OSError``.
+    ``directory`` is an open descriptor of the directory that contains ``path``. If ``directory`` is
+    given, the last part of ``path`` is looked up in that directory. Raises ``OSError``.
     """
     flags |= system.os.O_NOFOLLOW | system.os.O_NONBLOCK
     try:
@@ -137,7 +138,9 @@ def why_not_written(path: Path, names: int) -> str:
 
 
 def how_to_own(path: Path) -> str:
-    """Return how to make a file with several hard links a file of its own."""
+    """Return text that says how to copy a file with several hard links to a file with one hard
+    link.
+    """
     from journal.fs.shell import quote  # noqa: PLC0415  (reading a job doesn't need it)
 
     name, own = quote(path.name), quote(f"{path.name}.own")
@@ -148,7 +151,10 @@ def how_to_own(path: Path) -> str:
 
 
 class Guard:
-    """What keeps other nodes from changing a file until it is over. By itself, it is over."""
+    """A guard keeps other nodes from changing a file, until ``is_over``.
+
+    This base class guards nothing.
+    """
 
     is_over = True
 
@@ -178,7 +184,7 @@ class Descriptor:
             self.close()
 
     def is_at_path(self) -> bool:
-        """Return whether the path still names this file or directory. Raises StorageError."""
+        """Return whether the path still leads to this file or directory. Raises StorageError."""
         try:
             return system.os.path.samestat(system.os.stat(self.path), system.os.fstat(self.fd))
         except (FileNotFoundError, NotADirectoryError):
@@ -200,7 +206,7 @@ class Descriptor:
     def is_held(self) -> bool:
         """Return whether a process holds the lock.
 
-        The check takes a shared lock, so that several processes can check at the same time.
+        The check takes a shared lock, so several processes can check at the same time.
         """
         try:
             system.fcntl.flock(self.fd, system.fcntl.LOCK_SH | system.fcntl.LOCK_NB)
@@ -220,8 +226,8 @@ class Descriptor:
     def take_owner_of(self, other: Descriptor) -> bool:
         """Copy the owner, group and permissions of ``other``, as far as the system allows.
 
-        Returns whether this file now has the same owner as ``other``. If the group can't be copied,
-        the file's group gets no permissions.
+        Returns whether this file now has the same owner as ``other``. If the system refuses the
+        group of ``other``, the file's group gets no permissions.
         """
         with refusals_of(self.path, "set the owner of"):
             stat = system.os.fstat(other.fd)
@@ -260,7 +266,8 @@ class JournalFile(Descriptor):
             fd, stat = open_regular(path, system.os.O_RDONLY)
             self._refuse_writing("it may only be read")
         super().__init__(path, fd)
-        # A file system that compresses, or counts no blocks, has no holes to report.
+        # On a file system that compresses files or doesn't count blocks, a file may have few blocks
+        # without having holes.
         if (
             sys.platform != "win32"
             and stat.st_size > _MAX_HOLES_BYTES
@@ -270,14 +277,14 @@ class JournalFile(Descriptor):
             raise OSError(errno.EINVAL, "it is sparse, with more than 1 GiB of holes")
         self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
         self.inode, self.device = stat.st_ino, stat.st_dev
-        self.is_shared = False  # whether the file has got a second hard link since it was opened
+        self.is_shared = False  # whether the file got a second hard link after it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # On a network file system: the run that keeps other nodes from changing the file until it
-        # is over.
+        # On a network file system: the claim of the run that keeps other nodes from changing the
+        # file.
         self.guard: Guard | None = None
-        # -1, except if the last commit lacks only its LF. In this case, ``unended_at`` is the real
-        # size of the file, and the file is read as if it ended with the LF.
+        # Usually -1. If the last commit lacks only its LF, ``unended_at`` is the real size of the
+        # file. In this case, reads return the file as if it ended with the LF.
         self.unended_at = -1
 
     def _refuse_writing(self, why: str) -> None:
@@ -291,7 +298,7 @@ class JournalFile(Descriptor):
         """Return the size in bytes, and the time of the last change in ns since 1970.
 
         The time is the ctime, which no program can choose. A change of the owner or the permissions
-        also sets the ctime. On Windows, which has no ctime, the time is that of the last write.
+        also sets the ctime. Windows has no ctime. There, the time is that of the last write.
         """
         with refusals_of(self.path, "read"):
             stat = system.os.fstat(self._live_fd())
@@ -300,9 +307,9 @@ class JournalFile(Descriptor):
     def size_at_path(self) -> int | None:
         """Return the size of this file if the path still names the file, else None.
 
-        If the last commit lacks its LF, the size is one byte larger than the file, as if the LF were
-        there (see ``unended_at``). This method makes only one system call, for speed, unless
-        another node may have changed the file.
+        If the last commit lacks its LF, the size includes this missing byte (see ``unended_at``).
+        For speed, this method makes one system call. More calls are needed only if another node may
+        have changed the file.
         """
         if self.guard is not None and self.guard.is_over:
             self._ask_server()
@@ -397,7 +404,7 @@ class JournalFile(Descriptor):
             raise storage_error(self.path, "write", error) from error
 
     def end_last_line(self) -> None:
-        """Write the LF that the last commit lacks, unless another writer has written it.
+        """Write the missing LF of the last commit, unless another writer has written the LF.
 
         Raises StorageError, as :meth:`append` does.
         """
@@ -422,11 +429,11 @@ class JournalFile(Descriptor):
         self.path, self._path_text = path, system.os.fspath(path)
 
     def _ask_server(self) -> None:
-        """Learn what other nodes have done to the file, and to its name.
+        """Find out whether other nodes have changed the file, or have replaced it at its path.
 
-        When a file is opened, an NFS client asks the server for its size. The client doesn't drop
-        the pages that it has read if a program on this node has the file open for writing. The rest
-        of the last page then reads as NULs.
+        When a file is opened, an NFS client asks the server for the size of the file. But the
+        client keeps its cached pages if a program on this node has the file open for writing. Then
+        the rest of the last page reads as NULs.
         """
         flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
         with contextlib.suppress(OSError):  # the caller finds out what it is
@@ -436,14 +443,15 @@ class JournalFile(Descriptor):
     def forget_cached(self) -> None:
         """Let the next reads ask the server of a network file system.
 
-        A lock of the file would make the client ask, too, but not where locks are local.
+        Locking the file would have the same effect, but not if the file system has only local
+        locks.
         """
         if sys.platform == "linux":
             with refusals_of(self.path, "read"):
                 system.os.posix_fadvise(self.fd, 0, 0, system.os.POSIX_FADV_DONTNEED)
 
     def _live_fd(self) -> int:
-        if self.fd < 0:  # in a forked child: open the file again if the path still names it
+        if self.fd < 0:  # in a forked child: open the file again, if it is still at its path
             fd, stat = open_regular(self.path, system.os.O_RDONLY)
             if (stat.st_ino, stat.st_dev) != (self.inode, self.device):
                 close_fd(fd)
@@ -520,9 +528,9 @@ def storage_error(path: Path, operation: str, error: OSError) -> StorageError:
 
 
 class _Refusals:
-    # This is a class instead of a generator. If a generator raises a second error, Python 3.13 lets
-    # the first error reference a frame that references the first error. This cycle of references
-    # would keep files open until the garbage collector runs.
+    # This is a class, not a generator. In Python 3.13, if a generator raises a second error, the
+    # first error refers to a frame, and the frame refers to the first error. Such a cycle of
+    # references keeps files open until the garbage collector runs.
     __slots__ = ("_operation", "_path")
 
     def __init__(self, path: Path, operation: str) -> None:
@@ -543,7 +551,7 @@ class _Refusals:
 
 
 def allow_open_files(count: int) -> None:
-    """Let this process have so many files open, and some more, as far as the system allows it."""
+    """Let this process open this number of files, and some more, as far as the system allows it."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415  (few commands need it)
 

@@ -15,27 +15,26 @@ LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 # since a commit takes less than a millisecond. The later pauses are longer. With short pauses
 # alone, the lock would pass to another process after nearly each commit. That process would have to
 # wake up, and to read the commits of the others. If many processes commit all the time, they would
-# take four times as long.
-# The pauses don't grow further: if they did, a process that has waited for long would get the lock
-# less often than processes that came later.
+# take four times as long. The pauses don't grow further. Otherwise a process that has waited for
+# long would get the lock less often than processes that came later.
 _FIRST_PAUSE_NS = 100_000
 _PAUSE_NS = 5_000_000
-# A random time up to this factor is added to a pause, so that the processes take turns.
+# A random time, up to this multiple of a pause, is added to the pause. So the processes take turns.
 _JITTER = 2
-# To check whether a lock is held, a process takes the lock for a moment. So if a run can't take a
-# lock, the run tries again for this time.
+# A process that checks whether a lock is held takes the lock for a moment. So a run that can't take
+# a lock at once tries again for this time.
 PATIENCE_S = 0.25
 
 
 class DirectoryLock(Descriptor):
     """The lock of a directory.
 
-    The directory itself is locked. Unlike a lock file, it can't be deleted as long as it contains
-    files. Windows can't lock a directory, so there a file is locked.
+    The lock is on the directory itself. Unlike a lock file, a directory can't be deleted as long as
+    it contains files. Windows can't lock a directory. There, a file is locked.
     """
 
     def __init__(self, directory: Path, *, to_rename: bool = False, to_look: bool = False) -> None:
-        """Open what is to be locked: the directory, or on Windows a file. Raises ``OSError``.
+        """Open the directory, or on Windows a file, to lock it. Raises ``OSError``.
 
         With ``to_rename``, the directory may be renamed while the lock is held. With ``to_look``,
         the caller may only call :meth:`is_held`.
@@ -51,7 +50,7 @@ class DirectoryLock(Descriptor):
                 to_rename
             ):  # a directory with an open file can't be renamed, so the file is beside it
                 path = directory.with_name(f"{directory.name}.lock")
-                flags |= system.os.O_TEMPORARY  # it is deleted when it is closed
+                flags |= system.os.O_TEMPORARY  # deleted when it is closed
         super().__init__(path, system.os.open(path, flags, FILE_MODE))
 
 

@@ -1,24 +1,26 @@
 """Claims of jobs on network file systems.
 
-There, locks aren't enough. A server forgets the locks of a node that it can't reach, and some file
-systems have locks that other nodes don't see. So each run **claims** the job: it creates the file
-``claims/NNNNNN`` in the job's directory, exclusively, with the next number. The run with the highest
-number has the job. As long as a run works, it has its claim locked, so that no other run starts if
-the lock reaches the other node.
+On a network file system, locks aren't enough. A server may forget the locks of a node that has lost
+its connection. On some file systems, the locks of a node are invisible to the other nodes. So each
+run **claims** the job: the run creates the file ``claims/NNNNNN`` in the job's directory,
+exclusively, with the next number. The run with the highest number has the job. A run keeps its
+claim locked until the run ends. If other nodes see this lock, they start no run meanwhile.
 
-After each commit that it has synced, a run lists the claims (see :meth:`Claim.why_lost`). If there
-is a later one, or its own is missing, another run has the job. Then the commit may be missing in the
-journal that the other run continues. So it counts as in doubt, and nothing that it has started
-begins.
+After each synced commit, a run lists the claims (see :meth:`Claim.why_lost`). If there is a later
+claim, or the run's own claim is missing, another run has the job. In this case, the other run may
+continue a journal without the commit. So the commit counts as in doubt, and no row or step that the
+commit has started begins.
 
-A run that claims the job while an earlier one may still work replaces the journal with a copy
-(``Log.take_over``). What the earlier run still appends lands in a file that nobody reads. The
-earlier run may itself be about to replace the journal. So each run writes its copy under a name of
-its own, ``claims/NNNNNN.new``. It lists the claims before it renames the copy, and the next run
-removes all other copies before it opens the journal. So the rename precedes this, or fails.
+If an earlier run may still work, the run that claims the job replaces the journal with a copy
+(``Log.take_over``). Nobody reads the records that the earlier run then appends to the old file.
 
-A claim holds the name of its run. When the run has ended, and all that it has written is on the
-server, the claim is empty.
+The earlier run may itself be about to replace the journal. So each run writes its copy under its
+own name, ``claims/NNNNNN.new``, and lists the claims before it renames the copy. The next run
+removes the copies of all other runs before it opens the journal. After this removal, the rename of
+an earlier run fails.
+
+A claim holds the name of its run. The claim becomes empty when the run has ended and everything
+that the run has written is on the server.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ from journal.fs.files import DIRECTORY_MODE
 from journal.fs.handles import Descriptor, Guard, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
 
-# This environment variable makes each file system count as one of a network, unless it is 0.
+# If this environment variable is set, but not to 0, each file system counts as a network file
+# system.
 _FORCED = "JOURNAL_NETWORK"
-# Types in /proc/self/mountinfo. All of FUSE but overlays count, since nobody can know all that are
-# over a network. A local one costs its runs a few system calls.
+# Types in /proc/self/mountinfo. All FUSE file systems count, except overlays: no list of those that
+# use a network would be complete. On a local FUSE file system, claims cost a run a few system
+# calls.
 _OF_NETWORKS = (
     r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|9p|virtiofs|ceph|afs|orangefs|pvfs2|ocfs2|gfs2|"
     r"wekafs|panfs|vboxsf|fuse(?!\.fuse-overlayfs)(\..*)?"
@@ -52,10 +56,11 @@ _known: dict[int, str] = {}  # see `network_of`
 def network_of(device: int, *, anew: bool = False) -> str:
     """Return the type of the network file system with this ``st_dev``, such as "nfs4".
 
-    Each run looks ``anew``. Who only opens a journal or makes a job uses what was found last, since
-    to look takes half as long as to open a journal.
+    Each run looks ``anew``. Callers that only open a journal or make a job use the last answer,
+    since a look takes half as long as opening a journal.
 
-    Returns "" if it is a local file system, or if the system doesn't say. Raises ``OSError``.
+    Returns "" for a local file system, or if the system doesn't report the type. Raises
+    ``OSError``.
     """
     forced = environ.get(_FORCED, "0")
     if forced not in ("", "0"):
@@ -86,12 +91,15 @@ class Claim(Guard):
     - ``network``: the type of the file system.
     - ``lost``: why the run has lost the job, or "".
     - ``is_over``: whether the run has ended.
-    - ``is_writing``: whether a commit hasn't ended, or has failed, or a call of a worker was given
-      up: something may reach the server later.
+    - ``is_writing``: whether data may still reach the server later, because a commit is in progress
+      or has failed, or because a call of a worker was given up.
     """
 
     def __init__(self, directory: Path, number: int, network: str = "") -> None:
-        """Use a claim of a process that this one works for, and that has the claim's lock."""
+        """Use the claim of the process that this process works for.
+
+        That process has the claim's lock.
+        """
         self.network = network
         self.directory = directory / CLAIMS_NAME
         self.number = number
@@ -102,14 +110,14 @@ class Claim(Guard):
 
     @property
     def new_journal(self) -> Path:
-        """The path of a journal that is to replace the present one."""
+        """The path of the copy that will replace the journal."""
         return self.path.with_suffix(_NEW)
 
     @classmethod
     def take(cls, directory: Path, holder: bytes, network: str) -> tuple[Claim, bool] | None:
         """Claim a job for the run that ``holder`` names.
 
-        Returns the claim, and whether an earlier run may still work: the caller must then replace
+        Returns the claim, and whether an earlier run may still work. If so, the caller must replace
         the journal. Returns None if an earlier run is known to work.
         """
         claims = directory / CLAIMS_NAME
@@ -123,7 +131,7 @@ class Claim(Guard):
         claim = None
         while claim is None:
             earlier = sorted(_numbers(look(claims)))
-            # If one is gone, or there is one more, another run was faster: look again.
+            # If a claim is gone, or there is a new claim, another run was faster. Then look again.
             with suppress(FileNotFoundError, FileExistsError):
                 for number in earlier:
                     with closing(_open(claims / f"{number:06}")) as file:
@@ -132,8 +140,8 @@ class Claim(Guard):
                 claim = cls._make(directory, max(earlier, default=0) + 1, network)
         try:
             if claim.sign(holder):
-                # Only now, since a run whose claim was still empty may have signed it meanwhile. If
-                # it does so later, it finds this claim.
+                # Check the earlier claims only now, since their runs may have signed them
+                # meanwhile. A run that signs later finds this claim.
                 return claim, any(claim.is_signed(number) for number in earlier)
         except BaseException:
             claim.abandon()
@@ -145,24 +153,28 @@ class Claim(Guard):
     def _make(cls, directory: Path, number: int, network: str) -> Claim:
         claim = cls(directory, number, network)
         claim.file = _open(claim.path, system.os.O_CREAT | system.os.O_EXCL)
-        wait_for_lock(claim.file, locks.PATIENCE_S)  # without it, the claim still counts
+        wait_for_lock(claim.file, locks.PATIENCE_S)  # without the lock, the claim still counts
         return claim
 
     def sign(self, holder: bytes) -> bool:
-        """Write the run's name. Returns False if a run with a later claim doesn't know of it."""
+        """Write the run's name.
+
+        Returns False if a later claim exists, whose run may not have seen the name.
+        """
         write_all(self.file.fd, holder)
         system.os.fsync(self.file.fd)
         files.sync_directory(self.directory)
         names = look(self.directory)
         if max(_numbers(names), default=0) != self.number:
             return False
-        # Earlier runs that were about to replace the journal now can't.
+        # From now on, earlier runs that were about to replace the journal can't replace it.
         for name in names:
             if name.endswith(_NEW):
                 files.remove_tree(self.directory / name)
         for name in (NEW_JOURNAL_NAME, REPAIR_STAGING_NAME):
             files.remove_tree(self.directory.parent / name)
-        # This node may still know the journal by its name that an earlier run has replaced.
+        # An earlier run may have replaced the journal, while this node still has the old file under
+        # the journal's name.
         _change_directory_of(self.directory.parent / REPAIR_STAGING_NAME)
         return True
 
@@ -173,14 +185,14 @@ class Claim(Guard):
         return False
 
     def forget_earlier(self) -> None:
-        """Remove earlier claims, whose runs have ended, or write to a file that was replaced."""
+        """Remove earlier claims. Their runs have ended, or write to a file that was replaced."""
         for number in _numbers(files.names_in(self.directory)):
             if number < self.number:
                 with suppress(OSError):
                     system.os.unlink(self.directory / f"{number:06}")
 
     def why_lost(self) -> str:
-        """List the claims. Returns why the run has lost the job, or ""."""
+        """List the claims. Return the reason why the run has lost the job, or ""."""
         if not (self.lost or self.is_over):
             try:
                 numbers = _numbers(look(self.directory))
@@ -203,7 +215,7 @@ class Claim(Guard):
             system.os.fsync(file.fd)
 
     def release(self) -> None:
-        """End the claim. Errors are ignored: the next run then replaces the journal in vain."""
+        """End the claim. Errors are ignored: then the next run replaces the journal needlessly."""
         self.is_over = True
         if self.file.fd >= 0:
             if not (self.lost or self.is_writing):
@@ -230,8 +242,8 @@ def look(directory: Path) -> list[str]:
 def _change_directory_of(path: Path) -> None:
     """Make and remove the directory ``path``.
 
-    This changes the directory that it is in, so a network file system no longer uses what this node
-    knows of the names there.
+    Both change the parent directory. So a network file system discards the names in the parent
+    directory that this node has cached.
     """
     while True:
         is_made = True

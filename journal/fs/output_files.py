@@ -38,8 +38,8 @@ def whole_file(
     block ends, the file is synced and renamed to ``path``. If the block raises, the file is
     removed. If the process is killed, the file stays.
 
-    With ``private``, only the owner gets permissions. Otherwise the file gets the permissions of
-    the file that it replaces, or those that new files get by default.
+    With ``private``, only the owner gets permissions. Otherwise a file that replaces another file
+    gets the permissions of that file, and a new file gets the default permissions.
 
     Raises StorageError. Before the block, InvalidValueError is raised in these cases:
 
@@ -55,7 +55,8 @@ def whole_file(
     _check_free(path, target, force=force, refused_beside=refused_beside)
     output = _beside(target)
     try:
-        # The file is made before the block, so that a failure raises our error and not a library's.
+        # The file is made before the block. So if that fails, our error is raised, not the error of
+        # a library.
         is_there = files.exists(target)
         output.make(private=private or is_there)  # the file that is replaced may be private
         yield output
@@ -78,7 +79,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """
     given = Path(os.path.abspath(path))
     for each in (given, *given.parents):
-        with contextlib.suppress(OSError):  # it is missing, or the later write raises the error
+        with contextlib.suppress(OSError):  # missing, or the later write raises the error
             stat = os.lstat(each)
             if S_ISLNK(stat.st_mode) and not is_trusted(stat):
                 why = f"is a link of another user, to {os.readlink(each)!r}: name another file, or"
@@ -153,7 +154,7 @@ class Output(Descriptor):
 
     def __init__(self, target: Path) -> None:
         """Choose the random name. :meth:`make` makes the file. ``target`` must not be a link."""
-        # The name is short, so that it is allowed wherever the target's name is.
+        # The name is short, so a file system that allows the target's name also allows this name.
         super().__init__(target.with_name(f".journal-{system.os.urandom(6).hex()}.part"), -1)
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
         self._directory = Descriptor(target.parent, system.os.open(target.parent, flags))
@@ -196,7 +197,7 @@ class Output(Descriptor):
         """Rename the file to ``name``. If ``name`` is already in use, raise FileExistsError.
 
         Returns False if the file system can't check the name and rename the file in one step. In
-        this case, this method has made an empty file ``name``, which the caller must replace.
+        this case, the caller must replace the empty file ``name`` that this method has made.
         """
         directory = self._directory.fd
         try:

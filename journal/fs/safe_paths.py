@@ -1,7 +1,8 @@
 """Opens files below a directory by relative names such as ``a/b/c``, without following links.
 
 Each part of a name is opened relative to the descriptor of the part before. So a name never leads
-out of the directory, even if another process replaces a part with a link at the same time.
+out of the directory. This holds even if another process replaces a part of the path with a link at
+the same time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Below:
     be a directory but is a link or a file, they raise NotADirectoryError.
 
     ``is_to_copy``: the files are read to be copied elsewhere. Then :meth:`opened` refuses a file
-    with a second hard link, since another user may have laid a link to a private file.
+    with a second hard link: another user may have made the name as a link to a private file.
     """
 
     def __init__(self, top: Path, *, is_to_copy: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Quotes command lines for the shell in which people type them.
+"""Quotes command lines for the shell of the person who will type them.
 
 On Windows, a quoted line works both in cmd and in PowerShell 7, except if a word contains ``%``,
 ``$`` or a backtick. No quoting of these characters is right for both shells. cmd expands
@@ -37,7 +37,7 @@ def quote_for_posix(word: str) -> str:
     shown = as_utf8(word)
     if shown == word:
         return shlex.quote(word)
-    # bash, ksh, zsh and POSIX of 2024 know this quotation.
+    # bash, ksh, zsh and POSIX of 2024 know this form of quotes.
     escaped = word.replace("\\", r"\\").replace("'", r"\'")
     return f"$'{as_utf8(escaped)}'"
 

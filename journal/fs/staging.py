@@ -1,7 +1,7 @@
 """The staging directory of a store: jobs are built in it, and moved into it to be deleted.
 
-Nobody else can write to the staging directory, and the names in it are random. So another user who
-may write to the store can't redirect what is written or removed there.
+Nobody else can write to the staging directory, and the names in it are random. So even a user who
+may write to the store can't redirect these writes and removals.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from journal.fs.handles import Descriptor, JournalFile
 from journal.fs.locks import DirectoryLock, wait_for_lock
 from journal.fs.network_claims import network_of
 
-_MAX_TRIES = 100  # each is followed by another if another process has changed the set meanwhile
+_MAX_TRIES = 100  # a try fails if another process has changed the set meanwhile
 
 
 class Staging(Descriptor):
     """The open staging directory of a store. The methods raise ``OSError``.
 
-    All names in it are looked up in the open directory, whatever happens to its path.
+    All names are looked up in the open directory. It doesn't matter what happens to its path.
     """
 
     def __init__(self, root: Path) -> None:
-        """Open the staging directory. Make it if it is missing.
+        """Open the staging directory, or make it.
 
-        Another user may have made ``.staging`` first. So if it isn't private (see ``_is_private``),
-        ``.staging-UID`` is used instead. Raises FileExistsError if that isn't private, either.
+        Another user may have made ``.staging`` first. So if ``.staging`` isn't private (see
+        ``_is_private``), ``.staging-UID`` is used instead. Raises FileExistsError if neither
+        directory is private.
 
-        On a network file system, other nodes don't see the lock of a directory, and would remove
-        what this node makes. So each node has a directory of its own there, ``.staging-HOST``.
+        On a network file system, other nodes don't see the lock of a directory. They would remove
+        the jobs that this node is making. So each node has its own directory there,
+        ``.staging-HOST``.
         """
         first = JOB_STAGING_NAME
         flags = system.os.O_RDONLY | system.os.O_DIRECTORY
@@ -59,10 +61,10 @@ class Staging(Descriptor):
     def locked(self, timeout_s: float) -> Iterator[None]:
         """Lock the staging directory for a ``with`` block, and remove leftovers.
 
-        A leftover is a directory without a lock: the process that made it has died. Raises
-        JobLockedError if the lock isn't free within ``timeout_s`` seconds.
+        A leftover is a directory without a lock, because the process that made the directory has
+        died. Raises JobLockedError if the lock isn't free within ``timeout_s`` seconds.
         """
-        # On Windows, a directory can't be locked, so the lock is that of a file in it.
+        # Windows can't lock a directory. There, the lock is on a file in the directory.
         lock = DirectoryLock(self.path) if sys.platform == "win32" else self
         if not wait_for_lock(lock, timeout_s):
             raise JobLockedError(system.os.fspath(self.path.parent), timeout_s)
@@ -115,7 +117,8 @@ class Staging(Descriptor):
     def take(self, directory: Path, name: str, journal: JournalFile) -> Path:
         """Move the directory of a job into the staging directory.
 
-        If it isn't the directory of the open ``journal``, move it back, and raise ``OSError``.
+        If the moved directory isn't the directory of the open ``journal``, move it back, and raise
+        ``OSError``.
 
         Windows refuses to rename a directory in which a file is open. There, the files are moved
         one by one, the journal first. Files that can't be moved stay.
@@ -146,7 +149,7 @@ class Staging(Descriptor):
         system.os.rename(directory.name, name, src_dir_fd=parent.fd, dst_dir_fd=self.fd)
         try:
             moved = system.os.lstat(name, dir_fd=self.fd)
-        except OSError:  # the job is gone from its place, and what can't be read isn't removed
+        except OSError:  # the job is gone from its place; files that can't be read stay
             return path
         if not system.os.path.samestat(moved, opened):
             system.os.rename(name, directory.name, src_dir_fd=self.fd, dst_dir_fd=parent.fd)

@@ -1,9 +1,9 @@
 """``sync.mark``: the note that a sync of the journal is under way, or has failed.
 
-The kernel reports a failed write to the disk only once, to the next sync. Afterwards the unwritten
-pages stay in the cache as if they were on the disk. Suppose that process A gets the error and dies.
-Then process B reads valid commits from the cache, and B's own sync succeeds. But a power cut would
-destroy commits that B has acknowledged.
+The kernel reports a failed write to the disk only once, to the next sync. After this report, the
+unwritten pages stay in the cache as if they were on the disk. Suppose that process A gets the error
+and dies. Then process B reads valid commits from the cache, and B's own sync succeeds. But a power
+cut would destroy commits that B has acknowledged.
 
 So the mark is set before each sync, and cleared after the sync has succeeded. The mark states the
 offset up to which the journal was already synced. A writer reads the mark after it has taken the
@@ -43,9 +43,8 @@ class SyncMark(Descriptor):
     def __init__(self, directory: Path, journal: JournalFile) -> None:
         """Open the mark, or make a clear mark that belongs to the journal's owner.
 
-        A mark with a second hard link is replaced by a copy. A mark that this user has no
-        permission to write is replaced by a new mark. The new mark says that the whole journal may
-        be missing on the disk.
+        A mark with a second hard link is replaced by a copy. If this user may not write the mark, a
+        new mark replaces it. The new mark says that the whole journal may be missing on the disk.
         """
         path = directory / SYNC_MARK_NAME
         self._boot = _boot()
@@ -100,7 +99,10 @@ class SyncMark(Descriptor):
             raise OSError(errno.ENOSPC, system.os.strerror(errno.ENOSPC))
 
     def clear(self) -> None:
-        """Clear the mark. If this fails, the next writer copies the journal needlessly."""
+        """Clear the mark.
+
+        If the mark can't be cleared, the next writer copies the journal needlessly.
+        """
         try:  # noqa: SIM105  (suppress() takes longer, and each synced commit clears the mark)
             system.os.pwrite(self.fd, _CLEAR, 0)
         except OSError:

@@ -2,10 +2,10 @@
 
 - Files are opened with FILE_SHARE_DELETE, so that they can be renamed, replaced and deleted while
   other programs that use this package have them open.
-- A lock covers one byte, far after the end of the file. Windows enforces locks: a lock of bytes
-  with data (as filelock takes it) would keep others from reading them.
-- The descriptor of a directory only stands for its path: it is a descriptor of the null device. So
-  another program may replace the directory meanwhile.
+- A lock covers one byte, far after the end of the file. Windows enforces locks. So if a lock
+  covered bytes with data, as a lock of filelock does, other processes couldn't read these bytes.
+- The descriptor of a directory is really a descriptor of the null device, and only stands for the
+  path of the directory. So another program may replace the directory meanwhile.
 - There are no modes and no owners. Directories aren't synced. Instead, each rename is written to
   the disk at once.
 """
@@ -257,7 +257,7 @@ def rename(
     src_dir_fd: int | None = None,
     dst_dir_fd: int | None = None,
 ) -> None:
-    """Rename a file or directory. What is at ``target`` is replaced, as POSIX does it.
+    """Rename a file or directory. As on POSIX, a file or empty directory at ``target`` is replaced.
 
     Windows refuses to rename a directory as long as a file below it is open. On a file system that
     can't replace an open file, such as FAT, no file has the name ``target`` for a moment.
