@@ -305,7 +305,7 @@ def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedE
         line,
         end,
         f"the commit that ended at byte {missing.offset} and was on the disk ({HINT_NAME} shows it)",
-        "that the journal was cut, or that an older copy was restored",
+        "that the journal was cut, or an older copy was restored",
         "`journal pull` brings back the commits of a newer copy or pack; if you restored an "
         f"older copy on purpose, delete {hint}: rows that are not done in this copy will run",
     )

@@ -4,20 +4,19 @@ The meaning of all fields is specified in ``docs/records.md``.
 
 To add a type of record:
 
-1. Describe it in ``docs/records.md``. A new member of a type needs a default, since older journals
-   lack it.
-2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``. Mark the members that the
-   index needs with ``INDEXED``: opening a job decodes only these.
+1. Describe it in ``docs/records.md``. A new member of a type needs a default, because older
+journals lack the member. 2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``.
+Mark the members that the index needs with ``INDEXED``: opening a job decodes only marked members.
 3. Write its effect in ``index/index.py`` (rows) or ``index/job_state.py``. New columns go into
-   ``index/columns.py``. ``store/transitions.py`` has the function that appends it.
-4. Say in ``history/events.py`` what event it is. Decide what a merge (``transfer/three_way.py``,
-   ``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) do.
-5. Add cases to ``tests/corpus/cases.py``, run ``python tests/corpus/make.py``, and test that
-   older journals can be read.
+``index/columns.py``. ``store/transitions.py`` has the function that appends the record. 4. Define
+its event in ``history/events.py``. Decide how a merge (``transfer/three_way.py``,
+``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) treat it.
+5. Add cases to ``tests/corpus/cases.py``, run ``python tests/corpus/make.py``, and test that older
+journals can be read.
 """
 
-# No ``from __future__ import annotations`` here: with it, msgspec would compile the text of each
-# annotation when the first decoder is made, which takes a millisecond.
+# No ``from __future__ import annotations`` here. Otherwise, msgspec would compile the text of each
+# annotation when it makes the first decoder, which takes a millisecond.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -31,23 +30,23 @@ from journal.text import encode_json, encode_json_into, time_text
 
 FORMAT = 1
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
-REPAIRED_UNKNOWN = (
-    "repaired_unknown"  # of the other open rows after a repair: a lost line may be about them
-)
+# Error code of the other open rows after a repair: a lost line may be about them.
+REPAIRED_UNKNOWN = "repaired_unknown"
 BOTH_COPIES = "both_copies"  # error code of rows that two copies worked on
-# Error code of such rows that are completed in at least one of the copies.
+# Error code of rows in review that are completed in at least one of the copies.
 MAYBE_DONE_TWICE = "maybe_done_twice"
 CODES_OF_MERGES = frozenset((BOTH_COPIES, MAYBE_DONE_TWICE))
 LOST_CHECKSUM = "lost"  # checksum of a row whose record was lost to damage, so its data is unknown
 
-# The time of a record that hasn't got its real time yet.
+# The time of a record before the record gets its real time.
 UNSET_TIME = datetime.min.replace(tzinfo=UTC)
 
 # An aware time in UTC, with microseconds: see now().
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 AttemptNumber = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
-# given_back: the attempt doesn't count. wait: nor does this one, and the row isn't due before ``due``
+# given_back: the attempt doesn't count. wait: the attempt doesn't count, and ``due`` is the due
+# time.
 Reset = Literal["retry", "redo", "given_back", "wait"]
 # A number whose sums stay far from infinity.
 BoundedNumber = Integer | Annotated[float, msgspec.Meta(ge=-(2**63), lt=2**63)]
@@ -57,7 +56,8 @@ Usage = dict[str, BoundedNumber]
 RowStatusText = Literal["pending", "processing", "completed", "failed", "skipped", "needs_review"]
 
 
-# Marks the members that an index needs. When a job is opened, only these are decoded, and checked.
+# Marks the members that an index needs. When a job is opened, only these members are decoded and
+# checked.
 INDEXED = msgspec.Meta(extra={"indexed": True})
 
 
@@ -71,7 +71,7 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     metadata: dict[str, Any] | None = None
     key: str | None = None
     idempotency_key: str | None = None
-    shard: Shard | None = None  # ``id`` is then that of the set
+    shard: Shard | None = None  # ``id`` is then the id of the set
     at: Moment
 
     @property
@@ -85,9 +85,9 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
         return (1, 1) if self.shard is None else self.shard.numbers
 
 
-# Digits that tell a record from all records that other copies of the job write.
+# Digits that distinguish a record from all records that other copies of the job write.
 RandomId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
-# Not 0, which stands for no call in the columns of an index.
+# Not 0: in the columns of an index, 0 means no call.
 CallId = Annotated[str, msgspec.Meta(pattern=r"^(?!0{16})[0-9a-f]{16}\Z")]
 Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 
@@ -95,15 +95,15 @@ Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_defaults=True):
     """The start of a run.
 
-    - ``id``: because of its random digits, copies of a job always differ after they were run.
+    - ``id``: random digits. Because of them, copies of a job always differ after a run of each.
     - ``host``, ``user``, ``pid``: the run's process. ``package``: the version of this package.
-    - ``argv``: the words that a person types in ``directory`` to run the job again. If ``is_command``
-      is true, they are a `journal run`.
+    - ``argv``: the words that a person types in ``directory`` to run the job again. If
+      ``is_command`` is true, they are a `journal run`.
     - ``version``: the version of the run's attempts.
     - ``on_interrupted``: the run's policy. "resume" states that each side effect of the run's
       attempts is a step.
-    - ``added``, ``changed``, ``retried``, ``gone``: how many rows the start has added, given new
-      data, and retried since they had failed, and how many are no longer in the input.
+    - ``added``, ``changed``, ``retried``: how many rows the start has added, has given new data,
+      and has retried after a failure. ``gone``: how many rows are no longer in the input.
     - ``limits``: the limits that the run begins with, by the names of a ``tune``.
     """
 
@@ -126,7 +126,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
 
 
 class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
-    """The whole input of the set, as a start of this shard has seen it: see :class:`InputSeen`."""
+    """The whole input of the set that a start of this shard has seen: see :class:`InputSeen`."""
 
     rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROW_NUMBER)]
     digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -134,7 +134,7 @@ class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
 
 
 class RunEndedRecord(msgspec.Struct, tag_field="type", tag="run_ended", kw_only=True):
-    """The last run ends before all rows are done: from here on, it starts no row.
+    """The last run ends before all rows are done. From this record on, it starts no row.
 
     ``kind``: the reason. ``message``: the reason in words, for people.
     """
@@ -188,7 +188,7 @@ class RowRecord(
     checksum: str
     data: dict[str, Any]
     key: str | None = None  # the row's idempotency key, if it isn't the row's id
-    place: RowNumber | None = None  # in a shard with a key: where the input had the row first
+    place: RowNumber | None = None  # in a shard with a key: the position in the first input
     at: Moment
 
 
@@ -197,8 +197,8 @@ class RowDataRecord(
 ):
     """New data for a row. This record supersedes the earlier record that has the row's data.
 
-    ``key`` is the complete idempotency key. ``key_count`` counts the keys that the row has had so far,
-    including ``key``.
+    ``key`` is the complete idempotency key. ``key_count`` counts the keys that the row has had so
+    far, including ``key``.
     """
 
     row: Annotated[RowNumber, INDEXED]
@@ -231,10 +231,10 @@ class RowStatusRecord(
     reason: str | None = None
     version: str | None = None
     reset: Annotated[Reset | None, INDEXED] = None
-    due: Annotated[Moment | None, INDEXED] = None  # when a row that waits may be started
-    after_s: BoundedNumber | None = None  # how long it waits, from ``at``
-    # When the row began to wait for the first time since its last retry or redo. Later statuses that
-    # end an attempt repeat it.
+    due: Annotated[Moment | None, INDEXED] = None  # when a waiting row may be started
+    after_s: BoundedNumber | None = None  # the duration of the wait, from ``at``
+    # When the row began to wait for the first time since its last retry or redo. Later statuses
+    # that end an attempt repeat this time.
     since: Moment | None = None
     unknown: bool = False
     by: str | None = None  # who has set the status: see By
@@ -249,7 +249,7 @@ class RowStatusRecord(
 
     @property
     def waits(self) -> bool:
-        """Whether the row is pending, and waits until it is due."""
+        """Whether the row is pending and waits until its due time."""
         return self.due is not None and self.status == "pending" and self.reset == "wait"
 
     @property
@@ -259,7 +259,7 @@ class RowStatusRecord(
 
 
 class By(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Who sets a status: a run, a policy of a run, a person, a merge or a repair.
+    """The author of a status: a run, a policy of a run, a person, a merge or a repair.
 
     Without ``by``, a program has set the status by calling :class:`JobService`.
     """
@@ -275,7 +275,7 @@ class By(msgspec.Struct, frozen=True, omit_defaults=True):
 
 A_PROGRAM, A_RUN, A_POLICY = By(), By("run"), By("policy")
 A_MERGE, A_REPAIR = By("merge"), By("repair")
-BY_OTHERS = (A_POLICY.by, "person")  # who sets the status of a row without seeing its attempt end
+BY_OTHERS = (A_POLICY.by, "person")  # who may not know how the row's attempt ended
 
 
 def is_maybe_done_twice(record: RowStatusRecord) -> bool:
@@ -292,9 +292,9 @@ class RowStepRecord(
 ):
     """The state of a step of a row, or with ``rows`` in place of ``row``, of all rows of a call.
 
-    ``attempt``: the number of the row's attempt; of a call, that of the first row. Only the state
-    "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``. "dropped": the
-    step and the later ones don't count any more, and the rows leave their calls.
+    ``attempt``: the number of the row's attempt. For a call: the attempt of the first row. Only the
+    state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
+    "dropped": the step and all later steps don't count any more, and the rows leave their calls.
     """
 
     row: Annotated[RowNumber, INDEXED] = 0  # 0: absent, since there are ``rows``
@@ -313,8 +313,8 @@ class CallRecord(msgspec.Struct, tag_field="type", tag="call", kw_only=True, omi
     """The state of a call: one call of a handler with many rows, which stay together.
 
     The first record of a call has its ``rows``, which are in processing. While the call is
-    "waiting", those of its rows that are in processing count as pending, and no attempt of theirs
-    ends. "started" ends the wait. "ended": no record of the call follows.
+    "waiting", its rows in processing count as pending, and their attempts don't end. "started" ends
+    the wait. "ended": no record of the call follows.
 
     ``due``, ``after_s``, ``since``, ``reason``, ``by``, ``origin``: as in a row's status.
     """
@@ -359,7 +359,7 @@ class RowElsewhereRecord(
 ):
     """A change of a row that was made in another copy of the job, and that no merge has imported.
 
-    ``change``: the members of the record of this change, in that copy.
+    ``change``: the members of the other copy's record of this change.
     """
 
     row: RowNumber
@@ -371,8 +371,9 @@ class RowElsewhereRecord(
 class MergeRecord(msgspec.Struct, tag_field="type", tag="merge", kw_only=True, omit_defaults=True):
     """The first record of a merge.
 
-    - ``other``: the name of the file with the other copy's journal. ``offset``, ``seal``: up
-      to where it was merged. ``fork``: the offset of the end of the last common commit.
+    - ``other``: the name of the file with the other copy's journal. ``offset``, ``seal``: the end
+      of the merged part of the other copy. ``fork``: the offset of the end of the last common
+      commit.
     - ``hosts``, ``job_status``: the hosts of the other copy's runs, and its status.
     - ``message``: the rows of the merge, for people.
     """
@@ -402,7 +403,9 @@ class JobReopenedRecord(
 class JobPauseRecord(
     msgspec.Struct, tag_field="type", tag="job_pause", kw_only=True, omit_defaults=True
 ):
-    """A person has paused the job, or with ``ended`` has resumed it. The status has no part in it.
+    """A person has paused the job, or with ``ended`` has resumed it.
+
+    The job's status doesn't matter.
 
     ``person``: the name of the person, if it is known.
     """
@@ -424,7 +427,7 @@ class HoldRecord(msgspec.Struct, tag_field="type", tag="hold", kw_only=True, omi
 
 
 class TuneRecord(msgspec.Struct, tag_field="type", tag="tune", kw_only=True, omit_defaults=True):
-    """Somebody asks a run to change its limits while it works: see :meth:`JobService.tune_job`.
+    """A request to a run to change its limits: see :meth:`JobService.tune_job`.
 
     - ``id``: that of the answer. ``run``: the ``id`` of the run. Another run ignores this record.
     - ``values``: the arguments that were given. ``person``: the name of the person, if it is known.
@@ -441,7 +444,7 @@ class TunedRecord(msgspec.Struct, tag_field="type", tag="tuned", kw_only=True, o
     """The answer of a run to the ``tune`` with the same ``id``, from the moment that it counts.
 
     - ``changes``: what was changed, from what to what. None: no limit.
-    - ``reason``: why the run didn't change all of it as it was asked.
+    - ``reason``: why the run has not made all requested changes.
     """
 
     id: RandomId
@@ -470,7 +473,7 @@ class JobErrorRecord(
 
 
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
-    """A message for people. Nothing in it has an effect on the job or its rows.
+    """A message for people. A message has no effect on the job or its rows.
 
     ``attempt``: the number of the attempt that has logged it. ``logged_at``: set if the message was
     made before its commit.
@@ -522,7 +525,7 @@ RowLevelRecord = (
 ROW_LEVEL = frozenset(get_args(RowLevelRecord))
 KnownRecord = JobLevelRecord | RowLevelRecord
 Record = KnownRecord | ExtensionRecord
-# The records of which one is put at a time: put_record() sets their time.
+# Records that are put one at a time. put_record() sets their time.
 SingleRecord = JobLevelRecord | RowStepRecord | RowSpentRecord | RowElsewhereRecord
 
 
@@ -541,7 +544,7 @@ def now() -> datetime:
 def writable(at: datetime) -> datetime:
     """Return a time that is encoded with a fraction.
 
-    One microsecond is added to a whole second, since msgspec omits a fraction of 0.
+    One microsecond is added to a whole second, because msgspec omits a fraction of 0.
     """
     return at if at.microsecond else at.replace(microsecond=1)
 
