@@ -153,6 +153,7 @@ def test_what_a_page_names_exists(page: str) -> None:
     """Options in inline code, and methods in all of a page."""
     text = (TOP / page).read_text(encoding="utf-8")
     prose = re.sub(r"^ *```.*?^ *```", "", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"## For users of GNU parallel\n.*?(?=\n## )", "", prose, flags=re.DOTALL)
     code = re.findall(r"`((?:--|journal )[^`]+)`", prose)
     assert set(re.findall(r"(?<!\S)--[a-z-]+", " ".join(code))) - options() == set()
     for owner, kind in (("service", JobService), ("job", JobRun)):
