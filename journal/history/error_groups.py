@@ -51,7 +51,7 @@ class ErrorGroup:
         self.status = error.status.value
         self.code = error.error_code or ""
         self.message = _message_of(error)
-        self._messages: dict[str, list[Any]] = {}  # by their text without numbers: message, count
+        self._messages: dict[str, list[Any]] = {}  # by text without numbers: message, count
         self.where = where_of(error.traceback)
         self.numbers = Numbers()
         self._millionths = 0
@@ -76,7 +76,8 @@ class ErrorGroup:
     def messages(self) -> list[tuple[str, int]]:
         """The three most frequent messages with their counts. The last pair may count the others.
 
-        Messages that differ in numbers only are one message, unless the numbers may be HTTP statuses.
+        Messages that differ only in numbers count as one message, unless the numbers may be HTTP
+        statuses.
         """
         found = sorted(self._messages.values(), key=lambda pair: -pair[1])[:_SHOWN_MESSAGES]
         others = self.count - sum(count for _, count in found)
@@ -93,7 +94,7 @@ def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[
     """Group rows by status and error code, or by why they were skipped. The largest group is first.
 
     ``rows`` must be in the order of their numbers. When there are ``max_groups`` groups, no new
-    group is made: rows that don't belong to these groups are left out.
+    group is made. From then on, rows that belong to none of the groups are left out.
     """
     groups: dict[tuple[str, str | None], ErrorGroup] = {}
     for row in rows:

@@ -69,7 +69,7 @@ _ROW_KINDS = {
     "failed": ("failed", "ERROR"),
     "skipped": ("skipped", "INFO"),
     "needs_review": ("review", "WARNING"),
-    "pending": ("put_back", "INFO"),  # with an error, it is a warning
+    "pending": ("put_back", "INFO"),  # a warning if it has an error
 }
 _STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING", "dropped": "INFO"}
 _HIGHEST_LEVELS = {
@@ -201,7 +201,7 @@ def _events(
 
 
 def _added(first: Record, count: int, last: int) -> Event:
-    """Make one event of the rows that a commit has added. ``first``: the first row's record."""
+    """Make one event for all rows that a commit has added. ``first``: the first row's record."""
     event = event_of(first)
     if count == 1:
         return event
@@ -388,7 +388,7 @@ def _value_text(value: Any) -> str:
 
 
 def _elsewhere_event(record: RowElsewhereRecord) -> Event:
-    """Make the event for a change that was made in another copy, and that wasn't imported."""
+    """Make the event for a change in another copy that wasn't imported."""
     change = encode_json(record.change).decode()
     text = f"on another copy of this job, at {time_text(record.origin.at)}: {change}"
     event = _event(record, "elsewhere", "WARNING", text)

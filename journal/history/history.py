@@ -36,7 +36,7 @@ from journal.store.journal import Journal
 from journal.store.row_reader import RowSequence
 from journal.store.store import Store
 
-# This time replaces a time that can't be read. So reading begins before the unreadable record.
+# This time is used if a time can't be read. So reading begins before the unreadable record.
 _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
 LINE = b'{"type":"'
@@ -76,9 +76,10 @@ def read_history(store: Store, job_id: str) -> History:
 def look(
     store: Store, job_id: str, *statuses: Collection[RowStatus] | None
 ) -> tuple[Job, History, list[RowSequence]]:
-    """Return a job, its history, and for each of ``statuses`` its rows with these (None: all).
+    """Return a job, its history, and for each item of ``statuses`` the rows with these statuses.
 
-    All are as of the same commit. Numbers keep all their digits. Raises JobNotFoundError.
+    The item None selects all rows. The results are as of the same commit. Numbers keep all their
+    digits. Raises JobNotFoundError.
     """
     with store.reading(job_id) as journal:
         history = History(journal, exact=True)  # first, since this reads newer commits
@@ -90,14 +91,14 @@ def look(
 class History:
     """A journal up to its last commit at the time when this object was made.
 
-    To read later commits, make a new History and continue at the ``end`` of this one. The methods
-    raise StorageError, and JournalDamagedError if somebody has changed the file.
+    To read later commits, make a new History, and begin to read at the ``end`` of this object. The
+    methods raise StorageError, and JournalDamagedError if somebody has changed the file.
     """
 
     def __init__(self, journal: Journal, *, exact: bool = False) -> None:
         """Hold the journal's mutex during this call. Later reads don't need the mutex.
 
-        ``exact``: numbers keep all their digits, also if the journal doesn't ask for it.
+        ``exact``: numbers keep all their digits, even if the journal isn't opened as exact.
         """
         journal.refresh()
         self._file = journal.file
@@ -177,7 +178,7 @@ class History:
     def last_bytes(self, size_bytes: int, lowest: Position | None = None) -> Position:
         """Return where to begin to read at most ``size_bytes``, and nothing before ``lowest``.
 
-        A commit that begins earlier is left out, since it may be large.
+        A commit that begins before these bytes is left out, since it may be large.
         """
         offset, end = self.end.offset - size_bytes, self.end
         if offset <= (0 if lowest is None else lowest.offset):

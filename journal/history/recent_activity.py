@@ -1,4 +1,4 @@
-"""What has happened lately in a job: reads the end of the journal, and then only what is new."""
+"""The recent activity of a job. Reads the end of the journal first, and later only new commits."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ class Recent:
     - ``first_bytes``: how much of the end of the journal is read at first. Default: FIRST_BYTES.
     - ``took_s``: how long the last attempts took, in the order of their ends.
     - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
-    - ``ended``: how many rows have ended since ``since``, in what was read: since the last run, hold
-      or pause began or ended, or since the first of them ended.
-    - ``errors``: the last attempts that failed or need a review, without those of rows that a person
-      has settled since. ``events``: the last messages, and
-      changes of the job as a whole. Both are oldest first.
+    - ``ended``: the number of rows that have ended since ``since``, in the part of the journal that
+      was read. ``since``: when the last run, hold or pause began or ended, or when the first of
+      these rows ended.
+    - ``errors``: the last attempts that failed or need a review, the oldest first. Rows that a
+      person has settled since are left out. ``events``: the last messages, and the last changes of
+      the job as a whole, the oldest first.
     """
 
     def __init__(self, first_bytes: int | None = None) -> None:
@@ -55,7 +56,7 @@ class Recent:
     def _forget(self) -> None:
         self._outcomes = OutcomeReader()
         self.took_s = deque[float](maxlen=_MAX_ATTEMPTS)
-        self._timed = 0  # how many of them are of the last run
+        self._timed = 0  # how many of ``took_s`` are of the last run
         self.quiet_since: datetime | None = None
         self.since: datetime | None = None
         self.ended = 0
@@ -64,11 +65,11 @@ class Recent:
 
     @property
     def median_s(self) -> float | None:
-        """The time that half of the last attempts took at most. None if it isn't known."""
+        """The median duration of the last attempts. None if no duration is known."""
         return median_s(sorted(self.took_s)) if self.took_s else None
 
     def stalled_s(self, oldest: datetime, now: datetime) -> float | None:
-        """For how long no attempt has ended, if that is far too long: see :func:`is_stalled`.
+        """The seconds since an attempt has ended, if :func:`is_stalled` calls this time too long.
 
         ``oldest``: when the oldest attempt in flight began.
         """
@@ -77,10 +78,11 @@ class Recent:
         return quiet_s if is_stalled(took_s, quiet_s) else None
 
     def read(self, history: History) -> None:
-        """Read what is new in a history: at most ``first_bytes`` at first, then NEXT_BYTES.
+        """Read the new commits: at most ``first_bytes`` in the first call, NEXT_BYTES in a later
+        call.
 
-        If there is more, only the end of it is read. A journal that was replaced is read anew. Raises
-        the errors of :meth:`History.blocks`.
+        If the new commits are larger, only the last ones are read. A journal that was replaced is
+        read anew. Raises the errors of :meth:`History.blocks`.
         """
         at_most = NEXT_BYTES
         if self._position is None or not history.continues(self._position):
@@ -91,7 +93,7 @@ class Recent:
             for number, line in enumerate(block.lines):
                 if not line.startswith(_UNREAD):
                     self._read(history.record(block, number))
-        if self._outcomes.open_count > _MAX_STARTS:  # their ends were among what wasn't read
+        if self._outcomes.open_count > _MAX_STARTS:  # their ends were in the part that wasn't read
             self._outcomes = OutcomeReader()
 
     def _read(self, record: Record) -> None:

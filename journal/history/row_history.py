@@ -181,10 +181,10 @@ _OF_OUTCOME = {*RowAttempt.__struct_fields__} & {*RowStatusRecord.__struct_field
 
 
 class AttemptReader:
-    """Makes the attempts at one row, or at several. Call :meth:`read` with each status, in order.
+    """Makes the attempts at one or more rows. Call :meth:`read` with each status, in order.
 
     - ``open``: the attempts in progress, by the position of their rows.
-    - ``host``: the host of the last run. The caller sets it.
+    - ``host``: the host of the last run. The caller sets this attribute.
     """
 
     def __init__(self, rows: int = 1) -> None:
@@ -194,7 +194,10 @@ class AttemptReader:
         self._outcomes = OutcomeReader()
 
     def read(self, record: RowStatusRecord, position: int = 0) -> RowAttempt | None:
-        """Return the attempt that a status ends. An attempt that it begins is in ``open`` then."""
+        """Return the attempt that a status ends.
+
+        If the status begins an attempt, add it to ``open``.
+        """
         outcome = self._outcomes.read(record)
         attempt = self.open.pop(position, None)
         if record.status == "processing":
@@ -248,7 +251,7 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
                 if reader.read(record) is None or record.decision is not None:
                     event = event_of(record)
             case RowStepRecord() if record.state != "dropped":
-                pass  # shown as it is now
+                pass  # its present state is shown
             case RowDataRecord():
                 changed = event_of(record)
                 text = changed.text + before_text(data, record.data)

@@ -37,7 +37,7 @@ SPANS = ("passes", "runs", "holds", "waits", "pauses")
 
 
 class Span(NamedTuple):
-    """The time from ``begin`` to ``end``. ``text``: the reason, or who decided it."""
+    """The time from ``begin`` to ``end``. ``text``: the reason, or who has caused the span."""
 
     begin: datetime
     end: datetime
@@ -48,7 +48,7 @@ class SpanReader:
     """Collects the spans of a history in ``found``, by the names in SPANS.
 
     - "passes": from the first start or a reopening to the end of the job. "runs": a process at
-      work. The span of a run that died ends with the last status that it has set.
+      work. The span of a run that died ends with the last status that the run has set.
     - "holds": holds in succession. "waits": at least one row waits for somebody else. "pauses": a
       person has paused the job.
 
@@ -152,7 +152,7 @@ _WIDTHS_MS = (
 class Bucket(NamedTuple):
     """The attempts that ended from ``begin`` until the next bucket begins.
 
-    ``ended``: their number by outcome. ``took_s``: how long they took, in ascending order.
+    ``ended``: the number of attempts by outcome. ``took_s``: their durations, in ascending order.
     """
 
     begin: datetime
@@ -165,7 +165,8 @@ def quantile_s(took_s: Sequence[float], share: float) -> float | None:
     return took_s[math.ceil(share * len(took_s)) - 1] if took_s else None
 
 
-# The records that tell the story of a job. A run is one of them, so "running" isn't.
+# The records that become events of the job. The status "running" isn't an event, since the record
+# of the run is.
 _OF_JOB = (
     *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
     *(HoldRecord, JobErrorRecord, MergeRecord, TunedRecord),
@@ -176,22 +177,22 @@ class JobStatistics:
     """Throughput, latency, job events and spans of a history.
 
     - ``buckets``: all attempts that ended, including repeated attempts, in at most MAX_BUCKETS
-      buckets of ``width_s`` seconds, which cover all spans, too. Rows that were settled without
-      being started, for example by a person, count only if the job records no starts.
+      buckets of ``width_s`` seconds. The buckets also cover all spans. A row that was settled
+      without a start, for example by a person, counts only if the job records no starts.
     - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`, by their begin.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``took_s``: how long attempts took, in ascending order.
     - ``events``: the last events of the job as a whole, at most MAX_EVENTS.
-    - ``earlier_events``: how many events before them were left out.
+    - ``earlier_events``: how many events before these events were left out.
     """
 
     def __init__(
         self, *histories: Iterable[Entry], until: Sequence[datetime | None] = (None,)
     ) -> None:
-        """Read all of the history: of a set, one history for each shard.
+        """Read a whole history, or one history for each shard of a set.
 
-        ``until``: for each history, see :meth:`SpanReader.read`. It takes 17 bytes of memory for
-        each attempt.
+        ``until``: for each history, see :meth:`SpanReader.read`. This call takes 17 bytes of memory
+        for each attempt.
         """
         self._forget()
         self._until_ms = [int(at.timestamp() * 1000) for at in until if at is not None]
@@ -213,7 +214,7 @@ class JobStatistics:
             elif isinstance(record, _OF_JOB) and getattr(record, "status", "") != "running":
                 event = event_of(record)
                 if event.kind == "hold" and self.events and self.events[-1].kind == "hold":
-                    continue  # of holds in succession, the first one
+                    continue  # only the first of successive holds becomes an event
                 events += 1
                 self.events.append(event)
         self.earlier_events = events - len(self.events)
@@ -226,8 +227,8 @@ class JobStatistics:
 
     @property
     def attempts_per_s(self) -> float | None:
-        """How many attempts ended per second on average, from the first end to the last end, or to
-        the present time while a run works.
+        """The average number of attempts that ended per second, from the first end to the last end.
+        While a run works, the time extends to the present.
 
         ``None`` for fewer than 2 attempts, and if all attempts ended at the same time.
         """

@@ -1,11 +1,12 @@
-"""Shards: one input in N parts, each a job of its own, which different machines work on.
+"""Shards: the N parts of one input. Each part is a job, so different machines can work on them.
 
-- ``shard_choice``: which shard a start works on; the variables of schedulers.
-- ``input_rows``: the rows of an input, of one shard or of a job that has all; compares the input
-  with that of other shards.
-- ``shard_states``: the states of all shards of a set, and sums.
+- ``shard_choice``: chooses the shard that a start works on, by the variables of schedulers.
+- ``input_rows``: yields the rows of an input, all of them or those of one shard. Compares the input
+  with the inputs that other shards have seen.
+- ``shard_states``: the states of all shards of a set, and sums over them.
 
-A set is a directory of shards, such as ``SET/003-of-064``. May import: ``service``, and what it may import.
+A set is a directory of shards, such as ``SET/003-of-064``. May import: ``service``, and the rooms
+that ``service`` may import.
 """
 
 from journal.sets.shard_states import Part, Whole, look_at_set

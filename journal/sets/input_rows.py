@@ -1,9 +1,10 @@
-"""The rows of an input, which is read once, in a stream: all of them, or those of one shard.
+"""The rows of an input, or those of one shard. The input is read once, as a stream.
 
-With a key, the SHA-256 of the key without its type chooses the shard of a row: 1 and "1" belong to
-the same one, which then sees that a key has changed its type. Else the row's position chooses.
-Each start takes a digest of the whole input, too. Shards that have seen another input are named.
-Without a key, a start is refused then, since a row might be in two shards, or in none.
+With a key, the SHA-256 of a row's key, without its type, chooses the shard of the row. So the keys
+1 and "1" belong to the same shard, and the shard sees that a key has changed its type. Without a
+key, the row's position chooses the shard. Each start also takes a digest of the whole input, to
+name the shards that have seen another input. Without a key, another input may put a row into two
+shards, or into none. So the start is refused.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from journal.store.journal import Journal
 from journal.store.store import Store
 from journal.text import encode_json
 
-_EXACT = 1 << 53  # smaller integers are the same as floats
+_EXACT = 1 << 53  # smaller integers are exact as floats
 
 
 def read_shards(
     store: Store, set_id: str, cut: dict[str, str] | None = None
 ) -> Iterator[tuple[str, Job | JournalError]]:
-    """Yield the id of each shard that is here, and its job, or the error if it can't be read.
+    """Yield the id of each shard that is here, with its job, or with the error of reading the job.
 
     ``cut`` gets the ids of shards whose journals were cut, with the texts of the errors.
     """
@@ -64,7 +65,7 @@ def read_shards(
                         journal.check_uncut()
                     except JournalDamagedError as error:
                         cut[shard_id] = str(error)
-        except JobNotFoundError:  # it was deleted meanwhile
+        except JobNotFoundError:  # deleted meanwhile
             continue
         except JournalError as error:
             found = error
@@ -74,7 +75,7 @@ def read_shards(
 def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
     """Return the key of a set's shards. ``given``: the key of a start, or None.
 
-    Raises InvalidValueError if it isn't the key of a shard that is here.
+    Raises InvalidValueError if a shard that is here has another key.
     """
     for job in shards:
         known = None if job.shard is None else job.shard.key
@@ -87,7 +88,7 @@ def key_of_set(shards: list[Job], given: Key | None, where: str) -> Key | None:
 
 
 def recorded_key(key: Key | None) -> tuple[str, ...] | None:
-    """Return the key as :class:`Shard` has it."""
+    """Return the key in the form of ``Shard.key``."""
     if key is None or callable(key):
         return None if key is None else ()
     # A subclass of str can't be recorded.
@@ -106,14 +107,15 @@ def checksum_at(data: Data, place: int) -> str:
 class Split:
     """Takes the rows of ``shard`` from an input.
 
-    ``seen``: the whole input, after its last row. ``others``: the ids of the shards whose input was
-    another, after the last row.
+    Set after the last row: ``seen``, the record of the whole input, and ``others``, the ids of the
+    shards that have seen another input.
     """
 
     def __init__(
         self, store: Store, set_id: str, shard: Shard, key: Key | None, where: str
     ) -> None:
-        """Look at the shards that are here. ``key``: of a start. ``where``: the name of the key.
+        """Look at the shards that are here. ``key``: the key of the start. ``where``: the key's
+        name.
 
         Raises InvalidValueError if the set has another key.
         """
@@ -147,19 +149,19 @@ class Split:
         return number % self.shard.count == self.shard.index
 
     def _quick_text(self, data: Any) -> bytes | None:
-        """Return a usual key as :func:`untyped` makes it. None for other keys."""
+        """Return the result of :func:`untyped` for a usual key, or None for other keys."""
         value = data.get(self.key) if type(self.key) is str else None
         if type(value) is int and -_EXACT < value < _EXACT:
             return b"%d" % value
         if type(value) is str and value and value.isascii():
             if value.isdigit() and value[0] != "0" and len(value) <= 15:  # below _EXACT
                 return value.encode()
-            if value[0] > "9" or NUMBER.fullmatch(value) is None:  # such text is no number
+            if value[0] > "9" or NUMBER.fullmatch(value) is None:  # such text isn't a number
                 return encode_json(value)
         return None
 
     def end(self, rows: int) -> None:
-        """The input has ended after so many rows. Raises RefusedError."""
+        """Take note that the input has ended after ``rows`` rows. Raises RefusedError."""
         digest = self._in_order.hexdigest()
         if self.key is not None:
             digest = f"{self._sum % (1 << 256):064x}"
@@ -171,10 +173,10 @@ class Split:
         self.seen = InputRecord(rows=rows, digest=digest, at=UNSET_TIME)
 
     def record(self, journal: Journal) -> None:
-        """Record the input if this shard, or another one, has last seen another input.
+        """Record the input if the last input of this shard, or of another shard, was different.
 
-        Without a key, look at the other shards again before the rows of this start exist. Raises
-        RefusedError.
+        Without a key, compare with the other shards again before the rows of this start exist.
+        Raises RefusedError.
         """
         seen, last = self.seen, transitions.state_of(journal).input
         if seen is not None and (self.others or last is None or last.digest != seen.digest):
@@ -183,10 +185,11 @@ class Split:
             transitions.put_record(journal, seen)
 
     def check_meanwhile(self, *, is_new: bool) -> None:
-        """Raise an error if a start that was made at the same time contradicts this one.
+        """Raise an error if another start at the same time contradicts this start.
 
-        Each start looks after its commit, so that one of two sees the other. ``is_new``: whether this
-        start has made the shard. Then it is removed, unless another start has begun a row of it.
+        Each start looks after its own commit. So at least one of two starts sees the other.
+        ``is_new``: whether this start has made the shard. In this case, the shard is removed before
+        the error is raised, unless another start has begun one of its rows.
         """
 
         def check_not_begun(_: Path) -> None:
@@ -210,7 +213,7 @@ class Split:
         shards = [job for _, job in found if isinstance(job, Job)]
         key = key_of_set(shards, given, self._where)
         unread |= {shard_id: str(job) for shard_id, job in found if not isinstance(job, Job)}
-        unread.pop(self._id, None)  # its own start is refused
+        unread.pop(self._id, None)  # if this shard can't be read, its start is refused elsewhere
         for shard_id, why in unread.items() if key is None else ():
             raise RefusedError(
                 f"{self._set_id}: the input can't be compared with that of {shard_id} ({why}): "
@@ -244,7 +247,10 @@ class Split:
         )
 
     def own_key(self, data: Data, where: str) -> str | None:
-        """Return the idempotency key of a row. None: it is made from the key's column, or is the id."""
+        """Return a row's idempotency key.
+
+        None if the key's column or the row's id determines it.
+        """
         if self.key is None or isinstance(self.key, str):
             return None
         key = key_of(self.key, data, where)
@@ -257,8 +263,9 @@ class Split:
 class Item(NamedTuple):
     """A row of an input.
 
-    - ``place``: its position, from 1. ``seen``: the same in a shard with a key, which records it.
-    - ``own_key``: the row's idempotency key, if it isn't made from a column.
+    - ``place``: the position of the row, from 1. ``seen``: the same number if the row's shard
+      records it, as a shard with a key does, else None.
+    - ``own_key``: the row's idempotency key, unless it is made from a column.
     """
 
     place: int
@@ -270,7 +277,7 @@ class Item(NamedTuple):
         return checksum_at(self.data, self.place)
 
     def as_new(self, number: int | None) -> dict[str, Any]:
-        """The row as :meth:`JobService.create_rows` takes it."""
+        """The row in the form that :meth:`JobService.create_rows` takes."""
         row: dict[str, Any] = {"data": self.data}
         if number is not None:
             row["row_number"] = number
@@ -284,7 +291,10 @@ class Item(NamedTuple):
 def items_of(
     rows: Iterable[Data], idempotency_key: Key | None, split: Split | None
 ) -> Iterator[Item]:
-    """Yield the rows of an input, with ``split`` those of a shard. Raises InvalidValueError."""
+    """Yield the rows of an input.
+
+    With ``split``, yield only the rows of its shard. Raises InvalidValueError.
+    """
     keys = None if idempotency_key is None else UniqueKeys(idempotency_key, is_for_far_side=True)
     has_key = split is not None and split.key is not None
     own_key, place = None, 0

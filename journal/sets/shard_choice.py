@@ -1,4 +1,4 @@
-"""Which job or shard a start works on: its path, index and count, or a scheduler's variable."""
+"""Finds the job or shard of a start, by a path, an index and a count, or a scheduler's variable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from journal.fs.file_names import JOURNAL_NAME
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.model import Shard
 
-# The variables with the number of a task. Those of one scheduler are in one line.
+# The variables with the number of a task. Each line has the variables of one scheduler.
 VARIABLES = (
     ("SLURM_ARRAY_TASK_ID",),
     ("JOB_COMPLETION_INDEX",),  # of Kubernetes
@@ -21,7 +21,7 @@ VARIABLES = (
     ("HQ_TASK_ID",),  # of HyperQueue
     ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "RANK"),  # of MPI and torchrun
 )
-_NO_NUMBER = "4294967294"  # Slurm sets it in a task of no array
+_NO_NUMBER = "4294967294"  # Slurm sets this number in a task outside of an array
 # The variables that count how often a task was started, and the first value after a restart.
 RESTARTS = {"SLURM_RESTART_COUNT": 1, "CLOUD_RUN_TASK_ATTEMPT": 1, "AWS_BATCH_JOB_ATTEMPT": 2}
 _FORM = "must be '3/64', 'auto/64' or 'VARIABLE/64', or in Python (3, 64): an index and a count"
@@ -44,7 +44,7 @@ def job_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def chosen_shard(given: Any, where: str = "shard") -> Shard:
-    """Return the shard that (3, 64), "3/64", "auto/64" or "VARIABLE/64" stands for, without a key.
+    """Return the shard for (3, 64), "3/64", "auto/64" or "VARIABLE/64". The result has no key.
 
     Raises InvalidValueError.
     """
@@ -66,16 +66,16 @@ def chosen_shard(given: Any, where: str = "shard") -> Shard:
 
 
 def task_variables() -> list[list[str]]:
-    """The variables that are set in this process, in a list for each scheduler."""
+    """The variables that are set in this process. Each scheduler has a list of its own."""
     none = (None, "", _NO_NUMBER)
     found = ([name for name in names if os.environ.get(name) not in none] for names in VARIABLES)
     return [names for names in found if names]
 
 
 def with_variable(argv: list[str], given: Any) -> list[str]:
-    """The words that start this program by hand: with the variable that the index came from.
+    """The words that start this program by hand, with the variable that has given the index.
 
-    ``given``: the shard, as :func:`chosen_shard` has taken it.
+    ``given``: the argument of :func:`chosen_shard`.
     """
     word = given.partition("/")[0] if isinstance(given, str) else ""
     name = task_variables()[0][0] if word == "auto" else word
@@ -84,7 +84,7 @@ def with_variable(argv: list[str], given: Any) -> list[str]:
 
 
 def _task(where: str, given: str) -> int:
-    """Return the number of this task. Raises InvalidValueError if it isn't certain."""
+    """Return the number of this task. Raises InvalidValueError if the number isn't certain."""
     every = task_variables()
     numbers = {_number(name, where) for names in every for name in names}
     if len(every) == 1 and len(numbers) == 1:
@@ -114,7 +114,7 @@ def _number(variable: str, where: str) -> int:
 def check_not_restarted(job_id: str, how: str) -> None:
     """Raise RefusedError if the scheduler has restarted this task. The caller has found no job.
 
-    ``how``: how to make the job nevertheless.
+    ``how``: text that says how to make the job nevertheless.
     """
     for name, first in RESTARTS.items():
         text = os.environ.get(name, "")

@@ -1,4 +1,4 @@
-"""A set as a whole: its shards and their states, and sums over all of them."""
+"""A set as a whole: its shards with their states, and sums over the shards."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from journal.text import Numbers
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
 # Beside another state.
 OTHER_INPUT, PAUSED, HOLDING = "of another input", "paused until resume", "holding"
-# The status of a set is the first of these that a shard has.
+# The status of a set is the first of these statuses that a shard has.
 _STATUSES = (
     *(JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING),
     *(JobStatus.FAILED, JobStatus.CANCELLED),
@@ -38,11 +38,12 @@ _STATUSES = (
 class Part(msgspec.Struct, frozen=True):
     """A shard of a set.
 
-    - ``state``: as :func:`state_of_job`, or "absent", "pruned" or "unreadable".
+    - ``state``: the result of :func:`state_of_job`, or "absent", "pruned" or "unreadable".
     - ``job``: None if the shard isn't here, or can't be read.
-    - ``error``: why it can't be read, or why no run may start: its journal was cut or is gone.
-    - ``has_other_input``: the shard has seen another input than the one that was recorded last, by
-      the clocks of the nodes.
+    - ``error``: the reason why the shard can't be read, or why no run may start, because the
+      journal was cut or is gone.
+    - ``has_other_input``: whether the last input of the shard differs from the last input of the
+      set. The clocks of the nodes decide which input is the last.
     """
 
     index: int
@@ -54,7 +55,7 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def states(self) -> set[str]:
-        """The state, and those that stand beside it."""
+        """The state, and the additional states that are possible beside it."""
         holds = self.job is not None and self.job.hold is not None
         beside = {
             OTHER_INPUT: self.has_other_input,
@@ -65,14 +66,14 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def is_paused(self) -> bool:
-        """Whether a person has paused the shard, so that no run starts."""
+        """Whether a person has paused the shard. Then no run starts."""
         return self.job is not None and self.job.pause is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether another start of the shard would work on it, or on its part of the input.
+        """Whether another start would find work in the shard, or in its part of the input.
 
-        One that is running, cancelled, or paused until it is resumed isn't open.
+        A shard that is running, cancelled, or paused until it is resumed isn't open.
         """
         if self.error is not None or self.is_paused:
             return False
@@ -84,7 +85,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Whole(msgspec.Struct, frozen=True):
-    """A set: its ``parts`` by index, and its job, which is the sum of those that are here."""
+    """A set: its ``parts`` by index, and ``job``, the sum of the jobs that are here."""
 
     id: str
     parts: list[Part]
@@ -103,24 +104,24 @@ class Whole(msgspec.Struct, frozen=True):
 
     @property
     def errors(self) -> list[str]:
-        """Why shards can't be read, or continued."""
+        """The reasons why shards can't be read or continued."""
         return [part.error for part in self.parts if part.error]
 
     def indexes(self, *states: str) -> list[int]:
-        """The indexes of the shards with one of these states."""
+        """The indexes of the shards that have at least one of these states."""
         return [part.index for part in self.parts if not part.states.isdisjoint(states)]
 
     @property
     def open_text(self) -> str:
-        """The indexes of the shards that are open, such as ``1-2,5-10``."""
+        """The indexes of the open shards as text, such as ``1-2,5-10``."""
         return Numbers(part.index for part in self.parts if part.is_open).text(",")
 
 
 def look_at_set(service: JobService, set_id: str) -> Whole:
     """Look at all shards of a set.
 
-    Raises JobNotFoundError if none is here, the error of one if none can be read, and RefusedError
-    if shards of several sets are in one directory.
+    Raises JobNotFoundError if no shard is here, and the error of a shard if no shard can be read.
+    Raises RefusedError if shards of several sets are in one directory.
     """
     count = service.store.count_shards(set_id)
     cut: dict[str, str] = {}
@@ -157,9 +158,9 @@ def _sum_of(set_id: str, jobs: list[Job], parts: list[Part], seen: InputSeen | N
         usage = added_usage(usage, job.usage)
     statuses = {job.status for job in jobs}
     states = {part.state for part in parts}
-    if ABSENT in states:  # it has yet to be started
+    if ABSENT in states:  # the shard still has to be started
         statuses.add(JobStatus.PENDING)
-    if UNREADABLE in states:  # it needs a person
+    if UNREADABLE in states:  # a person must act
         statuses.add(JobStatus.FAILED)
     status = next((each for each in _STATUSES if each in statuses), JobStatus.COMPLETED)
     total = sum(job.total_rows for job in jobs)

@@ -20,7 +20,7 @@ __all__ = ["FORMATS", "export_rows", "format_of"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are used, so that reading rows starts fast."""
+    """Import a public name only when it is used, so that reading rows starts fast."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from journal.tables import export  # noqa: PLC0415

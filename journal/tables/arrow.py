@@ -1,4 +1,4 @@
-"""Makes Arrow tables, and through them Parquet files and frames of pandas.
+"""Makes Arrow tables, and makes Parquet files and frames of pandas from Arrow tables.
 
 Each column has one Arrow type, which can hold all of the column's values:
 
@@ -48,7 +48,7 @@ class Arrays:
     def __init__(self, pa: ModuleType) -> None:
         self._pa = pa
         # Thousands of small arrays are made and freed. Arrow's default pool returns their memory to
-        # the system each time, which takes longer and has a higher peak.
+        # the system each time. That takes longer and needs more memory at the peak.
         self.pool = pa.system_memory_pool()
         self.types = {
             0: pa.null(),
@@ -70,7 +70,7 @@ class Arrays:
             return make(texts, self._pa.binary()).cast(kind, memory_pool=pool)
         if form == FLOAT and msgspec.Raw in set(map(type, values)):
             values = [float(bytes(v)) if isinstance(v, msgspec.Raw) else v for v in values]
-        if form == TIME:  # as text, which Arrow reads in a third of the time of objects
+        if form == TIME:  # as text, which Arrow reads three times as fast as objects
             times = _decode(encode_json(values))
             return make(times, self._pa.string()).cast(kind, memory_pool=pool)
         return make(values, kind, memory_pool=pool)
@@ -90,7 +90,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
     pa = load_pyarrow(purpose)
     arrays = Arrays(pa)
     table = Table(options)
-    # For each chunk its columns as arrays, in the form that suits the chunk.
+    # For each chunk, its columns as arrays. The form of an array suits the chunk.
     parts: list[tuple[int, dict[Key, tuple[int, Any]]]] = []
     for chunk in chunks_of_rows(rows, history, options):
         found = {
@@ -99,7 +99,7 @@ def arrow_table(rows: RowSequence, history: History, options: Options, purpose: 
         }
         parts.append((chunk.size, found))
     table.choose()
-    made: dict[Key | None, Any] = {}  # a column may have several names: status and journal_status
+    made: dict[Key | None, Any] = {}  # a column may be both status and journal_status
     for name, key in table.keys.items():
         if key not in made:
             form = form_of(table.columns[name])
@@ -146,9 +146,9 @@ def write_parquet(table: Table, chunks: Iterable[Chunk], stream: IO[bytes]) -> N
 def pandas_frame(table: Any) -> Any:
     """Make a frame of an Arrow table.
 
-    If a column of integers or booleans has missing values, it gets a type of pandas that can hold
-    missing values. With any other type, pandas would convert integers to floats, and floats can't
-    represent all integers.
+    A column of integers or booleans with missing values gets a type of pandas that can hold missing
+    values. With any other type, pandas would convert integers to floats, and floats can't represent
+    all integers.
     """
     import pandas as pd  # noqa: PLC0415  (an extra)
     import pyarrow as pa  # noqa: PLC0415  (an extra)

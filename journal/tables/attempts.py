@@ -1,6 +1,6 @@
-"""Finds attempts in a job's history: all of them, or what rows' columns show of them.
+"""Finds attempts in a job's history: all attempts, or the values of rows' columns.
 
-The state of a row has only the time of its last change, and what its last attempt has cost.
+The state of a row has only the time of its last change, and the cost of its last attempt.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ class AttemptColumns:
     """The columns of rows that are found in the history: those in :data:`HISTORY_COLUMNS`.
 
     This object takes 17 bytes for each row of the job. It takes more if row numbers have gaps or
-    aren't in the order of creation, and for rows with costs before their present status.
+    aren't in the order of creation. It also takes more for rows with costs before their present
+    status.
     """
 
     def __init__(self, rows: RowSequence, history: History) -> None:
         """``history`` is the job's history up to the commit as of which ``rows`` were read."""
         columns = rows.view.columns
         size = len(columns.statuses)
-        self._view = rows.view  # as long as it exists, its columns don't change
+        self._view = rows.view  # its columns don't change as long as it exists
         status_at = columns.status_offsets
         self._started_s = starts_s = array("d", [_NEVER]) * size
         # The offset of the record that ended the last attempt.
@@ -76,7 +77,8 @@ class AttemptColumns:
                 if in_progress[position] and status is not None:
                     in_progress[position] = False
                     has_error = record.error_code is not None and not record.reset
-                    # If a policy or a person has set it, nobody has seen the end of the attempt.
+                    # If a policy or a person has set the status, nobody has seen the end of the
+                    # attempt.
                     if (status != "pending" or has_error) and record.by not in BY_OTHERS:
                         ended_at[position] = offset
 
@@ -85,8 +87,8 @@ class AttemptColumns:
     ) -> dict[str, list[Any]]:
         """Return the columns of some rows. An unknown value is None.
 
-        ``positions``: where the rows are in the index. ``ends``: the times of their statuses.
-        ``costs``: the costs that were recorded with their statuses.
+        ``positions``: the places of the rows in the index. ``ends``: the times of the rows'
+        statuses. ``costs``: the costs that were recorded with these statuses.
         """
         ended_at, status_at = self._ended_at, self._view.columns.status_offsets
         spent = self._spent
@@ -115,9 +117,9 @@ def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]
     """Yield the values of each attempt at some rows in :data:`ATTEMPT_COLUMNS`.
 
     Attempts are in the order in which they ended. Those in progress are last, in the order of rows.
-    A cost that was recorded without the end of an attempt has a record of its own. If its outcome
-    is "spent", it is the cost of an attempt that has another outcome, or none, in this journal. Thus
-    the sum of all costs is that of the job. ``history``: as for :class:`AttemptColumns`.
+    A cost that was recorded without the end of an attempt is yielded by itself. If the outcome is
+    "spent", the cost is that of an attempt with another outcome, or with none, in this journal. So
+    the sum of all costs is the job's cost. ``history``: as for :class:`AttemptColumns`.
     """
     columns = rows.view.columns
     position_of = _position_finder(columns.numbers)

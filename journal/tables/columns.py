@@ -18,7 +18,8 @@ from journal.model import HISTORY_COLUMNS, ROW_COLUMNS, JobRow, RowStatus, RowSt
 from journal.text import similar
 
 # The kinds of a column's values. They are bits, since a column may have several kinds. WIDE is
-# beside INT if doubles can't represent all of the integers, JSON if 64 bits can't hold them.
+# added to INT if doubles can't represent all of the integers. JSON is added if 64 bits can't hold
+# all of the integers.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))
 _KINDS = {type(None): 0, bool: BOOL, int: INT, float: FLOAT, msgspec.Raw: FLOAT}
 _KINDS |= {str: TEXT, RowStatus: TEXT, datetime: TIME}
@@ -27,7 +28,7 @@ _WIDEST = 1 << 63
 
 
 def kinds_of(values: Sequence[Any]) -> int:
-    """Return the kinds of the values. It is 0 if all values are None."""
+    """Return the kinds of the values, or 0 if all values are None."""
     kinds = 0
     for kind in set(map(type, values)):
         kinds |= _KINDS.get(kind, JSON)
@@ -40,7 +41,10 @@ def kinds_of(values: Sequence[Any]) -> int:
 
 
 def _declared(kind: Any, names: Iterable[str], **more: Any) -> dict[str, int]:
-    """Return the kinds of members of a struct, by their types. ``more``: types of other members."""
+    """Return the kinds of the members of a struct, derived from their types.
+
+    ``more``: types of other members.
+    """
     types = {member.name: member.type for member in msgspec.structs.fields(kind)} | more
     found = {}
     for name in names:
@@ -56,15 +60,15 @@ STEP_COLUMNS = {"job_id": TEXT, "row_number": INT, "step": TEXT}
 STEP_COLUMNS |= _declared(RowStep, RowStep.__struct_fields__[1:])
 ATTEMPT_COLUMNS = {"job_id": TEXT, "row_number": INT, "attempt": INT}
 ATTEMPT_COLUMNS |= _declared(RowAttempt, RowAttempt.__struct_fields__[1:])
-del ATTEMPT_COLUMNS["traceback"]  # text of many lines, as in no table
+del ATTEMPT_COLUMNS["traceback"]  # it has many lines, unlike the values of tables
 # The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
-# These columns are left out if no row uses them, which means that all values are null, 0 or false.
+# A table leaves out such a column if all of its values are null, 0 or false.
 IF_USED = frozenset(name for name, if_used in ROW_COLUMNS.items() if if_used)
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
 # The values of these columns of the journal have different kinds. All other columns have one kind.
 VARIED = frozenset((*NESTED, "cost_cents", "total_cost_cents"))
-PREFIX = "journal_"  # added to the name of a journal's column if the data has this name, too
+PREFIX = "journal_"  # added to a journal's name that the data has, too
 MISSING: Any = object()
 
 
@@ -140,7 +144,7 @@ def names_of(keys: Iterable[Key], known: Iterable[str] = JOURNAL_COLUMNS) -> dic
 def own_name(name: str, known: Container[str] = JOURNAL_COLUMNS) -> str | None:
     """Return the column of the journal (one of ``known``) with this name, or None.
 
-    ``name`` may begin with the prefix ``journal_``, also more than once.
+    ``name`` may begin with the prefix ``journal_``, even several times.
     """
     while name not in known and name.startswith(PREFIX):
         name = name.removeprefix(PREFIX)

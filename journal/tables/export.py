@@ -71,7 +71,7 @@ _FORMAT_OF_SUFFIX = {
     ".parquet": "parquet",
 }
 # Endings of the files that SQLite keeps beside a database. SQLite would apply such a file to a new
-# database, even if the file was made for an older database.
+# database, even if an older database has left the file.
 _BESIDE_SQLITE = ("-journal", "-wal")
 
 
@@ -223,8 +223,9 @@ def _csv_cells(values: list[Any], kinds: int) -> list[Any]:
 class Collected:
     """The rows of some jobs, collected in a temporary file without a name.
 
-    So later changes of the jobs have no effect on the export. Iteration yields the rows in chunks,
-    and those of the shards of a set by their places in the input. In these chunks, times are text.
+    So later changes of the jobs have no effect on the export. Iteration yields the rows in chunks.
+    The rows of a set's shards are sorted by their places in the input. In these chunks, times are
+    text.
 
     - ``table``: the columns, and their names. ``count``: the number of rows.
     - ``name``: the name that the table gets in a database.
@@ -245,8 +246,8 @@ class Collected:
         """Read all rows into the empty file ``lines``, which the caller closes.
 
         - ``table``: one of TABLES.
-        - ``tabular``: if False, the table may lack columns of the data. It still has those whose
-          names may collide with names of the journal's columns.
+        - ``tabular``: if False, the table may lack columns of the data. But the table has each
+          column of the data whose name may collide with the name of a journal's column.
 
         Raises InvalidValueError if a status or a column doesn't exist. Also raises StorageError,
         and the errors of reading a job.
@@ -324,7 +325,7 @@ class Collected:
                 yield from map(decode, chain.from_iterable(lines))
 
     def _set_of(self, job: Job) -> str:
-        """The set whose shards are merged, if the job is one of them."""
+        """The set whose shards are merged, if the job is one of these shards."""
         return job.id.partition("/")[0] if job.shard is not None and self.name == "rows" else ""
 
     def _merged(self, shards: list[Iterator[bytes]]) -> Iterator[Chunk]:
@@ -347,7 +348,7 @@ class Collected:
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield each row as a flat dict.
 
-        If the table may lack columns of the data, a row has those columns that it has itself.
+        If the table may lack columns of the data, each row has only the columns of its own data.
         """
         names = {key: name for name, key in self.table.keys.items()}
         shown = {name: names.get(Key(True, name)) for name in self._known}
@@ -468,7 +469,7 @@ def _declared(kinds: int) -> str:
 
 
 def _free_name(name: str, taken: set[str]) -> str:
-    """Return the name, with a number if it is in ``taken``, and add it there."""
+    """Return the name, with a number if the name is in ``taken``. Add the result to ``taken``."""
     free, number = name, 1
     while free.lower() in taken:
         number += 1

@@ -1,8 +1,8 @@
-"""One table of columns and rows, which all formats and libraries are made from.
+"""One table of columns and rows. All formats, and the tables of all libraries, are made from it.
 
 Rows are read in chunks. A chunk has the data of some rows, and lists with their values in the
-journal's columns. The set of columns is known only after all chunks were read: a :class:`Table`
-collects the columns and the kinds of their values.
+journal's columns. A :class:`Table` collects the columns, and the kinds of their values. It knows
+all columns only after all chunks were read.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from journal.tables.columns import (
     own_name,
 )
 
-CHUNK_ROWS = 1024  # more rows take more time, since they fit into no cache
+CHUNK_ROWS = 1024  # larger chunks are slower, since they don't fit into the caches of the processor
 _CHUNK_BYTES = 1 << 24
-_CHUNKS = 4  # of this size, that are in memory while the shards of a set are merged
-# Rows that are held as objects. If they were more, Python's garbage collector would take a quarter
-# of the time of a conversion.
+_CHUNKS = 4  # chunks of this size in memory while the shards of a set are merged
+# The number of rows that are held as objects. With more rows, Python's garbage collector would take
+# a quarter of the time of a conversion.
 SLICE_ROWS = 64
 _MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fields__)
 
@@ -48,7 +48,7 @@ _MEMBERS = tuple(name for name in JOURNAL_COLUMNS if name in JobRow.__struct_fie
 class Chunk(NamedTuple):
     """Some rows of a table: their number, their data, and their values in columns of the journal.
 
-    ``places``, ``numbers``: of a shard, by which the rows of its set are sorted.
+    ``places``, ``numbers``: for a shard, the values by which the rows of its set are sorted.
     """
 
     size: int
@@ -72,8 +72,9 @@ def chunks_of_rows(
 ) -> Iterator[Chunk]:
     """Read rows, with those columns of the journal that ``options`` may need.
 
-    ``history`` must end at the last commit that ``rows`` contains. ``shards``: of a shard, how many
-    the set has. Chunks are smaller then, since a chunk of each is in memory at the same time.
+    ``history`` must end at the last commit that ``rows`` contains. ``shards``: for a shard, the
+    number of shards of its set. The chunks of a shard are smaller, since chunks of all shards are
+    in memory at the same time.
     """
     needed = [name for name in JOURNAL_COLUMNS if options.needs(name)]
     order = ("place", "row_number") if shards else ()
@@ -116,7 +117,7 @@ def chunks_of_steps(rows: RowSequence) -> Iterator[Chunk]:
 
 
 def chunks_of_attempts(rows: RowSequence, history: History) -> Iterator[Chunk]:
-    """Read all attempts at rows: see :func:`attempts_of`."""
+    """Read all attempts at rows, as :func:`attempts_of` yields them."""
     return _chunks(ATTEMPT_COLUMNS, attempts_of(rows, history))
 
 
@@ -130,7 +131,7 @@ def _chunks(names: Iterable[str], lines: Iterator[tuple[Any, ...]]) -> Iterator[
 
 
 def columns_of(chunk: Chunk, options: Options) -> Named:
-    """Yield the columns of a chunk, with their values. A column may be absent if it is empty."""
+    """Yield the columns of a chunk, with their values. A column without values may be absent."""
     if options.columns is not None:
         for wanted in dict.fromkeys(options.columns):
             yield from _wanted(wanted, chunk)
@@ -182,13 +183,14 @@ class Table:
     - ``columns``: after :meth:`choose`, a dict from each column's name to the kinds of its values
       (0 if all values are None). Selected columns are in the given order. Without a selection, the
       columns of the data are first, in the order in which they occur. The journal's columns follow.
-    - ``keys``: the :class:`Key` of each of these columns. It is None for a name such as
+    - ``keys``: the :class:`Key` of each of these columns. The key is None for a name such as
       ``result.price`` if there are no results yet.
     - ``count``: the number of rows.
     """
 
     def __init__(self, options: Options, known: Mapping[str, int] = JOURNAL_COLUMNS) -> None:
-        """``known``: the journal's columns of this table, and their kinds if they are empty."""
+        """``known``: the journal's columns of this table, and their kinds if they have no values.
+        """
         self.options = options
         self.count = 0
         self.columns: dict[str, int] = {}
@@ -196,7 +198,7 @@ class Table:
         self._known = known
         self._kinds: dict[Key, int] = {}
         self._seen: dict[str, None] = {}  # the names of columns of the data, for a message
-        self._members: dict[str, None] = {}  # those of members of results and usage, too
+        self._members: dict[str, None] = {}  # also the names of members of results and usage
 
     def copy(self) -> Table:
         """Return a table with the same columns, to which chunks can be added on trial."""
@@ -255,8 +257,8 @@ class Table:
     def _chosen(self, name: str) -> Key | None:
         """Find the column for a wanted name: a column, or a member of nested values.
 
-        None: a name such as ``result.price``, if there are no results yet. Raises the errors of
-        :meth:`choose`.
+        Returns None for a name such as ``result.price`` if there are no results yet. Raises the
+        errors of :meth:`choose`.
         """
         own, root = own_name(name), own_name(name.partition(".")[0])
         of_journal = Key(True, own) if own else None
