@@ -1,9 +1,9 @@
 """The caller of a run: a thread, or a coroutine in an event loop. It waits for the driver.
 
-The driver always runs in a thread of its own. What belongs to the caller is called where the caller
-waits, and with the caller's context: ``tell``, ``on_progress`` and the display of the progress.
-Signals and other interrupts reach the caller only, so they can't stop the driver between two
-statements. They ask the driver to stop.
+The driver always runs in a thread of its own. Functions of the caller (``tell``, ``on_progress``
+and the display of the progress) are called where the caller waits, with the caller's context.
+Signals and other interrupts reach only the caller, and ask the driver to stop. So they can't stop
+the driver between two statements.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _CLOSED = "the event loop was closed before the end of the run"
 
 
 class _Driver:
-    """The thread of a driver. It is a daemon: it must not keep a program alive whose caller ends.
+    """The thread of a driver.
+
+    The thread is a daemon, so it doesn't keep a program alive after the end of its caller.
 
     ``report`` and ``error`` say how the driver has ended.
     """
@@ -66,9 +68,9 @@ class _Driver:
         self._ended()
 
     def is_over(self) -> bool:
-        """Whether the driver has ended. A driver that an interrupt has kept from its start has.
+        """Whether the driver has ended. True if an interrupt has prevented the start of the driver.
 
-        In a forked process, the driver has always ended.
+        Always true in a forked process.
         """
         if self.thread.is_alive():
             return False
@@ -106,8 +108,8 @@ class CallersThread:
         """Call ``drive()`` in a thread, wait for its end, and return its report.
 
         An interrupt, or an exception of a posted call, asks the run to stop, and is raised after
-        the end of the run. The fourth signal or interrupt is raised at once, whatever hangs: then the
-        rows in flight are left to the next start, as those of a run that died.
+        the end of the run. The fourth signal or interrupt is raised at once, even if a call hangs.
+        The rows in flight are then left to the next start, as after the death of a run.
         """
         driver = _Driver(drive, lambda: self._calls.put(driver.thread.join))
         signals = stopping_signals(self._stop) if handle_signals else nullcontext()

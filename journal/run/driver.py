@@ -1,10 +1,10 @@
 """The loop of a run, in which workers process the open rows of a job.
 
-Of the run's threads, only one, the driver, writes the journal. There is one exception: workers
-record steps. Each turn of the driver's loop makes one commit with the outcomes that workers have
-returned and the starts of the next rows. The next rows are dispatched after the commit is on the
-disk. So if an attempt may have begun, the status of its row is processing. If the driver dies, the
-argument ``on_interrupted`` of the next run decides what becomes of the rows that are processing.
+In a run, only one thread, the driver, writes the journal. There is one exception: workers record
+steps. Each turn of the driver's loop makes one commit with the outcomes that workers have returned
+and the starts of the next rows. The next rows are dispatched after the commit is on the disk. So if
+an attempt may have begun, the status of its row is processing. If the driver dies, the argument
+``on_interrupted`` of the next run decides about the rows in processing.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ class Run:
         on_tick: Callable[[Job], object] = lambda _job: None,
         stops: Stops | None = None,
     ) -> None:
-        """``workers`` put outcomes into ``results``. ``on_tick`` is called with the job 5 times a
-        second, by the caller. ``stops`` counts the requests to stop the run.
+        """``workers`` put outcomes into ``results``.
+
+        ``on_tick`` is called with the job 5 times a second, by the caller. ``stops`` counts the
+        requests to stop the run.
         """
         self._held = job
         self._service = job.service
@@ -75,7 +77,8 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
-        # How many rows wait and until when, if none was in flight at the latest poll. None: never.
+        # The number of waiting rows and their next due time, if no row was in flight at the latest
+        # poll. None: never.
         self._waits_text: str | None = None
         self._in_flight = InFlight(workers, results, limits, StepStore(job.service, job.id))
         self._stalls = Stalls(job, self._in_flight)
@@ -99,7 +102,7 @@ class Run:
         self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
 
     def close(self) -> None:
-        """Stop the workers, unless that was done. :meth:`work` does this at its end."""
+        """Stop the workers if they still work. :meth:`work` does this at its end."""
         if not self._is_closed:
             self._is_closed = True
             self._workers.close()
@@ -107,12 +110,12 @@ class Run:
     def work(self) -> RunReport:
         """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
 
-        At the end the job is completed or failed, or paused if rows are left. If an outcome can't
-        be recorded, a message is reported.
+        At the end, the job is completed or failed. If rows are left, it is paused. If an outcome
+        can't be recorded, a message is reported.
 
-        Raises JobBusyError, NothingToDo for a job that has ended, and the error of a
-        commit that failed. Other errors, such as those of ``where``, are raised after the rows in
-        flight have ended.
+        Raises JobBusyError. Raises NothingToDo for a job that has ended. If a commit fails, raises
+        its error. Other errors, such as errors of ``where``, are raised after the rows in flight
+        have ended.
         """
         begin_s = monotonic()
         self._held.start(self._limits)
@@ -240,7 +243,7 @@ class Run:
             for result in results:
                 self._record_or_report(result)
             with suppress(JournalError):
-                if not self._why_lost:  # else they are another run's calls
+                if not self._why_lost:  # otherwise, another run has these calls
                     self._queue.calls.end(results)
             self._in_flight.forget(results)
             if self._in_flight:
@@ -301,7 +304,7 @@ class Run:
         return job
 
     def pace(self) -> str:
-        """What the run waits for: see :attr:`JobRun.pace`. Any thread may call this."""
+        """Text about the wait of the run: see :attr:`JobRun.pace`. Any thread may call this."""
         usage = self._queue.usage
         rate = "" if usage is None else usage.pace()
         return self._held.hold_text() or rate or self._waits_text or ""
@@ -338,7 +341,7 @@ class Run:
 
     @property
     def _early(self) -> EarlyEnd | None:
-        """Why the run ends early, or why it begins to do so."""
+        """The reason why the run ends early, or begins to end early."""
         if self._end is None and self._error is not None:
             return EarlyEnd("error", ": ".join(code_and_message(self._error)))
         return self._end or self._stops.interrupt
@@ -359,7 +362,8 @@ class Run:
         if job is not None:
             until_s = min(until_s, self._starts.next_s(job, now_s))
         until_s = min(until_s, self._in_flight.next_deadline_s)
-        # While workers have rows in their queue, let results gather, so that they share a commit.
+        # While workers have rows in their queue, let results gather, so that the results share a
+        # commit.
         ahead = self._starts.ahead.rows
         queued = self._in_flight.calls - self._in_flight.slots - ahead // 4 if ahead else 1
         self._results.wait(until_s - now_s, max(1, queued))
@@ -376,8 +380,8 @@ class Run:
             return
         problems: list[str] = []
         begin_s = monotonic()
-        # If the commit fails, no more rows start. _drain then checks which outcomes the journal
-        # already holds, and records the others one by one.
+        # If the commit fails, no more rows start. _drain then records, one by one, the outcomes
+        # that the journal lacks.
         with self._service.batch(self._held.id):
             others = self._complete(results)
             is_new_hold = not self._why_lost and self._holds.hear_all(results, others)
@@ -430,7 +434,7 @@ class Run:
         return others
 
     def _settle(self, result: Result, problems: list[str]) -> None:
-        """Record a result. If that isn't possible, add the reason to ``problems``."""
+        """Record a result. If it can't be recorded, add the reason to ``problems``."""
         if self._why_lost:  # the journal's row belongs to another run's attempt
             problems.append(_unrecorded(result, self._why_lost))
             self._held.leave_late(result.row, result.outcome)

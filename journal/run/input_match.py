@@ -94,10 +94,10 @@ class InputRules(msgspec.Struct, frozen=True):
 def split_by(
     rules: InputRules, service: JobService, job_id: str, shard: Shard | None, *, anew: bool
 ) -> tuple[InputRules, Split | None]:
-    """Return what takes the rows of ``shard`` from an input, and the rules with the key of the set.
+    """Return the split that takes the rows of ``shard`` from an input, and the rules of the set.
 
-    Raises InvalidValueError if the set has another key, and RefusedError if the scheduler has
-    restarted this task, and its job is gone.
+    The rules have the key of the set. Raises InvalidValueError if the set has another key. Raises
+    RefusedError if the scheduler has restarted this task and the job of this task is gone.
     """
     if shard is None:
         return rules, None
@@ -129,7 +129,7 @@ def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNot
 
 
 class Known(NamedTuple):
-    """What is kept in memory of a row of the job."""
+    """The data of a job's row that is kept in memory."""
 
     row_number: int
     row_checksum: str
@@ -141,7 +141,7 @@ def new_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of an input, as the dicts that :meth:`JobService.create_rows` takes.
 
-    With ``split``, only those of a shard. Raises InvalidValueError if a key occurs twice.
+    With ``split``, only the rows of a shard. Raises InvalidValueError if a key occurs twice.
     """
     keys = None if rules.key is None else UniqueKeys(rules.key)
     for item in items_of(rows, rules.idempotency_key, split):
@@ -165,11 +165,11 @@ def match_rows(
 
     The input is compared with the data that each row last got from an input. Changes that a person
     has made to the data don't matter. If damage has lost the record or the data of a row, the row
-    may be done, so it isn't changed.
+    isn't changed, because it may be done.
 
-    ``rules.on_changed`` says what happens if data has changed:
+    If data has changed, ``rules.on_changed`` decides:
 
-    - "error" raises RowChangedError for the first such row.
+    - "error" raises RowChangedError for the first changed row.
     - "ignore" keeps the job's data.
     - "retry" gives pending, failed and skipped rows their new data and makes them pending. This
       needs a ``key``. Rows keep their numbers. Completed rows are not changed, and are listed in
@@ -177,13 +177,13 @@ def match_rows(
       and for rows with a step that is done or may have taken effect.
     - "redo" does the same, and also redoes completed rows, under new idempotency keys.
 
-    ``rules.on_gone`` says what happens to rows that aren't in the input any more:
+    For rows that aren't in the input any more, ``rules.on_gone`` decides:
 
     - "keep" changes nothing.
     - "skip" skips pending and failed rows. Rows in flight, and rows with a step that is done or may
       have taken effect, need a review. Failed rows that may have taken effect stay failed. If the
       input has no rows at all, RowChangedError is raised.
-    - "error" raises RowChangedError if any such row is pending, in flight or failed.
+    - "error" raises RowChangedError if one of these rows is pending, in flight or failed.
 
     If an exception is raised, nothing was written. Also raises InvalidStateTransition if a
     cancelled job would get new or changed rows, and every exception that reading the input raises.
@@ -278,7 +278,7 @@ class _Match:
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
         rest = _by_key(self._service, self._job, later, key)
-        added: dict[str, tuple[str, int]] = {}  # keys with numbers, by them without types
+        added: dict[str, tuple[str, int]] = {}  # keys with numbers, by the keys without types
 
         def new() -> Iterator[dict[str, Any]]:
             for one in itertools.chain([item] if item else [], items):
@@ -401,7 +401,7 @@ class _Match:
                 self._unwritten.changed[row.row_number] = item.data
 
     def _take_gone(self, gone: Iterable[Known | JobRow], journal: Journal | None) -> None:
-        """Count the rows that are gone, and do with them what ``on_gone`` says."""
+        """Count the rows that are gone, and treat them as ``on_gone`` says."""
         undone = []
         back = skipped_as_gone(self._service.get_rows(self._job.id, RowStatus.SKIPPED))
         for known in gone:
@@ -431,7 +431,9 @@ class _Match:
                 settle_gone(journal, number)
 
     def _hindrance(self, row: JobRow, doubtful: list[int]) -> str:
-        """Why a changed row can't get its new data, and what to do. If it can, the result is "".
+        """The reason why a changed row can't get its new data, with advice.
+
+        "" if the row can get the data.
 
         ``doubtful``: all changed rows that may have taken effect.
         """
@@ -498,7 +500,7 @@ def _same_beginning(
 def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> dict[str, Known]:
     """The job's remaining rows, by key.
 
-    The key, too, is taken from the last input, since a person may have changed the data afterwards.
+    The key also comes from the last input, because a person may have changed the data afterwards.
     """
     found: dict[str, Known] = {}
     edited: dict[int, JobRow] = {}
@@ -520,14 +522,14 @@ def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> 
 
 
 def _is_here(row: JobRow) -> bool:
-    """Whether damage has left the row its data."""
+    """Whether the row still has its data after damage."""
     return row.row_checksum != LOST_CHECKSUM
 
 
 def _key_in_job(row: JobRow, data: Data, key: Key) -> str:
     """The key of a row of the job.
 
-    If the key function raises an exception, the error that is raised names the row.
+    If the key function raises an exception, the raised error names the row.
     """
     try:
         return key_of(key, data, f"row {row.id}")

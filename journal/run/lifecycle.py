@@ -1,4 +1,4 @@
-"""The lifecycle of a run: its start, its end, and what it reports about its job in between.
+"""The lifecycle of a run: its start, its end, and its reports about the job in between.
 
 The run has the job's run lock from its start to its report.
 """
@@ -95,10 +95,10 @@ class RunningJob:
         self.settings = settings
         self.post = post
         self.retry_failed = False  # whether the start retries failed rows
-        self.changes: dict[str, Any] = {}  # what the start has done: members of a RunReport
+        self.changes: dict[str, Any] = {}  # the changes of the start: members of a RunReport
         self.outdated = 0  # a member, too, but of no record
         self._tell = tell
-        self._seen: Job | None = None  # the job when it was last read
+        self._seen: Job | None = None  # the job of the last read
         self._was_paused = False
 
     def report(self, text: str, level: int = INFO) -> None:
@@ -118,7 +118,7 @@ class RunningJob:
         self.service.store.journal(self.id).change(put_record, record)
 
     def tunes(self) -> tuple[TuneRecord, ...]:
-        """What this run is asked to change, as the journal was last read."""
+        """The requested changes of this run's limits, at the last read of the journal."""
         state = self.service.store.journal(self.id).index.state
         return () if state is None else state.tunes
 
@@ -136,7 +136,7 @@ class RunningJob:
     def last_job(self) -> Job:
         """The job as it is now.
 
-        If the job can't be read any more, returns the job as it was last read.
+        If the job can't be read any more, returns the job of the last read.
         """
         with suppress(JournalError):
             return self.job()
@@ -148,8 +148,9 @@ class RunningJob:
         """Start the job and keep its run lock until :meth:`release`.
 
         Then warns if the last run of the job was on another host, and of limits that a person may
-        take for those of a whole set of shards. Raises NothingToDo. Raises RefusedError if the handler
-        of the run gets single rows, while calls with many rows are open: it couldn't resume them.
+        take for those of a whole set of shards. Raises NothingToDo. Raises RefusedError if the
+        handler of the run gets single rows, while calls with many rows are open: it couldn't resume
+        them.
         """
 
         def changes(journal: Journal) -> dict[str, Any]:
@@ -186,7 +187,7 @@ class RunningJob:
         self._report_tuned(job.last_run, limits)
 
     def _report_tuned(self, last: LastRun | None, limits: Limits) -> None:
-        """Report to which limits the last run was tuned, if this one has other limits."""
+        """Report the tuned limits of the last run if this run has other limits."""
         here = limits.tunable
         tuned = {} if last is None else last.tuned
         other = {name: value for name, value in tuned.items() if here.get(name) != value}
@@ -266,7 +267,7 @@ class RunningJob:
             self.warn(f"{self.id}: {warning}")
 
     def why_lost(self) -> str:
-        """Why the job is no longer this run's, as text; "" if it is. Raises StorageError.
+        """The reason why this run no longer has the job, as text, or "". Raises StorageError.
 
         The job was moved or replaced, or has another run, or the run lock was released.
         """
@@ -311,8 +312,8 @@ class RunningJob:
     def end(self, early: EarlyEnd | None) -> Job:
         """End the job if no row is open, else pause it: see :func:`end_if_settled`. Returns the job.
 
-        If another process has ended the job, that status stays. ``early``: why the run ends before
-        all rows are done, which is recorded.
+        If another process has ended the job, the job keeps its status. ``early``: why the run ends
+        before all rows are done, which is recorded.
         """
         with self.service.batch(self.id):
             job = self.job()
@@ -326,7 +327,7 @@ class RunningJob:
         return self.last_job()
 
     def release(self, *, may_write: bool = False) -> None:
-        """Release the run lock. ``may_write``: whether a worker of this run may still do so."""
+        """Release the run lock. ``may_write``: whether a worker of this run may still write."""
         if may_write and (claim := self.service.store.runs.claim(self.id)) is not None:
             claim.is_writing = True
         with suppress(JournalError):
@@ -334,9 +335,9 @@ class RunningJob:
 
 
 def lacks_end(job: Job, early: EarlyEnd | None) -> bool:
-    """Whether the journal lacks why the run ends early.
+    """Whether the journal lacks the reason of an early end.
 
-    A run that gets a signal, or an error, while no row is left to start doesn't end early.
+    If no row is left to start, a run that gets a signal or an error doesn't end early.
     """
     is_early = early is not None and (early.kind not in _INTERRUPTS or job.pending_count > 0)
     return is_early and job.last_run is not None and job.last_run.ended_early is None

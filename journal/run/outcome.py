@@ -30,7 +30,9 @@ Repeated = type[BaseException] | str  # str: an error code
 RetryOn = Repeated | Collection[Repeated]
 
 MESSAGE_CHARACTERS = 4096
-INVALID_RESULT = "InvalidResult"  # error code of a row whose outcome can't be recorded as it is
+INVALID_RESULT = (
+    "InvalidResult"  # error code of a row with an outcome that can't be recorded unchanged
+)
 MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose command has printed two outcomes
@@ -101,7 +103,7 @@ class Fail(RowOutcome):
 class _Later(RowOutcome):
     """Base of Retry and Hold. ``code`` and ``message`` have defaults in each class."""
 
-    after_s: float | str | None = None  # text if it can't be read
+    after_s: float | str | None = None  # text if the text can't be read as a time
 
     @names_unknown_keywords
     def __init__(
@@ -256,11 +258,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     - ``kind``: "lost" means that the worker died or was given up. Nobody knows then whether the row
       took effect, so ``on_interrupted`` decides. "unstarted" means that the attempt never began.
       "review" means the status needs_review. "held" means that the attempt had no effect, and that
-      the whole run must wait: see :class:`Hold`. "throttled" means that it had no effect, and that
-      the row must wait: see :class:`Retry`. "waiting" means that the row waits for somebody else: see
-      :class:`Wait`. The other kinds are statuses of a row.
+      the whole run must wait: see :class:`Hold`. "throttled" means that the attempt had no effect,
+      and that the row must wait: see :class:`Retry`. "waiting" means that the row waits for
+      somebody else: see :class:`Wait`. The other kinds are statuses of a row.
     - ``retryable``: whether a failed attempt may be repeated.
-    - ``unknown``: of a failed attempt: whether its call may have taken effect. See
+    - ``unknown``: whether the call of a failed attempt may have taken effect. See
       :func:`may_have_taken_effect`.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
@@ -321,8 +323,8 @@ _COMPLETED = Outcome(kind="completed")
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    If a part of the value can't be recorded, the row needs a review, because its work is done and
-    must not be repeated. The review keeps the other parts.
+    If a part of the value can't be recorded, the row needs a review: its work is done, and must not
+    be repeated. The review keeps the other parts.
     """
     if value is None:  # the usual case
         return _COMPLETED
@@ -388,7 +390,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 
 
 def with_missing(outcome: Outcome, other: Outcome) -> Outcome:
-    """Return ``outcome``. Fields that it lacks, such as the cost, are taken from ``other``."""
+    """Return ``outcome``. Missing fields, such as the cost, are taken from ``other``."""
     missing = {name: getattr(other, name) for name in CHECKS if getattr(outcome, name) is None}
     return msgspec.structs.replace(outcome, **missing)
 
@@ -521,10 +523,10 @@ def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
 def may_have_taken_effect(error: BaseException) -> bool:
     """Whether an exception says that a call timed out, or that its connection broke.
 
-    Nobody knows then whether the call took effect. An exception says so by its class, by the name
-    of this class or of a base, by the exception that it was raised from, or by an exception in its
-    group. An exception doesn't say so if there was no connection: the connection was refused, or
-    wasn't there in time.
+    Nobody knows then whether the call took effect. The signs are: the class of the exception, the
+    name of this class or of a base class, the exception from which it was raised, or an exception
+    in its group. If there was no connection, because it was refused or wasn't made in time, the
+    answer is False.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(may_have_taken_effect, error.exceptions))
@@ -545,10 +547,10 @@ def may_have_taken_effect(error: BaseException) -> bool:
 
 
 def seconds_of(given: Any) -> float | None:
-    """``after_s`` as a float; None if there is none, or if it is text that can't be read.
+    """``after_s`` as a float. None for None, and for text that can't be read.
 
-    Text is what a header Retry-After says: seconds or a date (RFC 9110). The seconds until a date
-    in the past are 0. A number may have a type of another library, such as numpy.float64.
+    The text is the text of a header Retry-After: seconds or a date (RFC 9110). The seconds until a
+    date in the past are 0. A number may have a type of another library, such as numpy.float64.
 
     Raises ValueError unless ``given`` is None, text, or a number from 0 to MAX_AFTER_S.
     """
@@ -566,12 +568,12 @@ def seconds_of(given: Any) -> float | None:
 
 
 def _seconds_until(text: str) -> float:
-    """The seconds until a date of HTTP, at least 0; NaN if the text is no such date."""
+    """The seconds until a date of HTTP, at least 0. NaN for any other text."""
     from email.utils import parsedate_to_datetime  # noqa: PLC0415  (few rows need it)
 
     try:
         at = parsedate_to_datetime(text)
-        # A date without a zone is in UTC, too: the form of asctime() has none.
+        # A date without a zone is in UTC, too: the form of asctime() has no zone.
         return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     except Exception:  # noqa: BLE001  (the parser takes any text apart)
         return math.nan
@@ -589,7 +591,7 @@ def repr_of_lost(value: object) -> str:
 
 
 def text_of(value: object) -> str:
-    """``str(value)`` as text that can be recorded; "" if ``str`` raises."""
+    """``str(value)`` as text that can be recorded, or "" if ``str`` raises."""
     return _text(str_or_empty(value))
 
 
@@ -606,8 +608,8 @@ def later(
 ) -> Outcome:
     """The outcome of an attempt that may be followed by another, after ``after_s``.
 
-    If ``after_s`` is text that can't be read, the row's log gets a warning. The message of a row that
-    waits is the reason.
+    If ``after_s`` is text that can't be read, the row's log gets a warning. The message of a row
+    that waits is the reason.
     """
     waits = kind == "waiting"
     logs: tuple[LogEntry, ...] = ()

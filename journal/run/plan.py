@@ -48,7 +48,7 @@ def may_start(job: Job, *, retry_failed: bool = False) -> bool:
 
 
 class NothingToDo(Exception):
-    """A start changes nothing: the job is cancelled, or it has ended and no row is pending."""
+    """Nothing is left to start: the job is cancelled, or has ended without pending rows."""
 
 
 def take_up(
@@ -83,12 +83,12 @@ class Matched(msgspec.Struct):
     - ``changed``: rows whose data has changed.
     - ``updated``: changed rows that got their new data and became pending.
     - ``done``: the row numbers of changed rows that are completed and keep their old data.
-    - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: those of
-      them that are pending or in flight, and stay so. ``gone_settled``: those that were skipped or
-      sent to review.
-    - ``back``: the row numbers of rows that were skipped since they were gone, and are in the input
+    - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: the gone
+      rows that are, and stay, pending or in flight. ``gone_settled``: the gone rows that were
+      skipped or sent to review.
+    - ``back``: the numbers of rows that were skipped because they were gone, and are in the input
       again. They stay skipped.
-    - ``lost``: rows of the input that the job has lost by damage. They aren't added again, since
+    - ``lost``: rows of the input that the job has lost by damage. They aren't added again, because
       they may be done. ``first_lost``: the data of the first few of these rows.
     - ``other_inputs``: the ids of the other shards whose last start has seen another input.
     """
@@ -172,9 +172,9 @@ def planned_rows(
 ) -> Iterator[Planned]:
     """The rows that a start would process. Rows that were never started come first.
 
-    ``new`` and ``changed`` are rows that the start would first add or change. Rows of the kinds in
-    NOT_RUN aren't processed at once: ``gone`` (the numbers of rows that the start would skip or send
-    to review), open rows that don't meet ``where``, and rows that wait.
+    ``new`` and ``changed`` are rows that the start would first add or change. Three kinds of rows,
+    in NOT_RUN, aren't processed at once: ``gone`` (the numbers of rows that the start would skip or
+    send to review), open rows that don't meet ``where``, and waiting rows.
     """
     for number in gone:
         if (row := service.get_row(row_id_of(job.id, number))) is not None:
@@ -251,7 +251,7 @@ class Plan(msgspec.Struct):
     - "gone": rows that are no longer in the input, and are skipped or sent to review.
     - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
       "needs review", "in flight". "waiting": they run when they are due.
-    - "outdated": completed rows that keep the results of old data, since the input has changed.
+    - "outdated": completed rows that keep the results of old data, although the input has changed.
     - "done": other completed or skipped rows.
     """
 
@@ -298,8 +298,8 @@ class Plan(msgspec.Struct):
 class Chosen:
     """The pending rows that meet the condition of a run.
 
-    A row that doesn't meet the condition is passed over, and isn't checked again in this run. So a
-    search for rows that other processes have made pending is cheap, even among a million rows.
+    A row that doesn't meet the condition is left out, and isn't checked again in this run. So even
+    among a million rows, a search for rows that other processes have made pending is cheap.
     """
 
     def __init__(self, service: JobService, job_id: str, where: Where | None) -> None:

@@ -1,8 +1,8 @@
 """Queues a job's open rows in the order in which a run takes them.
 
-Rows are looked up when they are needed, and are not kept in memory. For a row that waits for
-another attempt or for somebody else, only its number and a time are kept. All records become part of
-the batch that the caller has open.
+Rows are looked up when they are needed, and are not kept in memory. For a waiting row (for another
+attempt or for somebody else), only its number and a time are kept. All records become part of the
+batch that the caller has open.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from journal.text import counted
 # If this many rows wait for another attempt, no new rows are started.
 _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
-# How often to look for rows that other processes have made pending, after the last row.
+# After the last row: the time between two searches for rows that other processes have made pending.
 _LOOK_AGAIN_S = 0.5
 # Added for each row that was parked or passed over. A look at a row takes about 1 µs.
 _LOOK_AGAIN_EACH_S = 1e-5
-# In one turn, at most this many rows that can't start are looked at. Workers and other processes
-# wait until the turn ends.
+# The maximum number of rows that can't start and are looked at in one turn. Workers and other
+# processes wait until the turn ends.
 _MAX_LOOKS = 2000
-_MIN_BLOCKED_S = 5.0  # how long all other rows may wait for attempts that were given up
+_MIN_BLOCKED_S = 5.0  # the time that all other rows may wait for given-up attempts
 
 
 class RowQueue:
@@ -73,21 +73,21 @@ class RowQueue:
         self._at_end = False
         self._look_again_s = 0.0
         self._waiting = Due[int]()  # the numbers of the rows that are attempted again
-        # The number of rows that ``max_rows`` still allows to start, without those that this run
-        # has started before and will start again.
+        # The number of rows that ``max_rows`` still allows to start. Rows that this run has started
+        # before, and will start again, don't count.
         self._places: int = limits.max_rows or sys.maxsize
         self._new: set[int] = set()  # rows of this turn that this run hasn't started before
         self._waits = Waits()
         self.calls = self.settling.calls
         # The numbers of the rows in flight that have waited.
         self._polled: set[int] = set()
-        # Whether the latest starts were all of rows and calls that have waited.
+        # Whether the latest starts were only starts of rows and calls that have waited.
         self._only_polls = False
         self.workers = workers
         self.usage = usage
         self._blocked: Offered | None = None  # a row that waits for a rate by usage
-        # When rows of the present commit were settled: the same for all, so that rows that failed
-        # together are due together.
+        # The time at which rows of the present commit were settled. It is the same for all rows, so
+        # that rows that failed together are due together.
         self._settled_s: float | None = None
 
     def limit_per(self, limit_per: Mapping[str, int] | None, in_flight: Iterable[JobRow]) -> None:
@@ -116,7 +116,10 @@ class RowQueue:
 
     @property
     def places(self) -> int:
-        """How many rows ``max_rows`` allows to start. It doesn't limit rows that have waited."""
+        """The number of rows that ``max_rows`` allows to start.
+
+        Rows that have waited have no limit.
+        """
         others = len(self._waiting) + len(self._waits) + self._per_key.count
         return self._places + others + (self._blocked is not None)
 
@@ -168,8 +171,9 @@ class RowQueue:
     ) -> list[tuple[Call | None, list[JobRow]]]:
         """Resume up to ``free`` recorded calls, and start rows as :meth:`start` does.
 
-        Returns the calls, each with its rows. ``room``: how many rows may start beside so many calls.
-        Recorded calls come first, but leave half of the workers to other rows, if there are any.
+        Returns the calls, each with its rows. ``room``: how many rows may start beside so many
+        calls. Recorded calls come first. But if there are other rows, these rows get half of the
+        workers.
         """
         size = self._limits.batch or 1
         half = self._half - self.calls.in_flight
@@ -183,14 +187,14 @@ class RowQueue:
 
     @property
     def _half(self) -> int:
-        """How many workers are for rows and calls that have waited. One worker alternates."""
+        """The number of workers for rows and calls that have waited. One worker alternates."""
         return self.workers // 2 or int(not self._only_polls)
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
-        another attempt starts as soon as it is due. With ``fresh_first``, such a row also waits for
+        another attempt starts as soon as it is due. With ``fresh_first``, this row also waits for
         the rows that were never started. ``job`` is the present job.
         """
         if not count:
@@ -224,7 +228,7 @@ class RowQueue:
         return started
 
     def _room(self, job: Job) -> int:
-        """How many rows that haven't waited ``max_waiting`` allows to start."""
+        """The number of rows that ``max_waiting`` allows to start and that haven't waited."""
         most = self._limits.max_waiting
         return sys.maxsize if most is None else most - job.waiting_count - job.processing_count
 
@@ -252,9 +256,9 @@ class RowQueue:
         return {n for n in numbers if index.columns.due_us(index.position_of(n) or 0)}
 
     def _candidates(self, room: int, *, fresh_first: bool) -> Iterator[int]:
-        """Yield the numbers of rows that may start: those that ``limit_per`` and rates allow.
+        """Yield the numbers of rows that may start by ``limit_per`` and the rates.
 
-        ``room``: how many of them may be rows that haven't waited.
+        ``room``: the maximum number of rows among them that haven't waited.
         """
         places, per_key = self._places, self._per_key
         may_wait = per_key.gate or self.usage or self._waiting or self._waits or self._blocked
@@ -287,7 +291,7 @@ class RowQueue:
     def end(self, results: Sequence[Result]) -> None:
         """Allow other rows to start in place of attempts that have ended.
 
-        An attempt that was given up may still run: it ends with its late result.
+        A given-up attempt may still run. It ends with its late result.
         """
         self.settling.forget()
         self._settled_s = None
@@ -302,12 +306,12 @@ class RowQueue:
         self._per_key.end(rows)
 
     def reason_to_stop(self, job: Job) -> EarlyEnd | None:
-        """The reason why no row will start any more; None if rows may still start.
+        """The reason why no row will start any more, or None if rows may still start.
 
         Call this when no row is in flight. ``job`` is the present job. An attempt that the run has
-        given up may still be running. If all remaining rows wait for such attempts, the run gives
-        these attempts some more time: as much as one attempt may take. After this time, the method
-        returns the reason.
+        given up may still be running. If all remaining rows wait for given-up attempts, the run
+        gives these attempts the time of one more attempt. After this time, the method returns the
+        reason.
         """
         will_start = self._per_key.has_retried or any(map(self._is_pending, self._waiting))
         will_start = will_start or (self._blocked is not None and self._blocked[1] <= RETRIED)
@@ -332,7 +336,7 @@ class RowQueue:
         return EarlyEnd("limit_per", text)
 
     def _only_waits(self, job: Job, *, is_full: bool) -> EarlyEnd | None:
-        """The reason why a run that doesn't wait ends now: nothing else is left to do.
+        """The reason why a run that doesn't wait ends now, because nothing else is left to do.
 
         ``is_full``: ``max_rows`` lets no other row start.
         """
@@ -343,7 +347,10 @@ class RowQueue:
         return EarlyEnd("waiting", text) if text else None
 
     def waits_text(self, job: Job) -> str:
-        """How many rows wait, and when the next is due; "" if one is due now, or none waits."""
+        """Text with the number of waiting rows and the next due time.
+
+        "" if a row is due, or none waits.
+        """
         count = job.waiting_count if self.calls else min(len(self._waits), job.waiting_count)
         next_s = min(self._waits.next_due_s, self.calls.next_due_s) - monotonic()
         if next_s <= 0 or not count:
@@ -355,7 +362,7 @@ class RowQueue:
     def _next(
         self, *, fresh_first: bool, places: int, may_go_out: bool = True, may_poll: bool = False
     ) -> int:
-        """Return the number of the next row that may start; 0 if there is none.
+        """Return the number of the next row that may start, or 0.
 
         Without ``places``, only rows that this run has started before, or that have waited, may
         start. Without ``may_go_out``, only the latter may. ``may_poll``: these come first.
@@ -402,14 +409,14 @@ class RowQueue:
         return self._found[0] if self._found else None
 
     def _find(self) -> None:
-        """Find more pending rows: first those that were never started, then the others."""
+        """Find more pending rows: first rows that were never started, then all other rows."""
         rows = find_rows(
             self._service.store, self._job_id, RowStatus.PENDING, self._position, _FOUND_AT_ONCE
         )
         if rows:
             self._position = rows[-1].position + 1
             others = self.calls.others(rows)
-            if self._limits.batch is None:  # this run can't do them
+            if self._limits.batch is None:  # this run can't do these rows
                 self._chosen.left += len(rows) - len(others)
             self._found.extend(filter(self._is_next, others))
         elif self._passed_by and not self._is_past_fresh:
@@ -442,7 +449,7 @@ class RowQueue:
         self._is_past_fresh = self._passed_by = self._at_end = False
 
     def put_back(self, call: Call | None, rows: Sequence[JobRow]) -> None:
-        """Give back rows that were started and that no worker got. ``call``: their recorded call."""
+        """Give back started rows that no worker got. ``call``: the recorded call of the rows."""
         if call is not None:
             with suppress(JournalError):
                 self.calls.put_back(call.id)
@@ -454,8 +461,8 @@ class RowQueue:
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, bool]:
         """Record the outcome of an attempt: see :meth:`Settling.settle`.
 
-        Returns the recorded outcome, and whether the row will be attempted again. Such a row waits
-        in the queue until it is due.
+        Returns the recorded outcome, and whether the row will be attempted again. The row waits in
+        the queue until it is due.
         """
         outcome, wait_s = self.settling.settle(row, outcome)
         if wait_s is None:

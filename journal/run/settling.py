@@ -54,7 +54,7 @@ from journal.store.steps import (
 )
 from journal.store.transitions import change_row, put_logs, put_record
 
-# The status of a row after an outcome of such a kind. After another kind, the row isn't done.
+# The status of a row after an outcome of a kind. After another kind, the row isn't done.
 _STATUSES = {
     "completed": RowStatus.COMPLETED,
     "skipped": RowStatus.SKIPPED,
@@ -75,22 +75,22 @@ class Settling:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
-        self._latest = 0, 0  # the steps of the last row that was asked for, and its attempts
+        self._latest = 0, 0  # the steps and the attempts of the row of the last question
         self._doubt: RowStep | None = None  # of this row
         self.calls = OpenCalls(job.service, job.id, is_batch=limits.batch is not None)
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
         """Record the outcome of an attempt.
 
-        Returns the recorded outcome, and the seconds until the next attempt; None if there is none.
+        Returns the recorded outcome, and the seconds until the next attempt, or None.
 
         If the outcome can't be recorded, for example because it is too long, the row needs a
         review. The row also needs a review if the attempt has ended with a step in doubt. If the
-        outcome is "unstarted" or "held", the row is due at once. Otherwise it is due after the
-        ``after_s`` of the outcome, or, without ``after_s``, after its backoff. A row that has waited
-        for ``max_wait_s`` fails. A row that stays in its call (:meth:`OpenCalls.keeps`) gets no
-        outcome. Raises InvalidStateTransition if another process has settled the
-        row.
+        outcome is "unstarted" or "held", the row is due at once. Otherwise, the row is due after
+        the ``after_s`` of the outcome. Without ``after_s``, the row is due after its backoff. A row
+        that has waited for ``max_wait_s`` fails. A row that stays in its call
+        (:meth:`OpenCalls.keeps`) gets no outcome. Raises InvalidStateTransition if another process
+        has settled the row.
         """
         outcome = self._with_doubt(row, outcome)
         if outcome.kind == "waiting":
@@ -108,10 +108,11 @@ class Settling:
         return outcome, self._record(row, outcome)
 
     def complete(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-        """Record many completed attempts at once. Returns these, and those that need :meth:`settle`.
+        """Record many completed attempts at once.
 
-        A result needs :meth:`settle`, for example, if it has messages or steps, or if its outcome
-        isn't "completed". So does a late result, after the outcome with which it was given up.
+        Returns the recorded results, and the results that need :meth:`settle`. For example, a
+        result needs :meth:`settle` if it has messages or steps, if its outcome isn't "completed",
+        or if it comes late, after the attempt was given up with another outcome.
         """
         plain: list[Result] = []
         others: list[Result] = []
@@ -131,10 +132,10 @@ class Settling:
         return list(itertools.compress(plain, is_done)), others
 
     def settle_once(self, row: JobRow, outcome: Outcome) -> bool:
-        """Call :meth:`settle`, unless a commit that has failed has settled the attempt after all.
+        """Call :meth:`settle`, unless a failed commit has settled the attempt after all.
 
-        Returns True if the row now has ``outcome``, or if it was attempted again since. Returns
-        False if the row no longer exists, or if it has another outcome.
+        Returns True if the row now has ``outcome``, or if the row was attempted again meanwhile.
+        Returns False if the row no longer exists, or if it has another outcome.
         """
         with self._service.batch(self._job_id):
             now = self._service.get_row(row.id)
@@ -148,8 +149,8 @@ class Settling:
     def settle_late(self, row: JobRow, outcome: Outcome, *, after_failure: bool) -> bool:
         """Record the outcome of an attempt that was given up.
 
-        ``after_failure``: True if a commit has failed before. Such a commit may be on the disk after
-        all, and may have this outcome.
+        ``after_failure``: True if a commit has failed before. The failed commit may be on the disk
+        after all, and may have this outcome.
 
         Returns whether the outcome settles the row. Only a success settles the row. For any other
         outcome, only the cost is recorded. If the attempt has succeeded, but a step of the row is
@@ -160,7 +161,7 @@ class Settling:
         is_success = outcome.kind in ("completed", "skipped")
         if is_success and step is None:
             try:
-                # If recording fails, the row isn't put in review, since another attempt may be in
+                # If recording fails, the row isn't put in review, because another attempt may be in
                 # flight.
                 self._record(row, outcome)
             except InvalidStateTransition:
@@ -194,7 +195,7 @@ class Settling:
         self._journal().change(put_record, record)
 
     def _record(self, row: JobRow, outcome: Outcome) -> float | None:
-        """Record an outcome. Returns the seconds until the next attempt; None if there is none.
+        """Record an outcome. Returns the seconds until the next attempt, or None.
 
         Raises InvalidStateTransition, and InvalidValueError if the outcome can't be recorded.
         """
@@ -243,10 +244,11 @@ class Settling:
         self._journal().change(change_row, by.sign(record))
 
     def _with_doubt(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """The outcome, or a review in its place if a step of the row is in doubt, or its call is.
+        """The outcome, or a review in its place if a step of the row or of its call is in doubt.
 
-        If nobody knows whether a step took effect, the row isn't done, and must not be attempted
-        again, whatever its handler returns. For lost attempts, ``on_interrupted`` decides.
+        While nobody knows whether a step took effect, the row isn't done, and must not be attempted
+        again. The return value of the handler doesn't matter. For lost attempts, ``on_interrupted``
+        decides.
         """
         if outcome.kind in ("unstarted", "lost"):
             return outcome
@@ -277,7 +279,7 @@ class Settling:
     def _with_time(self, row: JobRow, outcome: Outcome) -> Outcome:
         """An outcome "waiting" with its ``after_s``, or a failure if the row has waited too long.
 
-        Without an ``after_s``, each wait is as long as all before it together.
+        Without an ``after_s``, each wait is as long as all earlier waits together.
         """
         most_s, waited_s = self._limits.max_wait_s, 0.0
         journal = self._journal()
@@ -324,7 +326,10 @@ class Settling:
         return None
 
     def _from_step(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """Drop the row's steps from ``from_step`` on. If there is no such step, the outcome says so."""
+        """Drop the row's steps from ``from_step`` on.
+
+        If the row has no such step, the outcome says so.
+        """
         try:
             self._journal().change(drop_steps, row.row_number, outcome.from_step)
         except InvalidValueError as no_step:
@@ -358,7 +363,7 @@ def _completed(number: int, outcome: Outcome) -> RowStatusRecord:
 
 
 def _shows(row: JobRow, outcome: Outcome) -> bool:
-    """Return whether the row has the status and the error that this outcome leads to."""
+    """Return whether the row has the status and the error of this outcome."""
     status = _STATUSES.get(outcome.kind)
     if outcome.kind in _KINDS_WITH_CODE and row.error_code != outcome.error_code:
         return False

@@ -3,7 +3,7 @@
 On Windows, SIGBREAK takes the place of SIGHUP. It comes from Ctrl-Break, or when the console
 closes.
 
-Also ends processes that were forked during a run, and that would continue it: :class:`OwnProcess`.
+Also ends processes that were forked during a run and would continue the run: :class:`OwnProcess`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from journal.fs import system
 from journal.model import EarlyEnd
 
 END_ROWS = 2  # so many stops end the rows in flight
-MAX_STOPS = 3  # the caller leaves the run after a further one: code that the run has called hangs
+MAX_STOPS = (
+    3  # after one more signal, the caller leaves the run: code that the run has called hangs
+)
 
 
 class Stops:
@@ -37,8 +39,8 @@ class Stops:
     - 2: end the rows in flight.
     - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
 
-    ``can_be_left``: whether the caller does this; an event loop doesn't. ``is_left``: whether the
-    caller has left the run, whose driver may still work.
+    ``can_be_left``: whether the caller leaves the run then. An event loop doesn't. ``is_left``:
+    whether the caller has left the run, whose driver may still work.
     """
 
     def __init__(self) -> None:
@@ -53,7 +55,7 @@ class Stops:
         """Count one more stop. Any thread or signal handler may call this.
 
         ``number``: the number of the signal, if a signal is the reason. If rows are being ended for
-        another reason, the first signal doesn't count: it would kill them.
+        another reason, the first signal doesn't count, because it would kill these rows.
         """
         is_first = number is not None and self.signal is None
         self.signal = self.signal or number
@@ -127,8 +129,8 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     """Call ``stop`` with the number of each signal of STOPPING_SIGNALS that comes during the block.
 
     Signals that were ignored stay ignored. At the end the earlier handlers are restored. Outside of
-    the main thread, this function does nothing, since Python allows signal handlers only in the
-    main thread.
+    the main thread, this function does nothing, because Python allows no
+    signal handlers there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -178,13 +180,13 @@ def leave_interrupts_to_the_driver() -> None:
 
 
 class OwnProcess:
-    """A block that calls code of the caller's, such as a handler, and that no forked process leaves.
+    """A block that calls the caller's code, such as a handler. No forked process leaves the block.
 
     If the code forks, and the child returns or raises an exception (for example because ``execvp``
-    has failed), the child ends at the end of the block. Otherwise it would continue as a second
-    worker or driver, with copies of the rows that its parent has in flight.
+    has failed), the child ends at the end of the block. Otherwise, the child would continue as a
+    second worker or driver, with copies of the parent's rows in flight.
 
-    The object may be made before the block: the block then belongs to the process that made it.
+    The object may be made before the block. The block belongs to the process that made the object.
     """
 
     __slots__ = ("_process",)
@@ -199,7 +201,7 @@ class OwnProcess:
         self.end_child(error)
 
     def end_child(self, error: BaseException | None) -> None:
-        """End the process if it was forked in the block, and is about to leave by ``error``."""
+        """End a process that was forked in the block and is about to leave it by ``error``."""
         if system.process_id() != self._process:
             end_process(error)
 
@@ -207,7 +209,8 @@ class OwnProcess:
 def end_process(error: BaseException | None) -> Never:
     """End this process at once, as Python does after ``error``: same message, same exit status.
 
-    No ``finally`` block, ``atexit`` function or other thread runs any more: they are the parent's.
+    No ``finally`` block, ``atexit`` function or other thread runs any more, because they belong to
+    the parent.
     """
     status = 0
     try:
@@ -227,16 +230,16 @@ def end_process(error: BaseException | None) -> Never:
 
 
 def _end_with_pool_task() -> None:
-    """End this forked process when the task of a thread pool ends that has forked it.
+    """End this forked process when the forking task of a thread pool ends.
 
-    Otherwise the thread of the pool would take the next tasks, which are those of the parent, such
-    as the queued calls of other rows. The task may be that of ``asyncio.to_thread``.
+    Otherwise, the thread of the pool would take the next tasks. These tasks belong to the parent,
+    such as the queued calls of other rows. The task may be that of ``asyncio.to_thread``.
     """
     pools = sys.modules.get("concurrent.futures.thread")
     frame = None if pools is None else sys._getframe()  # noqa: SLF001
     while frame is not None:
         if frame.f_code is pools._WorkItem.run.__code__:  # type: ignore[union-attr]  # noqa: SLF001
-            # The first callback: the other ones belong to the parent, too.
+            # The first callback: the other callbacks belong to the parent, too.
             callbacks = frame.f_locals["self"].future._done_callbacks  # noqa: SLF001
             callbacks.insert(0, lambda task: end_process(task.exception()))
         frame = frame.f_back
@@ -275,12 +278,12 @@ if sys.platform == "win32":
 
     # SIGTERM never comes from another process.
     STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
-    # The console sends these to all processes of a group, so nobody has to pass them on.
+    # The console sends these events to all processes of a group, so nobody has to pass them on.
     SHARED_SIGNALS = (signal.SIGINT, signal.SIGBREAK)
 
     _CTRL_C = 0
     _CTRL_BREAK = 1
-    _LOGOFF = 5  # a service gets it when any user logs off, and should continue
+    _LOGOFF = 5  # a service gets this event when any user logs off, and should continue
     _kept: list[object] = []  # the handler must live as long as this process
 
     def handle_console_events() -> None:
