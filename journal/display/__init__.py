@@ -1,7 +1,8 @@
-"""How jobs, rows and runs are displayed for people.
+"""Displays jobs, rows and runs for people.
 
-- ``session``: whether this program is a notebook, a prompt or a script, and the advice for each.
-- ``repr``: how jobs, rows and runs represent themselves, as a line and as HTML for notebooks.
+- ``session``: finds out whether this program is a notebook, a prompt or a script, and gives advice
+  for each.
+- ``repr``: makes the lines, and the HTML for notebooks, that represent jobs, rows and runs.
 
 May import: ``text`` (see ``docs/architecture.md``).
 """

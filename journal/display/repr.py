@@ -1,4 +1,4 @@
-"""How jobs, rows and runs represent themselves: ``repr`` in one line, and HTML in notebooks.
+"""Represents jobs, rows and runs by a line, for ``repr``, and by HTML, for notebooks.
 
 The line identifies the object and shows its state. The HTML is small, without scripts, and for
 light and dark backgrounds. All text has the notebook's own colour. All values are escaped and
@@ -46,7 +46,7 @@ def run_text(report: Any) -> str:
 
 
 def changes_text(run: Any) -> str:
-    """What the start of a run has done, of its record or its report: "10 new, 1 retried"."""
+    """What the start of a run has done, from its record or its report: "10 new, 1 retried"."""
     counts = (
         (run.added, "new"),
         (run.changed, "changed"),
@@ -75,7 +75,7 @@ def limits_text(run: Any) -> str:
 
 
 def tuned_text(tuned: Any) -> str:
-    """What a run has changed, of its record or a ``Tuned``: ``workers 4 -> 16; REASON``."""
+    """The changed limits of a run, from a record or a ``Tuned``: ``workers 4 -> 16; REASON``."""
     changes = [
         f"{limit_text(name, was)} -> {limit_text(name, now).removeprefix(name + ' ')}"
         for name, (was, now) in tuned.changes.items()
@@ -101,7 +101,7 @@ def _short(text: str) -> str:
     return escaped(shorten(text, _MAX_MESSAGE))
 
 
-_MAX_TEXT = 1000  # characters of a value that has its own line
+_MAX_TEXT = 1000  # characters of a value on a line of its own
 
 
 def job_html(job: Any, *notes: str, expected_cents: float | None = None) -> str:

@@ -18,7 +18,7 @@ def in_notebook() -> bool:
 
 
 def is_cell(coroutine: object) -> bool:
-    """Whether ``coroutine`` is the one in which IPython runs the statements of a cell."""
+    """Whether IPython runs the statements of a cell in ``coroutine``."""
     code = getattr(getattr(type(ipython()), "run_cell_async", None), "__code__", None)
     return code is not None and getattr(coroutine, "cr_code", None) is code
 
@@ -40,12 +40,12 @@ def program() -> list[str]:
 
 
 def start_again() -> str:
-    """Advice for a person: how to continue a run that has ended early."""
+    """Advice for a person on how to continue a run that has ended early."""
     if in_notebook():
         return "run this cell again"
     return "call run() again" if is_prompt() else "run this program again"
 
 
 def interrupt_again() -> str:
-    """Advice for a person: how to end a run that already waits for its rows in flight."""
+    """Advice for a person on how to end a run that already waits for its rows in flight."""
     return "a further interrupt of the kernel" if in_notebook() else "a further Ctrl-C"

@@ -1,8 +1,8 @@
 """Reads the rows of an input as dicts, row by row, from files of many formats.
 
 - ``read``: ``read_rows``, and ``RowInput``, which it returns.
-- ``read_options``: the path and options of an input, and how errors name them.
-- ``formats``: the table of the formats, the choice of one by name or by the first bytes, and
+- ``read_options``: the path and options of an input, and their names in errors.
+- ``formats``: the table of the formats, the choice of a format by name or by the first bytes, and
   decompression.
 - ``csv``: CSV and TSV. ``text_lines``: decodes text, and reads lines. ``json_rows``: JSON and JSON
   Lines.

@@ -88,7 +88,7 @@ def _values(column: Any, source: Source, where: Where) -> list[Any]:
     if getattr(column.type, "unit", "") == "ns":
         with suppress(pa.ArrowInvalid):  # some times have nanoseconds
             column = column.cast(_in_microseconds(pa, column.type))
-    if _NANOSECONDS.search(str(column.type)):  # pyarrow would drop nested ones
+    if _NANOSECONDS.search(str(column.type)):  # pyarrow would drop nested nanoseconds
         reason = "has times with nanoseconds: make them text or numbers"
         raise source.refused(reason, where(0), str(column.type))
     return json_cells(_to_python(column, source, where), source, where)

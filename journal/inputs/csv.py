@@ -19,7 +19,7 @@ _PROBABLE = ";\t|"  # other separators that occur in files with the extension .c
 _CR = (
     "has a carriage return (CR) without a line feed: replace it, as by tr '\\r' '\\n', or quote it"
 )
-# A cell in quotes as spreadsheets write it: it has a comma or a quote.
+# A cell that spreadsheets put into quotes, because it has a comma or a quote.
 _SPREADSHEET_CELL = re.compile(r'"(?=[^"]*(?:,|""))(?:[^"]|"")*"')
 
 
@@ -29,8 +29,8 @@ def read_csv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tup
     if len(delimiter) != 1 or delimiter in '"\r\n\0 ':
         reason = "must be one character, such as ; or |, or tab"
         raise source.refused_option("delimiter", reason)
-    # By default, Python limits a cell to 128 KiB. The limit applies to the whole process, so if
-    # other code has set a higher limit, it isn't lowered.
+    # By default, Python limits a cell to 128 KiB. The limit applies to the whole process. So a
+    # higher limit that other code has set isn't lowered.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
     lines = Text(stream, source, stack).lines()
     return _read(csv.reader(lines, strict=True, delimiter=delimiter), source, is_csv=True)
@@ -39,9 +39,9 @@ def read_csv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tup
 def read_tsv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tuple[list[str], Rows]:
     """Quotes have no special meaning.
 
-    The media type text/tab-separated-values is defined in this way. `cut`, `awk`, database clients
-    and Google Sheets follow this definition. A reader that interprets quotes could join lines up to
-    the next quote.
+    The media type text/tab-separated-values has this rule. `cut`, `awk`, database clients and
+    Google Sheets follow the rule. A reader that interprets quotes could join lines up to the next
+    quote.
 
     Excel and LibreOffice put cells with a comma, a quote or a tab into quotes. Such a quoted cell
     is refused, since the quotes might also belong to the value.

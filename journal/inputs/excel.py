@@ -26,7 +26,7 @@ _BATCH_ROWS = 500
 def read_workbook(
     source: Source, stream: io.BufferedReader, stack: ExitStack
 ) -> tuple[list[str], Rows]:
-    """The columns and the rows of a sheet. Its first row that isn't empty names the columns."""
+    """The columns and the rows of a sheet. The first row that isn't empty names the columns."""
     import zipfile  # noqa: PLC0415  (slow to import)
 
     with zipfile.ZipFile(stream) as archive:
@@ -71,9 +71,9 @@ def _rows_of(sheet: Any) -> Iterator[Cells]:
 def _with_values(
     sheet: Any, load: Callable[[], Any], source: Source
 ) -> Iterator[tuple[int, Cells]]:
-    """Yield the numbers and cells of the rows that aren't empty, formulas with their values.
+    """Yield the numbers and cells of the rows that aren't empty, with the values of formulas.
 
-    ``load``: loads the sheet with values, which is needed only if there are formulas.
+    ``load``: loads the sheet with values. It is called only if there are formulas.
     """
     values: Iterator[Cells] | None = None
     for number, row in enumerate(_rows_of(sheet), 1):

@@ -118,7 +118,7 @@ class _Inflated(io.RawIOBase):
 
 # --- formats ----------------------------------------------------------------------------------
 
-Columns = list[str] | None  # None: each row has its own
+Columns = list[str] | None  # None if each row has its own
 Reader = Callable[[Source, io.BufferedReader, ExitStack], tuple[Columns, Rows]]
 
 HEAD_BYTES = 512  # enough to see what an input is
@@ -129,11 +129,13 @@ NULL = "null"  # of --null
 class Format(NamedTuple):
     """A format of inputs.
 
-    - ``name``: what a person types. ``words``: what messages say.
+    - ``name``: the name that a person types. ``words``: the name in messages.
     - ``first_bytes``: a regular expression for the first bytes, if they show the format.
-    - ``options``: which of encoding, delimiter and sheet have a meaning.
-    - ``needs``: a library, and the extra that installs it. Without a library, the input is text.
-    - ``at_any_offset``: whether the reader seeks, so the input can't be compressed or a pipe.
+    - ``options``: those of encoding, delimiter and sheet that have a meaning.
+    - ``needs``: a library, and the extra that installs the library. Without a library, the input is
+      text.
+    - ``at_any_offset``: whether the reader seeks. Then the input can't be compressed, and can't be
+      a pipe.
     """
 
     name: str
@@ -165,8 +167,8 @@ _TABLE = (
 FORMATS = tuple(dict.fromkeys(each.name for each in _TABLE if each.name != NULL))
 
 _MAX_QUOTED = 20
-_TABLES = ("csv", "tsv")  # whose header would be the first line of any text
-# What people give by mistake, by its first bytes.
+_TABLES = ("csv", "tsv")  # any text would be CSV, with its first line as the header
+# Files that people give by mistake, by their first bytes.
 _OTHERS = {
     rb"BZh[1-9](1AY&SY|\x17rE8P\x90)": "is compressed by bzip2: decompress it, as by bzcat",
     rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "is an old Excel workbook (.xls), one with a password, or the like: save it as .xlsx or CSV",
@@ -190,9 +192,9 @@ def format_of(name: str) -> str | None:
 def choose(head: bytes, source: Source, *, is_compressed: bool) -> Format:
     """The format of an input. ``head``: the first bytes of the input, after decompression.
 
-    The format is the first of these that is known: the given format, the format for the file's
-    extension, the format that the first bytes show. If none is known, the format is CSV. Raises
-    InvalidValueError if the input is none in this format, or if an option has no meaning for it.
+    A given format comes first, then the format for the file's extension, then the format that the
+    first bytes show. If none of these is known, the format is CSV. Raises InvalidValueError if the
+    input isn't in this format, or if an option has no meaning for this format.
     """
     start = head.removeprefix(codecs.BOM_UTF8)
     shown = next((e for e in _TABLE if e.first_bytes and re.match(e.first_bytes, start)), None)

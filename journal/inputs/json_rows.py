@@ -1,4 +1,4 @@
-"""JSON Lines, and JSON: an array of objects. Each object keeps its own text: see OwnText."""
+"""JSON Lines, and JSON with an array of objects. Each object keeps its own text: see OwnText."""
 
 from __future__ import annotations
 

@@ -66,8 +66,7 @@ def read_rows(
 
 
 class RowInput:
-    """The rows of an input, as :func:`read_rows` returns them. Each iteration opens the input
-    again.
+    """The rows of an input: the result of :func:`read_rows`. Each iteration opens the input again.
 
     - ``columns``: the names of the columns; None if each row has its own names.
     - ``words``: what the input is, such as "CSV".
@@ -125,7 +124,7 @@ def _named(source: Source, words: str, where: Callable[[], str] = str) -> Iterat
 
 
 class _Opened(NamedTuple):
-    """An open input. ``words``: what it is, in messages."""
+    """An open input. ``words``: the name of its format in messages."""
 
     words: str
     columns: list[str] | None

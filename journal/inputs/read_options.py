@@ -1,4 +1,4 @@
-"""The path and the options of an input, and how errors name them."""
+"""The path and the options of an input, and their names in errors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Rows = Iterator[dict[str, Any]]
 class Source(msgspec.Struct, frozen=True):
     """The arguments of :func:`journal.read_rows`.
 
-    ``argument``: how a command calls the path, such as ROWS. Messages then name options of the
-    command. "": the arguments come from Python.
+    ``argument``: a command's name for the path, such as ROWS. Then messages name options of the
+    command. "" if the arguments come from Python.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, frozen=True):
         return self.path != STANDARD_INPUT and os.path.isfile(self.path)
 
     def give(self, name: str, value: str) -> str:
-        """An option with a value, as a person types it."""
+        """An option and its value, in the form that a person types."""
         if self.in_shell:
             return f"--{name} {shell.quote(value)}"
         return f"{name}={value!r}"

@@ -24,7 +24,7 @@ def _connect(path: str) -> sqlite3.Connection:
 
 
 def example(path: str) -> str:
-    """An example of a query, as a person types it."""
+    """An example of a query, in the form that a person types."""
     return f"'{SQLITE_PREFIX}{path}?SELECT * FROM TABLE'"  # noqa: S608  (for people)
 
 

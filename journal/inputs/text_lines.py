@@ -1,7 +1,7 @@
-"""Decodes the bytes of an input to text, and reads lines, each of which is a row with one column.
+"""Decodes the bytes of an input to text, and reads lines. Each line is a row with one column.
 
-In `journal run`, lines may be names of files, which are bytes. A line that isn't UTF-8 has a second
-column with its bytes, from which the command gets them.
+In `journal run`, lines may be names of files, and such names are bytes. If a line isn't UTF-8, its
+row has a second column with the bytes. The command gets these bytes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def encoding_of_mark(head: bytes) -> str | None:
 
 
 class Text:
-    """The text of an input. Its errors name the line.
+    """The text of an input. Errors name the line.
 
-    A byte order mark decides only if no encoding is given, and it is never a part of the text.
+    A byte order mark decides the encoding only if no encoding is given. The mark is never a part of
+    the text.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Text:
             raise self._undecodable(error, "line", number) from None
 
     def items(self) -> Iterator[str]:
-        """The parts of the text that end with a NUL. The last one may lack the NUL."""
+        """The parts of the text that end with a NUL. The last part may lack the NUL."""
         number, left = 1, ""
         try:
             while piece := self._file.read(max(_ITEMS_CHARACTERS, len(left))):
@@ -98,7 +99,7 @@ class Text:
         return self._source.refused(f"is longer than {MAX_LINE_BYTES >> 20} MiB", where, text)
 
     def _undecodable(self, error: UnicodeError, what: str, number: int) -> InvalidValueError:
-        """``number``: the line or item that the undecoded text begins with."""
+        """``number``: the number of the line or item at the beginning of the undecoded text."""
         value = b""
         if isinstance(error, UnicodeDecodeError):
             end = b"\n" if what == "line" else b"\0"
@@ -131,7 +132,7 @@ def read_lines(
 def read_items(
     source: Source, stream: io.BufferedReader, stack: ExitStack
 ) -> tuple[list[str], Rows]:
-    """As ``read_lines``, but each line ends with a NUL."""
+    """Like ``read_lines``, but each line ends with a NUL."""
     items = Text(stream, source, stack, keep_bytes=source.in_shell).items()
     return [LINE_COLUMN], (_row(item) for item in items if item)
 

@@ -1,4 +1,4 @@
-"""What people see of a run while it works.
+"""Shows people how a run progresses.
 
 - ``show``: :class:`Progress`, which chooses how progress is shown, and HTML in a notebook.
   ``terminal``: a bar, or plain lines. ``rate``: rows per second, and the remaining time.

@@ -1,7 +1,7 @@
 """Reports the messages of a run to ``logging``, and to ``tell`` or standard error.
 
-Each message is a record of the logger ``journal``. If the caller has no ``tell``, the message is
-also printed to standard error, unless a handler of the logger already shows the record to a person.
+Each message is a record of the logger ``journal``. If the caller has no ``tell``, and no handler of
+the logger shows the record to a person, the message is also printed to standard error.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ Tell = Callable[[str], object]  # called with each message for a person
 INFO, WARNING = logging.INFO, logging.WARNING
 
 _LOGGER = logging.getLogger("journal")
-_LOGGER.addHandler(logging.NullHandler())  # otherwise logging prints records that no handler gets
+_LOGGER.addHandler(logging.NullHandler())  # without it, logging prints records that no handler gets
 
 
 def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
     """Log the message. Then pass it to ``tell``. Exceptions of ``tell`` are raised.
 
-    If ``tell`` is None, print the message, unless a handler of the logger shows it to a person.
+    If ``tell`` is None, and no handler of the logger shows the message to a person, print it.
     """
     text = escaped(text, keep="\n")  # an error code or a message may hold any text
     is_printed = tell is None and _is_shown(level)
@@ -38,9 +38,10 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
 
 
 def say_if_elsewhere(job_id: str, path: str | os.PathLike[str]) -> None:
-    """Say where a new job is, if ``path`` is relative and the script isn't in the current directory.
+    """Report the place of a new job, if ``path`` is relative and the script isn't in the current
+    directory.
 
-    For example, cron starts scripts in the home directory, where each row would be done again.
+    For example, cron starts scripts in the home directory. A new job there would do each row again.
     """
     script = getattr(sys.modules["__main__"], "__file__", None)  # absent in a notebook
     home = os.path.dirname(os.path.realpath(script or ""))

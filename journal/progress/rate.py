@@ -22,15 +22,15 @@ class RecentRate:
     def pause(self) -> None:
         """Forget all counts.
 
-        Call this while the job isn't running, so that the pause doesn't count.
+        Call this method while the job isn't running. Then the rate doesn't include the pause.
         """
         self._looks.clear()
 
     def look(self, now_s: float, done: int) -> float | None:
         """Add the count ``done`` at the time ``now_s``.
 
-        Returns the rate; None if there are too few counts, or if the count stays for a minute, and ten
-        times as long as it usually does.
+        Returns the rate. Returns None if there are too few counts. Also returns None if the count
+        hasn't changed for a minute, and for ten times as long as usual.
         """
         looks = self._looks
         if looks and done < looks[-1][1]:  # rows became pending again
@@ -53,7 +53,7 @@ class RecentRate:
 def time_left(job: Job, rate: float | None) -> timedelta | None:
     """The remaining time for the open rows at this rate.
 
-    None if the rate is unknown, or if another one counts: see :func:`usage_rates_text`.
+    None if the rate is unknown, or if a rate of usage limits the run: see :func:`usage_rates_text`.
     """
     if not rate or usage_rates_text(job):
         return None

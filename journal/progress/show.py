@@ -50,7 +50,7 @@ _REASON_CHARACTERS = 40
 class Progress:
     """A context manager that shows progress.
 
-    Its errors are ignored, so that they don't end the run.
+    Errors of the display are ignored, so they don't end the run.
     """
 
     def __init__(
@@ -65,9 +65,9 @@ class Progress:
 
         - ``progress``: None shows a bar on a terminal, and HTML in a notebook. True also shows
           lines elsewhere.
-        - ``pace``: returns what a run waits for; "" if it doesn't wait.
-        - ``in_shell``: True if a command prints the outcome. In this case, if progress is shown as
-          lines, no line is printed at the end.
+        - ``pace``: returns a text about what the run waits for, or "" if the run doesn't wait.
+        - ``in_shell``: True if a command prints the outcome. Then, if progress is shown as lines,
+          no line is printed at the end.
         """
         self._job = job
         self._progress = progress
@@ -97,7 +97,7 @@ class Progress:
     def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         view, self._view = self._view, None
         if view is not None:
-            is_refused = isinstance(error, JobBusyError)  # then another run works on the job
+            is_refused = isinstance(error, JobBusyError)  # if so, another run works on the job
             with suppress(Exception):
                 if not is_refused and not (isinstance(view, Lines) and self._in_shell):
                     view.draw(self._job, self._details())
@@ -128,7 +128,9 @@ class Progress:
         self._job = job
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
-        """Return a function that shows a job, and calls ``on_progress`` with it until that fails."""
+        """Return a function that shows a job, and passes the job to ``on_progress``, until
+        ``on_progress`` fails.
+        """
         call: Callable[[Job], object] | None = on_progress
 
         def show(job: Job) -> None:

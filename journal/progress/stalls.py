@@ -1,4 +1,4 @@
-"""Decides whether a run has stalled: no row ends any more."""
+"""Decides whether a run has stalled, because no row ends any more."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ STALL_S = 60.0
 
 
 def is_stalled(took_s: Collection[float], quiet_s: float) -> bool:
-    """Whether a run has stalled in which no row has ended for ``quiet_s``.
+    """Whether a run has stalled if no row has ended for ``quiet_s``.
 
     ``quiet_s`` must be at least a minute, ten times the median duration of attempts, and twice the
-    95th percentile of these durations. ``took_s``: some durations of this run. If there are none, nobody knows
-    how long attempts take. Ask only while rows are in flight, and the job neither holds nor is
-    paused.
+    95th percentile of these durations. ``took_s``: some durations of this run. Without durations,
+    nobody knows how long attempts take. Ask only while rows are in flight, and the job neither
+    holds nor is paused.
     """
     if quiet_s < STALL_S or not took_s:
         return False

@@ -16,14 +16,15 @@ from journal.text import counted, escaped, shorten, spent_text
 
 
 def redirect_handlers(streams: Mapping[Any, Any]) -> None:
-    """Replace streams in the handlers of all loggers: each key of ``streams`` by its value.
+    """In the handlers of all loggers, replace the streams that are keys of ``streams`` by the
+    values.
 
     The caller must not hold the lock of the bar, since this function waits for the locks of
     handlers. A handler that is writing holds its own lock, and waits for the lock of the bar. If
     the caller held the lock of the bar, this function and the handler would wait for each other
     forever.
     """
-    logging = sys.modules.get("logging")  # if nobody has imported it, there are no handlers
+    logging = sys.modules.get("logging")  # without this module, there are no handlers
     if logging is None:
         return
     for logger in (logging.root, *list(logging.root.manager.loggerDict.values())):
@@ -43,7 +44,7 @@ _AGAIN_S = 0.05  # the minimum time between two drawings of the bar below lines 
 
 
 def print_err(text: str) -> None:
-    """Print a line to standard error, if that is possible."""
+    """Print a line to standard error, if standard error is open."""
     if sys.stderr is None:  # print() would use standard output instead
         return
     try:
@@ -167,7 +168,10 @@ system.call_after_fork(Bar.forget)
 
 
 def unwrapped(stream: Any) -> Any:
-    """The original of a stream that writes above the bar. Any other stream is returned as it is."""
+    """The original of a stream that writes above the bar.
+
+    Any other stream is returned unchanged.
+    """
     return stream.stream if isinstance(stream, _AboveBar) else stream
 
 
@@ -207,7 +211,7 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
     Details that don't fit are left out, the last ones first. The bar fills the remaining columns.
     """
     label = shorten(escaped(job.id), min(_LABEL_COLUMNS, columns // 3))
-    done = job.done_rows  # this decreases when rows become pending again
+    done = job.done_rows  # the number decreases when rows become pending again
     count = f"{done}/{job.total_rows}"
     shortest, longest = _BAR_COLUMNS
     columns -= 3  # for the cursor, and the ^C of a terminal
@@ -224,7 +228,7 @@ def bar_line(job: Job, details: Sequence[str], columns: int) -> str:
 
 
 def size_of(terminal: TextIO) -> tuple[int, int]:
-    """The columns and lines of a terminal; 80 and 24 if it doesn't say."""
+    """The columns and lines of a terminal, or 80 and 24 if they are unknown."""
     try:
         columns, lines = os.get_terminal_size(terminal.fileno())
     except (OSError, ValueError):

@@ -4,8 +4,8 @@
 
 - ``rebuild``: builds a new journal in a staging directory, keeps a backup of the damaged journal,
   and replaces the damaged journal with the new one.
-- ``salvage``: decides which lines are kept, and what replaces lost lines.
-- ``damaged_lines``: reads the lines of a damaged journal, as far as they are readable.
+- ``salvage``: decides which lines are kept, and what replaces the lost lines.
+- ``damaged_lines``: reads the readable lines of a damaged journal.
 
 May import: ``store``, ``verify``, and the layers below them (see ``docs/architecture.md``).
 """

@@ -43,7 +43,7 @@ class Repair(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``damaged_copy``: the path of the backup of the damaged journal, or None if the journal wasn't
       damaged.
-    - ``lossless``: True if, as far as is known, all acknowledged changes were kept.
+    - ``lossless``: True if all acknowledged changes were kept, as far as is known.
     - ``records``, ``rows``: how many records and rows the job has after the repair.
     - ``lost_rows``: the numbers of the rows whose data is lost.
     - ``review_count``: how many rows need a review because of the repair.
@@ -68,7 +68,7 @@ def repair_job(directory: Path, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Re
     unchanged, except after CommitOutcomeUnknownError.
 
     Raises JobBusyError if a run works on the job. Raises FormatVersionError if a newer version
-    wrote the journal, and JournalDamagedError if nothing of it is intact. Also raises
+    wrote the journal, and JournalDamagedError if no part of the journal is intact. Also raises
     JobNotFoundError, JobLockedError, JobMismatchError, StorageError, and CommitOutcomeUnknownError.
     """
     directory = Path(os.path.abspath(directory))
@@ -128,7 +128,7 @@ def _salvage(directory: Path, file: JournalFile, regions: list[Region], run: Run
     except OSError as error:
         refused = handles.storage_error(directory, "sync", error)
         raise handles.outcome_unknown(refused) from error
-    # Both were about the damaged journal. Until now, the hint has proved that it was cut.
+    # Both files were about the damaged journal. Until now, the hint was needed as proof of a cut.
     files.remove_file(directory / SYNC_MARK_NAME)
     files.remove_file(directory / HINT_NAME)
     return msgspec.structs.replace(repair, damaged_copy=str(copy))
@@ -143,7 +143,7 @@ def _build(directory: Path, file: JournalFile, regions: list[Region]) -> Repair:
         source = JournalFile(files.write_file(staging / "converted.jsonl", _to_unix(file, size)))
         regions = survey(source, source.size_bytes())
         actions = [Action("converted", 1, 0, [], _CONVERTED)]
-    # No change is acknowledged before the end, so one sync at the end is enough.
+    # Nothing is acknowledged before the end, so one sync at the end is enough.
     journal = Journal(staging, sync=False, lock_timeout_s=0, create=True)
     salvage = Salvage(directory, source, journal)
     missing = find_cut(directory, file)

@@ -69,8 +69,9 @@ class Action(msgspec.Struct, frozen=True):
 
     - "lost": the lines could not be kept.
     - "bit_flip": the lines had one flipped bit, or a changed LF, which was restored.
-    - "removed": the lines were removed. Somebody had inserted them between two successive commits,
-      and they weren't records. Or they were records of other programs, whose types begin with "x_".
+    - "removed": the lines were removed. Either they weren't records, and somebody had inserted them
+      between two successive commits. Or they were records of other programs, whose types begin with
+      "x_".
     - "torn": the lines were a torn tail (an interrupted write).
     - "unended": a commit lacked its LF.
     - "unsealed": the lines are kept, although they match no seal.
@@ -78,7 +79,7 @@ class Action(msgspec.Struct, frozen=True):
       undone in the whole file.
 
     ``line`` is the number of the first line (1-based). ``lines`` is how many lines there are.
-    ``rows`` are the numbers of the rows that the lines are about, as far as the lines are readable.
+    ``rows`` are the numbers of the rows of these lines, as far as the lines are readable.
     """
 
     kind: Literal["lost", "bit_flip", "removed", "torn", "unended", "unsealed", "converted"]
@@ -98,14 +99,15 @@ class Salvage:
     - A row in a broken commit, if the row's checksum matches, and the row's number fits the rows
       before and after the row.
 
-    A commit that continues an earlier kept commit instead of the last kept commit isn't kept. Such a
-    commit belongs to a different history of the job, or is a copy of a kept commit. It counts as lost.
+    A commit that continues an earlier kept commit instead of the last kept commit isn't kept. Such
+    a commit belongs to a different history of the job, or is a copy of a kept commit. The commit
+    counts as lost.
 
     If only the number, the outcome or a step of a row is left, the row gets a **placeholder**. This
     is a row without data, with the checksum ``LOST_CHECKSUM``. The placeholder has the row's
-    status, or needs_review if the status is lost. So the number isn't given to another row, and
-    finished work isn't repeated. If a later record gave the row new data, this record is kept, and
-    the row has this data.
+    status, or needs_review if the status is lost. So no other row gets the number, and finished
+    work isn't repeated. If a later record gave the row new data, the record is kept, and the row
+    has the new data.
     """
 
     def __init__(self, directory: Path, source: JournalFile, journal: Journal) -> None:
@@ -146,11 +148,12 @@ class Salvage:
                     self._keep_rows(commit, region)
 
     def take_cut(self, last: Region, rest: Region | None, hinted: Index | None) -> None:
-        """Note that all after the region ``last`` is missing, but for ``rest`` of a commit.
+        """Record that everything after the region ``last`` is missing, except ``rest``.
 
-        ``hinted`` is the index in the hint, which proves the cut, or None if it can't be read. It
-        names the rows whose last records are missing. If a run was working when the hint was
-        written, later commits may be missing, too. They may be about any row.
+        ``rest`` is a part of a commit. The hint proves the cut. ``hinted`` is the index in the
+        hint, or None if the index can't be read. This index names the rows whose last records are
+        missing. If a run was working when the hint was written, later commits may be missing, too.
+        These commits may be about any row.
         """
         outcomes_lost = self._outcomes_lost
         if rest is not None:
@@ -169,7 +172,7 @@ class Salvage:
         self._outcomes_lost = outcomes_lost or not is_known
 
     def _rows_that_changed(self, hinted: Index, end: int) -> Iterator[int]:
-        """Yield the rows that are other in the hint, or had a record after byte ``end``."""
+        """Yield the rows that differ in the hint, or had a record after byte ``end``."""
         index, columns = self._journal.index, hinted.columns
         lost = {
             id_
@@ -189,9 +192,9 @@ class Salvage:
                 yield number
 
     def _review(self, rows: Iterable[int] | None, code: str, message: str) -> int:
-        """Put rows in review that are pending, processing or failed. Return how many they are.
+        """Put rows that are pending, processing or failed in review. Return their number.
 
-        ``rows``: only rows with these numbers; None: all rows.
+        ``rows``: the numbers of the rows to consider, or None for all rows.
         """
         journal, moved = self._journal, 0
         index = journal.index
@@ -205,7 +208,7 @@ class Salvage:
 
     @property
     def is_lossless(self) -> bool:
-        """Whether, as far as is known, all acknowledged changes were kept."""
+        """Whether all acknowledged changes were kept, as far as is known."""
         return not any(action.kind in ("lost", "unsealed") for action in self.actions)
 
     def finish(self) -> int:
@@ -213,9 +216,9 @@ class Salvage:
         rows.
 
         A row is put in review only if it is pending, processing or failed according to the kept
-        records. If no outcomes were lost, the row must also be a placeholder (a row whose data is
-        lost), or lost lines must be known to be about it. Such rows get a different error code than
-        all others.
+        records. If no outcomes were lost, one more condition applies: the data of the row is lost
+        (the row is a placeholder), or a lost line is known to be about the row. Rows that meet this
+        condition get the error code REPAIRED, and all others get REPAIRED_UNKNOWN.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -439,7 +442,7 @@ class Salvage:
                     self._put_placeholder(row)
 
     def _rows_of(self, loss: DroppedLines) -> list[int]:
-        """Return the rows that lost lines name. Of a range, only rows that are known."""
+        """Return the rows that lost lines name. From a range, only known rows are returned."""
         index, single = self._journal.index, {a for a, b in loss.rows if a == b}
         ranges = [(a, b) for a, b in loss.rows if a != b]
         known = map(index.columns.number, range(index.row_count if ranges else 0))
@@ -465,7 +468,7 @@ class Salvage:
 
 
 def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
-    """Return whether ``text`` is exactly as a writer writes the record.
+    """Return whether a writer would write the record exactly as ``text``.
 
     For a row, the checksum must match, too.
     """
@@ -477,14 +480,14 @@ def _is_as_written(record: RowRecord | JobRecord, text: bytes) -> bool:
             record.row, record.checksum, data, row_end(record.at), record.key, record.place
         )
         return line == text + b"\n" and record.checksum == checksum_of(record.data)
-    except (InvalidValueError, OverflowError):  # no writer can write a value of the record
+    except (InvalidValueError, OverflowError):  # the record has a value that no writer can write
         return False
 
 
 def _at(text: bytes, at: datetime) -> bytes:
     """Return the line ``text`` with its time replaced by ``at``.
 
-    ``text`` must be as a writer writes it.
+    ``text`` must have the form that a writer writes.
     """
     moment = time_text(at).encode()
     return text[: -len(moment) - 2] + moment + b'"}'

@@ -47,7 +47,8 @@ _MAX_VALUES = 30
 
 _TROUBLE = [status for status in RowStatus if status.needs_person]
 _ENDED = ("completed", "failed", "repeated", "needs_review", "skipped")
-# A pause of the writer is so many times as long as writing took, so it needs little of a core.
+# The writer pauses this many times as long as writing took. So the writer uses only a small part of
+# a core.
 MIN_PAUSES = 10
 _LANES = {
     "passes": "Passes",
@@ -56,7 +57,7 @@ _LANES = {
     "waits": "Waits of rows for somebody else",
     "pauses": "Pauses by a person",
 }
-_MIN_BAR = 0.3  # a bar that ends so soon (percent) after another one has begun is part of it
+_MIN_BAR = 0.3  # in percent: a bar joins the bar before if both together are shorter
 
 
 def write_report(
@@ -69,7 +70,7 @@ def write_report(
 ) -> None:
     """Write the report of a job to the file ``out``, completely or not at all.
 
-    ``every_s``: the caller writes the report anew after so many seconds: see :func:`report_page`.
+    ``every_s``: the seconds after which the caller writes the report anew: see :func:`report_page`.
 
     Raises InvalidValueError if ``out`` exists and ``force`` isn't given, or if ``out`` is a job's
     own file. Also raises StorageError, and the errors of :func:`report_page`.
@@ -84,8 +85,9 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
     """Return the report of a job as an HTML page.
 
     The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
-    a review. With ``every_s``, it says that it is expected anew after so many seconds, and a browser
-    reloads it then, or after ten times as long as the making of the page has taken.
+    a review. With ``every_s``, the page says that it is expected anew after this number of seconds.
+    A browser reloads the page after this time, or after ten times as long as making the page has
+    taken.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
     16 bytes for each row that failed, needs a review or was skipped, and 25 bytes for each attempt. Raises
@@ -141,7 +143,7 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
 def _at_work(
     job: Job, state: str, rows: Sequence[JobRow], statistics: JobStatistics, at: datetime
 ) -> dict[str, Any]:
-    """Return what a run does now: its limits, its hold, the oldest rows in flight, a stall."""
+    """Describe what a run does now: its limits, its hold, the oldest rows in flight, a stall."""
     works = state == JobStatus.RUNNING
     rows = rows if works else ()
     oldest = sorted(rows, key=lambda row: row.updated_at)[:MAX_IN_FLIGHT]
@@ -157,7 +159,7 @@ def _at_work(
 
 
 class _Looked(NamedTuple):
-    """A job, its state, its rows in flight, in trouble and skipped, and its statistics."""
+    """A job, its state and its statistics, and its rows in flight, in trouble or skipped."""
 
     job: Job
     state: str
@@ -196,7 +198,7 @@ def _pairs(data: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _plots(buckets: list[Bucket], width_s: float) -> list[dict[str, Any]]:
-    """Return plots of stacked bars: for each bucket its begin, a text, and heights by colour."""
+    """Return plots of stacked bars. Each bucket has its begin, a text, and heights by colour."""
     ended = [[(name, bucket.ended[name]) for name in _ENDED] for bucket in buckets]
     tips = [", ".join(f"{n} {name}" for name, n in each if n) or "none" for each in ended]
     title = f"Attempts that ended, per {duration_text(width_s)}"
@@ -226,7 +228,10 @@ def _plot(
 
 
 def _lanes(statistics: JobStatistics, passes: int) -> Iterator[dict[str, Any]]:
-    """Yield the spans of each kind as bars: their begin and end in percent, and as times, a text."""
+    """Yield the spans of each kind as bars.
+
+    A bar has its begin and end in percent and as times, and a text.
+    """
     for name, title in _LANES.items():
         spans = statistics.spans[name]
         if not spans or (name == "passes" and passes == 1):
