@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clock import Clock
 from support.runs import open_job
 
 from journal import Batch, Fail, Hold, JobRow, JobRun, NeedsReview, Retry, RowResult, Skip
@@ -286,23 +285,6 @@ def test_a_rate_lets_a_whole_batch_start_and_a_batch_has_no_more_than_the_rate_n
     assert rate.allowed(5.4, pending=7) == 40  # all that is left
     assert rate.allowed(5.5, pending=1000) == 50
     assert Rate.parse("9/h", batch=50).allowed(5.0, pending=1000) == 9
-
-
-@pytest.mark.parametrize(
-    ("retry_on", "status"), [(Exception, "needs_review"), ((TimeoutError,), "failed")]
-)
-def test_the_rows_of_a_call_that_takes_too_long_need_a_review_unless_timeouts_are_named(
-    job: JobRun, retry_on: Any, status: str, clock: Clock
-) -> None:
-    async def handle(rows: Batch) -> list[None]:
-        if rows[0].row_number == 1:
-            clock.pass_timeouts()
-            await asyncio.sleep(WAIT_S)
-        return [None] * len(rows)
-
-    rows = run(job, handle, 3, timeout_s=1, retry_on=retry_on)
-    assert [row.error_code for row in rows] == [*["TimeoutError"] * 3, None, None]
-    assert {row.status for row in rows[:3]} == {status}
 
 
 class Cancellable:

@@ -212,7 +212,7 @@ def test_an_attempt_that_succeeds_after_its_repetition_has_a_cost_though_both_co
 
 
 @pytest.mark.parametrize("commit_fails", [False, True])
-def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(
+def test_an_attempt_whose_row_was_settled_meanwhile_is_told_and_has_a_cost(
     path: Path, monkeypatch: pytest.MonkeyPatch, *, commit_fails: bool
 ) -> None:
     def handler(row: JobRow) -> RowResult:
@@ -226,7 +226,10 @@ def test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost(
 
     with open_job(path, 1) as job:
         with pytest.raises(StorageError) if commit_fails else nullcontext():
-            assert len(job.run(handler).problems) == 1
+            report = job.run(handler)
+            assert (report.completed, report.failed) == (0, 0)
+            (problem,) = report.problems
+            assert "row calls:1 ended as completed and this could not be recorded" in problem
         assert (job.job.total_cost_cents, job.job.usage) == (1.06, {"tokens": 812})
 
 

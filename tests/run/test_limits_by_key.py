@@ -1,6 +1,5 @@
 """``limit_per``: so many rows in flight for each value of a column, and the others go on."""
 
-import asyncio
 import functools
 import itertools
 import threading
@@ -15,7 +14,7 @@ import pytest
 from support.clock import Clock
 
 import journal
-from journal import Hold, JobRow, JobRun, JobService, Retry, RunReport
+from journal import Hold, JobRow, JobRun, JobService, RunReport
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import PerKey
@@ -106,24 +105,6 @@ def test_rows_of_a_full_key_wait_in_their_order_while_others_go_on(path: Path) -
     assert calls.most["'a'"] == 2
 
 
-@pytest.mark.parametrize("kind", ["threads", "coroutines", "executor"])
-def test_all_kinds_of_workers_keep_to_the_limit(path: Path, kind: str) -> None:
-    calls = Calls()
-
-    async def handle(row: JobRow) -> None:
-        await asyncio.to_thread(calls, row)
-
-    with open_job(path, rows_of(*"aab" * 20)) as job, ThreadPoolExecutor(8) as pool:
-        report = job.run(
-            handle if kind == "coroutines" else calls,
-            pool if kind == "executor" else None,
-            workers=8,
-            limit_per={"key": 1},
-        )
-    assert report.completed == 60
-    assert calls.most == {"'a'": 1, "'b'": 1}
-
-
 def test_values_are_compared_as_json_and_null_has_no_limit(path: Path) -> None:
     keys = [1, "1", True, None, None, [1], ["1"], {"x": 1, "y": 2}]
     same = [1, "1", True, [1], ["1"], {"y": 2, "x": 1}]
@@ -135,19 +116,6 @@ def test_values_are_compared_as_json_and_null_has_no_limit(path: Path) -> None:
         assert sorted(calls.began) == list(first)
         calls.let_go()
         assert run.result(WAIT_S).completed == len(rows)
-
-
-def test_a_row_that_waits_for_another_attempt_leaves_its_slot_to_others(path: Path) -> None:
-    def handle(row: JobRow) -> None:
-        if row.row_number == 1:
-            raise Retry(after_s=3600)
-        if row.row_number == 3:
-            job.stop()
-
-    with open_job(path, rows_of("a", "a", "a")) as job:
-        report = job.run(handle, limit_per={"key": 1}, max_attempts=2)
-        assert report.completed == 2
-        assert [str(row.status) for row in job.rows()] == ["pending", "completed", "completed"]
 
 
 def test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends(

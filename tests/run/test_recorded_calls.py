@@ -380,19 +380,6 @@ def test_a_worker_that_outlives_its_turn_or_attempt_begins_no_step_of_its_call(
         assert [row.result for row in job.rows()] == [1, 1]
 
 
-def test_a_run_that_does_not_wait_pauses_and_the_next_one_resumes_the_call(path: Path) -> None:
-    service = Service(polls=1)
-
-    def handle(batch: Batch) -> Any:
-        outcome = service.handle(batch)
-        return Wait(3600) if isinstance(outcome, Wait) else outcome
-
-    with open_job(path, 4) as job:
-        report = job.run(handle, batch=4, no_wait=True)
-        assert (report.exit_code, job.job.waiting_count) == (4, 4)
-        assert "4 rows wait for somebody else" in (report.reason or "")
-
-
 def test_a_run_that_does_not_wait_pauses_if_a_waiting_call_has_a_row_to_try_again(
     path: Path,
 ) -> None:

@@ -74,18 +74,6 @@ def test_what_another_program_has_started_is_not_resumed(tmp_path: Path, when: s
     assert sorted(ledger.read_text().splitlines()) == ["row 2", "row 3"]
 
 
-@pytest.mark.parametrize("policy", ["review", "resume"])
-def test_an_attempt_is_resumed_if_its_own_run_had_the_policy(tmp_path: Path, policy: str) -> None:
-    root = tmp_path / "jobs"
-    run(root, lambda row: row.row_number, "resume", max_rows=1)
-    with Child(A_RUN, root, JOB, policy) as a_run:
-        assert a_run.hear() == "2"
-        a_run.kill()
-    run(root, lambda row: row.row_number, "resume")
-    review = RowStatus.COMPLETED if policy == "resume" else RowStatus.NEEDS_REVIEW
-    assert statuses(root) == [RowStatus.COMPLETED, review, RowStatus.COMPLETED]
-
-
 def test_a_settled_step_lets_no_row_run_again_whose_run_had_another_policy(tmp_path: Path) -> None:
     """A later run with the policy says nothing about the side effects of the earlier attempt."""
     root = tmp_path / "jobs"

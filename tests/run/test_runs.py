@@ -335,30 +335,6 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
 # --- attempts
 
 
-def test_a_row_is_tried_again_only_after_an_error_that_says_so(path: Path) -> None:
-    calls: Counter[int] = Counter()
-
-    def handler(row: JobRow) -> str:
-        calls[row.row_number] += 1
-        if row.row_number == 1 and row.attempts < 3:
-            raise TimeoutError("slow")
-        if row.row_number == 2:
-            raise ValueError("bad")
-        if row.row_number == 3:
-            raise TimeoutError("dead")
-        if row.row_number == 4 and row.attempts < 2:
-            raise Retry(after_s=0)
-        return "done"
-
-    with open_job(path, 4) as job:
-        report = job.run(handler, max_attempts=3, retry_on=(TimeoutError,), backoff_s=0)
-        assert [str(row.status) for row in job.rows()] == (
-            ["completed", "failed", "failed", "completed"]
-        )
-    assert calls == {1: 3, 2: 1, 3: 3, 4: 2}
-    assert (report.started, report.completed, report.failed) == (9, 2, 2)
-
-
 def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_start(
     path: Path,
 ) -> None:
@@ -1144,20 +1120,6 @@ def test_rows_put_back_or_added_by_another_process_are_taken_up(path: Path) -> N
         gate.let_go()
         assert run.report().job.successful_rows == 4
     assert gate.calls in ([2, 3, 1, 4], [2, 3, 4, 1])
-
-
-def test_an_outcome_that_another_process_was_faster_with_is_told(path: Path) -> None:
-    gate = Gate()
-    with open_job(path, 1) as job, JobService(path.parent) as other:
-        run = Background(job, gate)
-        gate.wait_for(1)
-        other.complete_row("j:1", "by hand")
-        gate.let_go()
-        report = run.report()
-    (problem,) = report.problems
-    assert (report.completed, report.failed) == (0, 0)
-    assert "row j:1 ended as completed and this could not be recorded" in problem
-    assert problem in run.said
 
 
 # --- when the disk is full

@@ -195,18 +195,6 @@ def test_an_attempt_that_leaves_a_step_in_doubt_is_in_review_however_it_ends(
     assert ("holding for 0ms" in said[0]) == isinstance(ends, Hold)
 
 
-@pytest.mark.parametrize("value", [object(), {"a": 1j}, float("inf")])
-def test_a_result_of_a_step_that_cant_be_recorded_is_kept_in_the_review(
-    tmp_path: Path, value: object
-) -> None:
-    with open_job(tmp_path, 1) as job:
-        job.run(lambda row: row.step("charge", lambda: value))
-        (row,) = job.rows()
-        assert (row.status, row.error_code) == (RowStatus.NEEDS_REVIEW, "StepNotRecorded")
-        assert row.result == repr(value)
-        assert [step.state for step in job.service.get_steps(row.id)] == ["started"]
-
-
 # --- attempts that have ended
 
 

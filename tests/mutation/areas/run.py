@@ -195,7 +195,7 @@ PATCHES = [
         "run/driver",
         "            self._settling.add_cost(result.row, result.outcome)\n            problems",
         "            problems",
-        "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_meanwhile_has_a_cost",
+        "tests/run/test_costs_of_runs.py::test_an_attempt_whose_row_was_settled_meanwhile_is_told_and_has_a_cost",
     ),
     Patch(
         "a late success is no failure any more",
