@@ -3,8 +3,7 @@
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
 - ``find``: finds the job that a command names. ``job_status``: its status and counts in words.
 - ``selection``: the rows that a command shows or changes, also by ``--where``.
-  ``shared_options``: other options, also durations and times. ``input_options``: those for reading
-  a file.
+  ``shared_options``: other options, also durations and times.
 - ``resolution``: what a person says of rows in review. ``outcome_file``: a file that says it.
 - ``listing_formats``: tables, JSON and CSV. ``output``: text on a terminal.
 - ``advice``: suggests the commands to type next. ``next_start``: how to start the next run.

@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import click
 
 from journal.cli.find import FoundJob
-from journal.cli.input_options import input_options
 from journal.cli.resolution import WAYS, how_of
 from journal.cli.selection import Selection, value_of
-from journal.cli.shared_options import json_or_text, option, parse_cents
+from journal.cli.shared_options import input_options, json_or_text, option, parse_cents
 from journal.errors import InvalidValueError, RefusedError
 from journal.format.arguments import check_text
 from journal.format.keys import is_typed_as, key_json, key_of, untyped

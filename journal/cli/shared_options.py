@@ -171,3 +171,31 @@ def moment(text: str, now: datetime) -> datetime:
             f"{text!r} is not a time: give 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how "
             "long ago: 90s, 5m, 2h, 3d, 1w"
         ) from None
+
+
+def input_options(what: str) -> tuple[Option, ...]:
+    """The options that say how to read a file of rows, in the order of the fields of ``Source``.
+
+    ``what``: the file, such as ROWS.
+    """
+    from journal.inputs.formats import FORMATS, LINES  # noqa: PLC0415  (`journal list` needs none)
+
+    return (
+        option(
+            "--format file_format",
+            f"The format of {what}. Default: by its extension, else by its content, else CSV.",
+            type=click.Choice([each for each in FORMATS if each != LINES]),
+        ),
+        option(
+            "--encoding NAME",
+            "The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
+        ),
+        option(
+            "--delimiter CHARACTER",
+            "The character between the cells of CSV, such as ';' or tab. Default: a comma.",
+        ),
+        option(
+            "--sheet NAME",
+            "The sheet of an Excel workbook. Default: the only one that isn't empty.",
+        ),
+    )

@@ -10,10 +10,16 @@ from typing import Any, Literal, get_args, get_origin
 import click
 import msgspec
 
-from journal.cli.input_options import input_options
 from journal.cli.mistakes import meant_by
 from journal.cli.selection import rows_option, where_option
-from journal.cli.shared_options import Option, option, parse_cents, parse_limit_s, parse_seconds
+from journal.cli.shared_options import (
+    Option,
+    input_options,
+    option,
+    parse_cents,
+    parse_limit_s,
+    parse_seconds,
+)
 from journal.errors import InvalidValueError
 from journal.format.arguments import ROWS, rates_of
 from journal.run.input_match import InputRules
