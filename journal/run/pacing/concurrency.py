@@ -41,8 +41,8 @@ class Ahead:
 
         A worker that finishes during a commit takes its next row from the queue. If handlers are
         slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four
-        times as many rows as end during a commit, since some commits take longer than others, and
-        results that gather in the meantime share a commit.
+        times the number of rows that end during a commit. The reasons are that some commits take
+        longer than others, and that results that gather in the meantime share a commit.
         """
         rows = int(4 * slots * self._commit_s / self._handler_s)
         self.rows = min(rows, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)
@@ -50,7 +50,10 @@ class Ahead:
 
 
 class Starts:
-    """What a run may start now. ``rate``: the rate of starts. ``ahead``: the rows that are queued."""
+    """The starts that a run may make now. ``rate``: the rate of starts.
+
+    ``ahead``: the rows that are queued.
+    """
 
     def __init__(
         self,
@@ -74,18 +77,18 @@ class Starts:
         self.change()
 
     def change(self) -> None:
-        """Take the limits as they are now. Call it if they have changed."""
+        """Take the current limits. Call this after a change of the limits."""
         limits = self._limits
-        # If attempts have a timeout, rows aren't queued, since their time in the queue would count
-        # for the timeout. If an outcome may end the run, rows aren't queued either, since no more
-        # rows may start after that outcome.
-        # Nor are batches: after a crash, all rows of a call that had not begun would be in doubt.
+        # In three cases, rows aren't queued. If attempts have a timeout, the time in the queue
+        # would count for the timeout. If an outcome may end the run, no more rows may start after
+        # this outcome. With batches, all rows of a call that had not begun would be in doubt after
+        # a crash.
         is_plain = limits.timeout_s is None and limits.batch is None
         ends_soon = self._bounds.depend_on_outcomes
         self._may_queue = self._workers.queues and is_plain and not ends_soon
 
     def next_s(self, job: Job, now_s: float) -> float:
-        """When a row may start next, by ``monotonic``, if no attempt ends before."""
+        """The time, by ``monotonic``, at which the next row may start if no attempt ends before."""
         if not (self._room(job) or (self._queue.calls and self.free_calls(job))):
             return math.inf
         allowed_s, until_s = now_s, math.inf
@@ -100,27 +103,27 @@ class Starts:
         return until_s
 
     def free_calls(self, job: Job) -> int:
-        """How many calls may be resumed now."""
+        """The number of calls that may be resumed now."""
         if job.status is not JobStatus.RUNNING or self._stops.count:
             return 0
         in_flight = self._in_flight
         return self._holds.allowed(max(0, in_flight.slots - in_flight.calls), monotonic())
 
     def free_slots(self, job: Job, taken: int = 0) -> int:
-        """How many rows may start now. ``taken``: by so many calls that are resumed."""
+        """The number of rows that may start now. ``taken``: the calls that are resumed."""
         room = self._room(job, taken)
         if not room or self.rate is None:
             return room
         return min(room, self.rate.allowed(monotonic(), min(room, self._queue.most(job))))
 
     def _room(self, job: Job, taken: int = 0) -> int:
-        """How many rows may start, if the rate limit is ignored."""
+        """The number of rows that may start without the rate limit."""
         if job.status is not JobStatus.RUNNING or self._stops.count:
             return 0
         slots = self._in_flight.slots
         ahead = self.ahead.look(slots)
         if not self._may_queue or (self._brake.is_undecided and not self._queue.is_past_fresh):
-            # Until the brake has decided, start only as many rows as it needs.
+            # Until the brake has decided, start only the rows that the brake needs.
             ahead = self.ahead.rows = 0
         count = (slots + ahead - self._in_flight.calls - taken) * (self._limits.batch or 1)
         count = min(count, self._queue.places)

@@ -1,4 +1,4 @@
-"""Decides when a run ends early: by failures (``halt``), its first rows, its cost."""
+"""Decides about the early end of a run: by failures (``halt``), by its first rows, by its cost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from journal.run.run_report import RunReport
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import cents_number, cents_text, counted
 
-_MAX_ALIKE = 10  # if so many first rows fail with the same error code, the brake ends the run
+_MAX_ALIKE = (
+    10  # if this number of first rows fail with the same error code, the brake ends the run
+)
 _MESSAGE_CHARACTERS = 200
 _MIN_DONE = 50  # a percentage of fewer rows means little
 
@@ -24,12 +26,12 @@ _MIN_DONE = 50  # a percentage of fewer rows means little
 class Halt(msgspec.Struct):
     """The condition on which a run gives up. Only rows that this run has ended are counted.
 
-    - With ``count``, the run gives up after so many successive failures: rows that began
+    - With ``count``, the run gives up after this number of successive failures. Rows that began
       before the last success are ignored.
     - With ``percent``, the run gives up when at least 50 rows have ended, and at least this
       percentage of them have failed.
 
-    ``now``: True if the run then ends the rows in flight, instead of waiting for them.
+    ``now``: True if the run then ends the rows in flight. Otherwise, the run waits for them.
     """
 
     now: bool = False
@@ -49,10 +51,10 @@ class Halt(msgspec.Struct):
         return cls(rule.now, rule.number)
 
     def hear(self, ticket: int, *, failed: bool) -> None:
-        """Count a row that has ended. ``ticket``: its last attempt's number in this run.
+        """Count a row that has ended. ``ticket``: the number of the row's last attempt in this run.
 
-        A success removes the failures that began before it. These failures have lower tickets,
-        since tickets are in the order in which attempts began.
+        A success removes the failures that began before the success. These failures have lower
+        tickets, because tickets are in the order in which attempts began.
         """
         if not self.count:
             return
@@ -63,7 +65,7 @@ class Halt(msgspec.Struct):
             self.failed_since = [later for later in self.failed_since if later > ticket]
 
     def reason(self, counts: Mapping[str, int]) -> str | None:
-        """Return a message that says why the run gives up now; None if the run continues."""
+        """Return a message with the reason why the run gives up now, or None."""
         if self.count:
             last = counted(self.count, "row|rows has|have failed")
             return f"the last {last}" if len(self.failed_since) >= self.count else None
@@ -112,7 +114,8 @@ class Brake:
         """
         if not self.is_undecided or outcome.is_given_back:
             return
-        # If the handler has set the time of the next attempt, it has expected this failure.
+        # If the handler has set the time of the next attempt, the handler has expected this
+        # failure.
         if not _is_failure(outcome) or (again and outcome.after_s is not None):
             self.is_undecided = False
         elif row.attempts == 1:
@@ -184,7 +187,7 @@ class Bounds:
         return self._limits.max_cost_cents is not None or self._halt is not None
 
     def unused_limit(self, report: RunReport) -> str:
-        """The message that a cost limit had no effect, because the job has cost nothing; else ""."""
+        """A message if a cost limit had no effect, because the job has cost nothing, or ""."""
         is_limited = self._limits.max_cost_cents is not None
         if report.job.total_cost_cents or not (report.started and is_limited):
             return ""
@@ -209,11 +212,11 @@ class Bounds:
         *,
         has_fresh: Callable[[], bool],
     ) -> tuple[EarlyEnd, int] | None:
-        """Why the run must end, and how; None if it continues.
+        """The reason why the run must end, and the way, or None.
 
-        The second value says how: 1 waits for the rows in flight, and 2 ends them.
+        The second value is the way: 1 waits for the rows in flight, and 2 ends them.
 
-        - ``job``: the job as it is now. ``counts``: the counts of the run's report.
+        - ``job``: the current job. ``counts``: the counts of the run's report.
         - ``has_fresh``: returns whether rows are left that were never started.
         """
         if self._halt is not None:
@@ -229,7 +232,7 @@ class Bounds:
         return None if over_cost is None else (over_cost, 1)
 
     def _over_cost(self, job: Job) -> EarlyEnd | None:
-        """The limit of the cost, if it is reached, and how to continue; None if it isn't."""
+        """A message with advice if the limit of the cost is reached, or None."""
         total = job.total_cost_cents
         most: Any = self._limits.max_cost_cents
         if most is None or total < most:

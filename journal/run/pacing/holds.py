@@ -19,7 +19,7 @@ from journal.run.pacing.retries import backoff_s
 from journal.run.workers.in_flight import Result
 from journal.text import clock_text, duration_text, shorten
 
-MAX_HELD_S = 3600.0  # how long holds and probes may last without an answer, before the run pauses
+MAX_HELD_S = 3600.0  # the maximum time of holds and probes without an answer, before the run pauses
 # The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
 # minimum doubles with each hold in succession, up to a second, so that the run doesn't make too
 # many probes.
@@ -28,23 +28,23 @@ _LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
 _MIN_THROTTLED = 10  # so many successive throttled calls begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
 _SERIES_S = 60.0
-_LATER_S = 1.0  # a hold that becomes so much longer is recorded again
+_LATER_S = 1.0  # a hold that becomes longer by this time is recorded again
 
 
 class Holds:
     """Decides whether rows may start. Times are those of ``monotonic``.
 
-    While a run **holds**, it starts no rows. A hold lasts for the time that the Hold gives, or for
-    a backoff, which grows with each hold in succession. After that time, the run starts one row at
-    a time as a **probe**. If the service answers a probe, the run continues. If a probe ends
-    without an answer, the run holds again.
+    While a run **holds**, it starts no rows. A hold lasts for the time in the Hold, or for a
+    backoff, which grows with each successive hold. After that time, the run starts one row at a
+    time as a **probe**. If the service answers a probe, the run continues. If a probe ends without
+    an answer, the run holds again.
 
-    Attempts that were in flight when the hold began belong to the same outage. If one of them
-    raises Hold, the hold can become longer. Their answers don't end the hold.
+    Attempts that were in flight when the hold began belong to the same outage. If such an attempt
+    raises Hold, the hold can become longer. Answers of such attempts don't end the hold.
 
-    Throttled calls are successive if no call that began after the first of them had another outcome.
-    If there are as many as ``workers``, they begin a hold. If the probe is throttled, too, the next
-    hold is twice as long.
+    Throttled calls are successive if all calls that began after the first throttled call are
+    throttled, too. A hold begins when the number of successive throttled calls reaches ``workers``.
+    If the probe is throttled, too, the next hold is twice as long.
     """
 
     def __init__(self, limits: Limits, job: RunningJob, workers: int) -> None:
@@ -53,12 +53,12 @@ class Holds:
         self._said: list[str] = []  # messages about recorded holds, which are not reported yet
         self._longest_s = 0.0  # the longest hold that was reported
         self._series_s = 0.0  # a hold that begins later is no longer one of the same series
-        self._is_reported = False  # whether one of the holds in succession was reported
+        self._is_reported = False  # whether one of the successive holds was reported
         self._recorded_s = 0.0  # the ``until_s`` of the recorded hold
         self.count = 0  # holds in succession: 0 if the run isn't held
         self.until_s = 0.0
         self._first_s = 0.0  # when the first of the holds in succession began
-        self._since_s = 0.0  # when the latest of them began
+        self._since_s = 0.0  # when the latest of the successive holds began
         # The total time of the earlier holds in succession and their probes. Time in which the job
         # was paused doesn't count.
         self._held_s = 0.0
@@ -74,8 +74,8 @@ class Holds:
     def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
         """Take results into account. Record a hold that begins, becomes longer or ends.
 
-        ``others``: those of the results that are not plain successes. A success means nothing
-        unless the run holds, or calls were throttled.
+        ``others``: the results that are not plain successes. A success means nothing unless the run
+        holds, or calls were throttled.
 
         Returns whether a hold has begun. Raises the errors of a commit.
         """
@@ -93,10 +93,11 @@ class Holds:
         return self.count > before
 
     def _is_news(self, now_s: float) -> bool:
-        """Whether to report a hold that has begun, or the end of holds in succession.
+        """Whether to report the beginning of a hold, or the end of successive holds.
 
-        A hold that follows another one within a minute is reported if it is twice as long as all of
-        them before. An end is reported if a hold was, since the end before.
+        A hold that follows another hold within a minute is reported if it is twice as long as all
+        earlier holds of the succession. An end is reported if a hold was reported since the last
+        end.
         """
         if not self.count:
             was_reported, self._is_reported = self._is_reported, False
@@ -112,7 +113,7 @@ class Holds:
 
     @property
     def until(self) -> datetime | None:
-        """Until when the run starts no row. None if it isn't so: it may probe the service."""
+        """The time until which the run starts no row. None if the run may start or probe."""
         now_s = monotonic()
         return self._until(now_s) if self.count and now_s < self.until_s else None
 
@@ -134,7 +135,7 @@ class Holds:
     def hear(self, ticket: int, outcome: Outcome, now_s: float) -> str:
         """Take an outcome into account. Returns a message if a hold begins or ends; else "".
 
-        ``ticket``: that of the first row of its call.
+        ``ticket``: the ticket of the first row of the call.
         """
         if self.count and ticket <= self._before:
             if outcome.kind in ("held", "throttled") and outcome.after_s is not None:
@@ -181,7 +182,7 @@ class Holds:
         return len(self._throttled) >= max(self.workers, _MIN_THROTTLED)
 
     def _wait_s(self, outcome: Outcome) -> float:
-        """How long to hold after this outcome."""
+        """The duration of a hold after this outcome."""
         after_s = outcome.after_s
         if outcome.kind == "throttled":
             last_s = self.until_s - self._since_s if self.count > 1 else 0.0
@@ -208,7 +209,7 @@ class Holds:
         self._last += count
 
     def _until(self, now_s: float) -> datetime:
-        """Until when the run holds."""
+        """The end of the hold."""
         wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date
         return datetime.now(UTC) + timedelta(seconds=wait_s)
 

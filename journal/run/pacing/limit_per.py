@@ -2,9 +2,8 @@
 
 A **key** is a value of the column, as text. The limit is the number of **slots** of each key. If a
 row's key has no free slot, the row is **parked**: its number is stored in a queue of rows that wait
-for the same key. When a slot becomes free, parked rows of the key come
-before rows that are found later. A parked row is read when it is found, and when it may start, but
-not while it waits.
+for the same key. When a slot becomes free, parked rows of the key come before rows that are found
+later. A parked row is read when it is found and when it may start, and not in between.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Key = str
 Queue = tuple[int, Key]  # the rank of its rows, and the key that they wait for
 Offered = tuple[int, int, bool]  # a row's number and rank, and whether it was parked
 
-# The ranks of parked rows, in the order in which they start: rows that have waited for somebody else,
+# The ranks of parked rows, in the order of their starts: rows that have waited for somebody else,
 # rows that were due for another attempt, rows that were never started, rows of earlier runs.
 WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)
 _FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
@@ -80,8 +79,8 @@ class PerKey:
         self._is_parked = bytearray()  # by position: 1 if the row is parked
         # The number of parked rows. Other processes may have settled some of them.
         self.count = 0
-        self._fresh = 0  # those of them that were never started
-        self.waited = 0  # those of them that have waited for somebody else
+        self._fresh = 0  # the parked rows that were never started
+        self.waited = 0  # the parked rows that have waited for somebody else
         for row in in_flight if self._limit else ():
             if (key := self._key_of(row.data)) is not None:
                 self._attempts[row.row_number, row.attempts] = key
@@ -110,7 +109,7 @@ class PerKey:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether rows wait for a slot, and none of them can start before an attempt ends."""
+        """Whether rows wait for a slot, and no such row can start before an attempt ends."""
         return bool(self._parked) and all(self._is_full(key) for _, key in self._parked)
 
     @property
@@ -142,7 +141,7 @@ class PerKey:
             found, number, key = heappop(self._ready)
             parked = self._parked.get((found, key))
             if parked is None or parked.first != number or self._is_full(key):
-                continue  # it is added with each first row, and when a slot becomes free
+                continue  # the key is added with each first row, and when a slot becomes free
             self._take_first((found, key), parked)
             return self.offer(number, found, has_waited=True)
         return 0
@@ -192,7 +191,7 @@ class PerKey:
                     self._attempts[row.row_number, row.attempts] = key
 
     def end(self, rows: Iterable[JobRow]) -> None:
-        """Free the slots of attempts that have ended, so that rows that wait for them may start."""
+        """Free the slots of ended attempts, so that rows that wait for these slots may start."""
         if self._attempts:
             for row in rows:
                 key = self._attempts.pop((row.row_number, row.attempts), None)

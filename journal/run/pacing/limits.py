@@ -1,4 +1,4 @@
-"""The settings that limit a run: attempts per row, rate of starts, cost, and when to stop early."""
+"""The settings that limit a run: attempts per row, rate of starts, cost, and early end."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Limits(msgspec.Struct, kw_only=True):
 
     @property
     def usage_rates(self) -> dict[str, str]:
-        """The other rates, by the name of what they limit."""
+        """The other rates, by the names of the limited quantities."""
         return {name: rate for name, rate in rates_of(self.rate).items() if name != ROWS}
 
     @property
@@ -98,7 +98,7 @@ class Limits(msgspec.Struct, kw_only=True):
 
     @property
     def has_budget(self) -> bool:
-        """Whether there is a limit of what a job may use: in a set, each shard has one of its own."""
+        """Whether a limit counts for the whole job. In a set, each shard has its own limit."""
         budgets = (self.rate, self.max_cost_cents, self.max_rows, self.max_waiting, self.limit_per)
         return any(budget is not None for budget in budgets)
 

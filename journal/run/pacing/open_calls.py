@@ -1,8 +1,8 @@
-"""The recorded calls of a job: when a run resumes them, and what becomes of them.
+"""The recorded calls of a job: their resumption in a run, their waits and their ends.
 
-A **recorded** call has begun a step, or waits for somebody else: see ``store/calls.py``. Its open rows
-come back together, as one call. Neither ``rate`` nor ``max_rows`` nor ``where`` counts for them, since
-they were started before.
+A **recorded** call has begun a step, or waits for somebody else: see ``store/calls.py``. Its open
+rows come back together, as one call. ``rate``, ``max_rows`` and ``where`` don't count for these
+rows, because they were started before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OpenCalls:
         self._service, self._job_id, self._is_batch = service, job_id, is_batch
         self._waiting = Due[int]()  # ids of calls
         self._in_flight: set[int] = set()
-        # Of the last call that was asked for: the offset of its wait, and since when it waits.
+        # For the call of the last question: the offset of its wait, and the beginning of the wait.
         self._waited: tuple[int, datetime | None] = 0, None
         self._kept: dict[int, Outcome] = {}  # by row: what :meth:`end` records for calls
         self._again_s: dict[int, float] = {}  # when the last row is due that is attempted again
@@ -52,7 +52,7 @@ class OpenCalls:
 
     @property
     def in_flight(self) -> int:
-        """How many of the calls in flight were resumed."""
+        """The number of calls in flight that were resumed."""
         return len(self._in_flight)
 
     @property
@@ -80,7 +80,8 @@ class OpenCalls:
     def others(self, rows: list[FoundRow]) -> list[FoundRow]:
         """Return the pending rows that are in no call.
 
-        The calls of the others are due, also a call that waits, if a person has retried a row of it.
+        The calls of other rows are due. A waiting call is also due if a person has retried a row of
+        the call.
         """
         with self._service.store.reading(self._job_id) as journal:
             index, found = journal.index, list[FoundRow]()
@@ -97,11 +98,11 @@ class OpenCalls:
         return found
 
     def pending(self) -> int:
-        """How many rows are pending for another reason in calls that wait for somebody else."""
+        """The number of rows in waiting calls that are pending for another reason."""
         return sum(codes.count(PENDING) for codes in self._codes() if WAITING in codes)
 
     def has_retries(self) -> bool:
-        """Whether a call is only attempted again, and doesn't wait for somebody else."""
+        """Whether a call only waits for another attempt, and not for somebody else."""
         return any(PENDING in codes and WAITING not in codes for codes in self._codes())
 
     def _codes(self) -> list[bytes]:
@@ -127,7 +128,7 @@ class OpenCalls:
         return resumed
 
     def put_back(self, call_id: int) -> None:
-        """Let a call that was resumed, and that no worker has begun, wait again."""
+        """Let a resumed call wait again if no worker has begun it."""
         self._journal.change(calls.wait_call, call_id, None)
         self._in_flight.discard(call_id)
         self._waiting.put(call_id, monotonic())
@@ -135,10 +136,10 @@ class OpenCalls:
     # --- outcomes
 
     def keeps(self, row: JobRow, outcome: Outcome) -> bool:
-        """Return whether a row stays in its call without an outcome of its own.
+        """Return whether a row stays in its call without its own outcome.
 
-        That is so if it waits, or if its attempt has done nothing. :meth:`end` then records for all
-        such rows of the call that they wait. A row that begins again at a step leaves its call.
+        This is so if the row waits, or if its attempt has done nothing. :meth:`end` then records
+        the wait for all these rows of the call. A row that begins again at a step leaves its call.
         """
         waits = outcome.kind == "waiting"
         if not self._is_batch or outcome.from_step or not (waits or outcome.is_given_back):
@@ -151,7 +152,7 @@ class OpenCalls:
         return True
 
     def waits_since(self, position: int) -> datetime | None:
-        """When the call of a row began to wait for the first time; None if it hasn't waited."""
+        """When the call of a row began its first wait, or None."""
         journal = self._journal
         found = journal.index.calls.get(journal.index.columns.call(position))
         if found is None or not found.waited:
@@ -201,7 +202,7 @@ class OpenCalls:
 
 
 def _recorded(journal: Journal, row: JobRow) -> int:
-    """Return the id of the recorded call that a row is in; 0 if there is none."""
+    """Return the id of a row's recorded call, or 0."""
     if not journal.index.calls:
         return 0
     call = journal.index.columns.call(position_of(journal, row.row_number))
@@ -209,7 +210,7 @@ def _recorded(journal: Journal, row: JobRow) -> int:
 
 
 def _has_retried(journal: Journal, numbers: Iterable[int]) -> bool:
-    """Return whether a person has set one of these rows back to pending: to be asked for now."""
+    """Return whether a call is due now: a person has set one of these rows back to pending."""
     columns = journal.index.columns
     positions = (position_of(journal, number) for number in numbers)
     return any(

@@ -1,8 +1,8 @@
 """Rates: ``rate="50/s"`` limits starts, ``rate={"input_tokens": "200000/m"}`` what calls use.
 
-A call counts with an estimate while it is in flight. After that, it counts with its usage, until
-the unit of time has passed since its end. So it doesn't matter at which moment of the call the
-called service counts its usage.
+While a call is in flight, the call counts with an estimate. After that, the call counts with its
+usage, until the unit of time has passed since its end. So the called service may count the usage at
+any moment of the call.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ class Rate:
         return cls(number / unit_s, min(batch, max(1, int(number))))
 
     def follow(self, former: Rate | None) -> None:
-        """Take the place of another rate in a run: what has just started by that one counts."""
+        """Take the place of another rate in a run. Recent starts by the other rate count."""
         if former is not None:
             used, self._at_s = former.used
             self._tokens = max(0.0, self._tokens - used)
 
     @property
     def used(self) -> tuple[float, float | None]:
-        """How many rows have just started, and when this was asked for the last time."""
+        """The number of recent starts, and the time of the last question for it."""
         return max(0.0, self._batch - self._tokens), self._at_s
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
-        """How many rows may start now, if ``pending`` rows could start without the rate limit."""
+        """The number of rows that may start now. ``pending``: the rows that could start otherwise."""
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)
@@ -83,15 +83,15 @@ class Rate:
         return max(0.0, (self._wanted - self._tokens) / self._per_s)
 
 
-_MAX_KNOWN = 1000  # usages that estimates are made of: the latest ones
+_MAX_KNOWN = 1000  # the number of latest usages from which estimates are made
 _FEW = 20  # of fewer usages, the largest is the estimate
 _SHARE = 0.95  # of more, this share is at most as large as the estimate
 _READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages for estimates
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
 _SHOWN_S = 1.0  # people see longer waits only
 _NOT_FAILED = ("completed", "skipped", "waiting")  # kinds of outcomes, and statuses in records
-_MISSING = 3  # after so many answers without a usage, a message says so
-_OTHER = 10  # after so many answers that name only other usages, the run ends
+_MISSING = 3  # after this number of answers without a usage, a message says so
+_OTHER = 10  # after this number of answers that name only other usages, the run ends
 
 
 def row_rate(limits: Limits) -> Rate | None:
@@ -104,11 +104,11 @@ def row_rate(limits: Limits) -> Rate | None:
 
 
 class Window:
-    """How much of one quantity is used in a sliding unit of time. Times are those of ``monotonic``.
+    """The usage of one quantity in a sliding unit of time. Times are those of ``monotonic``.
 
     - ``in_flight``: the estimates of all rows in flight.
-    - ``missing``: how many answers didn't say how much they have used. ``is_reported``: whether a
-      message has said so.
+    - ``missing``: the number of answers without a usage. ``is_reported``: whether a message has
+      said so.
     """
 
     def __init__(self, name: str, rate: str) -> None:
@@ -123,18 +123,18 @@ class Window:
         self._ordered: list[float] = []  # the same usages in ascending order
 
     def change(self, rate: str) -> None:
-        """Change the rate. A longer unit begins with what the former one has kept."""
+        """Change the rate. A longer unit begins with the usages that the former unit has kept."""
         self.rate = rate
         self.limit, self.unit_s = parse_rate(rate)
 
     @property
     def known(self) -> int:
-        """How many usages are known."""
+        """The number of known usages."""
         return len(self._ordered)
 
     @property
     def estimate(self) -> float:
-        """The usage of a row according to the known ones; 0 if none is known."""
+        """The usage of a row according to the known usages, or 0 if no usage is known."""
         if self.known < _FEW:
             return self._ordered[-1] if self._ordered else 0.0
         return self._ordered[math.ceil(self.known * _SHARE) - 1]
