@@ -35,7 +35,10 @@ class HowTo(NamedTuple):
         return self.say(f'job.service.resume_job("{job_id}")', "resume", job_id)
 
     def first_resume(self, job: Job) -> str:
-        """The beginning of a message about the next start, which a person's pause would refuse."""
+        """The beginning of a message about the next start.
+
+        A person's pause would refuse this start.
+        """
         return f"first {self.resume(job.id)}, then " if job.pause is not None else ""
 
     @property
@@ -53,13 +56,14 @@ class HowTo(NamedTuple):
         return f"{skip} skips such rows, {keep} runs them"
 
     def gone(self, undone: list[int], *, is_empty: bool) -> str:
-        """Why a start is refused: rows that aren't done are no longer in the input.
+        """The reason why a start is refused if rows that aren't done are no longer in the input.
 
-        ``is_empty``: the input has no rows, which is more likely a mistake than an order to skip all.
+        ``is_empty``: whether the input has no rows. An empty input is more likely a mistake than an
+        order to skip all rows.
         """
         how = self.if_gone
         if is_empty:
-            skip = '`job.skip(status=["pending", "failed"])`'  # a command gets no such input
+            skip = '`job.skip(status=["pending", "failed"])`'  # a command gets no empty input
             how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
         return f"gone and not done: {numbers_text(undone)}; {how}"
 
@@ -116,7 +120,8 @@ def step_commands(
     The first command can't be pasted unchanged. It has a placeholder for the result. If there are
     several rows, it also has a placeholder for the row, since each row has its own result.
 
-    ``call``: the key of the call whose rows these are. It has one result, so one row names it.
+    ``call``: the key of the call with these rows. The call has one result, so one row stands for
+    the call.
     """
     row = numbers.text() if numbers.count == 1 else str(numbers.first) if call else "N"
     resolve = ("resolve", job_id, "--row")
@@ -137,12 +142,15 @@ def step_commands(
 
 
 def pasted(numbers: Numbers) -> str:
-    """The numbers as text for ``--row``; a placeholder if there are too many numbers."""
+    """The numbers as text for ``--row``, or a placeholder if there are too many numbers."""
     return numbers.text(",", _PASTED_RANGES) if numbers.is_shown_by(_PASTED_RANGES) else "ROWS"
 
 
 def who_else(job: Job) -> str:
-    """Who may have left rows in flight, although no run is active; "" if it was the last run."""
+    """Who may have left rows in flight, although no run is active.
+
+    "" if the last run has left them.
+    """
     if job.status is JobStatus.RUNNING:
         return ""
     return "another program" if job.last_run is None else "another program, or a run that died,"
@@ -176,7 +184,7 @@ def nothing_to_do(job: Job, how_to: HowTo) -> str:
 
 
 def what_is_left(job: Job, how_to: HowTo) -> str:
-    """Advice for a script about failed rows and rows in review; "" if there are none."""
+    """Advice for a script about failed rows and rows in review, or "" if there are none."""
     failed = counted(job.failed_rows, "row|rows failed: {} tries it|them again, unless it|they ")
     failed = failed.format(how_to.retry_failed) + "may have taken effect"
     reviews = counted(job.needs_review_count, "row|rows needs|need a review: ")
@@ -193,7 +201,7 @@ CHOOSING = ("--row", "--where")  # options of `journal run`, each with a value
 
 
 def before_command(words: Sequence[str]) -> int:
-    """The place in the words of a `journal run` where its options end: at ``--``."""
+    """The place of ``--``, the end of the options, in the words of a `journal run`."""
     return words.index("--") if "--" in words else len(words)
 
 
@@ -201,7 +209,7 @@ def words_for_rest(run: Run) -> list[str]:
     """The words that continue a job after ``run``.
 
     If none of the rows left meets the run's condition, the condition is removed from a `journal
-    run`. With the condition, it would start no row.
+    run`. With the condition, the command would start no row.
     """
     words = list(run.argv)
     if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":
@@ -213,7 +221,7 @@ def words_for_rest(run: Run) -> list[str]:
 
 
 def line_for_rest(run: Run | None) -> str:
-    """The line to paste that continues a job: see :func:`words_for_rest`. "" if none is known."""
+    """The line to paste that continues a job (see :func:`words_for_rest`), or ""."""
     if run is None or not run.argv:
         return ""
     return shell.in_directory(run.directory, words_for_rest(run))

@@ -141,7 +141,7 @@ class CallersThread:
                     _call(call)
 
     def _next(self) -> Callable[[], object] | None:
-        with suppress(Empty):  # the timeout: a signal may have reached another thread
+        with suppress(Empty):  # with a timeout, because a signal may have reached another thread
             return self._calls.get(timeout=POLL_S)
         return None
 

@@ -44,7 +44,7 @@ from journal.text import counted
 
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 _MAX_RESULTS = 2048  # in one commit
-_STOPPED_S = 10.0  # between two polls: meanwhile the process was stopped, or the machine slept
+_STOPPED_S = 10.0  # a longer time between polls: the process was stopped, or the machine slept
 
 
 class Run:
@@ -92,10 +92,10 @@ class Run:
         self._reported_locked = False
         self._end: EarlyEnd | None = None
         self._error: BaseException | None = None  # raised at the end
-        self._locked = ""  # after a second stop: why the latest commit was not made
+        self._locked = ""  # the reason why the latest commit was not made, after a second stop
         self.has_begun = False  # set by the thread that calls ``work``
         self._is_closed = False  # or the workers are being closed
-        self._why_lost = ""  # if another job or run is at the path of this job: the message
+        self._why_lost = ""  # the message, if another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self._polled_s = 0.0
@@ -310,7 +310,10 @@ class Run:
         return self._held.hold_text() or rate or self._waits_text or ""
 
     def _tick(self) -> None:
-        """Show the job as it was last seen, once. Called by the caller, who may be slow."""
+        """Show the state of the job at the last look, once.
+
+        Called by the caller, who may be slow.
+        """
         job, self._seen = self._seen, None
         if job is not None:
             self._on_tick(job)
@@ -334,7 +337,7 @@ class Run:
         reached = reached or self._holds.reason_to_pause()
         if reached is not None:
             self._give_up(*reached)
-        elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop has given them up
+        elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop gives them up
             self._give_up(EarlyEnd("workers", f"all {self._workers.count} workers hang"), 2)
         elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:
             self._give_up(end, 1)

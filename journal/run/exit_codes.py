@@ -1,4 +1,4 @@
-"""All exit codes of `journal`, of jobs and of runs. Those of errors are in ``errors``."""
+"""All exit codes of `journal`, of jobs and of runs. The exit codes of errors are in ``errors``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def job_exit_code(job: Job) -> int:
 def run_exit_code(job: Job, *, reason: str | None, signal: int | None, is_lost: bool) -> int:
     """The exit code for a run with these members of its report."""
     if is_lost:
-        return EXIT_OPEN  # what the job has become since isn't known
+        return EXIT_OPEN  # the state of the job is unknown
     if not job.status.is_ended:
         if signal is not None:
             return 128 + signal

@@ -110,7 +110,7 @@ def split_by(
 
 
 def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNotFoundError:
-    """Make the error for a job that isn't there, and that the start doesn't make.
+    """Make the error for a job that doesn't exist and that the start doesn't make.
 
     Raises JobPrunedError if the job was pruned.
     """
@@ -160,8 +160,8 @@ def match_rows(
 ) -> Matched:
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
-    All changes are one commit, which reopens a job that has ended. If ``unwritten`` is given, the
-    changes are put into ``unwritten``, and nothing is written. The caller holds the run lock.
+    All changes are one commit. This commit reopens a job that has ended. If ``unwritten`` is given,
+    the changes are put into ``unwritten``, and nothing is written. The caller holds the run lock.
 
     The input is compared with the data that each row last got from an input. Changes that a person
     has made to the data don't matter. If damage has lost the record or the data of a row, the row
@@ -322,8 +322,8 @@ class _Match:
     ) -> None:
         """Go through the input and write all changes in one commit.
 
-        If an exception is raised, nothing was written. ``gone`` gives the rows of the job that the
-        input doesn't have. It is called after ``new`` was read to its end.
+        If an exception is raised, nothing was written. ``gone`` returns the rows of the job that
+        the input doesn't have. ``gone`` is called after ``new`` was read to its end.
         """
         first = next(new, None)
         every: Iterator[dict[str, Any]] = itertools.chain([] if first is None else [first], new)
@@ -412,10 +412,10 @@ class _Match:
             elif known.status in _UNDONE:
                 undone.append(known.row_number)
         self.matched.back = sorted(back)
-        # True only if no row of the input was found in the job, and none was new.
+        # True only if no row of the input was found in the job, and no row was new.
         is_empty = self.matched.gone == self._job.total_rows + self.matched.added
         if self._split is not None and self._split.seen is not None:
-            is_empty = not self._split.seen.rows  # of other shards, too
+            is_empty = not self._split.seen.rows  # including the rows of other shards
         if undone and (is_empty or self._rules.on_gone == "error"):
             row = self._service.get_row(row_id := row_id_of(self._job.id, undone[0]))
             hint = self._how_to.gone(undone, is_empty=is_empty)

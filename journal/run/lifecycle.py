@@ -147,10 +147,10 @@ class RunningJob:
     def start(self, limits: Limits = _NO_LIMITS) -> None:
         """Start the job and keep its run lock until :meth:`release`.
 
-        Then warns if the last run of the job was on another host, and of limits that a person may
-        take for those of a whole set of shards. Raises NothingToDo. Raises RefusedError if the
-        handler of the run gets single rows, while calls with many rows are open: it couldn't resume
-        them.
+        Then warns if the last run of the job was on another host. Also warns about limits of a
+        shard that a person may misread as limits of the whole set. Raises NothingToDo. Raises
+        RefusedError if the handler of the run gets single rows while calls with many rows are open,
+        because the handler couldn't resume these calls.
         """
 
         def changes(journal: Journal) -> dict[str, Any]:
@@ -226,13 +226,13 @@ class RunningJob:
         self._report_late()
 
     def line(self, word: str, *options: str) -> str:
-        """The line of a shell that gives the job to the command ``word``."""
+        """A line for a shell that runs the command ``word`` on the job."""
         if self.settings.how_to.command:
             return self.settings.how_to.line(word, self.id, *options)
         return shell.join(["journal", "--root", str(self.service.root), word, self.id, *options])
 
     def in_flight_elsewhere(self, job: Job) -> EarlyEnd:
-        """Why the run ends: another program has rows in flight."""
+        """The reason for the end of the run if another program has rows in flight."""
         is_are = "is" if job.processing_count == 1 else "are"
         text = f"{self._in_flight_text(job)} {is_are} in flight in another program"
         return EarlyEnd("in_flight_elsewhere", text)
@@ -262,7 +262,8 @@ class RunningJob:
             f"and may have taken effect ({rows}): "
             f"{became} ({name} is {self.settings.on_interrupted})"
         )
-        # A review is advised later. What is tried again may run beside its first attempt.
+        # Advice about reviews comes later. A row that is attempted again may run beside its first
+        # attempt.
         if self.settings.on_interrupted != "review" and (warning := what_may_run(before)):
             self.warn(f"{self.id}: {warning}")
 
@@ -277,7 +278,7 @@ class RunningJob:
         return runs.why_lost(self.id) or "the run lock of the job was released"
 
     def look(self) -> None:
-        """After a refused call, look whether another run has claimed the job."""
+        """After a refused call, check whether another run has claimed the job."""
         with suppress(JournalError):
             self.service.store.runs.look(self.id)
 
@@ -312,8 +313,8 @@ class RunningJob:
     def end(self, early: EarlyEnd | None) -> Job:
         """End the job if no row is open, else pause it: see :func:`end_if_settled`. Returns the job.
 
-        If another process has ended the job, the job keeps its status. ``early``: why the run ends
-        before all rows are done, which is recorded.
+        If another process has ended the job, the job keeps its status. ``early``: the reason why
+        the run ends before all rows are done. The reason is recorded.
         """
         with self.service.batch(self.id):
             job = self.job()
@@ -337,7 +338,7 @@ class RunningJob:
 def lacks_end(job: Job, early: EarlyEnd | None) -> bool:
     """Whether the journal lacks the reason of an early end.
 
-    If no row is left to start, a run that gets a signal or an error doesn't end early.
+    A run that gets a signal or an error ends early only if rows are left to start.
     """
     is_early = early is not None and (early.kind not in _INTERRUPTS or job.pending_count > 0)
     return is_early and job.last_run is not None and job.last_run.ended_early is None

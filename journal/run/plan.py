@@ -1,7 +1,7 @@
 """Plans a run.
 
-A plan lists the rows that a start would process, or says why there are none. ``Chosen`` has those
-that meet the condition ``where``.
+A plan lists the rows that a start would process, or says why there are none. ``Chosen`` has the
+rows that meet the condition ``where``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class NothingToDo(Exception):
 def take_up(
     service: JobService, journal: Journal, *, retry_failed: bool, where: Where | None
 ) -> int:
-    """Prepare a job for a run, in the commit that starts the run. Returns how many rows are retried.
+    """Prepare a job for a run, in the commit that starts the run. Returns the number of retried
+    rows.
 
     With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
     meet this condition are retried. A job that has ended is reopened. Raises NothingToDo.
@@ -144,7 +145,7 @@ def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[st
 
 
 def retryable(service: JobService, job_id: str, where: Where | None = None) -> Iterator[JobRow]:
-    """The rows that :meth:`JobService.retry_failed_rows` would retry, and that meet ``where``."""
+    """The rows that meet ``where`` and that :meth:`JobService.retry_failed_rows` would retry."""
     for row in service.get_failed_rows(job_id):
         is_free = not row.unknown and row.row_checksum != LOST_CHECKSUM
         if is_free and (where is None or where(row)):
@@ -249,8 +250,8 @@ class Plan(msgspec.Struct):
 
     - Rows to process: "new" (never started), "changed" (new data), "retry" (started before).
     - "gone": rows that are no longer in the input, and are skipped or sent to review.
-    - Rows that stay as they are: "left open" (they don't meet the condition of the run), "failed",
-      "needs review", "in flight". "waiting": they run when they are due.
+    - Unchanged rows: "left open" (they don't meet the condition of the run), "failed", "needs
+      review", "in flight". "waiting": the rows run when they are due.
     - "outdated": completed rows that keep the results of old data, although the input has changed.
     - "done": other completed or skipped rows.
     """

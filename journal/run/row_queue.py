@@ -64,7 +64,7 @@ class RowQueue:
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)
         self._blocked_s: float | None = None  # since when no row can start, by ``monotonic``
-        self._looks = _MAX_LOOKS  # left in this turn
+        self._looks = _MAX_LOOKS  # how many such rows may still be looked at in this turn
         self._position = 0
         self._found: deque[FoundRow] = deque()  # rows that were pending at the last look
         self._is_past_fresh = False  # whether all rows that were never started have been found
@@ -187,7 +187,7 @@ class RowQueue:
 
     @property
     def _half(self) -> int:
-        """The number of workers for rows and calls that have waited. One worker alternates."""
+        """The number of workers for rows and calls that have waited. A single worker alternates."""
         return self.workers // 2 or int(not self._only_polls)
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
@@ -233,7 +233,7 @@ class RowQueue:
         return sys.maxsize if most is None else most - job.waiting_count - job.processing_count
 
     def _find_waits(self) -> None:
-        """Find the rows that wait, and when they are due. Only the clock's later steps count."""
+        """Find the rows that wait. Convert their due times to ``monotonic``."""
         with self._service.store.reading(self._job_id) as journal:
             columns = journal.index.columns
             positions = array("Q", journal.index.positions(WAITING))
@@ -365,7 +365,8 @@ class RowQueue:
         """Return the number of the next row that may start, or 0.
 
         Without ``places``, only rows that this run has started before, or that have waited, may
-        start. Without ``may_go_out``, only the latter may. ``may_poll``: these come first.
+        start. Without ``may_go_out``, only rows that have waited may start. With ``may_poll``, rows
+        that have waited come first.
         """
         if self._blocked is not None:
             number, rank, was_parked = self._blocked
@@ -416,7 +417,7 @@ class RowQueue:
         if rows:
             self._position = rows[-1].position + 1
             others = self.calls.others(rows)
-            if self._limits.batch is None:  # this run can't do these rows
+            if self._limits.batch is None:  # without batches, a run can't resume calls
                 self._chosen.left += len(rows) - len(others)
             self._found.extend(filter(self._is_next, others))
         elif self._passed_by and not self._is_past_fresh:

@@ -63,7 +63,7 @@ _STATUSES = {
 _KINDS_WITH_CODE = ("review", "failed", "lost")
 # Fields of an outcome that a row gets with its status.
 _OF_WORK = ("tracking_number", "label_path", "result")
-MIN_WAIT_S = 0.1  # of a Wait: each adds two commits to the journal
+MIN_WAIT_S = 0.1  # the minimum of a Wait, since each Wait adds two commits to the journal
 OF_ERROR = ("error_code", "error_message", "traceback")
 
 
@@ -76,7 +76,7 @@ class Settling:
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
         self._latest = 0, 0  # the steps and the attempts of the row of the last question
-        self._doubt: RowStep | None = None  # of this row
+        self._doubt: RowStep | None = None  # the step in doubt of this row
         self.calls = OpenCalls(job.service, job.id, is_batch=limits.batch is not None)
 
     def settle(self, row: JobRow, outcome: Outcome) -> tuple[Outcome, float | None]:
@@ -261,7 +261,10 @@ class Settling:
         return in_doubt(outcome, code, in_doubt_text(row.id, step))
 
     def _step_in_doubt(self, row: JobRow) -> RowStep | None:
-        """Return the row's step in doubt. Fast for successive rows of a call: they have the same one."""
+        """Return the row's step in doubt.
+
+        Fast for successive rows of a call, because they share the step.
+        """
         journal = self._journal()
         columns = journal.index.columns
         if columns.step_heads is None:

@@ -3,7 +3,7 @@
 On Windows, SIGBREAK takes the place of SIGHUP. It comes from Ctrl-Break, or when the console
 closes.
 
-Also ends processes that were forked during a run and would continue the run: :class:`OwnProcess`.
+:class:`OwnProcess` ends processes that were forked during a run and would continue the run.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from journal.fs import system
 from journal.model import EarlyEnd
 
 END_ROWS = 2  # so many stops end the rows in flight
-MAX_STOPS = (
-    3  # after one more signal, the caller leaves the run: code that the run has called hangs
-)
+MAX_STOPS = 3  # after one more signal, the caller leaves the run, because the run hangs
 
 
 class Stops:
@@ -40,7 +38,7 @@ class Stops:
     - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
 
     ``can_be_left``: whether the caller leaves the run then. An event loop doesn't. ``is_left``:
-    whether the caller has left the run, whose driver may still work.
+    whether the caller has left the run. The driver of the run may still work then.
     """
 
     def __init__(self) -> None:
@@ -54,13 +52,14 @@ class Stops:
     def add(self, number: int | None = None, reason: str | None = None) -> None:
         """Count one more stop. Any thread or signal handler may call this.
 
-        ``number``: the number of the signal, if a signal is the reason. If rows are being ended for
-        another reason, the first signal doesn't count, because it would kill these rows.
+        ``number``: the number of the signal, if a signal is the reason. If rows are already being
+        ended for another reason, the first signal doesn't count. Otherwise it would end these rows
+        by force.
         """
         is_first = number is not None and self.signal is None
         self.signal = self.signal or number
         self.reason = self.reason or reason
-        if is_first and self.count == 2:  # a limit or a call ends the rows: repeat the message
+        if is_first and self.count == 2:  # a limit or a call ends the rows; repeat the message
             self._reported = 1
         else:
             self.count += 1
@@ -287,11 +286,11 @@ if sys.platform == "win32":
     _kept: list[object] = []  # the handler must live as long as this process
 
     def handle_console_events() -> None:
-        """Raise SIGBREAK for Ctrl-Break, when the console closes, and at a shutdown.
+        """Raise SIGBREAK after Ctrl-Break, when the console closes, and at a shutdown.
 
         When the console closes, the system ends the process as soon as the handler of this event
         has returned. By default, the system waits 5 s for the handler (see "HandlerRoutine callback
-        function"). So our handler doesn't return, and the run has this time to end.
+        function"). So our handler doesn't return, and the run can use this time to end.
         """
         if _kept:
             return
