@@ -2,12 +2,10 @@
 
 The exceptions form a tree. A command that ends with an exception has the exit code beside it::
 
-    JournalError
-        InvalidInputError   2   an argument, an input or a root can't be used
-        RefusedError        4   what is there doesn't allow the change
-        BusyError           5   another run or writer has the job: try again
-        UnreadableError     6   damage, or a file of a newer version
-        SystemFailureError  1   the system or the environment failed
+    JournalError InvalidInputError 2 an argument, an input or a root can't be used RefusedError 4
+    the jobs, rows or steps don't allow the change BusyError 5 another run or writer has the job:
+    try again UnreadableError 6 damage, or a file of a newer version SystemFailureError 1 the system
+    or the environment failed
 
 Each exception has its values as attributes, and can be pickled. The message says what was wrong
 with which value, and what to do next.
@@ -431,10 +429,10 @@ class CommitOutcomeUnknownError(SystemFailureError):
     """A commit was written, but the system could not confirm that it is on the disk.
 
     The commit may or may not survive a power cut. The commit is not retried. Before you repeat the
-    change, read the job again. This read takes longer than usual, since it reads the whole file.
+    change, read the job again. This read takes longer than usual, because it reads the whole file.
 
     The attributes are those of :class:`StorageError`. But this class isn't a subclass of
-    StorageError, since StorageError means that nothing was changed.
+    StorageError, because StorageError means that nothing was changed.
     """
 
     path: _Path

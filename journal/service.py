@@ -420,7 +420,7 @@ class JobService:
         - ``wait_s``: how many seconds to wait for the run's answer. The run looks for changes five
           times a second. If the run doesn't answer in this time, the call returns None, and the run
           may still make the change. In a batch, or with 0, the call doesn't wait. Use 0 in the
-          functions ``where``, ``estimate`` and ``halt``, since the run waits for these functions.
+          functions ``where``, ``estimate`` and ``halt``, because the run waits for these functions.
 
         Raises RefusedError if no run works on the job, or if the run changes nothing. Raises
         InvalidValueError.
@@ -1132,8 +1132,9 @@ class JobService:
         return StoreBatch(self._journal(job_id))
 
     def artifacts_dir(self, job_id: str) -> Path:
-        """The directory for files that belong to the job, such as labels. The call makes it if
-        needed.
+        """The directory for files that belong to the job, such as labels.
+
+        The call makes it if needed.
 
         The directory is part of the job: it is copied, packed and deleted with the job.
         """

@@ -169,7 +169,7 @@ def chosen_rows(
 
 
 def _hint(job_id: str, status: RowStatus) -> str:
-    """What to do with rows of a status that doesn't allow a change, as the end of a message."""
+    """Advice about rows of a status that doesn't allow a change, as the end of a message."""
     resolve = f"`journal resolve {job_id}`"
     if status is RowStatus.PROCESSING:
         return f"; if the run has died: {resolve}"
@@ -241,7 +241,7 @@ def rows_within(rows: RowSequence, ranges: list[range]) -> Iterator[JobRow]:
 
 
 def missing_rows(job_id: str, rows: RowSequence, ranges: list[range]) -> str | None:
-    """A message with the first number in ``ranges`` that no row has; None if all have one."""
+    """A message about the first number in ``ranges`` without a row. None if all rows exist."""
     found = [_places(rows, numbers) for numbers in ranges]
     missing = sum(map(len, ranges)) - sum(map(len, found))
     if not missing:

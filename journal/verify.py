@@ -185,7 +185,7 @@ class _Check:
         )
 
     def _find_cut(self, directory: Path) -> None:
-        """Report that the end of the journal is missing, if the hint proves it.
+        """Report a missing end of the journal if the hint proves it.
 
         If other damage was found, the missing end isn't reported: both may have one cause, such as
         a changed line end. Otherwise, bytes that look like a torn tail are the rest of a commit

@@ -216,7 +216,7 @@ def what_runs_pending(job: Job, holder: RunHolder | None, root: Path) -> str:
 def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> None:
     """Write the most important :func:`advice` about a job to standard error.
 
-    A task of a scheduler writes one command for all shards, since nobody types one for each shard.
+    A task of a scheduler writes one command for all shards: nobody types a command for each shard.
     """
     if job.shard is not None and task_variables():
         shown = command("show", job.id.partition("/")[0])
@@ -359,9 +359,7 @@ class _Advice:
             self.add(warning)
 
     def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
-        """Advise how to settle each group. ``only_steps``: the next start settles the other
-        rows.
-        """
+        """Advise how to settle each group. ``only_steps``: the next start settles other rows."""
         for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
             for call, of_call in groups.by_call(numbers):
                 self.found += step_commands(self._command, self._job.id, step, of_call, call)

@@ -152,9 +152,9 @@ def open_job(
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
     On return, the job and its rows are on the disk. If this call raises an exception, nothing has
-    changed. There is one exception to this rule: another shard may start at the same moment and
-    contradict this start. Then a shard made by this call is deleted again, but rows added to an
-    existing shard stay. Raises:
+    changed. This rule has one exception: a start of another shard contradicts this start at the
+    same moment. Then a shard made by this call is deleted again, but rows added to an existing
+    shard stay. Raises:
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
@@ -307,7 +307,7 @@ class JobRun:
 
     @property
     def pace(self) -> str:
-        """What the current run waits for, as text for people.
+        """Text for people about the wait of the current run.
 
         After a :class:`Hold`, the text is "holding until …". If a rate by usage lets no row start,
         the text is "waiting for the rate …". If no row is in flight, the text says which rows wait.
@@ -378,7 +378,8 @@ class JobRun:
         """Make completed, failed or skipped rows pending, as `journal redo`. Returns how many.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
-        ``reason`` and ``new_key``: see :meth:`JobService.redo_row`. ``from_step``: see :meth:`retry`.
+        ``reason`` and ``new_key``: see :meth:`JobService.redo_row`. ``from_step``: see
+        :meth:`retry`.
         """
         redo = functools.partial(self.service.redo_row, reason=reason, new_key=new_key)
         chosen = rows, status, error_code, where, from_step
@@ -480,12 +481,13 @@ class JobRun:
           repeat calls by itself. The retries of dask are switched off.
         - If a worker dies, ``on_interrupted`` decides what becomes of its row.
 
-        **Batches.** With ``batch=50``, the handler gets a :class:`Batch` of up to 50 open rows (a
-        sequence, with methods ``log``, ``step`` and ``step_key``) and returns an outcome for each
-        row: a mapping with ``row.id`` as keys, or a list in the order of the rows. An outcome is a
-        value that a handler of one row may return, or an exception, such as :class:`Fail`. The
-        exception has the same effect as if a handler of this row alone had raised it. If a call has
-        begun a step, or waits, the rows of the call stay together. See `journal help batches`.
+        **Batches.** With ``batch=50``, the handler gets a :class:`Batch`, which is a sequence of up
+        to 50 open rows with the methods ``log``, ``step`` and ``step_key``. The handler returns an
+        outcome for each row: a mapping with ``row.id`` as keys, or a list in the order of the rows.
+        An outcome is a value that a handler of one row may return, or an exception, such as
+        :class:`Fail`. An exception in the returned value counts as if a handler of this row alone
+        had raised it. If a call has begun a step, or waits, the rows of the call stay together. See
+        `journal help batches`.
 
         - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` sets the cost of the whole call.
           This cost is recorded with the first row only.
@@ -669,8 +671,8 @@ class JobRun:
 
         - A coroutine function runs in the caller's event loop, while the loop's other tasks
           continue. A plain function runs in threads. Commits are made in a thread, too.
-        - ``tell`` and ``on_progress`` are called in the caller's event loop. If ``on_progress`` raises
-          an exception, the loop reports it, and the run continues.
+        - ``tell`` and ``on_progress`` are called in the caller's event loop. If ``on_progress``
+          raises an exception, the loop reports it, and the run continues.
         - Functions that are called in the caller's event loop have the caller's context variables.
         - If the task that awaits this call is cancelled, the run starts no more rows, waits for the
           rows in flight, pauses the job, and raises CancelledError. A second cancellation cancels

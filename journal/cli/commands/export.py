@@ -77,8 +77,8 @@ def export_command(
     is the cost of these rows.
 
     The rows of a set of shards are sorted by their places in the input. Rows are missing if shards
-    aren't here, and may be missing if shards have not seen the last input. In these cases, the other
-    rows are written, and the exit code is 4.
+    aren't here, and may be missing if shards have not seen the last input. Then the other rows are
+    written, and the exit code is 4.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """
@@ -116,9 +116,7 @@ def _checked(table: str | None, options: dict[str, object]) -> str:
 
 
 def _missing(found: FoundSet) -> Iterator[str]:
-    """Messages about rows that the table lacks: shards aren't here, or have not seen the last
-    input.
-    """
+    """Messages about missing rows: shards aren't here, or have not seen the last input."""
     whole = look_at_set(found.service, found.id)
     for why, states in (
         ("are missing: shards that aren't here", (ABSENT, PRUNED)),

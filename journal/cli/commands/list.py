@@ -102,7 +102,7 @@ def list_command(
     includes pauses and other times without a run. WAITING is the number of rows that wait for
     somebody else. These rows are also counted as PENDING. "paused until resume" beside a status
     means that `journal pause` has paused the job. A running job may be "holding" until a time,
-    since the called service is down: `journal show JOB` says why. A running job has "stalled" if
+    because the called service is down: `journal show JOB` says why. A running job has "stalled" if
     none of its attempts has ended for far too long.
 
     Directories that can't be read as jobs, or that have lost their journal, are reported on

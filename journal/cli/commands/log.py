@@ -106,7 +106,9 @@ def log_command(
     Example: journal log hash-stdlib -f --level warning
     """
     if follow and output == "json":
-        raise click.UsageError("--json can't be used with -f, since an array has an end: give --nl")
+        raise click.UsageError(
+            "--json can't be used with -f, because an array has an end: give --nl"
+        )
     choice = Choice(ranges, level, since)
     chosen = ctx.get_parameter_source("limit") is not ParameterSource.DEFAULT
     if not chosen and since is None:
@@ -168,7 +170,7 @@ def _follow(job: FoundJob, history: History, limit: int | None, choice: Choice) 
         if history.continues(position):
             yield from read_events(history, position, choice=choice)
         else:
-            job.say("its journal was replaced by another one; starting over")
+            job.say("another journal has replaced its journal; starting over")
             yield from _latest(history, limit, choice)[0]
         sys.stdout.flush()
         position = history.end
@@ -187,14 +189,16 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("watch", short_help="Show the progress of a job until it ends.")
 @_until_end
 def watch_command(job: FoundJob, timeout_s: float | None) -> int:
-    """Show a job live until it ends: its progress, rate and forecast, the rows in flight and their
-    steps, holds, waits, the last errors and messages, the cost, and what to do next.
+    """Show a job live until it ends.
+
+    The view has the progress, rate and forecast, the rows in flight and their steps, holds, waits,
+    the last errors and messages, the cost, and advice.
 
     The view is drawn in place, and fits the terminal. The age of a row is shown beside the median
-    duration of recent attempts. q or Ctrl-C ends only the view, with exit code 130, and leaves the
-    last state on the terminal. Without a terminal, or with TERM=dumb, a line every 10 seconds shows
-    the progress. The command only reads the journal, so it also shows a copy, or a job on another
-    host.
+    duration of recent attempts. The key q or Ctrl-C ends only the view, with exit code 130. The
+    last state stays on the terminal. Without a terminal, or with TERM=dumb, a line every 10 seconds
+    shows the progress. The command only reads the journal, so it also shows a copy, or a job on
+    another host.
 
     A set of shards has a line for each shard. Shards that need a person come first.
 

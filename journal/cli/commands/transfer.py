@@ -289,7 +289,7 @@ def _report_merged(merged: Merged, job_id: str) -> None:
         echo_err(
             f"{job_id}: the job is {merged.their_job_status} there, and {merged.job_status} here"
         )
-    moved = "row {} of the other copy is row {} here, since its number was taken"
+    moved = "row {} of the other copy is row {} here, because its number was taken"
     _report_some([moved.format(theirs, ours) for ours, theirs in merged.renumbered.items()])
     if merged.twice:
         echo_err(

@@ -80,8 +80,8 @@ class Brake:
     """Ends a run whose first rows fail alike: at least nine of ten with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
-    brake is undecided until one of these happens: the run has asked after 10 such attempts failed
-    alike, more than 20 have failed otherwise, or any attempt has ended without failing. A review
+    brake is undecided until one of three events: the run has asked after 10 attempts failed alike,
+    more than 20 attempts have failed otherwise, or an attempt has ended without a failure. A review
     that the handler has not asked for, after an invalid result or a timeout, counts as a failure.
 
     If a call with several rows fails, and its rows will be attempted again, they count as one

@@ -173,10 +173,10 @@ class UsageRates:
     """Decides which rows may start. Only the driver uses it.
 
     The estimate of a row is what ``estimate`` of :meth:`JobRun.run` says, or else the estimate of
-    its :class:`Window`. As long as there are few usages to make estimates of, no more calls are in
-    flight than usages are known, and at least one.
+    its :class:`Window`. As long as few usages are known for estimates, the number of calls in
+    flight is at most the number of known usages, and at least one.
 
-    ``wait_s``: after a turn, the seconds until the row that had to wait may start; else 0.
+    ``wait_s``: after a turn, the seconds until the row that had to wait may start, or 0.
     """
 
     def __init__(self, limits: Limits, job: RunningJob) -> None:
@@ -231,7 +231,7 @@ class UsageRates:
         return True
 
     def start(self, rows: Iterable[JobRow]) -> None:
-        """End the turn. ``rows``: those of the admitted rows that were started."""
+        """End the turn. ``rows``: the admitted rows that were started."""
         for row in rows:
             self._in_flight[row.row_number, row.attempts] = self._admitted.pop(row.row_number)
         for estimates in self._admitted.values():
@@ -280,7 +280,7 @@ class UsageRates:
             window.in_flight += sign * own
 
     def _report_missing(self, window: Window, usage: Mapping[str, float] | None) -> None:
-        """Report that answers don't say what they have used. ``usage``: what the last one says."""
+        """Report that answers lack a usage. ``usage``: the usage in the last answer."""
         enough = _OTHER if usage else _MISSING
         if window.known or window.missing < enough or self._estimate is not None:
             return
@@ -309,11 +309,11 @@ class UsageRates:
         return [given.get(window.name, window.estimate) for window in self._windows]
 
     def read(self) -> None:
-        """Count what earlier runs have used, and the calls that were in flight when one died.
+        """Count the usage of earlier runs, and their calls that were in flight at their death.
 
-        What a failed attempt without a usage has used is estimated, as by :meth:`end`. Nobody knows
-        when a call of a dead run has ended. It counts as if it had taken as long as the longest
-        known attempt after the last record of its run.
+        The usage of a failed attempt without a recorded usage is estimated, as by :meth:`end`.
+        Nobody knows when a call of a dead run has ended. It counts as if it had taken as long as
+        the longest known attempt after the last record of its run.
         """
         history = read_history(self._job.service.store, self._job.id)
         at, now_s = now(), monotonic()

@@ -56,7 +56,7 @@ def fate_of(
     if outcome.kind == "lost":
         if on_interrupted == "resume":
             on_interrupted = "review" if in_doubt else "retry"
-        # Each death of a pool counts for the row that caused it, if that row is known.
+        # Each death of a pool counts for the row that caused it, if this row is known.
         is_counted = on_interrupted == "retry" and outcome.error_code != NEIGHBOR_DIED
         if is_counted and attempts >= max(limits.max_attempts, _LOST_ATTEMPTS):
             return "fail"
@@ -92,7 +92,7 @@ Key = TypeVar("Key")
 
 
 class Due(dict[Key, float]):
-    """Rows that are attempted again, or calls, each with the time when it is due.
+    """Rows or calls that are attempted again, each with its due time.
 
     Use :meth:`put` and :meth:`pop_due` for changes.
     """
@@ -155,13 +155,13 @@ class Waits:
         self._first = 0
 
     def add(self, due_s: float, number: int) -> None:
-        """Add a row. It usually is due after the others, so the arrays needn't move."""
+        """Add a row. It is usually due after all other rows, so the arrays needn't move."""
         place = bisect_right(self._due, due_s, self._first)
         self._due.insert(place, due_s)
         self._numbers.insert(place, number)
 
     def pop(self, now_s: float) -> int:
-        """Remove the row that is due first, and return its number; 0 if none is due."""
+        """Remove the row that is due first. Returns its number, or 0 if no row is due."""
         if self.next_due_s > now_s:
             return 0
         number = self._numbers[self._first]
@@ -172,5 +172,5 @@ class Waits:
         return number
 
     def due(self, now_s: float) -> int:
-        """How many rows are due."""
+        """The number of rows that are due."""
         return bisect_right(self._due, now_s, self._first) - self._first

@@ -28,7 +28,7 @@ class Stalls:
         self._job = job
         self._in_flight = in_flight
         self._took_s = deque[float](maxlen=_MAX_DURATIONS)
-        self._since_s = monotonic()  # no row has ended since, though one could have
+        self._since_s = monotonic()  # since then, no row has ended, although a row could have ended
         self._is_said = False
         self._named: set[Call] = set()  # among those in flight
 

@@ -8,8 +8,8 @@ and puts the outcomes into the driver's ``Results``. ``handler``: calls the hand
 gets, a row or a batch. A worker never writes to the journal, except for steps (``steps``).
 ``row_log`` stores the messages that a handler logs about its row.
 
-The driver keeps the calls that workers have (``in_flight``), and ends, in three stages, those that
-take too long or are stopped (``termination``).
+``in_flight``: the calls that workers have, for the driver. ``termination``: ends, in three stages,
+calls that take too long or are stopped.
 
 May import: ``caller``, ``outcome``, ``signals`` and ``pacing/limits`` from ``run``, and all that
 ``run`` may import.

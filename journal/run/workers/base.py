@@ -1,4 +1,4 @@
-"""What the driver and the workers of a run share: workers, calls, and results."""
+"""The classes that the driver and the workers of a run share: workers, calls, and results."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Call:
 
     - ``ticket``: the number of the first row's attempt in this run. The tickets of the other rows
       follow.
-    - ``dispatched_s``: when it was passed to the workers. ``deadline_s``: when to end the call, by ``monotonic``. ``timed_out``: whether it was ended for
-      this reason. ``ends_asked``: how often it was asked to end.
+    - ``dispatched_s``: when it was passed to the workers. ``deadline_s``: when to end the call, by
+      ``monotonic``. ``timed_out``: whether it was ended for this reason. ``ends_asked``: how often
+      it was asked to end.
     - ``is_ended``: whether its rows have outcomes. ``is_given_up``: whether the driver has given up
       the call and set these outcomes. ``slot_lost``: whether it still occupies its worker then.
     """
@@ -82,8 +83,8 @@ class Workers:
     """The base of workers, which make up to ``count`` calls at a time. Only the driver uses them.
 
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-      worker. This is False if a dying worker also loses calls that had not begun, since all their
-      rows would need a review.
+      worker. This is False if a dying worker also loses calls that had not begun, because all rows
+      of these calls would need a review.
     - ``maximum``: the largest ``count`` that is possible. None: there is no bound.
     """
 
@@ -130,8 +131,8 @@ class Results:
     """The outcomes of calls, in the order in which workers have put them.
 
     ``held``: the calls that have an outcome "held" (see :class:`Hold`), until this outcome is
-    recorded. While there is such a call, workers begin no other. Without this rule, workers would
-    begin queued calls before the driver has seen the outcome.
+    recorded. While ``held`` has a call, workers begin no other call. Without this rule, workers
+    would begin queued calls before the driver has seen the outcome.
     """
 
     def __init__(self) -> None:
@@ -151,7 +152,7 @@ class Results:
             self.wake()
 
     def put_for_each(self, call: Call, outcome: Outcome) -> None:
-        """Add an outcome that is that of each row of the call."""
+        """Add an outcome that all rows of the call have."""
         self.put(call, (outcome,) * len(call.rows))
 
     def put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
@@ -179,7 +180,7 @@ class Results:
         self._wanted = math.inf
 
     def take(self) -> tuple[Call, Sequence[Outcome]] | None:
-        """Return the next call that has ended, with its outcomes; None if there is none."""
+        """Return the next call that has ended, with its outcomes, or None."""
         return self._ended.popleft() if self._ended else None
 
 

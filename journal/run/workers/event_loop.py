@@ -1,4 +1,4 @@
-"""Workers for coroutine functions: in the caller's event loop, or in a new one in a thread."""
+"""Workers for coroutine functions, in the caller's event loop or in a new loop in a thread."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.handler import Target, with_logs, with_unrecorded
 from journal.run.workers.row_log import current_row
 
-# How many coroutines may begin in one turn of the loop. Other tasks wait while these coroutines run
-# up to their first ``await``. With an HTTP client, that may take milliseconds.
+# The number of coroutines that may begin in one turn of the loop. Other tasks wait while these
+# coroutines run up to their first ``await``. With an HTTP client, that may take milliseconds.
 _MAX_BEGUN = 8
 _END_S = 1.0  # how long the end of a run waits for a loop that a handler blocks
 
@@ -29,7 +29,7 @@ _OF_THE_LOOP = (KeyboardInterrupt, SystemExit)
 class LoopWorkers(Workers):
     """Runs ``count`` coroutines at a time in one event loop.
 
-    ``loop``: the caller's loop. Without it, the loop is a new one in a separate thread.
+    ``loop``: the caller's loop. Without the caller's loop, a new loop runs in a separate thread.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class Notes:
     def outcome(self, error: BaseException, executor: Executor, in_flight: list[int]) -> Outcome:
         """The outcome of a call whose pool has broken. Call this before the pool is replaced.
 
-        ``in_flight``: the first row of each call in flight. The first of them is that of the call.
+        ``in_flight``: the first row of each call in flight. The first of them belongs to the call.
         """
         if error is not self._error:  # a pool that breaks gives all of its futures the same error
             self._error = error
@@ -108,7 +108,7 @@ def _note(directory: str, process_id: int) -> Any:
 
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
-_NONE: Any = object()  # stands for no future, since a wrong executor may return None
+_NONE: Any = object()  # means no future: a wrong executor may return None
 _WITH_DESCRIPTORS = (
     socket.socket,
     connection.Connection,
@@ -205,7 +205,7 @@ class ExecutorWorkers(Workers):
     def _may_fork(self) -> bool:
         """Return whether the next row may start a process.
 
-        This is so if the executor is a pool that is new or has broken.
+        This is true if the executor is a pool that is new or has broken.
         """
         processes = getattr(self._executor, "_processes", ())
         if getattr(self._executor, "_broken", False) or processes is None:
@@ -378,7 +378,7 @@ class _Pickler(pickle.Pickler):
 def call_for_json(target: Target | bytes, rows: Rows, notes: str | None = None) -> bytes:
     """Call the handler and encode the outcomes as JSON. ``notes``: where to note the row.
 
-    The driver gets JSON, since it may lack the classes of the outcomes' values.
+    The driver gets JSON, because it may lack the classes of the outcomes' values.
     """
     leave_interrupts_to_the_driver()
     if notes is not None:

@@ -1,4 +1,4 @@
-"""The call of a handler, in a worker: what it gets (a row or a batch), and the outcomes of the rows."""
+"""The call of a handler in a worker: its argument (a row or a batch) and the rows' outcomes."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class AttemptedRow(HasSteps):
 
     def __init__(self, row: JobRow, store: StepStore) -> None:
         self.row = row
-        # Why the attempt needs a review, even if the handler catches this exception: a step is done
-        # and its result isn't recorded, or a name of a step was used twice.
+        # The review that the attempt needs, even if the handler catches this exception, because the
+        # result of a done step isn't recorded, or because a name of a step was used twice.
         self.unrecorded: NeedsReview | None = None
         self._store = store
-        self._begun: set[str] = set()  # steps of this attempt, except those that have failed
+        self._begun: set[str] = set()  # steps of this attempt, without failed steps
         self._log: RowLog | None = None  # made by the first message
 
     def begin(self) -> None:
@@ -172,7 +172,7 @@ class AttemptedRow(HasSteps):
 
 
 # A handler is called with an :class:`AttemptedRow`. The handler may declare its row as a JobRow,
-# since an AttemptedRow has all members of a JobRow.
+# because an AttemptedRow has all members of a JobRow.
 Handler = Callable[..., Any]
 
 
@@ -209,7 +209,7 @@ class Target(NamedTuple):
     is_batch: bool = False
 
     def given(self, rows: Rows) -> AttemptedRow | Batch:
-        """What the handler gets."""
+        """The argument of the handler."""
         return rows if type(rows) is Batch else rows[0]  # isinstance() would take 0.3 µs
 
     def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
@@ -246,7 +246,7 @@ def call_handler(target: Target, rows: Rows) -> list[Outcome]:
 def with_logs(
     rows: Sequence[AttemptedRow], outcomes: list[Outcome], elapsed_s: float
 ) -> list[Outcome]:
-    """The outcomes with the messages of their rows. The first one says how long the call took."""
+    """The outcomes with the rows' messages. The first outcome has the call's duration."""
     for place, row in enumerate(rows):
         logs = row.take_logs()
         if logs:
@@ -277,8 +277,9 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         *,
         is_whole: bool = True,
     ) -> None:
-        """``turn``: of a call that is recorded. ``is_whole``: whether these are all rows that the
-        call had when it was recorded.
+        """``turn``: of a call that is recorded.
+
+        ``is_whole``: whether these are all rows of the recorded call.
         """
         self._rows, self._store, self._turn, self.is_whole = rows, store, turn, is_whole
         self._begun: set[str] = set()
@@ -332,11 +333,11 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     def _will_need_review(self, review: NeedsReview) -> None:
         first, *others = self._rows
         first.unrecorded = review
-        for row in others:  # only the first one has the repr of a result
+        for row in others:  # only the first row has the repr of a result
             row.unrecorded = NeedsReview(review.code, review.message)
 
     def take_logs(self) -> tuple[LogEntry, ...]:
-        return self._rows[0].take_logs()  # its log is that of the call
+        return self._rows[0].take_logs()  # the log of the first row is the log of the call
 
     def _put_back(self, logs: tuple[LogEntry, ...]) -> None:
         self._rows[0]._put_back(logs)  # noqa: SLF001
@@ -371,8 +372,8 @@ def outcomes_of_raised(
 ) -> list[Outcome]:
     """The outcomes of a call that raised ``error``.
 
-    A cost of the exception counts one time, and a warning about it is logged one time. Only the
-    first row keeps a result.
+    A cost of the exception counts once, and a warning about the cost is logged once. Only the first
+    row keeps a result.
     """
     first = outcome_of_error(error, retry_on)
     usage: dict[str, int | float] | None = {} if first.usage else None
@@ -385,9 +386,9 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
     """The outcomes of a call that returned ``value``.
 
     A row needs a review if the value has no outcome for it. The first of these reviews keeps the
-    part of the value that belongs to no row, and what this part has cost. If the value is a
-    RowOutcome, the outcomes are those of a call that raised this RowOutcome. If it is a RowResult,
-    its result has the outcomes, and what it has cost counts one time, with the first row.
+    part of the value that belongs to no row, and what this part has cost. A RowOutcome as the value
+    counts as if the call had raised this RowOutcome. In a RowResult, the result has the outcomes,
+    and the cost counts once, with the first row.
     """
     try:
         if issubclass(type(value), RowOutcome):
@@ -429,7 +430,7 @@ def _outcomes_of_charged(
 
 
 def _spent(rest: Any) -> list[Outcome]:
-    """What the parts of an answer that belong to no row have cost."""
+    """The cost of the parts of an answer that belong to no row."""
     spent: list[Outcome] = []
     with suppress(BaseException):  # a value's own code may raise anything
         if issubclass(type(rest), dict | list | tuple):

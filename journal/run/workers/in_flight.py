@@ -22,8 +22,8 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     """The outcome of an attempt. All rows of one call have the same ``call``.
 
     - ``ticket``: the number of the attempt in this run.
-    - ``is_late``: True if the call returned after it was given up. Its rows already have outcomes
-      then.
+    - ``is_late``: True if the call returned after it was given up. Its rows then already have
+      outcomes.
     """
 
     ticket: int
@@ -48,35 +48,35 @@ class InFlight:
         self._results = results
         self._limits = limits
         self._calls: dict[Call, None] = {}  # in order, until their outcomes are recorded
-        self._ended = 0  # how many of them have outcomes
+        self._ended = 0  # the number of these calls with outcomes
         self._unrecorded: list[Result] = []
         self._termination = Termination(workers, limits)
         self._ticket = 0
         self._rows = 0
 
     def __len__(self) -> int:
-        """How many rows are in flight, until their outcomes are recorded."""
+        """The number of rows in flight, until their outcomes are recorded."""
         return self._rows
 
     @property
     def calls(self) -> int:
-        """How many calls have no outcomes yet."""
+        """The number of calls without outcomes."""
         return len(self._calls) - self._ended
 
     @property
     def rows(self) -> Iterator[JobRow]:
-        """The rows of all attempts that haven't ended or aren't recorded, also of those given up."""
+        """The rows of attempts that haven't ended or aren't recorded, or were given up."""
         for call in {*self._calls, *self._termination.given_up}:
             yield from (row.row for row in call.rows)
 
     @property
     def may_work(self) -> bool:
-        """Whether a call has not returned yet, and so may still write a step."""
+        """Whether a call has not returned yet. Such a call may still write a step."""
         return bool(self.calls or self._termination.given_up)
 
     @property
     def slots(self) -> int:
-        """How many calls can be in flight at a time."""
+        """The maximum number of calls in flight."""
         return self._workers.count - sum(call.slot_lost for call in self._termination.given_up)
 
     @property
@@ -138,7 +138,7 @@ class InFlight:
             ticket += 1
 
     def forget(self, results: Sequence[Result]) -> None:
-        """Remove the first results, which are recorded. The other ones stay.
+        """Remove the first results, which are recorded. All other results stay.
 
         A call that was given up may still return after this.
         """

@@ -81,8 +81,8 @@ class RowSteps(NamedTuple):
 class CallSteps:
     """Records the steps of a call with many rows. Threads may share it.
 
-    - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in the
-      order of the call.
+    - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in
+      the order of the call.
     - ``turn``: None until the call is recorded.
     """
 
@@ -126,7 +126,7 @@ class CallSteps:
     def _change(
         self, service: JobService, change: Callable[[Journal, Turn], Any], *, is_end: bool = False
     ) -> tuple[Turn, Any]:
-        """Record the call, if need be, and make a change, in one commit."""
+        """Record the call if it isn't recorded, and make a change, in one commit."""
 
         def change_of_call(journal: Journal) -> tuple[Turn, Any]:
             turn = self.turn or self._turn(journal)
@@ -145,7 +145,7 @@ class CallSteps:
     def _turn(self, journal: Journal) -> Turn:
         """The first turn of the call. A command records it in the first of its processes that asks.
 
-        So a call that was never resumed, and has these attempts in progress, is this one.
+        So a call that was never resumed, and that has these attempts in progress, is this call.
         """
         known = calls.call_of_row(journal, self.attempts[0][0])
         if known is not None:
@@ -327,7 +327,7 @@ _opened: dict[tuple[Any, ...], JobService] = {}
 class HasSteps:
     """Base of what has steps: the row of an attempt, and the rows of a call.
 
-    ``_begun``: steps of this attempt, except those that have failed.
+    ``_begun``: steps of this attempt, without failed steps.
     """
 
     __slots__ = ()

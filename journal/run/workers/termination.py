@@ -1,4 +1,4 @@
-"""Ends calls that take too long or are stopped, and says which outcome they have.
+"""Ends calls that take too long or are stopped, and decides about their outcomes.
 
 A call is ended in three stages: it is asked to end, then forced to end, then given up. A call that
 was given up may still be running, but its rows get outcomes: by default, they need a review. If an
@@ -77,7 +77,7 @@ class Termination:
     def _ask_to_end(self, call: Call) -> bool:
         """Ask a call to end.
 
-        Returns False if the call must be given up, because it can't be asked or was asked twice.
+        Returns False if the call must be given up: it can't be asked, or was asked twice.
         """
         call.ends_asked += 1
         force = call.ends_asked > 1
@@ -100,10 +100,10 @@ class Termination:
 
         ``outcome``: the outcome that the worker has reported.
 
-        - An outcome other than "failed" and "lost" stays as it is. For example, the attempt may have
-          completed before it could be ended.
-        - An attempt that took longer than ``timeout_s`` is lost, since it may have taken effect. If
-          the attempt may still be running, its row needs a review. But if ``retry_on`` has
+        - An outcome other than "failed" and "lost" stays as it is. For example, the attempt may
+          have completed before it could be ended.
+        - An attempt that took longer than ``timeout_s`` is lost, because it may have taken effect.
+          If the attempt may still be running, its row needs a review. But if ``retry_on`` has
           TimeoutError, the attempt has failed in both cases.
         - If the attempt was ended because the run ends, it is lost.
         """

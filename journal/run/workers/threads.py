@@ -14,8 +14,8 @@ class ThreadWorkers(Workers):
 
     The threads are daemons, so a handler that hangs doesn't keep the program from exiting.
 
-    A handler may have a method ``cancel(row_id, *, force) -> bool``, which asks the call whose
-    first row has this id to end, and returns whether the call will end.
+    A handler may have a method ``cancel(row_id, *, force) -> bool``. The method asks a call to end,
+    and returns whether the call will end. ``row_id``: the id of the call's first row.
     """
 
     def __init__(self, target: Target, count: int, results: Results) -> None:
@@ -25,7 +25,7 @@ class ThreadWorkers(Workers):
         self._end = getattr(target.handler, "cancel", None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closed = False
-        self._threads = 0  # without those that are about to end. Both change it under the lock.
+        self._threads = 0  # without threads that are about to end. Both change it under the lock.
         self._lock = threading.Lock()
         self._started: list[threading.Thread] = []
         self._abandoned: set[Call] = set()
@@ -49,7 +49,7 @@ class ThreadWorkers(Workers):
             self._calls.put(nothing)
 
     def _retires(self) -> bool:
-        """Whether the calling thread has to end, since there are more threads than workers."""
+        """Whether the calling thread has to end, because there are more threads than workers."""
         with self._lock:
             is_surplus = self._threads > self.count
             self._threads -= is_surplus
