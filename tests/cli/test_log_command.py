@@ -276,7 +276,7 @@ def test_a_journal_that_was_repaired_with_losses_is_followed_from_its_beginning(
     with Command(root, "log", "j", "-f") as command:
         command.awaits("paused")
         replace_journal(root, without_row_4)
-        command.awaits("its journal was replaced by another one; starting over")
+        command.awaits("another journal has replaced its journal; starting over")
         command.awaits("created", times=2)
         with JobService(root) as service:
             service.log("j", "it goes on")
