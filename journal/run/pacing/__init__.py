@@ -2,9 +2,9 @@
 
 - ``limits`` has all settings, and says which may be tuned. ``tune`` changes the limits on request
   while the run works.
-- ``concurrency``: how many rows may start now. ``rates``: how many may start in a time, and what
-  calls may use. ``limit_per``: rows in flight by the values of columns.
-- ``early_end``: ends a run by failures, its first rows or its cost.
+- ``concurrency``: limits the rows that may start now. ``rates``: limits the starts per unit of
+  time, and the usage of calls. ``limit_per``: limits the rows in flight by the values of columns.
+- ``early_end``: ends a run because of failures, of its first rows or of its cost.
 - ``holds``: makes a run wait while the called service is down or throttles.
 - ``retries``: decides about further attempts, and their times. ``open_calls``: when recorded calls
   are resumed. ``stall_warning``: warns if no row ends any more (see ``progress/stalls``).

@@ -15,15 +15,19 @@ from journal.run.signals import Stops
 from journal.run.workers.base import Workers
 from journal.run.workers.in_flight import InFlight
 
-# Rows queued beyond those being processed: 8 per worker, at least 32 and at most 256 in total.
+# The queued rows, beside the rows in processing: 8 per worker, at least 32 and at most 256 in
+# total.
 _MAX_AHEAD_EACH = 8
 _MIN_AHEAD = 32
 _MAX_AHEAD = 256
-_WEIGHT = 0.2  # of the latest value in a moving average
+_WEIGHT = 0.2  # the weight of the latest value in a moving average
 
 
 class Ahead:
-    """How many rows may be queued beyond those being processed: ``rows``, as of the last look."""
+    """The number of rows that may be queued, beside the rows in processing.
+
+    ``rows``: the last result.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
@@ -37,7 +41,7 @@ class Ahead:
         self._handler_s += (max(elapsed_s, 1e-6) - self._handler_s) * _WEIGHT
 
     def look(self, slots: int) -> int:
-        """Return how many rows may be queued for so many workers.
+        """Return how many rows may be queued for this number of workers.
 
         A worker that finishes during a commit takes its next row from the queue. If handlers are
         slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four

@@ -38,7 +38,7 @@ class Halt(msgspec.Struct):
     count: int = 0
     percent: int = 0
     succeeded: int = 0  # the ticket of the latest attempt that has succeeded
-    failed_since: list[int] = []  # the failed attempts that began after it
+    failed_since: list[int] = []  # the failed attempts that began after that attempt
 
     @classmethod
     def parse(cls, given: Any) -> Halt | None:
@@ -84,7 +84,7 @@ class Brake:
     more than 20 attempts have failed otherwise, or an attempt has ended without a failure. A review
     that the handler has not asked for, after an invalid result or a timeout, counts as a failure.
 
-    If a call with several rows fails, and its rows will be attempted again, they count as one
+    If a call with several rows fails, and its rows will be attempted again, the call counts as one
     failure. A single failed call may be a chance event.
     """
 
@@ -95,7 +95,7 @@ class Brake:
         self._rows: Counter[str] = Counter()
         self._call: object = None  # the call of the latest row that is attempted again
         self._ended: Literal["", "failed", "review"] = ""  # "": all rows are attempted again
-        self._code = self._message = ""  # of the most frequent failure
+        self._code = self._message = ""  # both of the most frequent failure
 
     @property
     def is_due(self) -> bool:
@@ -124,7 +124,7 @@ class Brake:
             self._rows[code] += 1
             if self._failures[code] >= self._failures[self._code]:
                 self._code, self._message = code, outcome.error_message
-            # A run with many workers may hear of more failures before it asks.
+            # A run with many workers may count more failures before it asks.
             self.is_undecided = self._is_alike or self._failures.total() <= 2 * _MAX_ALIKE
             if again:
                 self._call = call
@@ -141,7 +141,7 @@ class Brake:
         return rows_left
 
     def reason(self, how_to: HowTo, job_id: str) -> str:
-        """Return a message that says why the run ends, and how to continue."""
+        """Return a message with the reason why the run ends, and with advice on how to continue."""
         said = self._message[:_MESSAGE_CHARACTERS]
         error = f"{self._code}: {said}" if said != self._code else said
         rows = f"the first {self._rows[self._code]} rows of this run"
@@ -176,7 +176,7 @@ class Bounds:
         self.ignores_retries = (
             False  # whether a handler has raised Retry, and a row has one attempt
         )
-        self.has_halted = False  # by failures that ``limits.halt`` counts
+        self.has_halted = False  # because of failures that ``limits.halt`` counts
 
     @property
     def depend_on_outcomes(self) -> bool:
@@ -198,7 +198,10 @@ class Bounds:
         return f"the job has cost nothing, so {name} has limited nothing: {how}"
 
     def count(self, ticket: int, *, failed: bool, outcome: Outcome | None = None) -> None:
-        """Count a row that has ended. ``ticket``: its last attempt's number in this run."""
+        """Count a row that has ended.
+
+        ``ticket``: the number, in this run, of the row's last attempt.
+        """
         if outcome is not None and outcome.kind == "failed" and outcome.retryable:
             is_of_handler = outcome.traceback is None and outcome.error_code != TIMED_OUT
             self.ignores_retries |= is_of_handler and self._limits.max_attempts == 1

@@ -21,11 +21,11 @@ from journal.text import clock_text, duration_text, shorten
 
 MAX_HELD_S = 3600.0  # the maximum time of holds and probes without an answer, before the run pauses
 # The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
-# minimum doubles with each hold in succession, up to a second, so that the run doesn't make too
-# many probes.
+# minimum doubles with each successive hold, up to a second. So the run doesn't make too many
+# probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
 _LEAST_THROTTLED_S = 0.5  # the minimum length of a hold after throttled calls
-_MIN_THROTTLED = 10  # so many successive throttled calls begin a hold, even with fewer workers
+_MIN_THROTTLED = 10  # successive throttled calls that begin a hold, even with fewer workers
 _MESSAGE_CHARACTERS = 200
 _SERIES_S = 60.0
 _LATER_S = 1.0  # a hold that becomes longer by this time is recorded again
@@ -52,7 +52,7 @@ class Holds:
         self._job = job
         self._said: list[str] = []  # messages about recorded holds, which are not reported yet
         self._longest_s = 0.0  # the longest hold that was reported
-        self._series_s = 0.0  # a hold that begins later is no longer one of the same series
+        self._series_s = 0.0  # a hold that begins later belongs to another series
         self._is_reported = False  # whether one of the successive holds was reported
         self._recorded_s = 0.0  # the ``until_s`` of the recorded hold
         self.count = 0  # holds in succession: 0 if the run isn't held
@@ -65,11 +65,11 @@ class Holds:
         self._before = 0  # the last ticket that was started before the hold
         self._last = 0  # the ticket of the latest attempt
         self._probe = 0  # the ticket of the probe in flight
-        self._probe_s = 0.0  # when it began
+        self._probe_s = 0.0  # when the probe began
         self._why = ""
         self.workers = workers
         self._throttled: set[int] = set()  # the tickets of successive throttled calls
-        self._answered = 0  # the latest ticket that was not throttled, while there are such calls
+        self._answered = 0  # the latest ticket that was not throttled, if calls were throttled
 
     def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
         """Take results into account. Record a hold that begins, becomes longer or ends.
@@ -118,7 +118,7 @@ class Holds:
         return self._until(now_s) if self.count and now_s < self.until_s else None
 
     def end(self) -> None:
-        """Let the run probe the service now, and record that. Call this in a batch."""
+        """Let the run probe the service now, and record the probe. Call this in a batch."""
         self.until_s = monotonic()
         self._record(self.until_s)
 
@@ -133,7 +133,7 @@ class Holds:
             self._job.warn(f"{self._job.id}: {self._said.pop(0)}")
 
     def hear(self, ticket: int, outcome: Outcome, now_s: float) -> str:
-        """Take an outcome into account. Returns a message if a hold begins or ends; else "".
+        """Take an outcome into account. Returns a message if a hold begins or ends, else "".
 
         ``ticket``: the ticket of the first row of the call.
         """
@@ -160,7 +160,7 @@ class Holds:
         self.count += 1
         wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
-        self._probe = 0  # since the outcome of a call that began before this hold doesn't end it
+        self._probe = 0  # the outcome of a call from before this hold doesn't end the hold
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         slower = ""
         if self._throttled:
@@ -210,11 +210,12 @@ class Holds:
 
     def _until(self, now_s: float) -> datetime:
         """The end of the hold."""
-        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date
+        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that the end has a date
         return datetime.now(UTC) + timedelta(seconds=wait_s)
 
     def reason_to_pause(self) -> tuple[EarlyEnd, int] | None:
-        """Why the run must pause, and how: see :meth:`Bounds.reached`. None if it continues.
+        """The reason why the run must pause, and the way, as :meth:`Bounds.reached` returns them.
+        None if the run continues.
 
         A run must pause if it has waited too long for the called service, and the service hasn't
         answered the last attempt.

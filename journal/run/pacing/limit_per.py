@@ -1,9 +1,9 @@
-"""Limits by key: the option ``limit_per`` limits the rows in flight for each value of a column.
+"""The option ``limit_per``, which limits the rows in flight for each value of a column.
 
 A **key** is a value of the column, as text. The limit is the number of **slots** of each key. If a
-row's key has no free slot, the row is **parked**: its number is stored in a queue of rows that wait
-for the same key. When a slot becomes free, parked rows of the key come before rows that are found
-later. A parked row is read when it is found and when it may start, and not in between.
+row's key has no free slot, the row is **parked**: the row's number goes into a queue for the key.
+When a slot becomes free, parked rows of the key come before rows that are found later. A parked row
+is read when it is found and when it may start, and not in between.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from journal.store.row_reader import FoundRow
 from journal.text import similar
 
 Key = str
-Queue = tuple[int, Key]  # the rank of its rows, and the key that they wait for
-Offered = tuple[int, int, bool]  # a row's number and rank, and whether it was parked
+Queue = tuple[int, Key]  # the rank of the queue's rows, and their key
+Offered = tuple[int, int, bool]  # a row's number and rank, and whether the row was parked
 
 # The ranks of parked rows, in the order of their starts: rows that have waited for somebody else,
 # rows that were due for another attempt, rows that were never started, rows of earlier runs.
 WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)
-_FIRST_ROWS = 1000  # rows that are read to find out whether a column exists
+_FIRST_ROWS = 1000  # how many rows are read to find out whether a column exists
 
 
 class _Numbers:
-    """A queue of row numbers. Each takes 8 bytes."""
+    """A queue of row numbers. Each number takes 8 bytes."""
 
     __slots__ = ("_first", "_numbers")
 
@@ -69,7 +69,7 @@ class PerKey:
     ) -> None:
         """``in_flight``: the rows of attempts that have begun before."""
         self._column, self._limit = next(iter((limit_per or {}).items()), ("", 0))
-        self.in_flight: dict[Key, int] = {}  # the slots that are taken
+        self.in_flight: dict[Key, int] = {}  # the taken slots
         self.offered: Offered = (0, 0, False)
         self._admitted: dict[int, Key] = {}  # by row number, until the row is started
         self._attempts: dict[tuple[int, int], Key] = {}  # by the numbers of row and attempt
@@ -94,12 +94,14 @@ class PerKey:
 
     @property
     def has_fresh(self) -> bool:
-        """Whether some of the rows that wait for a slot were never started."""
+        """Whether rows that were never started wait for a slot."""
         return self._fresh > 0
 
     @property
     def has_retried(self) -> bool:
-        """Whether some of these rows were due for another attempt, or have waited."""
+        """Whether rows that were due for another attempt, or have waited for somebody else, wait
+        for a slot.
+        """
         return any(rank <= RETRIED for rank, _ in self._parked)
 
     @property
@@ -121,7 +123,7 @@ class PerKey:
         return self._admits if self._limit else None
 
     def holds(self, found: FoundRow) -> bool:
-        """Return whether the row is parked: it waits for a slot."""
+        """Return whether the row is parked."""
         return found.position < len(self._is_parked) and bool(self._is_parked[found.position])
 
     def offer(self, number: int, rank: int, *, has_waited: bool = False) -> int:
@@ -213,7 +215,7 @@ class PerKey:
     def _key_of(self, data: Mapping[str, Any]) -> Key | None:
         """The key of a row with this data. None if the column is missing or null.
 
-        Values are compared as JSON: text by its characters, other values by their canonical JSON,
+        The key of a text is a quote and the text. The key of another value is its canonical JSON,
         which never begins with a quote.
         """
         value = data.get(self._column)

@@ -25,11 +25,11 @@ Estimate = Callable[[JobRow], Mapping[str, float]]
 class Limits(msgspec.Struct, kw_only=True):
     """The limits of a run: see :meth:`JobRun.run`. The constructor raises InvalidValueError.
 
-    When a run is tuned, it changes its limits.
+    If a run is tuned, the limits change.
     """
 
     max_attempts: int = 1
-    retry_on: Any = (Exception,)  # RetryOn; then as _kinds() returns it
+    retry_on: Any = (Exception,)  # first RetryOn, then the result of _kinds()
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
     timeout_s: float | None = None
@@ -70,7 +70,7 @@ class Limits(msgspec.Struct, kw_only=True):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
         cents: Any = check_cost(self.max_cost_cents, "max_cost_cents")
-        self.max_cost_cents = cents  # as totals are: int or float
+        self.max_cost_cents = cents  # int or float, like totals
         if self.limit_per is not None:
             check_limit_per(self.limit_per)
         check_where(self.where)
@@ -89,10 +89,11 @@ class Limits(msgspec.Struct, kw_only=True):
         return {name: limit for name, limit in of.items() if limit not in (None, {})}
 
     def retry_kinds(self, of: type) -> tuple[Any, ...]:
-        """The kinds in ``retry_on``: its classes (``of=type``), or its error codes (``of=str``).
+        """The classes in ``retry_on`` (``of=type``), or the error codes in ``retry_on``
+        (``of=str``).
 
-        Workers compare classes with exceptions. The driver doesn't get the exceptions, and compares
-        codes with the error codes of outcomes.
+        Workers compare the classes with exceptions. The driver doesn't get exceptions. It compares
+        the codes with the error codes of outcomes.
         """
         return tuple(kind for kind in self.retry_on if isinstance(kind, of))
 
@@ -104,7 +105,7 @@ class Limits(msgspec.Struct, kw_only=True):
 
     @property
     def retries_nothing(self) -> bool:
-        """Whether ``retry_on`` was given, and has no effect, because a row has one attempt."""
+        """Whether ``retry_on`` was given but has no effect, because a row has one attempt."""
         named = {*self.retry_on} - {Exception, TimeoutError, TimeoutError.__name__}
         return bool(named) and self.max_attempts == 1
 
@@ -115,7 +116,7 @@ class Limits(msgspec.Struct, kw_only=True):
 
 
 class HaltRule(NamedTuple):
-    """When a run gives up: see :class:`Halt`."""
+    """The condition on which a run gives up: see :class:`Halt`."""
 
     now: bool
     number: int

@@ -34,7 +34,7 @@ class OpenCalls:
     """The recorded calls with open rows, for one run. Not thread-safe.
 
     The records that its methods append become part of the batch that the caller has open.
-    ``is_batch``: whether the run's handler gets many rows. Only such a run resumes calls.
+    ``is_batch``: whether the run's handler gets many rows. If not, the run resumes no calls.
     """
 
     def __init__(self, service: JobService, job_id: str, *, is_batch: bool) -> None:
@@ -43,8 +43,8 @@ class OpenCalls:
         self._in_flight: set[int] = set()
         # For the call of the last question: the offset of its wait, and the beginning of the wait.
         self._waited: tuple[int, datetime | None] = 0, None
-        self._kept: dict[int, Outcome] = {}  # by row: what :meth:`end` records for calls
-        self._again_s: dict[int, float] = {}  # when the last row is due that is attempted again
+        self._kept: dict[int, Outcome] = {}  # by row: the outcomes for :meth:`end`
+        self._again_s: dict[int, float] = {}  # by call: when its last retried row is due
 
     def __bool__(self) -> bool:
         """Whether calls wait, or are due."""
@@ -115,10 +115,10 @@ class OpenCalls:
             return [b"".join(columns.statuses[a.start : a.stop] for a in each) for each in spans]
 
     def resume(self, count: int) -> list[Resumed]:
-        """Start up to ``count`` calls that are due. Their rows are in processing then."""
+        """Start up to ``count`` calls that are due, by setting their rows to processing."""
         resumed: list[Resumed] = []
         while len(resumed) < count and (call_id := self._waiting.pop_due(monotonic())):
-            # Another process may have settled its rows, or ended the job.
+            # Another process may have settled the rows of the call, or ended the job.
             if call_id in self._journal.index.calls:
                 with suppress(InvalidStateTransition):
                     call, rows = self._journal.change(calls.resume_call, call_id, A_RUN)
@@ -163,7 +163,7 @@ class OpenCalls:
         return self._waited[1]
 
     def takes(self, row: JobRow, due_s: float) -> bool:
-        """Return whether a row that is attempted again comes back with its call. ``due_s``: when."""
+        """Return whether a row will be attempted again with its call. ``due_s``: the due time."""
         if row.row_number in self._kept:
             return True
         call_id = _recorded(self._journal, row) if self._is_batch else 0

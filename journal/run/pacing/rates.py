@@ -1,4 +1,4 @@
-"""Rates: ``rate="50/s"`` limits starts, ``rate={"input_tokens": "200000/m"}`` what calls use.
+"""Rates. ``rate="50/s"`` limits starts. ``rate={"input_tokens": "200000/m"}`` limits usage.
 
 While a call is in flight, the call counts with an estimate. After that, the call counts with its
 usage, until the unit of time has passed since its end. So the called service may count the usage at
@@ -47,8 +47,8 @@ class Rate:
     def parse(cls, text: str, batch: int = 1) -> Rate:
         """Parse a rate such as ``"50/s"``, ``"100/m"`` or ``"2.5/h"``. Raises InvalidValueError.
 
-        If ``batch`` is larger than the number in the rate (100 in ``"100/m"``), it is reduced to
-        this number, rounded down, but not below 1.
+        The result's ``batch`` is at most the number in the rate (100 in ``"100/m"``), rounded down,
+        and at least 1.
         """
         number, unit_s = parse_rate(text)
         return cls(number / unit_s, min(batch, max(1, int(number))))
@@ -84,11 +84,11 @@ class Rate:
 
 
 _MAX_KNOWN = 1000  # the number of latest usages from which estimates are made
-_FEW = 20  # of fewer usages, the largest is the estimate
-_SHARE = 0.95  # of more, this share is at most as large as the estimate
-_READ_BYTES = 4 << 20  # of the journal, at the start of a run, to find usages for estimates
+_FEW = 20  # with fewer usages, the largest usage is the estimate
+_SHARE = 0.95  # with more usages, this share of them is at most as large as the estimate
+_READ_BYTES = 4 << 20  # how much of the journal a starting run reads to find usages
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
-_SHOWN_S = 1.0  # people see longer waits only
+_SHOWN_S = 1.0  # people see only longer waits
 _NOT_FAILED = ("completed", "skipped", "waiting")  # kinds of outcomes, and statuses in records
 _MISSING = 3  # after this number of answers without a usage, a message says so
 _OTHER = 10  # after this number of answers that name only other usages, the run ends
@@ -184,15 +184,15 @@ class UsageRates:
         self._estimate = limits.estimate
         self._batch = limits.batch or 1
         self._job = job
-        # The estimates of rows: by the numbers of row and attempt, and until the end of the turn by
-        # the row's number.
+        # The estimates of rows, by the numbers of row and attempt. Until the end of the turn, a
+        # row's estimate is stored by the row's number.
         self._in_flight: dict[tuple[int, int], list[float]] = {}
         self._admitted: dict[int, list[float]] = {}
         self._pending = 0
         self.wait_s = 0.0
 
     def change(self, rates: Mapping[str, str]) -> None:
-        """Change the rates. Rows that are in flight count nothing for a new name."""
+        """Change the rates. For a new name, rows in flight count nothing."""
         before = {window.name: window for window in self._windows}
         self._windows = [before.get(name) or Window(name, rate) for name, rate in rates.items()]
         for window in self._windows:
@@ -202,16 +202,19 @@ class UsageRates:
             estimates[:] = [known.get(window.name, 0.0) for window in self._windows]
 
     def pace(self) -> str:
-        """Return text for people about the rate that rows wait for. "" if they don't wait."""
+        """Return text for people about the rate that rows wait for, or "" if no row waits."""
         rates = ", ".join(f"{window.name}={window.rate}" for window in self._windows)
         return f"waiting for the rate {rates}" if _SHOWN_S <= self.wait_s < math.inf else ""
 
     def begin_turn(self, pending: int) -> None:
-        """Begin to start rows. ``pending``: how many could start without these rates."""
+        """Begin to start rows.
+
+        ``pending``: the number of rows that could start without these rates.
+        """
         self._pending, self.wait_s = pending, 0.0
 
     def admits(self, number: int) -> bool:
-        """Return whether a row may start now, together with those admitted in this turn."""
+        """Return whether a row may start now, together with the rows already admitted in this turn."""
         now_s, admitted = monotonic(), len(self._admitted)
         factor = 1
         if self._estimate is None:
@@ -241,11 +244,11 @@ class UsageRates:
     def end(self, results: Iterable[Result]) -> None:
         """Count what attempts have used. Attempts without a usage count with their estimates.
 
-        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. A
-        row with the usage {} says nothing: the first row of its call does.
+        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. A row
+        with the usage {} is ignored, because the first row of its call has the usage.
 
-        Raises InvalidValueError if answers have other usages than a rate names: nothing would limit
-        them.
+        Raises InvalidValueError if answers lack the usage of a rate and have other usages, because
+        such a rate would limit nothing.
         """
         now_s = monotonic()
         calls: dict[tuple[Call, Window], float] = {}
@@ -254,7 +257,7 @@ class UsageRates:
             row, outcome = result.row, result.outcome
             estimates = self._in_flight.pop((row.row_number, row.attempts), None)
             if estimates is None:
-                continue  # a late result: it has counted when its call was given up
+                continue  # a late result, which was counted when its call was given up
             self._reserve(estimates, -1)
             if outcome.usage == {}:
                 continue
@@ -358,7 +361,7 @@ class UsageRates:
     def _learn(self, usages: list[Mapping[str, float]], ended: int) -> None:
         """Take the usages of earlier runs into account for estimates.
 
-        The rows of a call aren't known. With ``batch``, the mean of a row is taken as the usage.
+        The rows of a call aren't known. With ``batch``, the mean usage of a row is taken.
         """
         for window in self._windows:
             amounts = [usage[window.name] for usage in usages if window.name in usage]

@@ -1,6 +1,6 @@
 """Decides which attempts are retried, and when: after an error, a timeout or a lost worker.
 
-``Due`` and ``Waits`` store what waits until it is due, by ``monotonic``.
+``Due`` and ``Waits`` store rows and calls with their due times, by ``monotonic``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 
-_LOST_ATTEMPTS = 3  # attempts of a row whose workers die, with on_interrupted="retry"
+_LOST_ATTEMPTS = 3  # the attempts at a row whose workers die, if on_interrupted="retry"
 
 
 def with_unknown(outcome: Outcome, limits: Limits, on_interrupted: Policy) -> Outcome:
-    """The outcome of a failed attempt whose call may have taken effect, as it is recorded.
+    """The outcome to record for a failed attempt whose call may have taken effect.
 
-    The row needs a review, or fails without another attempt if ``on_interrupted`` says so. If the
-    author has said that repeating the call is harmless, the attempt has failed like any other.
+    The row needs a review, or fails without another attempt, as ``on_interrupted`` decides. If the
+    author has declared that repeating the call is harmless, the attempt has simply failed.
     """
     is_named = outcome.error_code in limits.retry_kinds(str)
     if is_named or on_interrupted in ("retry", "resume"):
@@ -66,7 +66,10 @@ def fate_of(
 
 
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
-    """Seconds until the next attempt: set by the handler, or computed by :func:`backoff_s`."""
+    """Seconds until the next attempt.
+
+    The handler has set them, or :func:`backoff_s` computes them.
+    """
     if outcome.after_s is not None:
         return outcome.after_s
     return backoff_s(_attempts_since_reset(row), limits)
@@ -80,8 +83,8 @@ def _attempts_since_reset(row: JobRow) -> int:
 def backoff_s(attempts: int, limits: Limits) -> float:
     """Seconds to wait after this number of attempts. The wait doubles each time, with jitter.
 
-    Half of the wait is random, so that rows that failed together are not retried together. With
-    calls of many rows there is no jitter: their rows would be retried in calls of a few rows.
+    Half of the wait is random, so rows that failed together are not retried together. Calls with
+    many rows have no jitter, since jitter would make their rows come back in calls of a few rows.
     """
     longest = limits.backoff_s * 2.0 ** min(attempts - 1, 60)
     share = 1.0 if limits.batch else random.uniform(0.5, 1)  # noqa: S311  (no secret)
@@ -103,18 +106,18 @@ class Due(dict[Key, float]):
 
     @property
     def next_s(self) -> float:
-        """When the first is due."""
+        """The first due time."""
         while self._heap and self.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)  # it was given another time
+            heapq.heappop(self._heap)  # replaced by another time
         return self._heap[0][0] if self._heap else math.inf
 
     def put(self, key: Key, due_s: float) -> None:
-        """Add what waits, or give it another time."""
+        """Add a row or call, or give it another due time."""
         self[key] = due_s
         heapq.heappush(self._heap, (due_s, key))
 
     def pop_due(self, now_s: float) -> Key | None:
-        """Remove what is due first, and return it. None if nothing is due."""
+        """Remove the first item that is due, and return it. None if no item is due."""
         if self.next_s > now_s:
             return None
         _, key = heapq.heappop(self._heap)
@@ -123,16 +126,17 @@ class Due(dict[Key, float]):
 
 
 class Waits:
-    """The numbers of the rows that wait for somebody else (see :class:`Wait`): 16 bytes a row.
+    """The numbers of the rows that wait for somebody else (see :class:`Wait`). A row takes 16
+    bytes.
 
-    A row may be due at a later time than here, or not wait any more, if another process has settled
-    it. So look before a row is started. ``left``: how many rows wait that aren't for this run.
+    If another process has settled a row, the row may no longer wait, or may be due later. So check
+    a row before you start it. ``left``: the number of waiting rows that aren't for this run.
     """
 
     def __init__(self) -> None:
         self._due = array("d")  # ascending
         self._numbers = array("Q")
-        self._first = 0  # those before it are gone
+        self._first = 0  # the items before it are gone
         self.left = 0
 
     def __len__(self) -> int:
@@ -140,11 +144,11 @@ class Waits:
 
     @property
     def next_due_s(self) -> float:
-        """When the first row is due."""
+        """The due time of the first row."""
         return self._due[self._first] if self else math.inf
 
     def set(self, rows: Iterable[tuple[float, int]]) -> None:
-        """Replace all rows, each given as the time when it is due, and its number."""
+        """Replace all rows. Each row is given by its due time and its number."""
         due, numbers = array("d"), array("Q")
         for due_s, number in rows:
             due.append(due_s)

@@ -14,7 +14,7 @@ from journal.run.workers.base import Call
 from journal.run.workers.in_flight import InFlight, Result
 from journal.text import Numbers, counted, duration_text
 
-_MAX_DURATIONS = 1000  # the latest; one of each commit
+_MAX_DURATIONS = 1000  # the latest durations, one of each commit
 _MAX_CALLS, _MAX_RANGES = 3, 3  # named in the message
 
 
@@ -33,7 +33,10 @@ class Stalls:
         self._named: set[Call] = set()  # among those in flight
 
     def hear(self, results: Sequence[Result]) -> None:
-        """Take the results of a commit into account. This takes the same time for one or many."""
+        """Take the results of a commit into account.
+
+        The time of this call doesn't depend on the number of results.
+        """
         self._since_s, self._is_said = monotonic(), False
         outcome = results[0].outcome  # the first row of a call has the call's duration
         if outcome.elapsed_s and not outcome.is_given_back:
@@ -50,7 +53,7 @@ class Stalls:
             return
         if self._is_said or not is_stalled(self._took_s, now_s - self._since_s):
             return
-        if self._in_flight.results(1):  # they have only to be recorded
+        if self._in_flight.results(1):  # they have ended and only have to be recorded
             return
         calls = self._in_flight.unended()
         slow = [call for call in calls if is_stalled(self._took_s, now_s - call.dispatched_s)]

@@ -22,7 +22,7 @@ from journal.text import counted, time_text
 
 
 class Tuning:
-    """Takes what somebody has asked a run to change. Only the driver uses it."""
+    """Makes the changes that somebody has requested from a run. Only the driver uses this class."""
 
     def __init__(
         self,
@@ -45,14 +45,15 @@ class Tuning:
         self._stops = stops
 
     def take(self) -> None:
-        """Take the changes that are asked for now, in their order. Each is recorded, and then made.
+        """Take the changes that are requested now, in their order. Each change is recorded, and
+        then made.
 
-        Raises the errors of a commit: then the run has not changed.
+        Raises the errors of a commit. After such an error, the run is unchanged.
         """
         for tune in self._job.tunes():
             with self._job.service.batch(self._job.id):
                 if tune not in self._job.tunes():
-                    continue  # the commit that had asked was undone
+                    continue  # the commit with the request was undone
                 answer = self._answer(tune)
                 self._job.put(answer)
                 if "end_hold" in answer.changes:
@@ -94,7 +95,9 @@ class Tuning:
         return count, most, f"the executor has {workers}, and no run uses more"
 
     def _tuned(self, name: str, asked: Any) -> tuple[Any, Any, str]:
-        """The value of a limit before and after the change, and why it isn't what was asked for."""
+        """The value of a limit before and after the change, and the reason if it isn't the
+        requested value.
+        """
         was = self._limits.tunable.get(name)
         now, reason = None if asked == NONE else asked, ""
         if name == "rate":
@@ -135,4 +138,4 @@ class Tuning:
             self._queue.limit_per(limits.limit_per, self._in_flight.rows)
         if changes.keys() - {"end_hold"}:
             self._starts.change()
-            self._in_flight.take_back()  # what no worker has begun starts again, by the new limits
+            self._in_flight.take_back()  # rows that no worker has begun restart, by the new limits

@@ -241,7 +241,7 @@ PATCHES = [
     Patch(
         "the time until a hold ends has a date",
         "run/pacing/holds",
-        "        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that its end has a date\n",
+        "        wait_s = min(max(0.0, self.until_s - now_s), MAX_AFTER_S)  # so that the end has a date\n",
         "        wait_s = max(0.0, self.until_s - now_s)\n",
         "tests/run/test_holds.py::test_no_backoff_is_too_long_for_the_message_of_a_hold",
     ),
