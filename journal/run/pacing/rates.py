@@ -315,8 +315,8 @@ class UsageRates:
         """Count the usage of earlier runs, and their calls that were in flight at their death.
 
         The usage of a failed attempt without a recorded usage is estimated, as by :meth:`end`.
-        Nobody knows when a call of a dead run has ended. It counts as if it had taken as long as
-        the longest known attempt after the last record of its run.
+        Nobody knows when a call of a dead run has ended. The assumed end of the call is the last
+        record of its run, plus the duration of the longest known attempt.
         """
         history = read_history(self._job.service.store, self._job.id)
         at, now_s = now(), monotonic()

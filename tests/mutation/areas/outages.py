@@ -59,8 +59,8 @@ PATCHES = [
     Patch(
         "a hold that begins has no probe yet",
         "run/pacing/holds",
-        "        self._probe = 0  # since the outcome",
-        "        self._probe += 0  # since the outcome",
+        "        self._probe = 0  # the outcome",
+        "        self._probe += 0  # the outcome",
         "tests/run/test_holds.py::test_a_hold_that_begins_while_a_probe_is_in_flight_has_a_probe_of_its_own",
     ),
     Patch(
