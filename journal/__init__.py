@@ -1,4 +1,4 @@
-"""rowjournal: an embedded, file-based journal of jobs and their rows that survives crashes.
+"""rowjournal: an embedded, file-based, crash-safe journal of jobs and their rows.
 
 >>> import journal
 >>> with journal.JobService("jobs") as service:  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""`journal resolve --from FILE`: a file that names rows, with values for each."""
+"""`journal resolve --from FILE`: a file that names rows, with values for each row."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class _Named(NamedTuple):
 def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--from`` and its options to `journal resolve`.
 
-    The command gets the rows of the file as ``selection``, and their values as ``values``: for each
-    row number a dict with the values that the options of these names would have.
+    The command gets the rows of the file as ``selection``, and their values as ``values``. This is
+    a dict from a row number to the row's values, by the names of the options.
     """
 
     @wraps(command)
@@ -86,7 +86,10 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _read(
     file: RowInput, key: str, names: tuple[str, ...], needed: tuple[str, ...]
 ) -> dict[str, _Named]:
-    """The rows of a file by their keys. Each must have a value in one of the columns ``needed``."""
+    """The rows of a file by their keys.
+
+    Each row must have a value in one of the columns ``needed``.
+    """
     wanted: dict[str, _Named] = {}
     for number, data in enumerate(file, 1):
         place = f"{file.source.name}, row {number}"

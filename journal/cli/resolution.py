@@ -1,4 +1,4 @@
-"""What a person says of rows that need a review, for `journal resolve`."""
+"""The decision of a person about rows that need a review, for `journal resolve`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def how_of(given: dict[str, Any], *, in_file: bool) -> str:
 
 
 class Resolution:
-    """What a person says of rows: ``how`` they are settled, why, and the other options.
+    """The decision of a person about rows: ``how`` to settle them, the reason, and other options.
 
     ``values``: what takes the place of options for a row, by its number.
     """

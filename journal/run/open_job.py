@@ -98,9 +98,9 @@ def open_job(
 
     If the job exists, the input is compared with the job by checksums:
 
-    - With a key, the order of the rows may change.
+    - If there is a key, the order of the rows may change.
     - New rows are added. If the job has ended, the new rows reopen it. If a person has paused the
-      job, new rows are added, too, and :meth:`JobRun.run` is refused.
+      job, new rows are added, too, but :meth:`JobRun.run` is refused.
     - If the data of a row has changed, ``on_changed`` decides. "error" raises RowChangedError.
       "ignore" keeps the job's data. "retry" gives the row the new data and makes the row pending,
       unless the row is completed. "redo" does the same, and also does completed rows again, under
@@ -110,16 +110,17 @@ def open_job(
       and failed rows, but rows in flight and rows with steps go to review, and failed rows that may
       have taken effect stay failed. "error" raises RowChangedError.
 
-    :attr:`JobRun.matched` says how many rows are new, changed or gone.
+    :attr:`JobRun.matched` has the numbers of new, changed and gone rows.
 
     **A new job.** ``name`` (default: the id), ``description``, ``mode`` and ``metadata`` (a JSON
     object) are recorded when the job is created. ``idempotency_key`` is a column with the complete
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. This call checks that the keys are unique (with ``shard``, only within the shard). Without
     ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. The job
-    records this choice, which never changes. If the job was pruned, ``anew=True`` makes the job
-    anew, and all of its rows are processed again. With ``existing=True``, an existing job is
-    continued, and no job is made. Use ``existing`` if a missing job may be on another disk.
+    records how the idempotency keys are made. This never changes. If the job was pruned,
+    ``anew=True`` makes the job anew, and all of its rows are processed again. With
+    ``existing=True``, an existing job is continued, and no job is made. Use ``existing`` if a
+    missing job may be on another disk.
 
     **Shards.** With ``shard=(3, 64)``, this start works only on the rows of shard 3 of 64. The 64
     shards may run on 64 machines. ``path`` is the directory of the set (all shards), and the shard
@@ -460,14 +461,15 @@ class JobRun:
           - TimeoutError, ConnectionResetError, ConnectionAbortedError and BrokenPipeError;
           - an exception with "Timeout" (but not "ConnectTimeout" or "PoolTimeout"), "Disconnected"
             or "RemoteProtocol" in the name of its class or of a base class;
-          - an exception that was raised from one of these exceptions, or while one was handled.
+          - an exception that was raised from one of these exceptions, or while one of them was
+            handled.
 
           But the row fails as after any other exception if ``on_interrupted`` is "retry" or
           "resume", or if ``retry_on`` names the error code, the class, or a base class other than
           Exception.
         - :class:`Fail`, :class:`Retry`, :class:`Skip` and :class:`NeedsReview`, raised or returned,
           set other outcomes. With :class:`Hold`, the whole run waits. With :class:`Wait`, only the
-          row waits, without a worker.
+          row waits. A waiting row takes no worker.
         - ``row.idempotency_key`` is the idempotency key to pass to the service that you call.
 
         **Workers.** Plain functions run in threads, and coroutine functions run in an event loop.
@@ -552,9 +554,10 @@ class JobRun:
           attempt don't count. After an attempt was given up, it counts until it ends.
         - ``where``: a function of a row, the condition. The run takes only rows for which the
           function returns a true value. The other rows stay pending or failed, even with
-          ``retry_failed``. When only such rows are left, the run pauses. For each of them, the
-          function is called only once. The thread of the run calls this function, so the function
-          must be fast. If the function raises an exception, the run ends with this exception.
+          ``retry_failed``. When only rows that don't meet the condition are left, the run pauses.
+          For each of these rows, the function is called only once. The thread of the run calls this
+          function, so the function must be fast. If the function raises an exception, the run ends
+          with this exception.
 
         **Stopping.** With ``handle_signals``, a run in the main thread handles signals. After the
         first SIGINT, SIGTERM or SIGHUP, the run starts no more rows, waits for the rows in flight
@@ -576,9 +579,8 @@ class JobRun:
         - ``on_progress``: called with the job about five times a second.
 
         ``tell`` and ``on_progress`` are called in the thread that has called this method, with the
-        context of this thread. The run itself works in another thread, its own. The run's thread
-        calls ``where`` and ``estimate``. If an executor has broken, the run's thread calls
-        ``executor`` again.
+        context of this thread. The run itself has a thread of its own, which calls ``where`` and
+        ``estimate``. If an executor has broken, this thread also calls ``executor`` again.
 
         If the job has ended but has pending rows, it is reopened. If there is nothing to do, or if
         the job was cancelled, a message says so, and the returned report has the unchanged job.

@@ -393,10 +393,11 @@ def resolve_command(
     did not have --on-interrupted resume.
 
     With --from, FILE names rows as --row does: `journal resolve ship-orders --completed --from
-    portal.csv`. FILE has any format of `journal help inputs`. Its column of the job's --key, or else
-    row_number, says which row. With --completed, its columns tracking_number, cost_cents, label_path
-    and result have values of this row, and with --failed its column error_message. If such a cell is
-    empty, the option of this name counts. Other columns are ignored. Nothing is changed if a row of
+    portal.csv`. FILE has any format of `journal help inputs`. The column of the job's --key names
+    the row. In a job without --key, the column row_number names the row. With --completed, the
+    columns tracking_number, cost_cents, label_path and result have the values of the row. With
+    --failed, the column error_message has the message of the row. If a cell is empty, the option
+    with the name of the column counts. Other columns are ignored. Nothing is changed if a row of
     FILE isn't in the job, needs no review, occurs twice, or has an invalid value or none.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or
