@@ -132,9 +132,7 @@ class Resolution:
         return True
 
     def _continue(self, row: JobRow) -> None:
-        """Make a row in review pending if the review was only about the step that is settled
-        now.
-        """
+        """Make a row in review pending if its review was only about the step settled now."""
         service = self._job.service
         doubt = get_step_in_doubt(service.store, row.id)
         if doubt is not None and doubt.name == self._step:

@@ -218,8 +218,9 @@ def rename(source: Path, target: Path) -> None:
 
 
 def read_ends(path: str, first_bytes: int, last_bytes: int) -> tuple[bytes, bytes, int]:
-    """Return the first and the last bytes of a file, and its size. Raises ``OSError``, also for a
-    link.
+    """Return the first and the last bytes of a file, and its size.
+
+    Raises ``OSError``, also for a link.
 
     The two parts may overlap. A listing calls this function for each job. For speed, the function
     makes fewer checks than :func:`~journal.fs.handles.open_regular`. If the bytes aren't what you

@@ -326,8 +326,9 @@ class JournalFile(Descriptor):
         return None
 
     def read_some(self, offset: int, length: int) -> bytes:
-        """Read up to ``length`` bytes from ``offset``. One system call is made, so the result may
-        be shorter.
+        """Read up to ``length`` bytes from ``offset``.
+
+        One system call is made, so the result may be shorter.
         """
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)

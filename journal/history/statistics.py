@@ -228,6 +228,7 @@ class JobStatistics:
     @property
     def attempts_per_s(self) -> float | None:
         """The average number of attempts that ended per second, from the first end to the last end.
+
         While a run works, the time extends to the present.
 
         ``None`` for fewer than 2 attempts, and if all attempts ended at the same time.

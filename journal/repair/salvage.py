@@ -212,8 +212,9 @@ class Salvage:
         return not any(action.kind in ("lost", "unsealed") for action in self.actions)
 
     def finish(self) -> int:
-        """Put rows in review if their outcome or steps may be lost. Return the number of these
-        rows.
+        """Put rows in review if their outcome or steps may be lost.
+
+        Return the number of these rows.
 
         A row is put in review only if it is pending, processing or failed according to the kept
         records. If no outcomes were lost, one more condition applies: the data of the row is lost

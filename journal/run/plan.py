@@ -54,8 +54,9 @@ class NothingToDo(Exception):
 def take_up(
     service: JobService, journal: Journal, *, retry_failed: bool, where: Where | None
 ) -> int:
-    """Prepare a job for a run, in the commit that starts the run. Returns the number of retried
-    rows.
+    """Prepare a job for a run, in the commit that starts the run.
+
+    Returns the number of retried rows.
 
     With ``retry_failed``, the job's failed rows are retried. With ``where``, only failed rows that
     meet this condition are retried. A job that has ended is reopened. Raises NothingToDo.

@@ -114,8 +114,9 @@ class Split:
     def __init__(
         self, store: Store, set_id: str, shard: Shard, key: Key | None, where: str
     ) -> None:
-        """Look at the shards that are here. ``key``: the key of the start. ``where``: the key's
-        name.
+        """Look at the shards that are here. ``key``: the key of the start.
+
+        ``where``: the key's name.
 
         Raises InvalidValueError if the set has another key.
         """

@@ -161,8 +161,9 @@ ERROR_FIELDS = (
 @selection_options
 @listing_options
 def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
-    """Show the rows that failed or need a review, grouped by error code. The largest group is
-    first.
+    """Show the rows that failed or need a review, grouped by error code.
+
+    The largest group is first.
 
     COUNT is the number of rows. CENTS is the cost of the attempts that gave the rows their STATUS.
     Without a cost, the table doesn't have this column. EXAMPLE has the three most frequent messages

@@ -143,6 +143,7 @@ def _print_result(result: Any) -> None:
 
 class _Child:
     """The command of the step. Signals that would end this process are passed on to the command.
+
     This process must not end first, because it records how the command ends.
     """
 

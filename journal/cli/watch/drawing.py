@@ -48,8 +48,9 @@ Line = tuple[str, str]
 
 
 class _Part(NamedTuple):
-    """A part of a view. ``least``: this number of lines comes before the lines of less valuable
-    parts.
+    """A part of a view.
+
+    ``least``: this number of lines comes before the lines of less valuable parts.
     """
 
     lines: Sequence[Line]

@@ -215,6 +215,7 @@ class Holds:
 
     def reason_to_pause(self) -> tuple[EarlyEnd, int] | None:
         """The reason why the run must pause, and the way, as :meth:`Bounds.reached` returns them.
+
         None if the run continues.
 
         A run must pause if it has waited too long for the called service, and the service hasn't

@@ -126,8 +126,9 @@ class Due(dict[Key, float]):
 
 
 class Waits:
-    """The numbers of the rows that wait for somebody else (see :class:`Wait`). A row takes 16
-    bytes.
+    """The numbers of the rows that wait for somebody else (see :class:`Wait`).
+
+    A row takes 16 bytes.
 
     If another process has settled a row, the row may no longer wait, or may be due later. So check
     a row before you start it. ``left``: the number of waiting rows that aren't for this run.

@@ -45,8 +45,9 @@ class Tuning:
         self._stops = stops
 
     def take(self) -> None:
-        """Take the changes that are requested now, in their order. Each change is recorded, and
-        then made.
+        """Take the changes that are requested now, in their order.
+
+        Each change is recorded, and then made.
 
         Raises the errors of a commit. After such an error, the run is unchanged.
         """
