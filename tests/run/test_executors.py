@@ -431,6 +431,25 @@ class Holding(Executor):
         return future
 
 
+class Cancelling(Executor):
+    """Cancels each of its tasks before it begins."""
+
+    def submit(self, *_: Any, **__: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+def test_a_run_whose_executor_cancels_its_rows_pauses_and_starts_them_no_more(work: Work) -> None:
+    with work.open("square", "square") as job:
+        (stop := threading.Timer(60, job.stop)).start()
+        report = job.run(act, Cancelling(), workers=1)
+        stop.cancel()
+        assert report.reason is not None
+        assert report.reason.startswith("the executor takes no more rows: it has cancelled a row")
+        assert (report.job.status, report.job.pending_count) == ("paused", 2)
+
+
 def test_an_executor_gets_no_more_rows_than_it_has_workers_and_the_others_can_be_cancelled(
     work: Work,
 ) -> None:

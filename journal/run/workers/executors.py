@@ -12,7 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import ExitStack, suppress
 from multiprocessing import connection
 from pathlib import Path
@@ -272,7 +272,11 @@ class ExecutorWorkers(Workers):
     def _outcomes_of(self, future: Future[bytes], call: Call) -> list[Outcome]:
         rows = len(call.rows)
         if future.cancelled():
-            return [Outcome(kind="unstarted")] * rows
+            if call.ends_asked:
+                return [Outcome(kind="unstarted")] * rows
+            # The executor has cancelled it, and may cancel each later one, too.
+            cancelled = CancelledError("it has cancelled a row that the run has not cancelled")
+            return [_unstarted(cancelled, "the executor takes no more rows")] * rows
         error = future.exception()
         if error is None:
             self._breaks = 0

@@ -30,6 +30,13 @@ PATCHES = [
         "tests/run/test_runs.py::test_coroutines_run_so_many_at_a_time_and_end_when_they_take_too_long",
     ),
     Patch(
+        "an executor that cancels each row gets them not again and again",
+        "run/workers/executors",
+        "            if call.ends_asked:\n",
+        "            if True:\n",
+        f"{EXECUTORS}::test_a_run_whose_executor_cancels_its_rows_pauses_and_starts_them_no_more",
+    ),
+    Patch(
         "a process that a handler has forked ends where it leaves the handler",
         "run/signals",
         "        if system.process_id() != self._process:\n            end_process(error)\n",
