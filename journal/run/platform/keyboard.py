@@ -26,7 +26,7 @@ if sys.platform == "win32":
         yield
 
     class Keyboard:
-        """The keys of standard input. On Windows, nothing has to be changed to read them."""
+        """The keys of standard input. On Windows, the console needs no change for reading keys."""
 
         def begin(self) -> None:
             """Do nothing."""
@@ -44,30 +44,33 @@ if sys.platform == "win32":
             key = msvcrt.getwch()
             if key not in ("\x00", "\xe0"):
                 return key
-            msvcrt.getwch()  # which of the keys that aren't characters, such as an arrow
+            msvcrt.getwch()  # the code of a key without a character, such as an arrow
             return ""
 else:
     import termios
 
     def is_foreground(terminal: int) -> bool:
-        """Return whether this process may draw on a terminal: whether a shell waits for it."""
+        """Return whether this process may draw on a terminal, because a shell waits for the
+        process.
+        """
         try:
             return os.tcgetpgrp(terminal) == os.getpgrp()
-        except OSError:  # it isn't the terminal of this session, so there is no shell
+        except OSError:  # the terminal belongs to another session, so there is no shell
             return True
 
     @contextmanager
     def suspendable(leave: Callable[[], object]) -> Iterator[None]:
-        """Call ``leave`` before Ctrl-Z suspends this process, or SIGQUIT ends it, during the block."""
+        """During the block, call ``leave`` before Ctrl-Z suspends this process, or SIGQUIT ends it."""
 
         def suspend(number: int, _frame: object) -> None:
             leave()
-            # Not SIGSTOP: without a shell that can resume it, a program can't be suspended.
+            # Not SIGSTOP, which would suspend even a program that no shell can resume.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             signal.signal(number, suspend)
 
-        # A signal that is ignored stays so, as that of Ctrl-Z in a shell without job control.
+        # An ignored signal stays ignored, such as the signal of Ctrl-Z in a shell without job
+        # control.
         numbers = (signal.SIGTSTP, signal.SIGQUIT)
         handled = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
         for number in handled:
@@ -91,7 +94,7 @@ else:
                 with suppress(termios.error):
                     self._before = termios.tcgetattr(0)
                     changed = termios.tcgetattr(0)
-                    changed[3] &= ~(termios.ICANON | termios.ECHO)  # signals of keys stay
+                    changed[3] &= ~(termios.ICANON | termios.ECHO)  # signals of keys stay on
                     termios.tcsetattr(0, termios.TCSADRAIN, changed)
 
         def end(self) -> None:

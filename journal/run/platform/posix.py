@@ -1,4 +1,4 @@
-"""Processes on POSIX: a command leads a session, and so a process group."""
+"""Processes on POSIX. A command leads a session, and so a process group."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Process:
     def wait(self) -> None:
         """Wait until the command has ended. Processes that it has started may still run.
 
-        If the system has ``waitid``, this doesn't reap the command. Until the command is reaped, no
+        If the system has ``waitid``, the command isn't reaped here. Until the command is reaped, no
         other process can get the id of its process group.
         """
         if hasattr(os, "waitid"):
@@ -46,13 +46,13 @@ class Process:
             self.close()
 
     def end(self, *, force: bool) -> None:
-        """Ask all processes of the command to end; with ``force``, end them.
+        """Ask all processes of the command to end. With ``force``, end the processes.
 
         Does nothing if the processes have ended. Until ``close`` is called, no other process can be
         ended by mistake.
         """
-        # PermissionError is raised on macOS if only the ended leader is left in the group. It is
-        # also raised for set-uid programs.
+        # PermissionError is raised on macOS if only the ended leader is left in the group. The
+        # exception is also raised for set-uid programs.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._id, signal.SIGKILL if force else signal.SIGTERM)
 
@@ -80,15 +80,15 @@ def start(
 
     - POSIX: the command leads a session of its own. If this process is killed, the command
       continues.
-    - Windows: the command leads a process group of its own. It is in a job object, whose processes
-      end when this process ends. A .bat or .cmd file is run by cmd. Any other file must be a
-      program.
+    - Windows: the command leads a process group of its own. The command is in a job object. The
+      processes of a job object end when this process ends. A .bat or .cmd file is run by cmd. Any
+      other file must be a program.
 
     Raises OSError and ValueError if the command can't be started.
     """
-    # Popen would encode the environment in Python for each command, and read a pipe to learn of
-    # errors: a third of the time of a start. Python opens no inheritable descriptors. Descriptors
-    # that we inherited are passed on, as shells do.
+    # Popen would encode the environment in Python for each command, and would read a pipe to learn
+    # of errors. Both take a third of the time of a start. Python opens no inheritable descriptors.
+    # Descriptors that this process has inherited are passed on, as shells do.
     process_id = os.posix_spawnp(
         argv[0],
         tuple(argv),
@@ -112,7 +112,8 @@ def _action(stream: IO[bytes] | int, descriptor: int) -> tuple[Any, ...]:
 def environment() -> Environment:
     """A copy of this process's environment, in the form that :func:`start` takes.
 
-    Python starts no command with a variable whose name is empty, so such a variable is left out.
+    A variable with an empty name is left out, since Python would start no command with such a
+    variable.
     """
     return {name: text for name, text in os.environb.items() if name}
 
@@ -137,7 +138,7 @@ def keep_exit_statuses() -> None:
 
 
 def status_code(status: int) -> str:
-    """The exit status as an error code: a number, or the name of the signal that ended it."""
+    """The exit status as an error code, which is a number or the name of the signal."""
     if status >= 0:
         return str(status)
     try:
@@ -149,8 +150,8 @@ def status_code(status: int) -> str:
 def is_of_signal(status: int) -> bool:
     """Whether a signal ended the command.
 
-    Also true if the command is a shell, and its exit status says that a signal ended the command
-    that the shell ran last.
+    Also true if the command is a shell that reports, by its exit status, a signal that ended its
+    last command.
     """
     return status < 0 or status - 128 in signal.valid_signals()
 
@@ -182,8 +183,8 @@ def wait(popen: subprocess.Popen[bytes]) -> int:
 def command_line(argv: Sequence[str]) -> tuple[None, Sequence[str]]:
     """The arguments ``executable`` and ``args`` of :class:`subprocess.Popen` for a command.
 
-    The command stays in the group of this process. Raises OSError and ValueError as :func:`start`
-    does.
+    The command stays in the group of this process. Raises OSError and ValueError, like
+    :func:`start`.
     """
     return None, argv
 
@@ -197,5 +198,5 @@ def find_program(name: str) -> str | None:
 
 
 def why_not_started(name: str) -> str:  # noqa: ARG001
-    """Text that says why an existing file isn't a program, and what to do."""
+    """Text that says why an existing file isn't a program, and what a person can do."""
     return "it is not executable: chmod +x it"

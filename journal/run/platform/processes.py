@@ -4,7 +4,7 @@ process = start(argv, environment(), stdin=stdin, stdout=output, stderr=errors)
 process.wait()
 status = process.close()
 
-``posix`` describes all of these functions. Those of Windows do the same by other calls.
+``posix`` describes all of these functions. The functions of ``windows`` have the same effect.
 """
 
 from __future__ import annotations

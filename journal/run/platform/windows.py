@@ -31,10 +31,10 @@ Environment = dict[str, str]
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _CREATE_SUSPENDED = 0x4
 _EXTENDED_LIMITS = 9  # JobObjectExtendedLimitInformation
-_BREAKAWAY_OK = 0x800  # as on POSIX, a process may leave if it asks for that
+_BREAKAWAY_OK = 0x800  # as on POSIX, a process may leave the job object on request
 _KILL_ON_JOB_CLOSE = 0x2000
 _CONTROL_C_EXIT = 0xC000013A  # STATUS_CONTROL_C_EXIT: a console event ended the process
-_POLL_S = 0.1  # how late the main thread may handle a signal
+_POLL_S = 0.1  # the maximum delay before the main thread handles a signal
 _APPEND = 0x120194  # FILE_GENERIC_WRITE without FILE_WRITE_DATA, and FILE_READ_ATTRIBUTES
 _STARTED = (".exe", ".com", *EXTENSIONS)
 _MAX_LINE = 32_766  # characters ("CreateProcessW function")
@@ -92,7 +92,10 @@ def _checked(result: int) -> int:
 
 
 class _Job:
-    """A job object. Until ``free`` is called, its processes end when this process ends."""
+    """A job object.
+
+    The processes in the job object end when this process ends, until ``free`` is called.
+    """
 
     def __init__(self, stack: ExitStack) -> None:
         """``stack`` closes the handle of the job object, unless ``keep`` was called before."""
@@ -135,7 +138,7 @@ class Process:
 
     def end(self, *, force: bool) -> None:
         self._was_ended = self._was_ended or not self._has_ended()
-        # Without a console, there is no way to ask the processes to end.
+        # Without a console, the processes can't be asked to end.
         if force or not _send_event(signal.CTRL_BREAK_EVENT, self._id):
             self._job.end()
 
@@ -171,7 +174,7 @@ def start(
             line,
             None,
             None,
-            True,  # the new process inherits handles, but only those in the list
+            True,  # the new process inherits only the handles in the list
             _CREATE_SUSPENDED | subprocess.CREATE_NEW_PROCESS_GROUP,
             environment,
             None,
@@ -201,10 +204,10 @@ def _inheritable(stream: IO[bytes] | int, stack: ExitStack, access: int = 0) -> 
     ``access``: the access rights of the handle, if ``stream`` is a file object. If ``access`` is 0,
     the handle has the rights of the stream.
 
-    Outputs get the right to append, but not the right to write elsewhere in the file. The reason:
-    the new process and this process share the position in the file, and this process moves the
-    position when it reads the file. With only the right to append, even a background process of the
-    command always writes at the end of the file.
+    Outputs get the right to append, but not the right to write elsewhere in the file. The new
+    process and this process share the position in the file, and this process moves the position
+    when it reads the file. With only the right to append, even a background process of the command
+    always writes at the end of the file.
     """
     if isinstance(stream, int):  # a stream that this process has inherited, or the null device
         access = 0
@@ -238,8 +241,8 @@ def _signed(status: int) -> int:
 def command_line(argv: Sequence[str]) -> tuple[str, str]:
     """The path of the program to start, and its command line.
 
-    Raises FileNotFoundError if there is no such program, OSError if the line is too long, and
-    ValueError for arguments that a batch file can't get.
+    Raises FileNotFoundError if there is no such program, and OSError if the line is too long.
+    Raises ValueError for arguments that can't be passed to a batch file.
     """
     program = _found(argv[0])
     line, most = subprocess.list2cmdline(argv), _MAX_LINE

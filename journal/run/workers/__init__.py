@@ -3,9 +3,9 @@
 ``choose`` picks the workers for a handler: ``threads``, ``event_loop`` for coroutine functions,
 ``executors`` for any ``concurrent.futures.Executor``, ``dask`` for a dask cluster.
 
-``base``: what the driver shares with all workers. A worker gets a ``Call``, with one row or many,
-and puts the outcomes into the driver's ``Results``. ``handler``: calls the handler with what it
-gets, a row or a batch. A worker never writes to the journal, except for steps (``steps``).
+``base``: the classes that the driver shares with all workers. A worker gets a ``Call``, with one
+row or many, and puts the outcomes into the driver's ``Results``. ``handler``: calls the handler
+with a row or a batch. A worker never writes to the journal, except for steps (``steps``).
 ``row_log`` stores the messages that a handler logs about its row.
 
 ``in_flight``: the calls that workers have, for the driver. ``termination``: ends, in three stages,

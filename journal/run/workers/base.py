@@ -12,23 +12,24 @@ from journal.run.outcome import Outcome
 from journal.run.workers.handler import Rows
 
 _JOIN_S = 0.5
-_GATHER_S = 0.001  # how long a result may wait for others: after a kill, its row is in doubt
+_GATHER_S = 0.001  # how long a result may wait for others; a kill meanwhile leaves its row in doubt
 
 
 class Call:
     """A call of the handler, with one row or many.
 
     Either a worker begins the call, or the driver cancels it. The first of the two that asks gets
-    the call. A repeated question gets the same answer. While ``held`` has an item, no worker begins
-    a call: see :class:`Results`.
+    the call. If the same one asks again, it gets the same answer. While ``held`` has an item, no
+    worker begins a call: see :class:`Results`.
 
     - ``ticket``: the number of the first row's attempt in this run. The tickets of the other rows
       follow.
-    - ``dispatched_s``: when it was passed to the workers. ``deadline_s``: when to end the call, by
-      ``monotonic``. ``timed_out``: whether it was ended for this reason. ``ends_asked``: how often
-      it was asked to end.
-    - ``is_ended``: whether its rows have outcomes. ``is_given_up``: whether the driver has given up
-      the call and set these outcomes. ``slot_lost``: whether it still occupies its worker then.
+    - ``dispatched_s``: when the call was passed to the workers. ``deadline_s``: when to end the
+      call, by ``monotonic``. ``timed_out``: whether the call was ended at this deadline.
+      ``ends_asked``: how often the call was asked to end.
+    - ``is_ended``: whether the rows have outcomes. ``is_given_up``: whether the driver has given up
+      the call and set these outcomes. ``slot_lost``: whether a given-up call still occupies its
+      worker.
     """
 
     __slots__ = (
@@ -68,7 +69,10 @@ class Call:
         return self._owner.setdefault("owner", "worker") == "worker"
 
     def give_back(self) -> None:
-        """Undo :meth:`begin`: the call could not be made, and may be begun or cancelled."""
+        """Undo :meth:`begin`, because the call could not be made.
+
+        The call may be begun or cancelled again.
+        """
         self._owner.clear()
 
     def cancel(self) -> bool:
@@ -85,7 +89,7 @@ class Workers:
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
       worker. This is False if a dying worker also loses calls that had not begun, because all rows
       of these calls would need a review.
-    - ``maximum``: the largest ``count`` that is possible. None: there is no bound.
+    - ``maximum``: the largest possible ``count``, or None if there is no bound.
     """
 
     queues = True
@@ -116,11 +120,14 @@ class Workers:
         """
 
     def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
-        """Ask a call to end now. Returns False if it can't be asked. Such a call may never end."""
+        """Ask a call to end now.
+
+        Returns False if the call can't be asked. Then the call may never end.
+        """
         return False
 
     def abandon(self, call: Call) -> bool:  # noqa: ARG002
-        """Give up a call. Returns True if another call can take its place."""
+        """Give up a call. Returns True if another call can take the place of this call."""
         return False
 
     def close(self) -> None:
@@ -138,7 +145,7 @@ class Results:
     def __init__(self) -> None:
         self.held: set[Call] = set()
         self._ended: deque[tuple[Call, Sequence[Outcome]]] = deque()
-        self._wanted = math.inf  # when so many calls have ended, the driver should look
+        self._wanted = math.inf  # when this number of calls have ended, the driver should look
         self._news = threading.Lock()  # released when the driver should look
         self._news.acquire()
 
@@ -156,7 +163,10 @@ class Results:
         self.put(call, (outcome,) * len(call.rows))
 
     def put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
-        """Add for each row that the call could not be made. ``code``: "" if it just was cancelled."""
+        """Add the outcome of a call that could not be made, for each row.
+
+        ``code``: "" if the call was only cancelled.
+        """
         self.put_for_each(call, Outcome(kind="unstarted", error_code=code, error_message=message))
 
     def wake(self) -> None:
@@ -185,7 +195,7 @@ class Results:
 
 
 def join(threads: Sequence[threading.Thread]) -> None:
-    """Wait a short time for the threads to end. Some of them may hang.
+    """Wait a short time for the threads to end. Some threads may hang.
 
     If a daemon thread still runs when the program exits, its objects are not freed. So a file that
     the handler has open would not be flushed.

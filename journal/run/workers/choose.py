@@ -29,7 +29,7 @@ def make_workers(
     count: int | None,
     results: Results,
 ) -> Workers:
-    """Make the workers for the handler. They put outcomes into ``results``.
+    """Make the workers for the handler. The workers put outcomes into ``results``.
 
     ``executor`` may also be the event loop in which coroutine functions run. Raises
     InvalidValueError, and TypeError if ``executor`` is a number.
@@ -43,7 +43,7 @@ def make_workers(
     if isinstance(executor, CallersLoop):
         executor = None
     if executor is None and is_coroutine:
-        with suppress(RuntimeError):  # no loop runs in this thread, as one does in a notebook
+        with suppress(RuntimeError):  # no loop runs in this thread, unlike in a notebook
             if loop is None and asyncio.get_running_loop() and ipython() is None:
                 reason = "an event loop runs here already: write `await job.arun(handler)`"
                 raise InvalidValueError("handler", handler, reason)
@@ -91,7 +91,7 @@ def _make(factory: Callable[[], Executor]) -> Executor:
 
 def _as_executor(given: Any) -> Executor:
     """The given executor, or the executor of the given dask client. Raises InvalidValueError."""
-    # While another thread imports the module, it has no clients yet. The same holds below.
+    # While another thread still imports the module, there are no clients. The same holds below.
     client: Any = getattr(sys.modules.get("distributed"), "Client", ())
     if isinstance(given, client):
         given = given.get_executor()

@@ -20,17 +20,17 @@ from journal.text import encode_json
 
 
 class DaskWorkers(ExecutorWorkers):
-    """Workers in a dask cluster, which differs from other executors in three ways.
+    """Workers in a dask cluster. Such a cluster differs from other executors in three ways.
 
     - When a worker dies, dask runs the worker's tasks again, even finished tasks whose result was
-      lost. No setting prevents this completely. So each task first asks the scheduler, with its
-      ticket (the number of the call). For each ticket, the scheduler answers yes only once. A
-      repeated task gets the outcome "lost", and its handler isn't called.
+      lost. No setting prevents these repetitions completely. So each task first asks the scheduler,
+      with its ticket (the number of the call). For each ticket, the scheduler answers yes only
+      once. A repeated task gets the outcome "lost", and doesn't call the handler.
     - A task that dask has cancelled may still be running. So calls are given up, not cancelled.
     - Dask treats tasks with the same key as one task. So each call has its own key.
     """
 
-    queues = False  # workers may come and go, so it is unknown how many rows to submit
+    queues = False  # workers may come and go, so the useful number of submitted rows is unknown
 
     def __init__(self, *arguments: Any) -> None:
         self._run = uuid.uuid4().hex

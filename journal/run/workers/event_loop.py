@@ -44,7 +44,7 @@ class LoopWorkers(Workers):
         self._target = target
         self._results = results
         self._new: deque[Call] = deque()  # not begun yet
-        self._will_look = False  # whether the loop is going to look into _new
+        self._will_look = False  # whether the loop will look into _new
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._asked: set[Call] = set()  # calls that the driver has asked to end
         self._closing = False
@@ -60,8 +60,8 @@ class LoopWorkers(Workers):
         asyncio.set_event_loop(self._loop)
         try:
             while not self._closing:
-                # If a task that a handler has started raises SystemExit, the loop stops. Restart
-                # the loop, so that only this task ends.
+                # If a task of a handler raises SystemExit, the loop stops. Restart the loop, so
+                # that only this task ends.
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:
@@ -81,7 +81,7 @@ class LoopWorkers(Workers):
 
         The loop belongs to the parent, with all its tasks. The child must run none of them.
         """
-        ready = getattr(self._loop, "_ready", None)  # loops of other libraries don't have it
+        ready = getattr(self._loop, "_ready", None)  # loops of other libraries lack this attribute
         if ready is not None:
             ready.clear()
         with suppress(RuntimeError):  # the loop is closed
@@ -138,13 +138,13 @@ class LoopWorkers(Workers):
     def close(self) -> None:
         self._closing = True
         with suppress(RuntimeError):  # the loop is closed
-            # The driver has cancelled the rows in ``_new``. If one of them still got a task, the
-            # loop could close before this task has run at all.
+            # The driver has cancelled the rows in ``_new``. If such a row still got a task, the
+            # loop could close before the first step of the task.
             self._loop.call_soon_threadsafe(self._new.clear)
             if self._thread is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread is not None:
-            self._thread.join(timeout=_END_S)  # longer only if a handler blocks the loop
+            self._thread.join(timeout=_END_S)  # this wait is long only if a handler blocks the loop
 
     # --- in the loop
 
@@ -170,10 +170,10 @@ class LoopWorkers(Workers):
     def _end(self, call: Call, task: asyncio.Task[None]) -> None:
         del self._tasks[call]
         self._asked.discard(call)
-        if task.cancelled():  # other code has cancelled it before its first step
+        if task.cancelled():  # other code has cancelled the task before its first step
             self._put_unstarted(call)
         else:
-            task.exception()  # otherwise asyncio warns that nobody has retrieved it
+            task.exception()  # otherwise asyncio warns that nobody has retrieved the exception
         self._look_again()
 
     def _put_unstarted(self, call: Call, code: str = "", message: str = "") -> None:
@@ -203,7 +203,7 @@ class LoopWorkers(Workers):
             raise raised
 
     def _is_cut_short(self, call: Call, error: BaseException) -> bool:
-        """Whether other code of the caller's loop has ended the call, and not the handler."""
+        """Whether other code of the caller's loop, not the handler, has ended the call."""
         if self._thread is not None or call in self._asked:
             return False
         if issubclass(type(error), asyncio.CancelledError):  # isinstance() may call its own code

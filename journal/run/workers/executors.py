@@ -35,12 +35,11 @@ from journal.run.workers.handler import Rows, Target, call_handler
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 from journal.text import counted, encode_json, own_number
 
-# --- which process of a broken pool died, with which row, and how
-#
-# A pool that breaks doesn't say this. It ends its other processes, too. So each process notes which
-# row it works on, in a file that outlives the process.
+# --- which process of a broken pool died, with which row, and how A pool that breaks doesn't say
+# this. Such a pool ends its other processes, too. So each process notes the row that it works on,
+# in a file that outlives the process.
 
-_BYTES = 8  # of a note: the number of a row
+_BYTES = 8  # the size of a note, which is the number of a row
 
 
 class Notes:
@@ -59,7 +58,8 @@ class Notes:
     def outcome(self, error: BaseException, executor: Executor, in_flight: list[int]) -> Outcome:
         """The outcome of a call whose pool has broken. Call this before the pool is replaced.
 
-        ``in_flight``: the first row of each call in flight. The first of them belongs to the call.
+        ``in_flight``: the first row of each call in flight. The first of these rows belongs to the
+        call.
         """
         if error is not self._error:  # a pool that breaks gives all of its futures the same error
             self._error = error
@@ -86,7 +86,7 @@ def _dead_processes(executor: Executor) -> Iterator[tuple[int, str]]:
     by_sentinel = {process.sentinel: process for process in list(processes.values())}
     for sentinel in connection.wait(by_sentinel, 0):
         process: Any = by_sentinel[sentinel]
-        process.join(1)  # it has ended, but its exit status may come a moment later
+        process.join(1)  # the process has ended, but its exit status may come a moment later
         status = process.exitcode
         if status is not None:
             verb = "died of" if status < 0 else "exited with status"
@@ -98,7 +98,7 @@ def take_note(directory: str, row: int) -> None:
     _note(directory, system.process_id())[:] = row.to_bytes(_BYTES, "little")
 
 
-# A pool may have many runs, each with its notes. A forked process inherits the cache.
+# A pool may work for many runs, and each run has its notes. A forked process inherits the cache.
 @functools.lru_cache(maxsize=4)
 def _note(directory: str, process_id: int) -> Any:
     try:
@@ -108,7 +108,7 @@ def _note(directory: str, process_id: int) -> Any:
 
 
 _KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
-_NONE: Any = object()  # means no future: a wrong executor may return None
+_NONE: Any = object()  # not a future; a wrong executor may return None
 _WITH_DESCRIPTORS = (
     socket.socket,
     connection.Connection,
@@ -126,12 +126,12 @@ _NEVER_BEGAN = (ImportError, AttributeError, pickle.PickleError)
 class ExecutorWorkers(Workers):
     """Workers in any executor, except dask: see :class:`DaskWorkers`.
 
-    If the caller made the executor, it stays open at the end. If ``make`` made the executor,
-    ``make`` is called again when the executor breaks. An executor that ``make`` made is shut down
-    at the end. If a row is still running then, all processes of the executor are killed.
+    An executor of the caller stays open at the end. An executor from ``make`` is shut down at the
+    end. If it breaks, ``make`` is called again. If a row is still running at the end, all processes
+    of this executor are killed.
 
-    A pool that breaks doesn't say which of its rows had begun. So the executor gets only as many
-    rows at a time as it has workers. The other rows wait here.
+    A pool that breaks doesn't report which rows had begun. So an executor with N workers gets at
+    most N rows at a time. The other rows wait here.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class ExecutorWorkers(Workers):
         _check_repetitions(executor)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
-            tracker.ensure_running()  # else it would unblock our signals later
+            tracker.ensure_running()  # otherwise it would unblock our signals later
 
     def _slots(self) -> tuple[int | None, int | None]:
         """The default and the maximum number of rows at a time.
@@ -184,7 +184,7 @@ class ExecutorWorkers(Workers):
         """Submit rows that wait, if workers are free. Only the driver calls this method."""
         if self._waiting:
             # A pool starts its processes when it gets work. Ctrl-C and a hangup reach these
-            # processes, too. An idle process would die of them and break the pool.
+            # processes, too. They would kill an idle process, and its death would break the pool.
             with self._submits, interrupts_kept_from_new_processes():
                 self._submit_waiting(is_driver=True)
         if self._refused is not None:
@@ -222,7 +222,7 @@ class ExecutorWorkers(Workers):
                     future = (self._submit_or_make if is_driver else self._submit)(call)
             except BaseException as error:  # noqa: BLE001  (a broken executor may raise anything)
                 if not is_driver:
-                    call.give_back()  # the driver may cancel it, instead of submitting it
+                    call.give_back()  # the driver may cancel the call, instead of submitting it
                     self._waiting.appendleft(call)
                     return
                 what = "the executor takes no more rows"
@@ -239,7 +239,7 @@ class ExecutorWorkers(Workers):
             future.add_done_callback(functools.partial(self._on_done, call))
         except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)
             self._closed, self._refused = True, _no_callbacks(type(future), error)
-            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise it has called back
+            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise the future has called back
                 self._results.put_for_each(call, lost(self._refused))
 
     def _submit_or_make(self, call: Call) -> Future[bytes]:
@@ -248,8 +248,8 @@ class ExecutorWorkers(Workers):
         except Exception:
             if self._make is None or self._closed or self._breaks >= _MAX_BREAKS:
                 raise
-        # Outside of the ``except`` block: workers are forked here. The exception that is handled
-        # during a fork would be the context of each exception in these workers.
+        # This call is outside of the ``except`` block, since it forks workers. In the block, the
+        # handled exception would become the context of each exception in these workers.
         self._breaks += 1
         self._executor.shutdown(wait=False)
         self._executor = self._make()
@@ -260,14 +260,14 @@ class ExecutorWorkers(Workers):
 
     def _on_done(self, call: Call, *_: object) -> None:
         future = self._futures.pop(call, _NONE)
-        if future is _NONE:  # its outcome is known
+        if future is _NONE:  # the outcome of the call is known
             return
         try:
             outcomes = self._outcomes_of(future, call)
         except BaseException as error:  # noqa: BLE001  (the rows may be done)
             outcomes = [lost(error)] * len(call.rows)
         self._results.put(call, outcomes)
-        self._submit_next()  # after the outcomes: a Hold keeps other calls from starting
+        self._submit_next()  # only after the outcomes, since a Hold keeps other calls from starting
 
     def _outcomes_of(self, future: Future[bytes], call: Call) -> list[Outcome]:
         rows = len(call.rows)
@@ -305,13 +305,13 @@ class ExecutorWorkers(Workers):
         if self._make is None:
             return
         processes = getattr(self._executor, "_processes", None)
-        # Processes that still run a row would keep this process from exiting.
+        # Processes that still run a row would prevent the exit of this process.
         if self._futures and processes:
             for process in list(processes.values()):
                 if process.is_alive():
                     with suppress(ProcessLookupError, PermissionError):  # it has just ended
                         os.kill(process.pid, _KILL)
-            # Always wait: a pool that is dropped while it breaks may deadlock.
+            # Always wait, since dropping a pool while it breaks may cause a deadlock.
             self._executor.shutdown(wait=True)
         else:
             self._executor.shutdown(wait=not self._futures)
@@ -333,7 +333,7 @@ def _no_callbacks(kind: type, error: BaseException) -> TypeError:
 
 def _check_repetitions(executor: Any) -> None:
     """Raise InvalidValueError if Parsl would call the handler again after a worker has died."""
-    # While another thread imports the module, it has no pools yet.
+    # While another thread still imports the module, there are no pools.
     pool: Any = getattr(sys.modules.get("parsl.concurrent"), "ParslPoolExecutor", ())
     if isinstance(executor, pool):
         retries = executor._dfk.config.retries  # noqa: SLF001  (Parsl has no public name for it)
@@ -343,9 +343,9 @@ def _check_repetitions(executor: Any) -> None:
 
 
 def _to_send(executor: Executor, target: Target) -> Target | bytes:
-    """The target, pickled for a process pool: each of its workers loads the target once.
+    """The target, pickled for a process pool. Each worker of the pool loads the target once.
 
-    A target with a socket or connection stays as it is: the pool itself sends it, with each row.
+    A target with a socket or connection isn't pickled here. The pool itself sends it with each row.
     Raises InvalidValueError if the handler can't be pickled.
     """
     process = sys.modules.get("concurrent.futures.process")
@@ -365,7 +365,10 @@ def _to_send(executor: Executor, target: Target) -> Target | bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Notes whether there is a socket or a connection, whose copy would have no descriptor."""
+    """Notes whether there is a socket or a connection.
+
+    A copy of either would have no descriptor.
+    """
 
     has_descriptors = False
 

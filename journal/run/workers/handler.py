@@ -70,8 +70,8 @@ class AttemptedRow(HasSteps):
 
     def __init__(self, row: JobRow, store: StepStore) -> None:
         self.row = row
-        # The review that the attempt needs, even if the handler catches this exception, because the
-        # result of a done step isn't recorded, or because a name of a step was used twice.
+        # The review that the attempt needs, even if the handler catches this exception. Either the
+        # result of a done step isn't recorded, or the name of a step was used twice.
         self.unrecorded: NeedsReview | None = None
         self._store = store
         self._begun: set[str] = set()  # steps of this attempt, without failed steps
@@ -97,7 +97,7 @@ class AttemptedRow(HasSteps):
     def __getitem__(self, name: object) -> Never:
         raise TypeError(f"a row isn't its data: write row.data[{name!r}]")
 
-    __iter__ = None  # otherwise __getitem__ would make it iterable
+    __iter__ = None  # otherwise __getitem__ would make the row iterable
     __contains__ = None
 
     def __repr__(self) -> str:
@@ -110,7 +110,7 @@ class AttemptedRow(HasSteps):
 
     @property
     def idempotency_key(self) -> str:
-        """The idempotency key, for the service that you call: see :class:`JobRow`."""
+        """The idempotency key of the row, for the service that you call: see :class:`JobRow`."""
         return self.row.idempotency_key
 
     @property
@@ -263,7 +263,7 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`.
 
     :meth:`step` records one side effect for all rows of the call. From the first step on, the rows
-    stay together: after a crash, a pause or a :class:`Wait`, the handler gets all rows that are
+    stay together. After a crash, a pause or a :class:`Wait`, the handler gets all rows that are
     still open as one batch. A Batch can be sent to another process.
     """
 
@@ -283,7 +283,7 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         """
         self._rows, self._store, self._turn, self.is_whole = rows, store, turn, is_whole
         self._begun: set[str] = set()
-        self._call: CallSteps | None = None  # made when it is asked for
+        self._call: CallSteps | None = None  # made at the first use
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _batch, (self._rows, self._store, self._turn, self.is_whole)
@@ -443,7 +443,7 @@ def _spent(rest: Any) -> list[Outcome]:
 
 
 def _outcome_of_one(row: AttemptedRow, value: Any, retry_on: Errors) -> Outcome:
-    if issubclass(type(value), BaseException):  # as asyncio.gather returns it
+    if issubclass(type(value), BaseException):  # from asyncio.gather
         return outcome_of_raised(row, value, retry_on)
     return outcome_of_returned(row, value)
 
@@ -488,7 +488,10 @@ def _matched(rows: Sequence[AttemptedRow], value: Any) -> Answer:
 
 
 def _review(answer: Answer, *, is_first: bool) -> Outcome:
-    """The review of a row without an outcome. The first of a call keeps the rest of the answer."""
+    """The review of a row without an outcome.
+
+    The first such row of a call keeps the rest of the answer.
+    """
     if not answer.problem:
         return Outcome(kind="review", error_code=NO_OUTCOME, error_message=answer.left_out)
     kept = outcome_of_value(RowResult(result=answer.rest) if is_first else None)

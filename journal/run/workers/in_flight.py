@@ -1,4 +1,4 @@
-"""The calls in flight: dispatched to workers, until their outcomes are recorded."""
+"""The calls in flight, from their dispatch to workers until their outcomes are recorded."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class InFlight:
 
     @property
     def next_deadline_s(self) -> float:
-        """No call has an earlier deadline, by ``monotonic``."""
+        """The earliest possible deadline of a call, by ``monotonic``."""
         return self._termination.next_deadline_s
 
     def dispatch(self, rows: Sequence[JobRow], resumed: StoredCall | None = None) -> None:
@@ -140,7 +140,7 @@ class InFlight:
     def forget(self, results: Sequence[Result]) -> None:
         """Remove the first results, which are recorded. All other results stay.
 
-        A call that was given up may still return after this.
+        A call that was given up may still return later.
         """
         del self._unrecorded[: len(results)]
         held = self._results.held
@@ -156,7 +156,8 @@ class InFlight:
                 self._ended -= 1
 
     def end_due(self, stops: int) -> None:
-        """End the calls that have taken too long, or that a stop ends: see :class:`Termination`.
+        """End the calls that have taken too long, and the calls that a stop ends: see
+        :class:`Termination`.
 
         ``stops``: how often the run was asked to stop.
         """

@@ -16,7 +16,7 @@ from journal.run.outcome import repr_of_lost, text_of
 from journal.run.workers.tracebacks import traceback_of
 from journal.text import encode_json
 
-MAX_LOG_BYTES = 256 << 10  # for one attempt, as JSON
+MAX_LOG_BYTES = 256 << 10  # for one attempt, measured as JSON
 MAX_LOG_ENTRIES = 1000
 _MAX_DETAILS_BYTES = 16 << 10  # of one entry
 
@@ -120,15 +120,15 @@ class _LoggingRow(Protocol):
     def log(self, message: object, /, level: Any = "INFO", **details: Any) -> None: ...
 
 
-# The row whose handler runs in this thread or task. asyncio.to_thread passes it to its thread.
+# The row whose handler runs in this thread or task. asyncio.to_thread passes this variable on.
 current_row: ContextVar[_LoggingRow | None] = ContextVar("current_row", default=None)
 
 
 class RowLogHandler(logging.Handler):
     """A handler for ``logging`` that adds messages to the log of the row that is being processed.
 
-    After ``logging.getLogger().addHandler(journal.RowLogHandler())``, each message that is logged
-    in the thread or asyncio task of a row's handler is stored with the row, as by
+    Call ``logging.getLogger().addHandler(journal.RowLogHandler())`` first. From then on, a message
+    that is logged in the thread or asyncio task of a row's handler is stored with the row, as by
     :meth:`AttemptedRow.log`. The details hold the name of the logger, and the traceback of an
     exception. Messages of other threads and tasks are ignored. A process of a pool needs its own
     RowLogHandler.

@@ -1,6 +1,6 @@
 """Steps: side effects of a row, or of all rows of a call, that no later attempt repeats.
 
-A call is recorded itself when its first step begins, or is asked for its key.
+The call itself is recorded when its first step begins, or when the key of a step is requested.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
 
 
 class Turn(NamedTuple):
-    """A turn of a call that is recorded: see ``store/calls.py``."""
+    """A turn of a recorded call: see ``store/calls.py``."""
 
     id: Annotated[int, msgspec.Meta(ge=0)]
     number: int
 
 
-# A call as text: its turn, and ranges of rows with the number of their attempt.
+# A call as text. The text has the turn, and ranges of rows with the number of their attempt.
 _Ranges = Annotated[list[tuple[int, int, int]], msgspec.Meta(min_length=1)]
 _Text = tuple[Turn | None, _Ranges]
 
@@ -79,10 +79,10 @@ class RowSteps(NamedTuple):
 
 
 class CallSteps:
-    """Records the steps of a call with many rows. Threads may share it.
+    """Records the steps of a call with many rows. Threads may share this object.
 
-    - ``job_id``: the job of the rows. ``attempts``: the number of each row and of its attempt, in
-      the order of the call.
+    - ``job_id``: the job of the rows. ``attempts``: for each row, its number and the number of its
+      attempt, in the order of the call.
     - ``turn``: None until the call is recorded.
     """
 
@@ -101,7 +101,7 @@ class CallSteps:
         return step_key(f"{id_of_rows}:call-{turn.id:016x}", name)
 
     def begin_step(self, service: JobService, name: str, **options: Any) -> RowStep | None:
-        """Record that a step begins: as :meth:`JobService.begin_step`. Also records the call."""
+        """Record that a step begins, like :meth:`JobService.begin_step`. Also records the call."""
         check_step_name(name)
         begin = calls.begin_step
         step: RowStep | None
@@ -109,7 +109,7 @@ class CallSteps:
         return step
 
     def end_step(self, service: JobService, name: str, result: Any = None, **options: Any) -> Any:
-        """Record the end of a step: as :meth:`JobService.end_step`. ``result``: a JSON value."""
+        """Record the end of a step, like :meth:`JobService.end_step`. ``result``: a JSON value."""
         rows = [row for row, _ in self.attempts]
         end, given = calls.end_step, (rows, name)
         _, other = self._change(
@@ -169,7 +169,7 @@ class CallSteps:
 
     @classmethod
     def from_text(cls, job_id: str, text: str) -> CallSteps:
-        """Make the call of which ``text`` is the ``str``. Raises msgspec.DecodeError."""
+        """Make the call from ``text``, which is its ``str``. Raises msgspec.DecodeError."""
         turn, parts = msgspec.json.decode(text, type=_Text)
         attempts = [(row, attempt) for a, b, attempt in parts for row in range(a, b + 1)]
         return cls(job_id, attempts, turn)
@@ -181,7 +181,7 @@ _LOCKED_S = 0.01  # between two attempts to get the commit lock, after the lock'
 _STEP_THREADS = 32  # steps that end at the same time share a commit
 
 
-# --- threads that wait for the disk during a coroutine's step, so that the loop isn't blocked
+# --- threads that wait for the disk during a coroutine's step, instead of the loop
 
 
 @cache
@@ -200,8 +200,8 @@ async def in_thread(
 ) -> Value:
     """In a thread, call a function that waits for the disk.
 
-    Even a caller that is cancelled waits until the function has ended, so that the records of a
-    step are written in the right order. If the caller is cancelled, ``if_cancelled`` is called with
+    Even a cancelled caller waits until the function has ended. Otherwise the records of a step
+    could be written in the wrong order. If the caller is cancelled, ``if_cancelled`` is called with
     the function's value.
     """
     import asyncio  # noqa: PLC0415  (most runs need no event loop)
@@ -238,11 +238,12 @@ def wait_for_lock(change: Callable[[], Value]) -> Value:
 
 
 class StepStore:
-    """The place where the steps of a run's rows are recorded. It can be sent to other processes.
+    """The place where the steps of a run's rows are recorded. This object can be sent to other
+    processes.
 
-    In the process of the run, it uses the run's own service. A worker in another process opens the
-    job itself, and keeps it open. Such a worker must run on the machine that has the job's
-    directory. On a network file system, it uses the run's claim.
+    In the process of the run, this object uses the run's own service. In another process, the
+    worker opens the job, and keeps the job open. Such a worker must run on the machine that has the
+    job's directory. On a network file system, the worker uses the run's claim.
 
     ``process``: the process in which an attempt that uses this object has begun. If that
     process forks later, the new process records no steps.
@@ -325,7 +326,7 @@ _opened: dict[tuple[Any, ...], JobService] = {}
 
 
 class HasSteps:
-    """Base of what has steps: the row of an attempt, and the rows of a call.
+    """Base of the classes with steps: the row of an attempt, and the rows of a call.
 
     ``_begun``: steps of this attempt, without failed steps.
     """
@@ -423,7 +424,7 @@ class HasSteps:
         return await in_thread(self._end, service, name, value)
 
     def _begin(self, service: JobService, name: str, *, idempotent: bool) -> tuple[bool, Any]:
-        """Begin a step. Returns whether the step is already done, and if so, its result."""
+        """Begin a step. Returns whether the step is already done, and the result of a done step."""
         if name in self._begun:
             self._will_need_review(NeedsReview(NAME_REUSED, f"{name!r} {IS_REUSED}"))
             raise InvalidValueError("name", name, IS_REUSED)
@@ -441,7 +442,9 @@ class HasSteps:
         return (False, None) if done is None else (True, done.result)
 
     def _never_called(self, service: JobService, name: str, begun: tuple[bool, Any]) -> None:
-        """Record a step as failed: the attempt was cancelled before the function was called."""
+        """Record a step as failed, because the attempt was cancelled before the function was
+        called.
+        """
         self._begun.discard(name)
         if not begun[0]:
             error = ("Cancelled", "the attempt was cancelled before the call")
@@ -496,7 +499,7 @@ class HasSteps:
         self._will_need_review(review)
         return review
 
-    # --- what a row and a call do each in its own way
+    # --- the differences between a row and a call
 
     @property
     def _steps(self) -> RowSteps | CallSteps:
@@ -510,7 +513,7 @@ class HasSteps:
     def take_logs(self) -> tuple[LogEntry, ...]:
         """The messages for the next commit of this attempt.
 
-        Several steps may run at the same time. Each message is returned to only one of them.
+        Several steps may run at the same time. Each message is returned to only one of the steps.
         """
         raise NotImplementedError
 

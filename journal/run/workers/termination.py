@@ -1,8 +1,8 @@
 """Ends calls that take too long or are stopped, and decides about their outcomes.
 
-A call is ended in three stages: it is asked to end, then forced to end, then given up. A call that
-was given up may still be running, but its rows get outcomes: by default, they need a review. If an
-attempt succeeds later, its row becomes completed.
+A call is ended in three stages. It is asked to end, then forced to end, then given up. A call that
+was given up may still be running, but its rows get outcomes. By default, the rows need a review. If
+an attempt succeeds later, the row becomes completed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Termination:
     """Ends calls. Only the driver uses it.
 
     - ``given_up``: the calls that were given up and have not returned yet.
-    - ``next_deadline_s``: no call has an earlier deadline, by ``monotonic``.
+    - ``next_deadline_s``: the earliest possible deadline of a call, by ``monotonic``.
     """
 
     def __init__(self, workers: Workers, limits: Limits) -> None:
@@ -37,7 +37,7 @@ class Termination:
         self.next_deadline_s = math.inf
 
     def set_deadline(self, call: Call, timeout_s: float) -> None:
-        """Set when a call that was just dispatched has taken too long."""
+        """Set the deadline of a call that was just dispatched."""
         call.deadline_s = call.dispatched_s + timeout_s
         self.next_deadline_s = min(self.next_deadline_s, call.deadline_s)
 
@@ -46,8 +46,8 @@ class Termination:
     ) -> Iterator[tuple[Call, list[Outcome]]]:
         """End the calls that have taken too long.
 
-        Yields each call that has ended at once, with the outcomes of its rows. The caller then sets
-        its ``is_ended``.
+        Yields each call that ends at once, with the outcomes of its rows. The caller then sets
+        ``is_ended`` of the call.
 
         ``stops``: how often the run was asked to stop. 1 also cancels the calls that no worker has
         begun. 2 ends all calls. 3 ends all calls by force.
@@ -77,7 +77,7 @@ class Termination:
     def _ask_to_end(self, call: Call) -> bool:
         """Ask a call to end.
 
-        Returns False if the call must be given up: it can't be asked, or was asked twice.
+        Returns False if the call must be given up, because it can't be asked, or was asked twice.
         """
         call.ends_asked += 1
         force = call.ends_asked > 1
@@ -92,7 +92,7 @@ class Termination:
         self.given_up.add(call)
         lost = Outcome(kind="lost", error_code=STOPPED, error_message="it was given up")
         judged = self.judge(call, lost)
-        # The logs are empty if the worker is another process.
+        # From a worker in another process, there are no logs.
         return [msgspec.structs.replace(judged, logs=row.take_logs()) for row in call.rows]
 
     def judge(self, call: Call, outcome: Outcome) -> Outcome:
@@ -105,7 +105,7 @@ class Termination:
         - An attempt that took longer than ``timeout_s`` is lost, because it may have taken effect.
           If the attempt may still be running, its row needs a review. But if ``retry_on`` has
           TimeoutError, the attempt has failed in both cases.
-        - If the attempt was ended because the run ends, it is lost.
+        - An attempt that was ended because the run ends is lost.
         """
         if outcome.kind not in ("failed", "lost"):
             return outcome
@@ -117,7 +117,7 @@ class Termination:
         message = f"it took longer than {self._limits.timeout_s:g} s"
         kind: Literal["failed", "review", "lost"]
         is_named = self._limits.names_timeouts
-        if is_named:  # only with TimeoutError in retry_on may the effect happen twice
+        if is_named:  # the author accepts that the effect may happen twice
             kind = "failed"
         elif outcome.kind == "lost":
             kind, message = "review", f"{message}, and may still go on"

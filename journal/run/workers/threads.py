@@ -25,7 +25,7 @@ class ThreadWorkers(Workers):
         self._end = getattr(target.handler, "cancel", None)
         self._calls: SimpleQueue[Call | None] = SimpleQueue()
         self._closed = False
-        self._threads = 0  # without threads that are about to end. Both change it under the lock.
+        self._threads = 0  # without threads that are about to end; changed under the lock
         self._lock = threading.Lock()
         self._started: list[threading.Thread] = []
         self._abandoned: set[Call] = set()
@@ -43,7 +43,7 @@ class ThreadWorkers(Workers):
         self._started = [thread for thread in self._started if thread.is_alive()]
         for _ in range(min(count - threads, self._calls.qsize())):
             self._start_thread()
-        nothing = Call((), 0)  # an idle thread takes it, and ends if there are too many
+        nothing = Call((), 0)  # for an idle thread, which ends if there are too many
         nothing.cancel()
         for _ in range(threads - count):
             self._calls.put(nothing)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 TRACEBACK_BYTES = 16 << 10
-_MAX_FRAMES = 64  # of each exception in a chain; more frames would not fit into TRACEBACK_BYTES
+_MAX_FRAMES = 64  # of each exception in a chain; more would not fit into TRACEBACK_BYTES
 # The maximum length of a frame or a message. A long message must leave room for frames.
 _MAX_PART_CHARACTERS = 2048
 

@@ -92,7 +92,7 @@ PATCHES = [
     Patch(
         "the loop looks again for rows when one has ended",
         "run/workers/event_loop",
-        "            task.exception()  # otherwise asyncio warns that nobody has retrieved it\n"
+        "            task.exception()  # otherwise asyncio warns that nobody has retrieved the exception\n"
         "        self._look_again()\n",
         "            task.exception()\n",
         "tests/run/test_runs.py::test_no_more_coroutines_are_begun_than_were_asked_for_however_many_wait",
