@@ -79,9 +79,7 @@ def other_names(word: str, known: Iterable[str]) -> list[str]:
 
 
 def meant_by(error: click.NoSuchOption) -> str | None:
-    """The words to write instead of an option of another program. None if the option isn't
-    known.
-    """
+    """The words to write instead of an option of another program, or None."""
     command = error.ctx.command.name if error.ctx is not None else None
     for options, commands, text in _OTHER_OPTIONS:
         if error.option_name in options.split() and command in commands.split():

@@ -50,8 +50,8 @@ def value_of(row: JobRow, name: str) -> Any:
     """Return the value that a name selects in a row, or MISSING.
 
     The value is searched in the row's data, then in its result or usage, then in the journal's
-    columns of the row. ``journal_NAME`` is the column ``NAME`` of the journal, whatever the data has.
-    Columns of the history are MISSING: an export has them.
+    columns of the row. ``journal_NAME`` is the column ``NAME`` of the journal, whatever the data
+    has. Columns of the history are MISSING: an export has them.
     """
     found = member_of_row(row, name)
     own = own_name(name, _OWN)
@@ -227,8 +227,7 @@ class Where:
         return all(met)
 
     def unmet(self) -> list[str]:
-        """A message for each condition that no checked row meets, even if only the column is
-        missing.
+        """Messages about missing columns, and about conditions that no checked row meets.
 
         Then a message for each condition that compares a number with text that isn't a number.
         """

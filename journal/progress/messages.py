@@ -38,8 +38,7 @@ def say(text: str, level: int, job_id: str, tell: Tell | None) -> None:
 
 
 def say_if_elsewhere(job_id: str, path: str | os.PathLike[str]) -> None:
-    """Report the place of a new job, if ``path`` is relative and the script isn't in the current
-    directory.
+    """Report the place of a new job if ``path`` is relative and the script is in another directory.
 
     For example, cron starts scripts in the home directory. A new job there would do each row again.
     """

@@ -19,7 +19,7 @@ def redirect_handlers(streams: Mapping[Any, Any]) -> None:
     """In the handlers of all loggers, replace the streams that are keys of ``streams`` by the
     values.
 
-    The caller must not hold the lock of the bar, since this function waits for the locks of
+    The caller must not hold the lock of the bar, because this function waits for the locks of
     handlers. A handler that is writing holds its own lock, and waits for the lock of the bar. If
     the caller held the lock of the bar, this function and the handler would wait for each other
     forever.

@@ -1,4 +1,4 @@
-"""Writes a new journal from those parts of a damaged journal that can be trusted."""
+"""Writes a new journal from the parts of a damaged journal that can be trusted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _MAX_ROWS_OF_RECORD = 10_000_000  # a writer makes no record of more rows
 
 
 class Action(msgspec.Struct, frozen=True):
-    """What a repair did with some lines of the damaged file.
+    """The action of a repair for some lines of the damaged file.
 
     ``kind`` is one of these words:
 
@@ -123,7 +123,7 @@ class Salvage:
         self.placeholders: set[int] = set()
 
     def take(self, region: Region) -> None:
-        """Keep those lines of a region that can be kept, and record the actions.
+        """Keep all lines of a region that can be kept, and record the actions.
 
         Raises FormatVersionError, JobMismatchError and StorageError.
         """
@@ -217,9 +217,9 @@ class Salvage:
         Return the number of these rows.
 
         A row is put in review only if it is pending, processing or failed according to the kept
-        records. If no outcomes were lost, one more condition applies: the data of the row is lost
-        (the row is a placeholder), or a lost line is known to be about the row. Rows that meet this
-        condition get the error code REPAIRED, and all others get REPAIRED_UNKNOWN.
+        records. If no outcomes were lost, rows must also meet one more condition: the data of the
+        row is lost (the row is a placeholder), or a lost line is known to be about the row. Rows
+        that meet this condition get the error code REPAIRED, and all others get REPAIRED_UNKNOWN.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))
@@ -353,7 +353,7 @@ class Salvage:
     # --- bytes without a matching seal
 
     def _keep_rows(self, commit: Iterator[Line], region: Region) -> None:
-        """Keep those rows of a broken commit that can be trusted, and record the losses.
+        """Keep the rows of a broken commit that can be trusted, and record the losses.
 
         Lines of any kind, and whole commits before and after it, may be gone without a trace.
         """
@@ -380,7 +380,7 @@ class Salvage:
             self._add(Action("unsealed", begin, lines, [], message))
 
     def _keep_unsealed(self, line: Line, above: int | None, below: int | None) -> bool:
-        """Keep a line if it can be trusted; return whether it was kept.
+        """Keep a line if it can be trusted. Returns whether the line was kept.
 
         ``above`` is the number of the row that the previous line adds, and ``below`` the number of
         the row that the next line adds. A number is None if its line adds no row.

@@ -1,8 +1,8 @@
 """Shards: the N parts of one input. Each part is a job, so different machines can work on them.
 
 - ``shard_choice``: chooses the shard that a start works on, by the variables of schedulers.
-- ``input_rows``: yields the rows of an input, all of them or those of one shard. Compares the input
-  with the inputs that other shards have seen.
+- ``input_rows``: yields all rows of an input, or the rows of one shard. Compares the input with the
+  inputs that other shards have seen.
 - ``shard_states``: the states of all shards of a set, and sums over them.
 
 A set is a directory of shards, such as ``SET/003-of-064``. May import: ``service``, and the rooms

@@ -1,4 +1,4 @@
-"""The rows of an input, or those of one shard. The input is read once, as a stream.
+"""The rows of an input, or the rows of one shard. The input is read once, as a stream.
 
 With a key, the SHA-256 of a row's key, without its type, chooses the shard of the row. So the keys
 1 and "1" belong to the same shard, and the shard sees that a key has changed its type. Without a
@@ -217,8 +217,8 @@ class Split:
         unread.pop(self._id, None)  # if this shard can't be read, its start is refused elsewhere
         for shard_id, why in unread.items() if key is None else ():
             raise RefusedError(
-                f"{self._set_id}: the input can't be compared with that of {shard_id} ({why}): "
-                "without a key, a row might be done twice; repair that shard first"
+                f"{self._set_id}: the input can't be compared with the input of {shard_id} "
+                f"({why}): without a key, a row might be done twice; repair that shard first"
             )
         return shards, key
 

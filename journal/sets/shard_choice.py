@@ -73,7 +73,7 @@ def task_variables() -> list[list[str]]:
 
 
 def with_variable(argv: list[str], given: Any) -> list[str]:
-    """The words that start this program by hand, with the variable that has given the index.
+    """The words that start this program by hand, with the variable of the index.
 
     ``given``: the argument of :func:`chosen_shard`.
     """

@@ -73,7 +73,7 @@ class Part(msgspec.Struct, frozen=True):
     def is_open(self) -> bool:
         """Whether another start would find work in the shard, or in its part of the input.
 
-        A shard that is running, cancelled, or paused until it is resumed isn't open.
+        A running or cancelled shard isn't open, nor is a shard that a person has paused.
         """
         if self.error is not None or self.is_paused:
             return False

@@ -28,7 +28,7 @@ from journal.model import HISTORY_COLUMNS, cents_of, millionths
 from journal.store.row_reader import RowSequence
 from journal.tables.columns import ATTEMPT_COLUMNS
 
-# Only these members of statuses and costs are decoded, since each row has two statuses or more.
+# Only these members of statuses and costs are decoded, because each row has two statuses or more.
 _REQUIRED, _MORE = ("row", "at"), ("status", "error_code", "reset", "by", "origin", "cost_cents")
 _TYPES = {each.name: each.type for each in msgspec.structs.fields(RowStatusRecord)}
 _Slim = msgspec.defstruct(
@@ -44,7 +44,7 @@ _fromtimestamp = datetime.fromtimestamp
 
 
 class AttemptColumns:
-    """The columns of rows that are found in the history: those in :data:`HISTORY_COLUMNS`.
+    """The columns of rows that come from the history: see :data:`HISTORY_COLUMNS`.
 
     This object takes 17 bytes for each row of the job. It takes more if row numbers have gaps or
     aren't in the order of creation. It also takes more for rows with costs before their present
@@ -117,9 +117,9 @@ def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]
     """Yield the values of each attempt at some rows in :data:`ATTEMPT_COLUMNS`.
 
     Attempts are in the order in which they ended. Those in progress are last, in the order of rows.
-    A cost that was recorded without the end of an attempt is yielded by itself. If the outcome is
-    "spent", the cost is that of an attempt with another outcome, or with none, in this journal. So
-    the sum of all costs is the job's cost. ``history``: as for :class:`AttemptColumns`.
+    A cost that was recorded without the end of an attempt is yielded by itself. The outcome "spent"
+    marks the cost of an attempt that has another outcome, or no outcome, in this journal. So the
+    sum of all costs is the job's cost. ``history``: as for :class:`AttemptColumns`.
     """
     columns = rows.view.columns
     position_of = _position_finder(columns.numbers)

@@ -17,7 +17,7 @@ from journal.history.row_history import RowAttempt
 from journal.model import HISTORY_COLUMNS, ROW_COLUMNS, JobRow, RowStatus, RowStep
 from journal.text import similar
 
-# The kinds of a column's values. They are bits, since a column may have several kinds. WIDE is
+# The kinds of a column's values. They are bits, because a column may have several kinds. WIDE is
 # added to INT if doubles can't represent all of the integers. JSON is added if 64 bits can't hold
 # all of the integers.
 BOOL, INT, WIDE, FLOAT, TEXT, JSON, TIME = (1 << bit for bit in range(7))

@@ -99,11 +99,11 @@ def export_rows(
     columns: Sequence[str] | None = None,
     force: bool = False,
 ) -> int:
-    """Write the rows of jobs, in the order of ``job_ids`` and row numbers; return the number of
-    rows.
+    """Write the rows of jobs in the order of ``job_ids`` and row numbers. Returns their number.
 
-    The id of a set stands for all of its shards. The rows of a set are sorted by their places in the
-    input. If a shard isn't here, JobNotFoundError is raised: name those that are, if you want them.
+    The id of a set stands for all of its shards. The rows of a set are sorted by their places in
+    the input. If a shard isn't here, JobNotFoundError is raised. To write the other shards, name
+    them.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.tables.columns.JOURNAL_COLUMNS`. If the data has a column with one of these
@@ -115,8 +115,8 @@ def export_rows(
       ``force``. If the export fails, an existing file is unchanged.
     - ``file_format``: one of FORMATS. By default, the path's extension selects the format.
       "excel-csv" is "csv" with a byte order mark.
-    - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row; only
-      rows for which it returns a true value are written.
+    - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row. Only
+      rows for which the function returns a true value are written.
     - ``table``: "rows". With "steps" or "attempts", a record is written for each step of the rows,
       or for each attempt at them. Their columns are those in
       :data:`journal.tables.columns.STEP_COLUMNS` and ``ATTEMPT_COLUMNS``. The function then returns
@@ -124,15 +124,15 @@ def export_rows(
     - ``data_only``: leave out the journal's columns.
     - ``columns``: select the columns, as for the tables of :class:`journal.Rows`.
 
-    Each job is exported as it was at one moment. Rows are first collected in an unnamed temporary
-    file, beside ``out`` or in the system's temporary directory. The function needs 17 bytes
-    of memory for each row of the current job, up to 64 MB to merge a set, and memory for the indexes
-    of the jobs that the service keeps open.
+    The rows of a job are exported in their states at one moment. Rows are first collected in an
+    unnamed temporary file, beside ``out`` or in the system's temporary directory. The function
+    needs 17 bytes of memory for each row of the current job, up to 64 MB to merge a set, and memory
+    for the indexes of the jobs that the service keeps open.
 
-    Raises InvalidValueError if ``out`` exists (unless ``force`` is given and ``out`` is a regular
-    file), if ``out`` is a job's own file, if the format can't hold a value, and for invalid
-    arguments. Also raises MissingExtraError, StorageError, and the errors of reading a job, and
-    RefusedError if shards of a set without a key have seen different inputs.
+    Raises InvalidValueError for invalid arguments, if ``out`` is a job's own file, and if the
+    format can't hold a value. If ``out`` exists, raises InvalidValueError unless ``force`` is given
+    and ``out`` is a regular file. Also raises MissingExtraError, StorageError, and the errors of
+    reading a job, and RefusedError if shards of a set without a key have seen different inputs.
     """
     path = out if isinstance(out, (str, os.PathLike)) else None
     if path is not None:
@@ -325,7 +325,7 @@ class Collected:
                 yield from map(decode, chain.from_iterable(lines))
 
     def _set_of(self, job: Job) -> str:
-        """The set whose shards are merged, if the job is one of these shards."""
+        """The set with the merged shards, if the job is one of these shards."""
         return job.id.partition("/")[0] if job.shard is not None and self.name == "rows" else ""
 
     def _merged(self, shards: list[Iterator[bytes]]) -> Iterator[Chunk]:
@@ -378,8 +378,8 @@ def _check_input(job: Job, other: Job) -> None:
     set_id, _, _ = job.id.partition("/")
     if set_id == other.id.partition("/")[0] and job.input.digest != other.input.digest:
         raise RefusedError(
-            f"{set_id}: {other.id} and {job.id} have seen different inputs: without a key, a row may "
-            "be in two shards, or in none; start each of them again with the whole input first"
+            f"{set_id}: {other.id} and {job.id} have seen different inputs: without a key, a row "
+            "may be in two shards or in none; first start both shards again with the whole input"
         )
 
 

@@ -36,7 +36,7 @@ from journal.tables.columns import (
     own_name,
 )
 
-CHUNK_ROWS = 1024  # larger chunks are slower, since they don't fit into the caches of the processor
+CHUNK_ROWS = 1024  # larger chunks don't fit into the caches of the processor, and are slower
 _CHUNK_BYTES = 1 << 24
 _CHUNKS = 4  # chunks of this size in memory while the shards of a set are merged
 # The number of rows that are held as objects. With more rows, Python's garbage collector would take
@@ -70,7 +70,7 @@ def chunks_of_rows(
     options: Options,
     shards: int = 0,
 ) -> Iterator[Chunk]:
-    """Read rows, with those columns of the journal that ``options`` may need.
+    """Read rows, with the columns of the journal that ``options`` may need.
 
     ``history`` must end at the last commit that ``rows`` contains. ``shards``: for a shard, the
     number of shards of its set. The chunks of a shard are smaller, since chunks of all shards are

@@ -156,7 +156,9 @@ def test_without_a_key_no_shard_starts_while_the_input_of_another_is_not_known(
         lines = data.splitlines(keepends=True)
         file.write_bytes(b"x" + data[1:] if damage == "damaged" else b"".join(lines[:1]))
     for index in (0, 2):
-        with pytest.raises(RefusedError, match=r"can't be compared with that of ship/001-of-003"):
+        with pytest.raises(
+            RefusedError, match=r"can't be compared with the input of ship/001-of-003"
+        ):
             run(path, (index, 3), [*ORDERS, {"id": "b", "n": 41}])
         assert run(path / "../keyed", (index, 3), key="id")[1].exit_code == 0
     assert not (path / "002-of-003").exists()

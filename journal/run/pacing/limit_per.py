@@ -99,9 +99,7 @@ class PerKey:
 
     @property
     def has_retried(self) -> bool:
-        """Whether rows that were due for another attempt, or have waited for somebody else, wait
-        for a slot.
-        """
+        """Whether retried rows, or rows that have waited for somebody else, wait for a slot."""
         return any(rank <= RETRIED for rank, _ in self._parked)
 
     @property
