@@ -15,7 +15,7 @@ ARTIFACTS_NAME = "artifacts"
 CLAIMS_NAME = "claims"  # in a job on a network file system: which run has the job
 PRUNED_NAME = ".pruned.jsonl"  # in a store: which jobs were pruned, and where their packs are
 
-# Patterns are text, so that `re` compiles only the patterns that a command uses.
+# Patterns are text, so `re` compiles only the patterns that a command uses.
 
 # Backups of a journal, or of parts of a journal. The comments say how their names end.
 TORN_NAME = "journal.torn"  # -OFFSET-N: a torn tail
@@ -48,12 +48,12 @@ DERIVED = frozenset(
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = r"(?i)journal\.(jsonl(\.new)?|backup\.new)|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 
-# Such a name on Windows means a device, another directory, or a stream of another file.
+# On Windows, a name of this form means a device, another directory, or a stream of another file.
 _NO_NAME_FOR_WINDOWS = r'(?is).*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?'
 
 
 def no_name_for_windows(name: str) -> str | None:
-    """Return the first part of a name that Windows allows for no file, or None."""
+    """Return the first part of a name that Windows refuses as a file name, or None."""
     return next(
         (part for part in name.split("/") if re.fullmatch(_NO_NAME_FOR_WINDOWS, part)), None
     )

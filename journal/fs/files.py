@@ -53,7 +53,10 @@ class NewFile(Descriptor):
         write_all(self.fd, data)
 
     def sync(self) -> None:
-        """Sync the content, so that it survives a power cut. The caller syncs the file's name."""
+        """Sync the content.
+
+        On return, the content survives a power cut. The caller syncs the file's name.
+        """
         sync_data(self.fd)
 
 
@@ -64,7 +67,9 @@ class ScratchFile:
     """
 
     def __init__(self, directory: Path | None = None) -> None:
-        """Make the file in ``directory``, or by default where the system keeps temporary files."""
+        """Make the file in ``directory``, or by default in the system's directory of temporary
+        files.
+        """
         import tempfile  # noqa: PLC0415  (few commands need it, and it is slow to import)
 
         self.size_bytes = 0
@@ -73,7 +78,7 @@ class ScratchFile:
             self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115  (see close)
 
     def write(self, line: bytes) -> None:
-        """Add a line, given without its line end."""
+        """Add the line. ``line`` has no line end."""
         try:
             self.size_bytes += self._file.write(line + b"\n")
         except OSError as error:
@@ -170,8 +175,8 @@ def save_copy(source: JournalFile, offset: int, end: int, target: Path, *, sync:
     The part is the bytes from ``offset`` to ``end``. With ``sync``: on return, the copy's content
     survives a power cut.
 
-    The name appears when the copy is complete. The caller must hold a lock, so that no other
-    process makes such a copy at the same time.
+    The name appears when the copy is complete. The caller must hold a lock that keeps other
+    processes from making a copy at the same time.
     """
     paths = (target.with_name(f"{target.name}-{number}") for number in itertools.count(1))
     path = next(path for path in paths if not system.os.path.lexists(path))
@@ -183,7 +188,7 @@ def keep_copy(source: JournalFile, end: int, target: Path) -> None:
     """Copy the first ``end`` bytes of ``source`` to ``target``.
 
     On return, the copy and its name survive a power cut. Whatever is at ``target`` is replaced. The
-    caller must hold a lock, so that no other process makes the copy at the same time.
+    caller must hold a lock that keeps other processes from making the copy at the same time.
     """
     _copy_into_place(source.pieces(0, end), target, sync=True)
     sync_directory(target.parent)
@@ -277,9 +282,9 @@ _MAX_LINES_BYTES = 1 << 26
 def append_line(path: Path, line: bytes, timeout_s: float) -> None:
     """Append a line to a file to which several processes may append. Make the file if needed.
 
-    The owner and the group of the file are those of its directory, if the system allows it. Others
-    may read and write the file if they may read and write the directory. ``line`` has no line end.
-    On return, the line survives a power cut.
+    The file gets the owner and the group of its directory, if the system allows this. Others may
+    read and write the file if they may read and write the directory. ``line`` has no line end. On
+    return, the line survives a power cut.
 
     If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` for a file
     with a second hard link, or if another process keeps the file locked for ``timeout_s`` seconds.
@@ -354,7 +359,7 @@ def free_bytes(path: Path) -> int:
 
 
 def map_new_file(path: str, size_bytes: int) -> mmap:
-    """Map a new file of zeros into memory. What a process writes there outlives the process."""
+    """Map a new file of zeros into memory. The written bytes outlive the process."""
     from mmap import mmap  # noqa: PLC0415  (only workers of pools need it)
 
     with open(path, "w+b") as file:
@@ -381,7 +386,7 @@ def make_store(root: Path, *, sync: bool) -> None:
         try:
             make_directory(root)
         except FileExistsError:
-            if not root.is_dir():  # else another process was faster
+            if not root.is_dir():  # otherwise another process was faster
                 raise
     for path in to_sync if sync else ():
         sync_directory(path)
@@ -393,7 +398,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Sync a directory. On return, the names in it survive a power cut."""
+    """Sync a directory. On return, the names in the directory survive a power cut."""
     fd = system.os.open(path, system.os.O_RDONLY | system.os.O_DIRECTORY)
     try:
         system.os.fsync(fd)
@@ -415,7 +420,7 @@ def scratch_directory() -> Iterator[Path]:
 def open_directory(path: Path | str, directory: int | None = None) -> int:
     """Open a directory. Raises NotADirectoryError if a link or a file is at ``path``.
 
-    ``directory``: the descriptor of the directory that a relative ``path`` is looked up in.
+    ``directory``: the descriptor of the directory in which a relative ``path`` is looked up.
     """
     flags = system.os.O_RDONLY | system.os.O_DIRECTORY | system.os.O_NOFOLLOW
     try:
@@ -460,7 +465,7 @@ def is_empty(path: Path) -> bool:
 
 
 def remove_if_empty(path: Path) -> None:
-    """Remove the directory ``path``, unless there is anything in it."""
+    """Remove the directory ``path`` if it is empty."""
     with contextlib.suppress(OSError):
         system.os.rmdir(path)
 

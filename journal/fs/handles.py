@@ -3,8 +3,8 @@
 Programs that this process starts inherit no descriptor, because Python opens files close-on-exec.
 
 A forked child closes all files of this module right after the fork. A ``flock`` lock belongs to an
-open file, which parent and child share. If the child kept the file open, the file would stay locked
-after the parent's death.
+open file, and parent and child share the open file. If the child kept the file open, the file would
+stay locked after the parent's death.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def load_filelock() -> ModuleType:
     """Import the module ``filelock``, or on Windows its replacement.
 
     The import is late, since it takes a fifth of the start-up time of a command that only reads.
-    Call this function before you start threads: no other thread may fork while the import of
+    Call this function before you start threads, since no other thread may fork while the import of
     filelock registers fork handlers.
     """
     if sys.platform == "win32":
@@ -94,8 +94,8 @@ def open_regular(
 ) -> tuple[int, system.os.stat_result]:
     """Open a regular file; return its descriptor and its ``stat``. Refuse everything else.
 
-    Use this function for all files in a job's directory, since another user may have made them. A
-    link may lead out of the directory, a pipe would block, and a device may be endless.
+    Use this function for all files in a job's directory, since another user may have made these
+    files. A link may lead out of the directory, a pipe would block, and a device may be endless.
 
     ``directory`` is an open descriptor of the directory that contains ``path``. If ``directory`` is
     given, the last part of ``path`` is looked up in that directory. Raises ``OSError``.
@@ -131,7 +131,7 @@ def open_in(directory: int | None, path: Path, flags: int) -> int:
 def why_not_written(path: Path, names: int) -> str:
     """Return the reason why a file with several hard links must not be written.
 
-    ``names`` is the number of its hard links.
+    ``names`` is the number of the hard links.
     """
     why = f"it has {names} hard links, so a write would change the other copies, too"
     return f"{why}: {how_to_own(path)}"
@@ -244,15 +244,18 @@ class Descriptor:
 class JournalFile(Descriptor):
     """The open file ``journal.jsonl``: positional reads, appends, sync, truncation, commit lock.
 
-    The commit lock locks the journal file itself. A separate lock file could be deleted while a
-    writer holds the lock. A process with this lock is the only writer, provided that the path still
-    names the locked file.
+    The commit lock is on the journal file itself, since a separate lock file could be deleted while
+    a writer holds the lock. A process with the commit lock is the only writer, provided that the
+    path still leads to the locked file.
 
     Every method raises StorageError if the system refuses a call.
     """
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
-        """Open the file. Raises ``OSError``: only the caller knows what a missing file means."""
+        """Open the file.
+
+        Raises ``OSError``, since only the caller knows what a missing file means.
+        """
         flags = system.os.O_RDWR | system.os.O_APPEND
         if create:
             flags |= system.os.O_CREAT | system.os.O_EXCL
@@ -328,7 +331,7 @@ class JournalFile(Descriptor):
     def read_some(self, offset: int, length: int) -> bytes:
         """Read up to ``length`` bytes from ``offset``.
 
-        One system call is made, so the result may be shorter.
+        This method makes only one system call, so the result may be shorter.
         """
         try:
             return system.os.pread(self.fd if self.fd >= 0 else self._live_fd(), length, offset)
@@ -481,7 +484,10 @@ def open_journal(path: Path, job: str) -> JournalFile:
 
 
 def no_job(directory: Path, job: str) -> JobNotFoundError:
-    """Return the error for a directory that has no journal. It names a shard if there is one."""
+    """Return the error for a directory that has no journal.
+
+    The error names a shard if the directory has shards.
+    """
     names: list[str] = []
     with contextlib.suppress(OSError):
         names = sorted(filter(split_shard_name, system.os.listdir(directory)))
@@ -574,7 +580,7 @@ def refusals_of(path: Path, operation: str) -> AbstractContextManager[None]:
 
 
 def outcome_unknown(error: StorageError) -> CommitOutcomeUnknownError:
-    """Return the error to raise instead of ``error`` if the change was already written."""
+    """Return the error that replaces ``error`` if the change was already written."""
     return CommitOutcomeUnknownError(error.path, error.operation, error.errno, error.reason)
 
 

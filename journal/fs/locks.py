@@ -14,9 +14,9 @@ LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 # No system call waits for a lock up to a timeout. So the lock is polled. The first pause is short,
 # since a commit takes less than a millisecond. The later pauses are longer. With short pauses
 # alone, the lock would pass to another process after nearly each commit. That process would have to
-# wake up, and to read the commits of the others. If many processes commit all the time, they would
-# take four times as long. The pauses don't grow further. Otherwise a process that has waited for
-# long would get the lock less often than processes that came later.
+# wake up, and to read the commits of other processes. Processes that commit all the time would take
+# four times as long. The pauses don't grow further. Otherwise a process that has waited for long
+# would get the lock less often than processes that came later.
 _FIRST_PAUSE_NS = 100_000
 _PAUSE_NS = 5_000_000
 # A random time, up to this multiple of a pause, is added to the pause. So the processes take turns.

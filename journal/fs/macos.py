@@ -12,8 +12,8 @@ assert sys.platform != "win32"  # for mypy
 
 # According to the page fsync(2) of macOS, fsync leaves the data in the cache of the drive, and the
 # drive may write the data in any order. "F_FULLFSYNC asks the drive to flush all buffered data to
-# permanent storage." F_FULLFSYNC works for directories, too. F_BARRIERFSYNC only orders writes. It
-# isn't enough here: after each sync, something is acknowledged, or an old file is removed because
+# permanent storage." F_FULLFSYNC works for directories, too. F_BARRIERFSYNC only orders writes.
+# Order isn't enough here. After a sync, a change is acknowledged, or an old file is removed because
 # the synced file replaces it.
 _F_FULLFSYNC = 51  # of <sys/fcntl.h>
 
@@ -21,7 +21,8 @@ _F_FULLFSYNC = 51  # of <sys/fcntl.h>
 def _sync(fd: Any) -> None:
     """Sync a file or directory. On return, it survives a power cut.
 
-    Raises OSError on file systems that don't support the call. Some network file systems can't.
+    Raises OSError on file systems that don't support the call. Some network file systems lack this
+    call.
     """
     fcntl.fcntl(fd, _F_FULLFSYNC)
 

@@ -233,7 +233,7 @@ class Claim(Guard):
 def look(directory: Path) -> list[str]:
     """Return the names in a directory of claims, or of shards, as they are on the server.
 
-    A cached list may lack what another node has made. Raises ``OSError``.
+    A cached list may lack names that another node has made. Raises ``OSError``.
     """
     _change_directory_of(directory / "look")
     return list(files.names_in(directory))
@@ -278,7 +278,7 @@ def is_claimed(directory: Path) -> bool:
 
 
 def late_files(directory: Path) -> list[Path]:
-    """Return the files with what rows have returned to runs that had lost the job.
+    """Return the files with the outcomes that rows have returned to runs without the job.
 
     Raises ``OSError``.
     """

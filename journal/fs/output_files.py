@@ -116,8 +116,8 @@ def _check_free(
         raise _refused(path, "is a directory's name: name a file")
     if not os.path.exists(path):
         return
-    # Never replace a pipe, a device or a directory. The check uses the path as the user gave it,
-    # since a path such as /dev/stdout may lead to a pipe, and a pipe has no real path.
+    # Never replace a pipe, a device or a directory. The check uses the path as given, since
+    # /dev/stdout may lead to a pipe, and a pipe has no real path.
     if not os.path.isfile(path):
         why = "exists and is not a file: name another file, or - for standard output"
         raise _refused(path, why)

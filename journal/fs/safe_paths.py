@@ -26,7 +26,7 @@ class Below:
     """The files below the directory ``top``. ``top`` itself may be a link.
 
     The methods raise ``OSError``, with the whole path in ``filename``. If a part of a name should
-    be a directory but is a link or a file, they raise NotADirectoryError.
+    be a directory but is a link or a file, the methods raise NotADirectoryError.
 
     ``is_to_copy``: the files are read to be copied elsewhere. Then :meth:`opened` refuses a file
     with a second hard link: another user may have made the name as a link to a private file.
@@ -53,7 +53,7 @@ class Below:
             write_file(self.top / name, pieces, sync=sync, directory=directory)
 
     def exists(self, name: str) -> bool:
-        """Return whether anything has this name, even a broken link."""
+        """Return whether a file, a directory or a link has this name. A broken link counts."""
         return self._mode(name) is not None
 
     def is_file(self, name: str) -> bool:
@@ -84,10 +84,10 @@ class Below:
         """Yield the name of each file below the directory ``name``, with a flag.
 
         If the directory doesn't exist, nothing is yielded. The flag is True for a readable, regular
-        file. It is False in these cases:
+        file. The flag is False in these cases:
 
         - a link or a special file,
-        - a directory whose name has more than ``deepest`` parts; this directory is not entered,
+        - a directory whose name has more than ``deepest`` parts (this directory is not entered),
         - anything whose path is too long.
         """
         with suppress(FileNotFoundError), self._directory(name) as directory:

@@ -31,7 +31,7 @@ def quote(word: str) -> str:
 
 
 def quote_for_posix(word: str) -> str:
-    """Quote a word for a POSIX shell, whose words are bytes."""
+    """Quote a word for a POSIX shell. The words of such a shell are bytes."""
     import shlex  # noqa: PLC0415  (`journal list` starts without it)
 
     shown = as_utf8(word)

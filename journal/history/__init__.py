@@ -1,4 +1,4 @@
-"""Reads what happened in a job from its journal.
+"""Reads the history of a job from its journal.
 
 - ``history``: reads records and log messages between two positions. ``events``: turns records into
   events that people can read.

@@ -31,16 +31,17 @@ def where_of(traceback: str | None) -> str:
 _MAX_MESSAGE_CHARACTERS = 1000  # limits the memory, since there may be many long messages
 _MAX_MESSAGES = 100  # different messages of a group that are counted
 _SHOWN_MESSAGES = 3
-# Numbers differ from row to row. But 422 and 503, which may be HTTP statuses, are different errors.
+# Numbers differ from row to row. But 422 and 503 are different errors, since they may be HTTP
+# statuses.
 _NUMBER = re.compile(r"(?<!\d)(?![1-5]\d\d(?!\d))\d+")
 
 
 class ErrorGroup:
-    """Rows with the same status and error code, or that were skipped for the same reason.
+    """Rows with the same status and error code, or rows that were skipped for the same reason.
 
     - ``numbers``: the row numbers.
-    - ``message``: the error message of the first row, or why the rows were skipped. If the message
-      is a Python traceback, only its last line. A long message is shortened and ends with an
+    - ``message``: the error message of the first row, or the reason why the rows were skipped. From
+      a Python traceback, only the last line is kept. A long message is shortened and ends with an
       ellipsis.
     - ``cost_cents``: the cost of the attempts that gave the rows this status.
     """
@@ -91,7 +92,7 @@ def _message_of(row: JobRow) -> str:
 
 
 def group_errors(rows: Iterable[JobRow], max_groups: int | None = None) -> list[ErrorGroup]:
-    """Group rows by status and error code, or by why they were skipped. The largest group is first.
+    """Group rows by status and error code, or by the reason of a skip. The largest group is first.
 
     ``rows`` must be in the order of their numbers. When there are ``max_groups`` groups, no new
     group is made. From then on, rows that belong to none of the groups are left out.

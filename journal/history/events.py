@@ -211,7 +211,7 @@ def _added(first: Record, count: int, last: int) -> Event:
 
 
 def _may_be_wanted(line: bytes, choice: Choice) -> bool:
-    """Return whether the line may contain a selected event, so that it must be decoded."""
+    """Return whether the line may contain a selected event. Such a line must be decoded."""
     if choice.rows is None and choice.level is None:
         return True
     found = _STATE.match(line)
@@ -411,7 +411,8 @@ def _details(record: Record) -> dict[str, Any]:
     }
 
 
-# How each type of record becomes an event. Another type is an event of the name of the type.
+# The functions that make events, by type of record. For another type, the name of the type is the
+# kind of the event.
 _EVENTS: dict[type[Record], Callable[[Any], Event]] = {
     JobRecord: lambda record: _event(record, "created", text=_created_text(record)),
     RunRecord: lambda record: _event(record, "run", text=_run_text(record)),

@@ -1,8 +1,8 @@
 """Reads records and log messages of verified commits, in the order in which they were written.
 
 The index contains only the present state of a job. A :class:`History` reads the records that led to
-this state. A History needs constant memory. It can begin at any position, so a program can follow a
-running job.
+this state. A History needs constant memory. Reading can begin at any position, so a program can
+follow a running job.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from journal.history.row_history import OutcomeReader
 from journal.progress.stalls import is_stalled, median_s
 
 FIRST_BYTES = 4 << 20  # how much of the end of the journal is read at first
-NEXT_BYTES = 1 << 18  # how much of what is new is read at a time
+NEXT_BYTES = 1 << 18  # how much of the new commits is read at a time
 _MAX_ATTEMPTS = 500
 _MAX_EVENTS = 50
 _MAX_STARTS = 10_000
@@ -123,6 +123,6 @@ class Recent:
             if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
                 self.quiet_since = record.at
             if isinstance(record, HoldRecord) and self.events and self.events[-1].kind in _HOLDS:
-                self.events.pop()  # of holds without anything between, only the latest change
+                self.events.pop()  # only the latest of successive changes of a hold
             if not isinstance(record, JobRecord):
                 self.events.append(event_of(record))

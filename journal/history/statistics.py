@@ -63,10 +63,10 @@ class SpanReader:
     def read(self, history: Iterable[Entry], until: datetime | None = None) -> Iterator[Entry]:
         """Yield the entries of a history, and collect its spans.
 
-        ``until``: the present time if a run works on the job. Spans that haven't ended then end
-        there, else with the last record.
+        ``until``: the present time if a run works on the job. Open spans end at this time, or
+        without ``until`` with the last record.
         """
-        worked_at = last_at = None  # of the last run's last status; of the last record
+        worked_at = last_at = None  # when the last run set its last status; the last record
         for entry in history:
             record = entry.record
             last_at = record.at
@@ -165,8 +165,8 @@ def quantile_s(took_s: Sequence[float], share: float) -> float | None:
     return took_s[math.ceil(share * len(took_s)) - 1] if took_s else None
 
 
-# The records that become events of the job. The status "running" isn't an event, since the record
-# of the run is.
+# The records that become events of the job. The status "running" becomes no event, since the record
+# of the run does.
 _OF_JOB = (
     *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
     *(HoldRecord, JobErrorRecord, MergeRecord, TunedRecord),

@@ -33,7 +33,7 @@ MESSAGE_CHARACTERS = 4096
 INVALID_RESULT = (
     "InvalidResult"  # error code of a row with an outcome that can't be recorded unchanged
 )
-MAX_AFTER_S = 366 * 86400.0  # more is probably a time instead of a duration
+MAX_AFTER_S = 366 * 86400.0  # a larger value is probably a time, not a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose command has printed two outcomes
 WAITED_TOO_LONG = "WaitedTooLong"  # error code of a row that has waited for ``max_wait_s``
@@ -41,9 +41,9 @@ NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value 
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-_BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol")  # of the classes of common clients
+_BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol")  # in names of common classes
 _NOT_SENT_NAMES = ("ConnectTimeout", "PoolTimeout")
-_EVERY = (Exception, BaseException)  # names no error, so it doesn't say that one is harmless
+_EVERY = (Exception, BaseException)  # names no specific error, so it declares no error as harmless
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +130,7 @@ class Retry(_Later):
     """Attempt the row again, if attempts are left. Only for an attempt that had no effect.
 
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
-    attempt doesn't count for ``max_attempts``: the row is attempted until a call isn't throttled.
+    attempt doesn't count for ``max_attempts``. The row is attempted until a call isn't throttled.
     Other rows continue. But many successive throttled calls mean that the whole account has reached
     a limit. So a hold begins, as with :class:`Hold`, when the number of these calls reaches the
     number of workers, and at least 10.

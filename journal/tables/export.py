@@ -213,7 +213,7 @@ def _csv_lines(rows: Collected) -> Iterator[bytes]:
 def _csv_cells(values: list[Any], kinds: int) -> list[Any]:
     """Return the cells of a column, from values of these kinds."""
     if not kinds & ~(TEXT | INT | WIDE | TIME):
-        return values  # csv writes these as as_text() does, and None as an empty cell
+        return values  # csv writes these values like as_text(), and None as an empty cell
     return list(map(as_text, values))
 
 

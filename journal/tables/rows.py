@@ -1,4 +1,4 @@
-"""``Rows``: the rows of a job as a sequence. It can be converted to tables of other libraries."""
+"""``Rows``: the rows of a job as a sequence, which can be converted to tables of other libraries."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Rows(RowSequence):
     with dots, such as ``result.price``, selects a member of a nested object, unless the data has a
     column of this name.
 
-    These methods raise InvalidValueError for a name in ``columns`` that no row has. They raise
-    MissingExtraError if the library isn't installed.
+    These methods raise InvalidValueError for a name in ``columns`` that no row has. The methods
+    raise MissingExtraError if the library isn't installed.
 
     A library that reads Arrow's C stream can read this object directly. Examples are
     ``polars.DataFrame(rows)``, ``pyarrow.table(rows)`` and ``duckdb.sql("FROM rows")``.
