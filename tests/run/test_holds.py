@@ -345,12 +345,13 @@ def test_no_backoff_is_too_long_for_the_message_of_a_hold() -> None:
     assert "until" in holds.hear(1, later("held", "Down", "503"), 0.0)
 
 
-def test_a_hold_that_follows_another_has_a_least_time_up_to_a_second() -> None:
-    holds = new_holds(Limits())
+@pytest.mark.parametrize("after_s", [0, None])
+def test_a_hold_that_follows_another_has_a_least_time_up_to_a_second(after_s: int | None) -> None:
+    holds = new_holds(Limits(backoff_s=0, max_backoff_s=0))
     waits = []
     for ticket in range(1, 11):
         holds.start(1)
-        holds.hear(ticket, later("held", "Down", "503", after_s=0), 100.0)
+        holds.hear(ticket, later("held", "Down", "503", after_s=after_s), 100.0)
         waits.append(round(holds.until_s - 100, 2))
     assert waits == [0.0, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0, 1.0]
 

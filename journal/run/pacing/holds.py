@@ -20,7 +20,7 @@ from journal.run.workers.in_flight import Result
 from journal.text import clock_text, duration_text, shorten
 
 MAX_HELD_S = 3600.0  # the maximum time of holds and probes without an answer, before the run pauses
-# The minimum length of a hold that follows another hold, even for a Hold with ``after_s=0``. The
+# The minimum length of a hold that follows another hold, even with ``after_s=0`` or no backoff. The
 # minimum doubles with each successive hold, up to a second. So the run doesn't make too many
 # probes.
 _LEAST_S, _MOST_LEAST_S = 0.01, 1.0
@@ -189,7 +189,7 @@ class Holds:
             least_s = max(_LEAST_THROTTLED_S, min(2 * last_s, self._limits.max_backoff_s))
             return max(least_s, backoff_s(1, self._limits) if after_s is None else after_s)
         if outcome.kind != "held" or after_s is None:
-            return backoff_s(self.count, self._limits)
+            after_s = backoff_s(self.count, self._limits)
         least_s = min(_LEAST_S * 2 ** min(self.count - 1, 60), _MOST_LEAST_S)
         return after_s if self.count == 1 else max(after_s, least_s)
 
