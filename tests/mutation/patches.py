@@ -1018,7 +1018,7 @@ GROUPS = [
         "store/journal",
         "            self._rollback_to(save)\n            raise\n",
         "            raise\n",
-        "tests/store/test_group.py::test_what_a_refused_change_has_done_already_is_undone",
+        "tests/store/test_group.py::test_what_a_refused_change_has_done_is_undone",
     ),
     Patch(
         "a commit that failed has failed for all who are in the group",

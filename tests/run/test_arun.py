@@ -316,9 +316,7 @@ def test_a_run_whose_task_is_destroyed_waits_for_its_rows_in_flight_and_pauses(p
 # --- signals
 
 
-def test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancelled(
-    path: Path,
-) -> None:
+def test_with_handle_signals_a_signal_pauses_the_run_and_cancels_no_task(path: Path) -> None:
     async def main(job: JobRun) -> journal.RunReport:
         gate = Gate()
         task = asyncio.create_task(job.arun(gate, handle_signals=True))

@@ -164,9 +164,7 @@ def test_what_belongs_to_no_row_is_kept_in_the_first_review_and_the_others_name_
 
 
 @pytest.mark.parametrize("answer", [list, dict], ids=["a list that is too short", "unknown rows"])
-def test_what_an_answer_has_cost_counts_even_if_it_belongs_to_no_row(
-    job: JobRun, answer: type
-) -> None:
+def test_what_an_answer_has_cost_counts_if_it_belongs_to_no_row(job: JobRun, answer: type) -> None:
     spent = [RowResult(cost_cents=2, usage={"n": 1}), Fail("Bad", cost_cents=3), 1]
     given = spent if answer is list else {**dict(zip("abc", spent, strict=True)), "j:2": spent[0]}
     rows = run(job, lambda _rows: RowResult(result=given, cost_cents=0.5))
@@ -175,9 +173,7 @@ def test_what_an_answer_has_cost_counts_even_if_it_belongs_to_no_row(
     assert job.job.total_cost_cents == (5.5 if answer is list else 7.5)
 
 
-def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log(
-    job: JobRun,
-) -> None:
+def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_logged(job: JobRun) -> None:
     rows = run(job, lambda rows: {row.id: None for row in rows} | {"j:9": "sent"})
     assert {row.status for row in rows} == {"completed"}
     (entry,) = job.service.get_logs("j", row_number=1)

@@ -74,9 +74,7 @@ def test_reviews_that_a_handler_asks_for_do_not_pause_the_run(path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["held", "unstarted"])
-def test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows(
-    path: Path, kind: Any
-) -> None:
+def test_an_attempt_given_back_decides_nothing_about_the_first_rows(path: Path, kind: Any) -> None:
     brake = Brake(is_on=True)
     with open_job(path, 60) as job:
         job.run(fail, max_rows=1, halt="never")

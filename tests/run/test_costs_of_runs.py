@@ -145,7 +145,7 @@ def test_a_result_that_can_not_be_recorded_costs_all_the_same_and_reaches_the_li
     assert row.result == "<Answer {'text': 'hi'}>"
 
 
-def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost(
+def test_a_result_with_one_usage_name_too_many_needs_a_review_and_keeps_its_cost(
     path: Path,
 ) -> None:
     with open_job(path, 2) as job:
@@ -162,9 +162,7 @@ def test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_c
         assert "'2-59': 1" in str(job.rows()[1].error_message)
 
 
-def test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all(
-    path: Path, clock: Clock
-) -> None:
+def test_an_attempt_given_up_has_a_cost_if_it_fails_after_all(path: Path, clock: Clock) -> None:
     is_given_up = threading.Event()
     hanging: list[threading.Thread] = []
 

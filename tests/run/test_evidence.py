@@ -267,9 +267,7 @@ def test_steps_at_the_same_time_record_each_message_one_time(path: Path) -> None
         assert found == ["before", *(f"in {name}" for name in range(6))]
 
 
-def test_a_message_that_could_not_be_recorded_with_a_step_comes_with_the_outcome(
-    path: Path,
-) -> None:
+def test_a_message_that_cant_be_recorded_with_a_step_comes_with_the_outcome(path: Path) -> None:
     def handler(row: AttemptedRow) -> None:
         row.log("before")
         with suppress(journal.InvalidValueError):

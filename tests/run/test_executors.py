@@ -945,9 +945,7 @@ def test_a_process_that_a_handler_forks_in_a_worker_sends_no_outcome_of_its_row(
     assert calls(work.ledger) == dict.fromkeys(range(1, 5), 1)
 
 
-def test_rows_of_equal_data_share_no_task_of_dask(
-    makers: Callable[[str], Make], work: Work
-) -> None:
+def test_rows_of_equal_data_share_no_dask_task(makers: Callable[[str], Make], work: Work) -> None:
     rows = [{**work.rows("square")[0], "n": 5} for _ in range(8)]
     with journal.open_job(work.path, rows) as job:
         assert job.run(act, makers("dask")(2)).completed == 8

@@ -415,7 +415,7 @@ def test_a_process_that_a_callback_forks_is_no_second_driver(
 
 
 @pytest.mark.parametrize("when", ["while the driver starts", "in a row"])
-def test_a_process_that_a_signal_handler_forks_is_no_second_driver(
+def test_a_process_forked_by_a_signal_handler_is_no_second_driver(
     tmp_path: Path, when: str
 ) -> None:
     lines, _ = run(

@@ -319,9 +319,7 @@ def raised(error: Exception) -> Outcome:
         Outcome(kind="lost", error_code="Stopped", error_message="it was given up"),
     ],
 )
-def test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff(
-    outcome: Outcome,
-) -> None:
+def test_an_attempt_without_an_answer_holds_the_run_again_by_its_backoff(outcome: Outcome) -> None:
     holds = new_holds(Limits(backoff_s=8.0))
     holds.start(1)
     holds.hear(1, later("held", "Down", "503", after_s=0), 100.0)

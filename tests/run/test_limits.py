@@ -43,9 +43,7 @@ def test_a_run_gives_up_when_its_halt_says_so(
         ("soon,1", "sf", "the last 1 row has failed"),
     ],
 )
-def test_a_run_gives_up_when_the_last_rows_say_so(
-    given: Any, ended: str, reason: str | None
-) -> None:
+def test_a_run_halts_when_the_last_rows_say_so(given: Any, ended: str, reason: str | None) -> None:
     halt = Halt.parse(given)
     assert halt is not None
     for ticket, row in enumerate(ended, 1):

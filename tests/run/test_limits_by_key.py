@@ -118,9 +118,7 @@ def test_values_are_compared_as_json_and_null_has_no_limit(path: Path) -> None:
         assert run.result(WAIT_S).completed == len(rows)
 
 
-def test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends(
-    path: Path, clock: Clock
-) -> None:
+def test_an_attempt_that_is_given_up_keeps_its_slot_until_it_ends(path: Path, clock: Clock) -> None:
     calls = Calls(1)
     with (
         open_job(path, rows_of("a", "a", "b")) as job,

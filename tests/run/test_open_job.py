@@ -39,9 +39,7 @@ def test_a_path_that_names_no_job_is_refused_with_one_that_does(tmp_path: Path, 
         journal.open_job(tmp_path / bad, people("a"))
 
 
-def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_was(
-    path: Path,
-) -> None:
+def test_changed_data_is_an_error_that_names_the_row_and_changes_nothing(path: Path) -> None:
     journal.open_job(path, people("a", "b"), key="id").close()
     before = (path / "journal.jsonl").read_bytes()
     changed = [*people("new", "a"), {"id": "b", "mail": "other"}, *people("newer")]
@@ -53,9 +51,7 @@ def test_changed_data_is_an_error_that_names_the_row_and_leaves_the_job_as_it_wa
     assert (path / "journal.jsonl").read_bytes() == before
 
 
-def test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbers(
-    path: Path,
-) -> None:
+def test_changed_rows_that_are_not_done_get_new_data_under_their_old_numbers(path: Path) -> None:
     def handle(row: journal.JobRow) -> str:
         if row.data["id"] == "b":
             raise ValueError("no such mail")
@@ -271,9 +267,7 @@ def test_a_changed_row_with_a_step_that_has_or_may_have_taken_effect_is_refused_
         assert job.matched.changed == 2
 
 
-def test_a_changed_row_is_taken_if_its_steps_failed_or_a_redo_has_forgotten_them(
-    path: Path,
-) -> None:
+def test_a_changed_row_is_taken_if_its_steps_failed_or_a_redo_forgot_them(path: Path) -> None:
     with journal.open_job(path, people("a", "b"), key="id") as job:
         for number in (1, 2):
             job.service.start_row(f"enrich:{number}")
@@ -347,9 +341,7 @@ def test_bad_input_is_named_and_changes_nothing(
         assert not path.exists()
 
 
-def test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints(
-    path: Path,
-) -> None:
+def test_a_whole_float_is_the_key_that_the_int_is_as_frames_have_floats(path: Path) -> None:
     with journal.open_job(path, [{"id": 1, "n": 1}, {"id": 2, "n": 2}], key="id") as job:
         job.run(lambda row: row.data["n"])
     rows = [{"id": 2.0, "n": 2.0}, {"id": 1.0, "n": 1}, {"id": 2.5, "n": 3}]
@@ -462,9 +454,7 @@ def test_failed_rows_that_may_have_taken_effect_are_retried_only_by_name(path: P
         assert job.run(done).exit_code == 0
 
 
-def test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do(
-    path: Path,
-) -> None:
+def test_an_open_job_retries_redoes_and_skips_chosen_rows_as_the_commands_do(path: Path) -> None:
     def fail(row: journal.JobRow) -> None:
         raise journal.Fail("E-ODD" if row.row_number % 2 else "E-EVEN", "no")
 
@@ -628,9 +618,7 @@ def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None
     assert len(made) == 1
 
 
-def test_a_new_job_of_a_script_that_was_started_elsewhere_is_named_with_both_places(
-    tmp_path: Path,
-) -> None:
+def test_a_new_job_of_a_script_started_elsewhere_is_named_with_both_places(tmp_path: Path) -> None:
     script, home = tmp_path / "ship.py", tmp_path / "home"
     script.write_text("import journal\njournal.open_job('jobs/ship', [{'n': 1}]).close()\n")
     home.mkdir()

@@ -173,9 +173,7 @@ def test_an_estimate_is_the_largest_of_few_usages_and_the_95th_percentile_of_the
     assert (window.known, window.estimate) == (1000, 3)
 
 
-def test_a_row_that_was_admitted_and_not_started_takes_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_row_admitted_and_not_started_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = new_rates(monkeypatch)
     end(rates, USED_9, *start(rates, 1))
     for _ in range(12):
@@ -192,9 +190,7 @@ def test_all_rows_of_a_call_start_together(monkeypatch: pytest.MonkeyPatch) -> N
     assert start(rates, 5, pending=1) == [5]
 
 
-def test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_what_a_call_has_used_is_the_use_of_all_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = new_rates(monkeypatch, batch=4)
     given: Any = [SimpleNamespace(unrecorded=None)] * 4
     shared = outcomes_of_raised(given, journal.Fail("Bad", usage={"tokens": 30}), {})
@@ -388,9 +384,7 @@ def test_a_rate_of_a_usage_that_no_outcome_has_is_reported(
     )
 
 
-def test_commands_have_rates_of_what_they_report(
-    work: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_commands_have_rates_of_their_usage(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (work / "rows.txt").write_text("1\n2\n3\n")
     rates = ["--rate", "500/s", "--rate", "tokens=9000/m"]
     options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--limit", "2", *rates]

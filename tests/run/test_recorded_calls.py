@@ -142,9 +142,7 @@ def test_a_call_killed_within_a_step_is_in_review_and_settled_as_a_whole(
         assert [row.result for row in job.rows()] == ["batch 7"] * 4 + ["batch 1"] * 2
 
 
-def test_rows_for_which_a_mapping_has_a_wait_stay_in_the_call_and_the_others_are_settled(
-    path: Path,
-) -> None:
+def test_rows_that_a_mapping_lets_wait_stay_in_the_call_and_others_are_settled(path: Path) -> None:
     seen: list[list[int]] = []
 
     def handle(batch: Batch) -> Any:
@@ -380,9 +378,7 @@ def test_a_worker_that_outlives_its_turn_or_attempt_begins_no_step_of_its_call(
         assert [row.result for row in job.rows()] == [1, 1]
 
 
-def test_a_run_that_does_not_wait_pauses_if_a_waiting_call_has_a_row_to_try_again(
-    path: Path,
-) -> None:
+def test_a_run_that_does_not_wait_pauses_though_a_waiting_call_has_a_retry(path: Path) -> None:
     def handle(batch: Batch) -> Any:
         batch.step("submit", lambda: "b1")
         again = Retry("Undone", after_s=0)

@@ -58,9 +58,7 @@ def test_what_a_start_did_is_in_the_history_and_in_the_report_of_its_run(tmp_pat
     assert texts == ["4 new", "1 new, 3 changed, 1 retried, 1 gone", ""]
 
 
-def test_a_start_that_was_refused_leaves_its_new_rows_to_the_report_of_the_next(
-    tmp_path: Path,
-) -> None:
+def test_a_start_that_is_refused_leaves_its_new_rows_to_the_next_report(tmp_path: Path) -> None:
     path = tmp_path / "j"
     with journal.open_job(path, [{"n": 1}]) as job, journal.JobService(tmp_path) as other:
         with other.store.hold_run("j"), pytest.raises(journal.JobBusyError):

@@ -130,9 +130,7 @@ def test_each_value_of_a_step_is_its_result_or_its_repr_is_the_rows(
                 assert (row.error_code, row.result) == ("StepNotRecorded", result)
 
 
-def test_a_result_that_is_too_long_for_a_line_is_kept_by_the_beginning_of_its_repr(
-    tmp_path: Path,
-) -> None:
+def test_of_a_result_too_long_for_a_line_the_beginning_of_its_repr_is_kept(tmp_path: Path) -> None:
     with journal.open_job(tmp_path / "j", [{}], sync="none") as job:
         page = {"id": 7, "page": "x" * (65 << 20)}
         many = dict.fromkeys(map(str, range(101)), 1)

@@ -90,9 +90,7 @@ def test_a_settled_step_lets_no_row_run_again_whose_run_had_another_policy(tmp_p
     assert statuses(root)[1] == "needs_review"
 
 
-def test_a_run_is_refused_while_its_service_has_a_kept_start_under_another_policy(
-    tmp_path: Path,
-) -> None:
+def test_a_run_is_refused_while_its_service_keeps_a_start_of_another_policy(tmp_path: Path) -> None:
     rows = [{"n": 1}]
     with journal.open_job(tmp_path / JOB, rows, on_interrupted="review", sync="none") as job:
         start_run(job.service.store, JOB, "resume", keep=True)

@@ -50,9 +50,7 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
 @needs_fork
 # From Python 3.12 a fork says so in a process that has threads.
 @pytest.mark.filterwarnings("ignore:This process .* multi-threaded, use of fork:DeprecationWarning")
-def test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once(
-    tmp_path: Path,
-) -> None:
+def test_a_process_that_is_forked_in_a_run_is_ended_by_a_sigterm_at_once(tmp_path: Path) -> None:
     ends: list[int] = []
 
     def fork_and_end(_row: JobRow) -> None:

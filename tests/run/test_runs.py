@@ -335,9 +335,7 @@ def test_where_each_run_was_started_is_written_down_and_a_change_of_hosts_is_sai
 # --- attempts
 
 
-def test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_start(
-    path: Path,
-) -> None:
+def test_a_row_that_waits_for_a_retry_gets_it_though_no_more_rows_may_start(path: Path) -> None:
     calls: list[int] = []
 
     def handler(row: JobRow) -> None:
@@ -400,9 +398,7 @@ def test_a_row_that_was_lost_is_tried_again_whatever_max_attempts_says(
     assert row.attempts - row.earlier_attempts == 3
 
 
-def test_a_run_that_ends_while_another_program_has_a_row_in_flight_names_the_row(
-    path: Path,
-) -> None:
+def test_a_run_that_ends_while_another_program_has_a_row_in_flight_names_it(path: Path) -> None:
     def handler(_row: JobRow) -> None:
         with JobService(path.parent) as other, other.batch("j"):
             other.create_rows("j", [{"data": {}}])
@@ -437,9 +433,7 @@ def test_a_row_that_a_person_has_put_back_gets_one_more_attempt(path: Path) -> N
         assert job.rows()[0].result == 3
 
 
-def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_for(
-    path: Path,
-) -> None:
+def test_a_row_that_was_given_back_stays_among_those_that_were_asked_for(path: Path) -> None:
     calls: Counter[int] = Counter()
 
     def handler(row: JobRow) -> None:
@@ -454,9 +448,7 @@ def test_a_row_that_was_given_back_keeps_its_place_among_those_that_were_asked_f
         assert statuses(job) == {"completed": 2, "pending": 2}
 
 
-def test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner(
-    path: Path,
-) -> None:
+def test_rows_that_fail_together_are_tried_as_often_as_asked_and_no_sooner(path: Path) -> None:
     """Each comes back in a commit of its own, in which the next ones start."""
     calls: Counter[int] = Counter()
     ended: dict[int, float] = {}
@@ -575,7 +567,7 @@ def test_a_run_survives_another_writer_that_holds_the_lock_for_long(path: Path) 
         assert sum("still waiting" in text for text in run.said) == 1
 
 
-def test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less(
+def test_an_attempt_that_succeeds_while_repeated_is_no_failure_less(
     path: Path, clock: Clock
 ) -> None:
     slow, again = Gate(), Gate()
@@ -655,7 +647,7 @@ def test_a_row_that_waits_for_another_attempt_and_was_failed_by_a_person_stays_f
         assert job.rows()[0].error_code == "E"
 
 
-def test_no_more_threads_work_than_were_asked_for_after_one_was_given_up(
+def test_no_more_threads_work_than_asked_for_after_one_was_given_up(
     path: Path, clock: Clock
 ) -> None:
     slow, others = Gate(), Gate()
@@ -783,9 +775,7 @@ def test_on_interrupted_settles_a_row_whose_attempt_was_ended_at_its_timeout(
         UnreadableFail("E"),
     ],
 )
-def test_a_coroutine_that_raises_anything_fails_its_row_alone(
-    path: Path, error: BaseException
-) -> None:
+def test_a_coroutine_that_raises_fails_its_row_alone(path: Path, error: BaseException) -> None:
     async def handler(row: JobRow) -> None:
         if row.row_number == 2:
             raise error
@@ -795,9 +785,7 @@ def test_a_coroutine_that_raises_anything_fails_its_row_alone(
         assert job.rows()[1].error_code == type(error).__name__
 
 
-def test_tasks_that_coroutines_have_left_are_cancelled_at_the_end_and_may_clean_up(
-    path: Path,
-) -> None:
+def test_tasks_that_coroutines_left_are_cancelled_at_the_end_and_may_clean_up(path: Path) -> None:
     ended: list[int] = []
     left: list[asyncio.Task[None]] = []
 

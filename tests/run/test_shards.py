@@ -50,9 +50,7 @@ def shard_in_theory(key: str, count: int) -> int:
     return int(sha256(key.encode()).hexdigest(), 16) % count
 
 
-def test_each_row_is_handled_by_the_shard_of_its_key_under_a_number_that_names_the_shard(
-    path: Path,
-) -> None:
+def test_each_row_is_handled_by_the_shard_of_its_key_which_its_number_names(path: Path) -> None:
     seen: dict[str, str] = {}
     for index in range(4):
         handled, report = run(path, (index, 4), key="id")
@@ -437,9 +435,7 @@ def test_of_two_starts_that_commit_at_once_one_starts_no_row(
         run(path, (0, 2), [*ORDERS, {"id": "b", "n": 41}])
 
 
-def test_a_row_is_found_after_another_process_has_made_its_set_anew_with_another_count(
-    path: Path,
-) -> None:
+def test_a_row_is_found_after_its_set_was_made_anew_with_another_count(path: Path) -> None:
     run(path, (1, 2))
     with JobService(path.parent) as service:
         assert service.store.locate("ship:4") == ("ship/001-of-002", 4)
@@ -448,9 +444,7 @@ def test_a_row_is_found_after_another_process_has_made_its_set_anew_with_another
         assert service.redo_row("ship:4").status == "pending"
 
 
-def test_the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter(
-    path: Path,
-) -> None:
+def test_the_input_of_a_set_is_the_last_that_a_start_has_seen_even_if_shorter(path: Path) -> None:
     def of_another_input() -> list[int]:
         with JobService(path.parent) as service:
             whole = look_at_set(service, "ship")

@@ -176,9 +176,7 @@ def test_a_step_whose_call_timed_out_is_in_doubt(
     assert asked == [1]
 
 
-def test_an_idempotent_step_whose_call_timed_out_is_called_again_where_the_row_is(
-    path: Path,
-) -> None:
+def test_an_idempotent_step_whose_call_timed_out_is_repeated_if_the_row_is(path: Path) -> None:
     def send(row: AttemptedRow) -> str:
         if row.attempts == 1:
             raise TimeoutError("slow")
@@ -192,9 +190,7 @@ def test_an_idempotent_step_whose_call_timed_out_is_called_again_where_the_row_i
 # --- what a person does then
 
 
-def test_a_retry_leaves_rows_whose_calls_timed_out_to_the_commands_that_show_prints(
-    path: Path,
-) -> None:
+def test_a_retry_leaves_rows_whose_calls_timed_out_to_the_commands_of_show(path: Path) -> None:
     def type_(*words: str) -> str:
         return commands.journal("--root", str(path.parent), *words).stdout
 

@@ -507,9 +507,7 @@ def test_the_end_of_a_hold_lets_the_run_try_a_row_at_once(path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["works", "is paused", "waits for rows"])
-def test_a_run_takes_a_change_while_it_works_is_paused_or_waits_for_rows(
-    path: Path, state: str
-) -> None:
+def test_a_run_takes_a_change_while_it_works_is_paused_or_waits(path: Path, state: str) -> None:
     crowd, said = Crowd(), threading.Event()
 
     def handler(_row: AttemptedRow) -> Any:

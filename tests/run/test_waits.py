@@ -60,9 +60,7 @@ class Held:
         self._held.release()
 
 
-def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited(
-    path: Path,
-) -> None:
+def test_rows_may_start_that_are_due_or_wait_for_a_slot_or_never_waited(path: Path) -> None:
     with journal.open_job(path, ({"n": n, "to": "x"} for n in range(5)), sync="none") as job:
         for number, after_s in ((1, 0), (2, 0), (3, 0), (4, 3600)):
             wait(job.service, f"j:{number}", after_s)
@@ -72,9 +70,7 @@ def test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_
             assert run.queue.most(run.job) == 3  # rows 2 and 3, and 5, which is parked, too
 
 
-def test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left(
-    path: Path,
-) -> None:
+def test_rows_that_are_due_come_first_with_half_of_the_workers(path: Path) -> None:
     with open_job(path, 12) as job:
         for number in range(5, 10):
             wait(job.service, f"j:{number}", 0)

@@ -299,9 +299,7 @@ def test_a_result_over_64_mib_is_refused_by_its_row(service: JobService) -> None
     refused(service, lambda: service.complete_row("ship:2", result=TOO_LONG), "ship:2")
 
 
-def test_a_record_that_is_too_long_leaves_the_rest_of_its_batch_as_it_is(
-    service: JobService,
-) -> None:
+def test_a_record_that_is_too_long_leaves_the_rest_of_its_batch_alone(service: JobService) -> None:
     with service.batch(JOB_ID):
         service.complete_row("ship:1")
         with pytest.raises(InvalidValueError):

@@ -94,9 +94,7 @@ def test_a_cost_is_written_exactly_and_shown_as_an_int_where_it_is_whole(
         pytest.param(10**5000, id="10**5000"),
     ],
 )
-def test_another_cost_is_refused_with_words_and_changes_nothing(
-    service: JobService, bad: Any
-) -> None:
+def test_another_cost_is_refused_and_changes_nothing(service: JobService, bad: Any) -> None:
     before = last_line(service)
     with pytest.raises(InvalidValueError, match="cost_cents: must "):
         service.complete_row(ROW, cost_cents=bad)
@@ -118,9 +116,7 @@ def test_another_cost_is_refused_with_words_and_changes_nothing(
         pytest.param({"\ud800": 1}, id="a name that UTF-8 can't hold"),
     ],
 )
-def test_another_usage_is_refused_with_words_and_changes_nothing(
-    service: JobService, bad: Any
-) -> None:
+def test_another_usage_is_refused_and_changes_nothing(service: JobService, bad: Any) -> None:
     before = last_line(service)
     with pytest.raises(InvalidValueError, match="usage"):
         service.complete_row(ROW, usage=bad)

@@ -47,9 +47,7 @@ def test_rows_that_are_added_later_have_random_digits_in_their_keys(service: Job
     assert service.start_row("j:2").idempotency_key == keys(service)[1]
 
 
-def test_in_a_job_with_a_key_column_a_rows_key_is_made_of_its_value_alone(
-    service: JobService,
-) -> None:
+def test_in_a_job_with_a_key_column_a_rows_key_is_its_value_alone(service: JobService) -> None:
     """So two copies of the job that both add order A-7 use one key for it."""
     service.create_job("J", job_id="j", key="order", row_data=[{"data": {"order": "A-1"}}])
     service.create_rows("j", [{"data": {"order": "A-7"}}, {"data": {}}, {"data": {"order": ""}}])
@@ -101,9 +99,7 @@ def is_text_encodable(value: Any) -> bool:
 @example("1", 1)
 @example("A-7#2", "A-7")
 @example(True, 1)
-def test_no_two_values_make_one_key_nor_that_of_a_row_that_is_done_anew(
-    one: Any, other: Any
-) -> None:
+def test_no_two_values_make_one_key_nor_that_of_a_row_that_is_redone(one: Any, other: Any) -> None:
     first, second = key_of(1, one), key_of(2, other)
     if repr(one) == repr(other) and one not in (None, ""):
         assert first == second

@@ -110,7 +110,7 @@ def test_logs_are_chosen_by_lowest_level_row_and_time(service: JobService) -> No
         {"elsewhere": {"id": "0123456789abcdef", "status": "completed"}},
     ],
 )
-def test_nothing_that_a_caller_logs_changes_the_job(
+def test_nothing_that_is_logged_changes_the_job(
     service: JobService, details: dict[str, Any]
 ) -> None:
     service.start_job("j", argv=["python", "ship.py"])

@@ -125,9 +125,7 @@ def test_nothing_reopens_a_job_while_a_run_works_on_it(
 
 
 @pytest.mark.parametrize("status", [*ENDS, JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.PENDING])
-def test_failed_rows_are_retried_in_any_status_but_cancelled(
-    service: JobService, status: JobStatus
-) -> None:
+def test_failed_rows_are_retried_unless_cancelled(service: JobService, status: JobStatus) -> None:
     if status is JobStatus.PENDING:
         end(service)
         service.reopen_job(JOB)

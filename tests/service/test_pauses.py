@@ -113,9 +113,7 @@ def test_a_pause_of_another_writer_that_left_the_job_running_holds_too(root: Pat
             service.start_job("j")
 
 
-def test_rows_that_are_started_by_hand_and_outcomes_are_recorded_while_a_pause_holds(
-    root: Path,
-) -> None:
+def test_rows_started_by_hand_and_outcomes_are_recorded_while_a_pause_holds(root: Path) -> None:
     make(root)
     pause(root)
     with JobService(root) as service:
@@ -148,9 +146,7 @@ def test_a_pause_that_no_person_has_made_goes_on_at_the_next_start(root: Path, h
 # --- a run that works
 
 
-def test_a_run_finishes_its_rows_in_flight_waits_and_continues_when_it_is_resumed(
-    root: Path,
-) -> None:
+def test_a_run_finishes_its_rows_in_flight_waits_and_continues_when_resumed(root: Path) -> None:
     make(root)
     messages: list[str] = []
     begun, go = threading.Event(), threading.Event()

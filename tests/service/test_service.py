@@ -460,9 +460,7 @@ def test_a_batch_is_one_commit(service: JobService, job: Job) -> None:
         assert each.get_job_summary(job.id)["status"] == "completed"
 
 
-def test_rows_refused_inside_a_large_batch_keep_what_was_before_them(
-    service: JobService, job: Job
-) -> None:
+def test_rows_refused_in_a_large_batch_keep_what_was_before(service: JobService, job: Job) -> None:
     def rows(count: int) -> Iterator[dict[str, Any]]:
         return ({"data": {"x": "x" * 1000}} for _ in range(count))
 
@@ -579,9 +577,7 @@ def test_a_change_asked_for_by_another_task_while_a_batch_is_open_is_refused_and
     assert statuses == ["pending", "processing", *["pending"] * 7]
 
 
-def test_tasks_that_a_batch_itself_waits_for_are_a_part_of_it(
-    service: JobService, job: Job
-) -> None:
+def test_tasks_that_a_batch_itself_waits_for_are_part_of_it(service: JobService, job: Job) -> None:
     async def main() -> None:
         service.start_row("ship:2")
 
@@ -867,9 +863,7 @@ def test_a_look_at_a_live_job_is_of_one_moment(
     assert found.total_rows == len(rows) == made == 5
 
 
-def test_a_job_counts_its_rows_by_status_and_each_status_says_what_it_is(
-    service: JobService,
-) -> None:
+def test_a_job_counts_rows_by_status_and_each_status_says_what_it_is(service: JobService) -> None:
     job = service.create_job("j", row_data=[{"data": {}}] * 3)
     service.complete_row(f"{job.id}:1")
     service.fail_row(f"{job.id}:2", "E", "no")

@@ -116,9 +116,7 @@ def test_a_start_after_a_change_of_the_callers_code_is_no_earlier_than_the_chang
     assert first.updated_at < rows[2].updated_at <= second.updated_at == rows[1].updated_at
 
 
-def test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist(
-    service: JobService,
-) -> None:
+def test_no_row_starts_in_a_job_that_has_ended_or_if_there_is_none(service: JobService) -> None:
     with pytest.raises(RowNotFoundError):
         start(service, 1, 6)
     assert statuses(service) == ["pending"] * 5
@@ -156,9 +154,7 @@ def test_of_a_completion_that_is_too_long_among_others_nothing_is_written(
     assert path.read_bytes() == before
 
 
-def test_new_names_of_usage_are_left_to_single_changes_which_count_them(
-    service: JobService,
-) -> None:
+def test_new_usage_names_are_left_to_single_changes_which_count_them(service: JobService) -> None:
     start(service, 1, 2)
     assert complete(service, 1, usage={"tokens": 5}) == [False]
     service.complete_row("j:1", usage={f"t{n}": n for n in range(MAX_USAGE_NAMES)})

@@ -96,9 +96,7 @@ def test_the_same_turn_cannot_do_a_step_twice(work: Work) -> None:
 
 
 @pytest.mark.parametrize("attempt", [1, 2])
-def test_a_row_cannot_do_alone_a_step_that_the_turn_of_its_call_has_done(
-    work: Work, attempt: int
-) -> None:
+def test_a_row_cannot_do_alone_a_step_that_its_call_has_done(work: Work, attempt: int) -> None:
     for _ in range(1, attempt):
         work.service.start_row(row(2))
         work.service.fail_row(row(2), "E", "no")
@@ -113,9 +111,7 @@ def test_a_row_cannot_do_alone_a_step_that_the_turn_of_its_call_has_done(
     assert second.error_code == "StepNameReused"
 
 
-def test_a_row_with_a_step_of_its_own_may_not_share_its_name_with_a_step_of_its_call(
-    work: Work,
-) -> None:
+def test_a_step_of_a_row_may_not_share_its_name_with_a_step_of_its_call(work: Work) -> None:
     call = work.begin(1, 2)
     work.service.begin_step(row(2), 1, "mail")
     with pytest.raises(InvalidValueError, match="1 row of this call, such as row 2, began alone"):
@@ -153,9 +149,7 @@ def test_a_retried_row_without_a_step_that_its_call_has_done_fails_and_the_other
     work.start_rows(2)
 
 
-def test_a_retried_row_does_not_do_a_step_under_the_key_of_rows_that_are_completed(
-    work: Work,
-) -> None:
+def test_a_retried_row_does_no_step_under_the_key_of_rows_that_are_completed(work: Work) -> None:
     call = work.begin(1, 2)
     work.service.fail_row(row(2), "Refused", "no")
     work.wait(call)
@@ -230,9 +224,7 @@ def test_a_step_in_doubt_is_not_begun_again_by_a_retry(work: Work) -> None:
     assert work.step(work.get(call), "submit", idempotent=True) is None
 
 
-def test_a_row_that_is_retried_comes_back_with_its_call_and_only_a_run_resumes_it(
-    work: Work,
-) -> None:
+def test_a_retried_row_comes_back_with_its_call_and_only_a_run_resumes_it(work: Work) -> None:
     call = work.begin(1, 2, 3)
     work.service.fail_row(row(2), "E", "no")
     work.service.complete_row(row(1))
@@ -322,9 +314,7 @@ def test_an_index_from_a_hint_has_the_calls_too(work: Work) -> None:
     ]
 
 
-def test_a_call_in_flight_is_not_resumed_and_ends_only_when_all_its_rows_are_done(
-    work: Work,
-) -> None:
+def test_a_call_in_flight_is_not_resumed_and_ends_when_all_its_rows_are_done(work: Work) -> None:
     call = work.begin(1, 2)
     with pytest.raises(InvalidStateTransition, match="its call can't be resumed; stop this worker"):
         work.resume(call)

@@ -96,9 +96,7 @@ def cuts(root: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("place", range(8))
-def test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again(
-    root: Path, place: int
-) -> None:
+def test_a_cut_is_named_with_what_is_missing_and_nothing_is_redone(root: Path, place: int) -> None:
     gone = cuts(root)[place]
     cut(root, gone)
     before = path_of(root).read_bytes()
@@ -158,9 +156,7 @@ def test_what_is_left_after_a_cut_is_shown_as_such_and_nothing_is_advised_that_w
         assert f"{JOB}: this is only what is left: the journal was cut" in done.stderr
 
 
-def test_an_older_copy_that_is_written_into_the_file_is_named_however_it_goes_on(
-    root: Path,
-) -> None:
+def test_an_older_copy_that_is_written_into_the_file_is_named_however_long(root: Path) -> None:
     older = path_of(root).read_bytes()
     run(root)
     newer = path_of(root).read_bytes()
@@ -520,9 +516,7 @@ def test_a_run_that_syncs_nothing_leaves_no_hint(tmp_path: Path) -> None:
 
 @needs_links
 @pytest.mark.parametrize("replace", [rewrite, repair, repair_cut])
-def test_a_journal_that_is_replaced_loses_its_hint(
-    root: Path, replace: Callable[[Path], None]
-) -> None:
+def test_a_replaced_journal_loses_its_hint(root: Path, replace: Callable[[Path], None]) -> None:
     replace(root)
     assert not hint_of(root).exists()
 
@@ -606,9 +600,7 @@ def statuses(root: Path) -> dict[int, str]:
         return {row.row_number: row.status.value for row in service.get_rows(JOB)}
 
 
-def test_a_repair_accepts_the_cut_and_sends_the_rows_that_lost_something_to_review(
-    root: Path,
-) -> None:
+def test_a_repair_accepts_the_cut_and_sends_rows_that_lost_something_to_review(root: Path) -> None:
     before = statuses(root)
     cut(root, ends_of_commits(root)[3] - 5)
     assert journal_command("--root", str(root), "repair", JOB).returncode == 3
@@ -623,9 +615,7 @@ def test_a_repair_accepts_the_cut_and_sends_the_rows_that_lost_something_to_revi
     assert shipped == [11, 12]
 
 
-def test_after_a_repair_rows_that_an_older_and_longer_copy_shows_as_open_need_a_review(
-    root: Path,
-) -> None:
+def test_rows_that_an_older_and_longer_copy_shows_as_open_need_a_review(root: Path) -> None:
     newer = path_of(root).read_bytes()
     path = root.parent / "other" / JOB / "journal.jsonl"
     path.parent.mkdir(parents=True)
@@ -638,9 +628,7 @@ def test_after_a_repair_rows_that_an_older_and_longer_copy_shows_as_open_need_a_
     assert [*statuses(root).values()] == ["needs_review"] * 10 + ["pending"] * 2
 
 
-def test_a_row_whose_last_step_was_cut_off_needs_a_review_though_its_status_is_the_same(
-    root: Path,
-) -> None:
+def test_a_row_whose_last_step_was_cut_off_needs_a_review_in_any_status(root: Path) -> None:
     with JobService(root) as service:
         service.start_job(JOB, "retry")
         attempt = service.start_row(f"{JOB}:11").attempts
@@ -700,9 +688,7 @@ def fixture_copy(root: Path) -> Path:
     return root.parent / "copy" / JOB
 
 
-def test_a_pull_brings_back_what_was_cut_off_from_a_copy_that_has_it(
-    root: Path, copy: Path
-) -> None:
+def test_a_pull_brings_back_what_was_cut_from_a_copy_that_has_it(root: Path, copy: Path) -> None:
     whole = path_of(root).read_bytes()
     cut(root, ends_of_commits(root)[2] + 7)
     assert pull_job(root, copy).action == "forwarded"

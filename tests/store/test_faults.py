@@ -488,9 +488,7 @@ def test_after_a_process_has_died_in_its_sync_the_next_one_does_not_trust_the_ca
 
 
 @pytest.mark.parametrize("byte", [0, 1, 18, 19, 700, 10**9, 2**64])
-def test_whatever_byte_a_mark_names_no_commit_is_lost_by_what_is_made_of_it(
-    path: Path, byte: int
-) -> None:
+def test_whatever_byte_a_mark_names_no_commit_is_lost(path: Path, byte: int) -> None:
     before = path.read_bytes()
     with JobService(path.parents[1]) as service:
         service.complete_row(f"{JOB}:1", "T-1")

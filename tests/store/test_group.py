@@ -172,9 +172,7 @@ def test_threads_that_shared_a_commit_share_the_next_one_from_its_first_request_
     assert not service.store.journal(JOB)._group.was_shared  # so a lone writer makes no group
 
 
-def test_nobody_hears_done_before_the_sync_of_its_own_commit(
-    service: JobService, faulty: FaultyOs
-) -> None:
+def test_nobody_hears_done_before_its_own_sync(service: JobService, faulty: FaultyOs) -> None:
     second_sync = SlowDisk()
     first_sync = SlowDisk(faulty, second_sync.hold)
     first, others = ask_during_a_sync(service, first_sync, range(2, 5))
@@ -405,9 +403,7 @@ def test_who_waits_behind_a_thread_that_gives_up_has_its_own_time(
     assert [one.heard().row_number for one in waiting] == [1, 2]
 
 
-def test_what_a_refused_change_has_done_already_is_undone(
-    service: JobService, faulty: FaultyOs
-) -> None:
+def test_what_a_refused_change_has_done_is_undone(service: JobService, faulty: FaultyOs) -> None:
     log = service.store.journal(JOB)
 
     def refused(log: Journal) -> JobRow:

@@ -276,7 +276,7 @@ def test_of_what_was_undone_nothing_is_left_and_all_that_was_before_it(
     assert verify_job(path.parent).findings == []
 
 
-def test_a_journal_that_could_only_be_read_is_opened_anew_for_a_change(
+def test_a_journal_opened_for_reading_is_opened_anew_for_a_change(
     path: Path, faulty: FaultyOs
 ) -> None:
     faulty.plan("open", fails(errno.EACCES))
@@ -316,9 +316,7 @@ def test_a_service_that_is_closed_within_a_batch_writes_it_when_it_ends(
 # --- what a reader holds on to -------------------------------------------------------------------
 
 
-def test_what_a_reader_took_of_a_bad_commit_is_gone_when_that_is(
-    path: Path, service: JobService
-) -> None:
+def test_what_a_reader_took_of_a_bad_commit_goes_with_it(path: Path, service: JobService) -> None:
     good = path.read_bytes()
     line = b'{"type":"row_status","row":%d,"status":"completed","at":"2999-11-24T13:35:00.000001Z"}'
     append_commit(path, line % 2, line % 99)
@@ -342,9 +340,7 @@ def test_who_has_found_damage_keeps_nobody_out(path: Path) -> None:
 
 
 @needs_fork
-def test_rows_are_not_read_out_of_a_journal_that_took_the_place_of_theirs_before_a_fork(
-    path: Path,
-) -> None:
+def test_rows_are_not_read_out_of_a_journal_that_replaced_theirs_before_a_fork(path: Path) -> None:
     script = """
     import shutil
     rows = JobService(root).get_rows(job_id)
@@ -406,7 +402,7 @@ def test_of_many_jobs_those_that_were_used_last_stay_open(
     assert row.status is RowStatus.SKIPPED
 
 
-def test_a_run_that_is_kept_outlasts_the_status_and_not_the_service(
+def test_a_kept_run_outlasts_the_status_and_not_the_service(
     path: Path, service: JobService
 ) -> None:
     start_run(service.store, JOB, keep=True)
@@ -546,9 +542,7 @@ def test_what_becomes_of_a_name_while_a_job_is_made_is_named(
     assert staging_of(path.parents[1]) == []
 
 
-def test_a_job_that_cannot_be_deleted_can_be_run(
-    path: Path, faulty: FaultyOs, service: JobService
-) -> None:
+def test_an_undeletable_job_can_be_run(path: Path, faulty: FaultyOs, service: JobService) -> None:
     faulty.plan("rename", fails(errno.EACCES))
     with pytest.raises(StorageError) as kept:  # and with it all that the call held
         service.delete_job(JOB)

@@ -239,9 +239,7 @@ def test_a_second_run_is_refused_though_somebody_deleted_the_file_that_names_the
         assert service.start_job(JOB).status == "running"
 
 
-def test_a_job_that_is_moved_to_another_store_takes_the_lock_of_its_run_along(
-    tmp_path: Path,
-) -> None:
+def test_a_job_that_is_moved_to_another_store_takes_its_run_lock_along(tmp_path: Path) -> None:
     root, away = tmp_path / "jobs", tmp_path / "away"
     make_job(root, 1)
     with Child(RUNNER, root, JOB) as runner, JobService(away) as service:

@@ -31,9 +31,7 @@ def in_file(service: JobService) -> list[tuple[int, int]]:
         return [(row.row_number, row.data["n"]) for row in other.get_rows("j")]
 
 
-def test_an_iterable_that_reads_the_job_finds_each_row_that_it_has_yielded(
-    service: JobService,
-) -> None:
+def test_an_iterable_that_reads_the_job_finds_each_row_it_has_yielded(service: JobService) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         for number, row in enumerate(numbered(), 1):
             yield row
@@ -62,9 +60,7 @@ def test_an_iterable_that_completes_the_rows_that_it_has_yielded_leaves_them_com
     assert in_file(service) == [(n, n) for n in range(1, COUNT + 1)]
 
 
-def test_rows_that_the_iterable_itself_adds_stand_between_those_that_it_yields(
-    service: JobService,
-) -> None:
+def test_rows_that_the_iterable_adds_stand_between_those_it_yields(service: JobService) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         for row in numbered(100):
             yield row
@@ -98,9 +94,7 @@ def test_a_bad_row_is_refused_before_the_next_one_is_taken(service: JobService) 
     assert taken == list(range(1, 8))
 
 
-def test_a_row_that_is_yielded_inside_a_batch_of_the_iterable_is_refused(
-    service: JobService,
-) -> None:
+def test_a_row_yielded_inside_a_batch_of_the_iterable_is_refused(service: JobService) -> None:
     def rows() -> Iterator[dict[str, Any]]:
         yield {"data": {"n": 1}}
         with suppress(KeyError), service.batch("j"):

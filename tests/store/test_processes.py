@@ -112,9 +112,7 @@ def test_four_processes_complete_rows_while_a_fifth_pauses_and_resumes_and_all_a
     assert sum(b'"status":"paused"' in line for line in lines) == turns
 
 
-def test_threads_and_processes_that_create_rows_at_once_never_share_a_row_number(
-    tmp_path: Path,
-) -> None:
+def test_threads_and_processes_that_create_rows_at_once_share_no_row_number(tmp_path: Path) -> None:
     script = """
     import threading
     service = JobService(root, sync="none", lock_timeout_s=120)
@@ -385,9 +383,7 @@ def test_a_change_carried_through_a_fork_is_the_parents_and_an_error_in_the_chil
 
 
 @needs_fork
-def test_a_fork_while_another_thread_holds_a_batch_leaves_the_child_able_to_work(
-    tmp_path: Path,
-) -> None:
+def test_a_child_forked_while_another_thread_holds_a_batch_can_work(tmp_path: Path) -> None:
     script = """
     import threading, warnings
     warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads is the point

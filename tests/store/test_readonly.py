@@ -116,9 +116,7 @@ def test_what_may_only_be_read_is_read(store: ReadOnlyStore) -> None:
     assert store.content() == before
 
 
-def test_every_change_of_what_may_only_be_read_is_an_error_that_says_so(
-    store: ReadOnlyStore,
-) -> None:
+def test_every_change_of_a_read_only_store_is_an_error_that_says_so(store: ReadOnlyStore) -> None:
     before = store.content()
     *refusals, pending = store.script(
         """
@@ -204,9 +202,7 @@ def test_a_run_of_a_job_that_may_only_be_read_ends_with_one_error_and_runs_nothi
 
 
 @needs_modes
-def test_a_journal_that_may_only_be_read_in_a_directory_of_ours_is_not_written_to(
-    root: Path,
-) -> None:
+def test_a_read_only_journal_in_a_directory_of_ours_is_not_written_to(root: Path) -> None:
     store = ReadOnlyStore(root, unprivileged())
     path = journal_path(root, JOB)
     path.chmod(0o400)
@@ -262,9 +258,7 @@ def test_a_job_that_may_not_even_be_read_is_named_and_does_not_hide_the_others(r
     assert (shown.returncode, shown.stderr.count("\n")) == (1, 1)
 
 
-def test_what_may_only_be_read_is_packed_and_pulled_from(
-    store: ReadOnlyStore, tmp_path: Path
-) -> None:
+def test_a_read_only_store_is_packed_and_pulled_from(store: ReadOnlyStore, tmp_path: Path) -> None:
     before = store.content()
     for job_id in (JOB, TORN):
         assert pull_job(tmp_path / "new", Source(store.root / job_id)).action == "made"

@@ -54,9 +54,7 @@ def in_thread(call: Callable[[], object]) -> tuple[threading.Thread, list[object
     return thread, heard
 
 
-def test_of_runs_that_start_at_the_same_time_one_gets_the_job(
-    tmp_path: Path, service: JobService
-) -> None:
+def test_of_runs_that_start_at_once_one_gets_the_job(tmp_path: Path, service: JobService) -> None:
     with JobService(tmp_path, sync="none") as other:
         for number in range(ROUNDS):
             job_id = f"job-{number}"
@@ -95,9 +93,7 @@ def test_a_lock_that_waits_for_its_commit_is_let_go_of_by_no_other_change(
     assert service.store.runs.holds("j") == (start is JobService.start_job)
 
 
-def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended_meanwhile(
-    service: JobService,
-) -> None:
+def test_a_status_set_by_hand_is_refused_as_such_if_the_job_has_ended(service: JobService) -> None:
     service.start_job("j")
     service.update_status("j", "paused")
     with service.batch("j"):
@@ -126,9 +122,7 @@ def test_a_run_whose_end_may_be_recorded_holds_its_job_no_more(
         assert other.start_job("j").status == "running"
 
 
-def test_a_start_that_never_got_to_its_commit_holds_no_run_lock(
-    tmp_path: Path, service: JobService
-) -> None:
+def test_a_start_without_its_commit_holds_no_run_lock(tmp_path: Path, service: JobService) -> None:
     with JobService(tmp_path, sync="none", lock_timeout_s=0) as other:
         with service.batch("j"), pytest.raises(JobLockedError):
             other.start_job("j")

@@ -82,9 +82,7 @@ def test_a_step_without_a_recorded_end_is_in_doubt_and_begins_only_if_it_may_rep
 
 
 @pytest.mark.parametrize("settle", ["retry", "complete", "review", "again"])
-def test_a_step_begins_only_in_the_attempt_that_is_in_progress(
-    service: JobService, settle: str
-) -> None:
+def test_a_step_begins_only_in_the_attempt_in_progress(service: JobService, settle: str) -> None:
     if settle == "complete":
         service.complete_row(ROW)
     elif settle == "review":
@@ -222,9 +220,7 @@ def after(service: JobService, policy: str, *row_ids: str) -> list[tuple[RowStat
         return [(row.status, row.error_message) for row in rows if row is not None]
 
 
-def test_resume_puts_back_rows_without_a_doubt_and_names_the_step_of_others(
-    service: JobService,
-) -> None:
+def test_resume_puts_back_rows_without_a_doubt_and_names_others_step(service: JobService) -> None:
     for number in (2, 3):
         start(service, f"{JOB}:{number}")
     service.begin_step(ROW, 1, "charge")
@@ -252,9 +248,7 @@ def test_a_plan_names_the_rows_that_resume_would_start(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("earlier", ["review", "retry", "fail"])
-def test_resume_does_not_believe_a_run_that_had_another_policy(
-    tmp_path: Path, earlier: str
-) -> None:
+def test_resume_does_not_believe_a_run_with_another_policy(tmp_path: Path, earlier: str) -> None:
     with JobService(tmp_path) as service:
         service.create_job("Steps", job_id=JOB, row_data=[{}, {}])
         service.start_job(JOB, "resume")

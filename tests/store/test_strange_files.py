@@ -545,9 +545,7 @@ def test_a_mark_with_a_second_hard_link_is_not_written_any_more(root: Path, tmp_
 
 @needs_fifos  # as on the systems that have sparse files
 @pytest.mark.parametrize("spacing", [1 << 40, 30 << 20], ids=["a hole", "line ends in it"])
-def test_a_sparse_journal_is_refused_before_it_is_read(
-    root: Path, tmp_path: Path, spacing: int
-) -> None:
+def test_a_sparse_journal_is_refused_and_not_read(root: Path, tmp_path: Path, spacing: int) -> None:
     path = journal_path(root, JOB)
     with path.open("r+b") as file:
         for offset in range(spacing, 1 << 31, spacing):

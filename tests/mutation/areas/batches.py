@@ -32,7 +32,7 @@ PATCHES = [
         "store/bulk",
         '    let_start(journal, "its rows can\'t be started", reopens=False)\n',
         "",
-        "tests/store/test_bulk.py::test_no_row_starts_in_a_job_that_has_ended_and_none_that_does_not_exist",
+        "tests/store/test_bulk.py::test_no_row_starts_in_a_job_that_has_ended_or_if_there_is_none",
     ),
     Patch(
         "of many rows only those in processing are completed",
@@ -53,7 +53,7 @@ PATCHES = [
         "store/bulk",
         "            and (not record.usage or record.usage.keys() <= index.usage.keys())\n",
         "",
-        "tests/store/test_bulk.py::test_new_names_of_usage_are_left_to_single_changes_which_count_them",
+        "tests/store/test_bulk.py::test_new_usage_names_are_left_to_single_changes_which_count_them",
     ),
     Patch(
         "a row that the answer leaves out needs a review",
@@ -67,14 +67,14 @@ PATCHES = [
         "run/workers/handler",
         "    if answer.problem and not is_kept:\n",
         "    if False:\n",
-        "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_kept_in_the_log",
+        "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_logged",
     ),
     Patch(
         "what a part of an answer has cost counts though it belongs to no row",
         "run/workers/handler",
         "    if spent:\n",
         "    if False:\n",
-        "tests/run/test_batches.py::test_what_an_answer_has_cost_counts_even_if_it_belongs_to_no_row",
+        "tests/run/test_batches.py::test_what_an_answer_has_cost_counts_if_it_belongs_to_no_row",
     ),
     Patch(
         "a list of another length belongs to no row",

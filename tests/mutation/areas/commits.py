@@ -10,7 +10,7 @@ PATCHES = [
         "store/bulk",
         "        if journal.depth > depth:",
         "        if False:",
-        "tests/store/test_new_rows.py::test_a_row_that_is_yielded_inside_a_batch_of_the_iterable_is_refused",
+        "tests/store/test_new_rows.py::test_a_row_yielded_inside_a_batch_of_the_iterable_is_refused",
     ),
     Patch(
         "a commit begins with a look at the file's name, its size and its seal",

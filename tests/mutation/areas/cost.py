@@ -59,7 +59,7 @@ PATCHES = [
         "run/outcome",
         "    is_one = error.where in CHECKS\n",
         "    is_one = False\n",
-        "tests/run/test_costs_of_runs.py::test_a_result_with_one_name_of_usage_too_many_needs_a_review_and_keeps_its_cost",
+        "tests/run/test_costs_of_runs.py::test_a_result_with_one_usage_name_too_many_needs_a_review_and_keeps_its_cost",
     ),
     Patch(
         "the cost of an attempt whose step isn't recorded is kept",

@@ -45,7 +45,7 @@ PATCHES = [
         "run/caller",
         "            driver.thread.start()\n            cancelled = await",
         "            signals.__exit__(None, None, None)\n            driver.thread.start()\n            cancelled = await",
-        "tests/run/test_arun.py::test_with_handle_signals_a_signal_pauses_the_run_and_the_task_is_not_cancelled",
+        "tests/run/test_arun.py::test_with_handle_signals_a_signal_pauses_the_run_and_cancels_no_task",
     ),
     Patch(
         "what stops a loop is passed on to its owner",
@@ -80,7 +80,7 @@ PATCHES = [
         "run/workers/event_loop",
         "                    self._loop.run_until_complete(asyncio.wait(tasks, timeout=_END_S / 2))\n",
         "                    pass\n",
-        "tests/run/test_runs.py::test_tasks_that_coroutines_have_left_are_cancelled_at_the_end_and_may_clean_up",
+        "tests/run/test_runs.py::test_tasks_that_coroutines_left_are_cancelled_at_the_end_and_may_clean_up",
     ),
     Patch(
         "closed workers make no more tasks",

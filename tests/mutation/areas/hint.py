@@ -66,7 +66,7 @@ PATCHES = [
         "store/journal",
         "                self.check_uncut()\n",
         "",
-        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again",
+        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_redone",
     ),
     Patch(
         "the start of a run asks the hint",
@@ -164,7 +164,7 @@ PATCHES = [
         "store/store",
         "                self._leave_witness(job_id)  # first,",
         "                pass  # first,",
-        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again",
+        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_redone",
     ),
     Patch(
         "the end of work by hand leaves a hint",
@@ -185,7 +185,7 @@ PATCHES = [
         "repair/salvage",
         "                or max(*offsets, *columns.offsets_of_steps(place)) >= end\n",
         "",
-        "tests/store/test_cut_journals.py::test_a_row_whose_last_step_was_cut_off_needs_a_review_though_its_status_is_the_same",
+        "tests/store/test_cut_journals.py::test_a_row_whose_last_step_was_cut_off_needs_a_review_in_any_status",
     ),
     Patch(
         "a hint that was written during a run doesn't know all that is missing",
@@ -248,7 +248,7 @@ PATCHES = [
         "index/hint",
         "msgspec.structs.replace(header, own_inode=inode)",
         "header",
-        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_shipped_again",
+        "tests/store/test_cut_journals.py::test_a_cut_is_named_with_what_is_missing_and_nothing_is_redone",
     ),
     Patch(
         "a hint over synced commits outlives the system",

@@ -73,7 +73,7 @@ PATCHES = [
         "format/keys",
         "    return int(value) if is_whole else value\n",
         "    return value\n",
-        "tests/run/test_open_job.py::test_a_whole_float_is_the_key_that_the_int_is_since_frames_make_floats_of_ints",
+        "tests/run/test_open_job.py::test_a_whole_float_is_the_key_that_the_int_is_as_frames_have_floats",
     ),
     Patch(
         "a key of another type is refused",
@@ -87,6 +87,6 @@ PATCHES = [
         "run/driver",
         "            outdated=self._held.outdated,\n",
         "",
-        "tests/run/test_open_job.py::test_changed_rows_that_are_not_done_get_their_new_data_under_their_old_numbers",
+        "tests/run/test_open_job.py::test_changed_rows_that_are_not_done_get_new_data_under_their_old_numbers",
     ),
 ]

@@ -10,7 +10,7 @@ PATCHES = [
         "store/transitions",
         "        if not reopens or status is JobStatus.CANCELLED:\n",
         "        if not reopens:\n",
-        "tests/service/test_passes.py::test_failed_rows_are_retried_in_any_status_but_cancelled",
+        "tests/service/test_passes.py::test_failed_rows_are_retried_unless_cancelled",
     ),
     Patch(
         "a retry of all rows reopens a job that has ended",
@@ -24,7 +24,7 @@ PATCHES = [
         "store/transitions",
         "not failed.unknown if codes is None",
         "True if codes is None",
-        "tests/service/test_passes.py::test_failed_rows_are_retried_in_any_status_but_cancelled",
+        "tests/service/test_passes.py::test_failed_rows_are_retried_unless_cancelled",
     ),
     Patch(
         "nothing reopens a job under a run",
@@ -66,14 +66,14 @@ PATCHES = [
         "format/keys",
         "isinstance(value, str) and not _ENDS_AS_NEW.search(value)",
         "isinstance(value, str)",
-        "tests/service/test_keys.py::test_no_two_values_make_one_key_nor_that_of_a_row_that_is_done_anew",
+        "tests/service/test_keys.py::test_no_two_values_make_one_key_nor_that_of_a_row_that_is_redone",
     ),
     Patch(
         "text that is JSON is no key as it is",
         "format/keys",
         "            msgspec.json.decode(value)\n",
         "            return value\n",
-        "tests/service/test_keys.py::test_no_two_values_make_one_key_nor_that_of_a_row_that_is_done_anew",
+        "tests/service/test_keys.py::test_no_two_values_make_one_key_nor_that_of_a_row_that_is_redone",
     ),
     Patch(
         "a new key counts the keys that the row has had",

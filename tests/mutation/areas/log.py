@@ -94,14 +94,14 @@ PATCHES = [
         "store/log",
         "            if file is None or not file.writable:  # the file",
         "            if file is None:  # the file",
-        "tests/store/test_guards_writers.py::test_a_journal_that_could_only_be_read_is_opened_anew_for_a_change",
+        "tests/store/test_guards_writers.py::test_a_journal_opened_for_reading_is_opened_anew_for_a_change",
     ),
     Patch(
         "a writer refuses a journal that may only be read",
         "store/recovery",
         "    if not file.writable:\n        raise StorageError",
         "    if False:\n        raise StorageError",
-        "tests/store/test_readonly.py::test_a_journal_that_may_only_be_read_in_a_directory_of_ours_is_not_written_to",
+        "tests/store/test_readonly.py::test_a_read_only_journal_in_a_directory_of_ours_is_not_written_to",
     ),
     Patch(
         "what a discarded block held is told to be gone",

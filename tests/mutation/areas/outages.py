@@ -180,7 +180,7 @@ PATCHES = [
         "run/pacing/early_end",
         "            self.failed_since = [later for later in self.failed_since if later > ticket]\n",
         "",
-        "tests/run/test_limits.py::test_a_run_gives_up_when_the_last_rows_say_so",
+        "tests/run/test_limits.py::test_a_run_halts_when_the_last_rows_say_so",
     ),
     Patch(
         "a call that timed out may have taken effect",
@@ -236,7 +236,7 @@ PATCHES = [
         "run/outcome",
         " and self.traceback is None\n",
         "\n",
-        "tests/run/test_holds.py::test_an_attempt_that_ends_without_an_answer_holds_the_run_again_by_its_backoff",
+        "tests/run/test_holds.py::test_an_attempt_without_an_answer_holds_the_run_again_by_its_backoff",
     ),
     Patch(
         "the time until a hold ends has a date",

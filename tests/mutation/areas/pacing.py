@@ -11,7 +11,7 @@ PATCHES = [
         "len(numbers & self._new)",
         "len(numbers)",
         "tests/run/test_runs.py"
-        "::test_a_row_that_waits_for_another_attempt_gets_it_though_no_more_rows_may_start",
+        "::test_a_row_that_waits_for_a_retry_gets_it_though_no_more_rows_may_start",
     ),
     Patch(
         "no second probe while one is in flight",
@@ -53,7 +53,7 @@ PATCHES = [
         "run/pacing/early_end",
         "if not self.is_undecided or outcome.is_given_back:",
         "if not self.is_undecided:",
-        "tests/run/test_brake.py::test_an_attempt_that_is_given_back_decides_nothing_about_the_first_rows",
+        "tests/run/test_brake.py::test_an_attempt_given_back_decides_nothing_about_the_first_rows",
     ),
     Patch(
         "a halt with soon waits for the rows in flight",
@@ -246,7 +246,7 @@ PATCHES = [
         "run/pacing/rates",
         "if outcome.usage == {}:",
         "if False:",
-        "tests/run/test_rates.py::test_what_a_call_has_used_as_a_whole_is_the_use_of_all_its_rows",
+        "tests/run/test_rates.py::test_what_a_call_has_used_is_the_use_of_all_its_rows",
     ),
     Patch(
         "what a whole call has cost is added to what its first row has cost",
@@ -302,7 +302,7 @@ PATCHES = [
         "run/pacing/rates",
         "        for estimates in self._admitted.values():\n            self._reserve(estimates, -1)\n",
         "",
-        "tests/run/test_rates.py::test_a_row_that_was_admitted_and_not_started_takes_nothing",
+        "tests/run/test_rates.py::test_a_row_admitted_and_not_started_takes_nothing",
     ),
     Patch(
         "a hold that follows another has a least time",

@@ -20,7 +20,7 @@ PATCHES = [
         "store/transitions",
         "    if target is JobStatus.RUNNING:\n        check_unpaused(",
         "    if False:\n        check_unpaused(",
-        f"{PAUSES}::test_a_run_finishes_its_rows_in_flight_waits_and_continues_when_it_is_resumed",
+        f"{PAUSES}::test_a_run_finishes_its_rows_in_flight_waits_and_continues_when_resumed",
     ),
     Patch(
         "a second pause writes nothing",

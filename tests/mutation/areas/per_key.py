@@ -19,7 +19,7 @@ PATCHES = [
         "run/row_queue",
         "for result in results if result.is_late or not result.call.is_given_up\n",
         "for result in results\n",
-        "tests/run/test_limits_by_key.py::test_an_attempt_that_was_given_up_keeps_its_slot_until_it_ends",
+        "tests/run/test_limits_by_key.py::test_an_attempt_that_is_given_up_keeps_its_slot_until_it_ends",
     ),
     Patch(
         "an attempt that was taken back frees its slot",

@@ -101,7 +101,7 @@ PATCHES = [
         "fs/handles",
         "            if (stat.st_ino, stat.st_dev) != (self.inode, self.device):\n",
         "            if False:\n",
-        "tests/store/test_guards_writers.py::test_rows_are_not_read_out_of_a_journal_that_took_the_place_of_theirs_before_a_fork",
+        "tests/store/test_guards_writers.py::test_rows_are_not_read_out_of_a_journal_that_replaced_theirs_before_a_fork",
     ),
     Patch(
         "what is written is written to the end",

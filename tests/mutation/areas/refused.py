@@ -248,7 +248,7 @@ PATCHES = [
         "repair/salvage",
         "                or index.columns.statuses[here] != status\n",
         "",
-        "tests/store/test_cut_journals.py::test_after_a_repair_rows_that_an_older_and_longer_copy_shows_as_open_need_a_review",
+        "tests/store/test_cut_journals.py::test_rows_that_an_older_and_longer_copy_shows_as_open_need_a_review",
     ),
     Patch(
         "a rollback leaves the rows that a view shows",
@@ -297,7 +297,7 @@ PATCHES = [
         "store/store",
         "            self.runs.settle(job_id, run, written=False)\n            raise\n        if has_ended",
         "            raise\n        if has_ended",
-        "tests/store/test_run_locks.py::test_a_start_that_never_got_to_its_commit_holds_no_run_lock",
+        "tests/store/test_run_locks.py::test_a_start_without_its_commit_holds_no_run_lock",
     ),
     Patch(
         "an end in an open batch leaves the run lock",

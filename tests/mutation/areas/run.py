@@ -195,7 +195,7 @@ PATCHES = [
         "run/settling",
         "        self.add_cost(row, outcome)\n        if is_success",
         "        if is_success",
-        "tests/run/test_costs_of_runs.py::test_an_attempt_that_was_given_up_has_a_cost_if_it_fails_after_all",
+        "tests/run/test_costs_of_runs.py::test_an_attempt_given_up_has_a_cost_if_it_fails_after_all",
     ),
     Patch(
         "an attempt whose row another process has settled has a cost",
@@ -237,7 +237,7 @@ PATCHES = [
         "run/workers/threads",
         "            if call in self._abandoned:\n",
         "            if False:\n",
-        "tests/run/test_runs.py::test_no_more_threads_work_than_were_asked_for_after_one_was_given_up",
+        "tests/run/test_runs.py::test_no_more_threads_work_than_asked_for_after_one_was_given_up",
     ),
     Patch(
         "all threads of a run end with it",
@@ -265,14 +265,14 @@ PATCHES = [
         "run/outcome",
         "    except BaseException:  # noqa: BLE001  (any code of an exception's class may raise)\n",
         "    except ZeroDivisionError:\n",
-        "tests/run/test_runs.py::test_a_coroutine_that_raises_anything_fails_its_row_alone",
+        "tests/run/test_runs.py::test_a_coroutine_that_raises_fails_its_row_alone",
     ),
     Patch(
         "a row that waits for another attempt isn't taken before",
         "run/row_queue",
         "        if found.row_number in self._waiting:\n            return False\n",
         "",
-        "tests/run/test_runs.py::test_rows_that_fail_together_are_tried_as_often_as_was_asked_for_and_no_sooner",
+        "tests/run/test_runs.py::test_rows_that_fail_together_are_tried_as_often_as_asked_and_no_sooner",
     ),
     Patch(
         "a row that waited is tried again only if it is still pending",
@@ -434,7 +434,7 @@ PATCHES = [
         "run/signals",
         "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n",
         "    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, set())\n",
-        "tests/run/test_run_interrupts.py::test_a_process_that_is_forked_during_a_run_is_ended_by_a_sigterm_at_once",
+        "tests/run/test_run_interrupts.py::test_a_process_that_is_forked_in_a_run_is_ended_by_a_sigterm_at_once",
     ),
     Patch(
         "an attempt that is asked to end gets another deadline",
@@ -456,20 +456,20 @@ PATCHES = [
         "row.row_checksum == LOST_CHECKSUM or (row.unknown and codes is None)",
         "row.row_checksum == LOST_CHECKSUM",
         "tests/run/test_open_job.py"
-        "::test_an_open_job_retries_redoes_and_skips_the_chosen_rows_as_the_commands_do",
+        "::test_an_open_job_retries_redoes_and_skips_chosen_rows_as_the_commands_do",
     ),
     Patch(
         "a late success of a row that is repeated was counted as no failure",
         "run/driver",
         "        if row is not None and row.status is RowStatus.NEEDS_REVIEW:",
         "        if True:",
-        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
+        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_repeated_is_no_failure_less",
     ),
     Patch(
         "a row that another process has settled is none that this run has settled",
         "run/driver",
         "            problems.append(_unrecorded(result, error))\n            return\n        self._brake",
         "            problems.append(_unrecorded(result, error))\n            outcome, again = result.outcome, False\n        self._brake",
-        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_it_is_repeated_is_no_failure_less",
+        "tests/run/test_runs.py::test_an_attempt_that_succeeds_while_repeated_is_no_failure_less",
     ),
 ]

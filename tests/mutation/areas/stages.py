@@ -206,7 +206,7 @@ PATCHES = [
         "run/workers/termination",
         "call.slot_lost = not self._workers.abandon(call)",
         "call.slot_lost = bool(self._workers.abandon(call) or True)",
-        "tests/run/test_runs.py::test_no_more_threads_work_than_were_asked_for_after_one_was_given_up",
+        "tests/run/test_runs.py::test_no_more_threads_work_than_asked_for_after_one_was_given_up",
     ),
     Patch(
         "what a call that was given up returns is late",
@@ -241,7 +241,7 @@ PATCHES = [
         "run/workers/threads",
         "        self._threads -= 1\n        return self._start_thread()\n",
         "        return False\n",
-        "tests/run/test_runs.py::test_no_more_threads_work_than_were_asked_for_after_one_was_given_up",
+        "tests/run/test_runs.py::test_no_more_threads_work_than_asked_for_after_one_was_given_up",
     ),
     Patch(
         "an attempt that completed before it was ended is completed",

@@ -136,7 +136,7 @@ PATCHES = [
         "store/steps",
         "    if status != PROCESSING or attempts != attempt:\n",
         "    if False:\n",
-        "tests/store/test_steps.py::test_a_step_begins_only_in_the_attempt_that_is_in_progress",
+        "tests/store/test_steps.py::test_a_step_begins_only_in_the_attempt_in_progress",
     ),
     Patch(
         "a step in doubt does not begin again",
@@ -150,7 +150,7 @@ PATCHES = [
         "store/interrupted_rows",
         "resumes and step is None",
         "step is None",
-        "tests/store/test_steps.py::test_resume_does_not_believe_a_run_that_had_another_policy",
+        "tests/store/test_steps.py::test_resume_does_not_believe_a_run_with_another_policy",
     ),
     Patch(
         "an attempt of another program is not resumed",

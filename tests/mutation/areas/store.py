@@ -52,7 +52,7 @@ PATCHES = [
         "store/interrupted_rows",
         "store.committing_run(job_id, keep=keep)",
         "store.committing_run(job_id)",
-        "tests/store/test_guards_writers.py::test_a_run_that_is_kept_outlasts_the_status_and_not_the_service",
+        "tests/store/test_guards_writers.py::test_a_kept_run_outlasts_the_status_and_not_the_service",
     ),
     Patch(
         "a run that is kept outlasts a job that another process has ended",
@@ -101,7 +101,7 @@ PATCHES = [
         "store/store",
         'raise handles.storage_error(directory, "delete", error) from error\n        finally:\n            run.release()\n',
         'raise handles.storage_error(directory, "delete", error) from error\n',
-        "tests/store/test_guards_writers.py::test_a_job_that_cannot_be_deleted_can_be_run",
+        "tests/store/test_guards_writers.py::test_an_undeletable_job_can_be_run",
     ),
     Patch(
         "a leftover that can't be removed keeps nobody from working",

@@ -104,14 +104,14 @@ PATCHES = [
         "run/row_queue",
         "self._waits.due(monotonic()) + self._per_key.waited\n",
         "self._waits.due(monotonic())\n",
-        "tests/run/test_waits.py::test_rows_that_may_start_are_those_that_are_due_or_wait_for_a_slot_or_never_waited",
+        "tests/run/test_waits.py::test_rows_may_start_that_are_due_or_wait_for_a_slot_or_never_waited",
     ),
     Patch(
         "rows that are due leave half of the workers to others",
         "run/row_queue",
         "self.workers // 2 or",
         "self.workers or",
-        "tests/run/test_waits.py::test_rows_that_are_due_come_first_with_half_of_the_workers_while_others_are_left",
+        "tests/run/test_waits.py::test_rows_that_are_due_come_first_with_half_of_the_workers",
     ),
     Patch(
         "one worker alternates between rows that are due and rows that never waited",
