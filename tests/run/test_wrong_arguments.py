@@ -111,8 +111,8 @@ def test_errors_that_are_named_with_one_attempt_are_warned_of(path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rows": "in.csv"}, "read the file, by journal.read_rows(path) (got 'in.csv')"),
-        ({"rows": Path("in.csv")}, "read the file, by journal.read_rows(path)"),
+        ({"rows": "in.csv"}, "read the file by journal.read_rows(path) (got 'in.csv')"),
+        ({"rows": Path("in.csv")}, "read the file by journal.read_rows(path)"),
         ({"rows": {"order": 1}}, "is one dict: give a list with a dict for each row"),
         ({"rows": lambda: ROWS}, "must be an iterable of dicts"),
         ({"rows": async_generator(None)}, "must be an iterable of dicts"),

@@ -30,7 +30,7 @@ PATCHES = [
         "sets/input_rows",
         "        return number % self.shard.count == self.shard.index\n",
         "        return place % self.shard.count == self.shard.index\n",
-        _RUN + "each_row_is_handled_by_the_shard_of_its_key_under_a_number_that_names_the_shard",
+        _RUN + "each_row_is_handled_by_the_shard_of_its_key_which_its_number_names",
     ),
     Patch(
         "without a key, another beginning of the input is refused",
@@ -122,21 +122,21 @@ PATCHES = [
         "sets/input_rows",
         "(self.others or last is None or ",
         "(last is None or ",
-        _RUN + "the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter",
+        _RUN + "the_input_of_a_set_is_the_last_that_a_start_has_seen_even_if_shorter",
     ),
     Patch(
         "the input of a set is the one that was recorded last",
         "sets/shard_states",
         'max(inputs, key=attrgetter("at", "rows"), default=None)',
         'max(inputs, key=attrgetter("rows", "at"), default=None)',
-        _RUN + "the_input_of_a_set_is_the_last_that_a_start_has_seen_though_it_is_shorter",
+        _RUN + "the_input_of_a_set_is_the_last_that_a_start_has_seen_even_if_shorter",
     ),
     Patch(
         "a row is found after its set was made anew with another count",
         "store/store",
         'os.path.lexists(f"{self.root_text}{os.sep}{shard_id}")',
         "True",
-        _RUN + "a_row_is_found_after_another_process_has_made_its_set_anew_with_another_count",
+        _RUN + "a_row_is_found_after_its_set_was_made_anew_with_another_count",
     ),
     Patch(
         "a shard that is removed again has not begun",
