@@ -409,7 +409,7 @@ _OTHER_NAMES = {
     "delimiter": "sep separator",
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
-# What other libraries have, and `journal errors`.
+# Names in other libraries and in `journal errors`.
 _ATTRIBUTES = dict.fromkeys(("errors", "failed", "failures"), "job.rows('failed')") | {
     "results": "job.rows('completed')",
     "to_df": "rows.to_pandas()",
@@ -427,9 +427,8 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    if (
-        "error_code" not in known
-    ):  # the methods that choose rows of a job share names with `open_job`
+    # The methods that choose rows of a job share names with `open_job`.
+    if "error_code" not in known:
         _ARGUMENTS[name] = known
 
     @wraps(function)

@@ -1,9 +1,9 @@
-"""``.pruned.jsonl``: which jobs were pruned from a store, and where their packs are.
+"""``.pruned.jsonl``: the jobs that were pruned from a store, and the paths of their packs.
 
-A job that was pruned must not be made anew by accident, since all of its rows would be processed
-again. So `prune` appends a line before it deletes a job. The line of a job counts while the job's
-directory is missing. A later line with ``struck`` takes it back. Lines are only appended, so two
-processes, or a crash, can't lose one.
+A pruned job must not be made anew by accident, because all of its rows would be processed again. So
+`prune` appends a line before it deletes a job. The line of a job counts while the job's directory
+is missing. A later line with ``struck`` takes the earlier lines back. Lines are only appended, so
+neither two processes nor a crash can lose a line.
 """
 
 from __future__ import annotations

@@ -8,15 +8,15 @@ from journal.format.seal import SEAL_BYTES
 MAX_LINE_BYTES = 64 << 20  # of a line of the journal, with its LF
 MAX_DEPTH = 100  # the maximum depth of nested objects and arrays in a record
 MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
-# A record up to this length can't nest deeper than MAX_DEPTH. Text of this length that isn't a
-# record can nest deeper, but not so deep that decoding the text is dangerous.
+# A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can nest
+# deeper, but not dangerously deep for decoding.
 SANE_BYTES = 2 * MAX_DEPTH
 # The same for a line that was decoded as a record: its type and its time take at least 48 bytes.
 SANE_RECORD_BYTES = SANE_BYTES + 48
 MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # of what a writer may append
 MAX_REPR_BYTES = 1 << 20  # of the text that is kept of a result that isn't JSON
 MAX_COST_CENTS = 2**63 // 10**6
-MAX_USAGE_NAMES = 100  # of a job, since each summary and the hint hold all of them
+MAX_USAGE_NAMES = 100  # names of a job; each summary and the hint hold all of them
 
 
 def too_long(subject: str, length: int) -> InvalidValueError:

@@ -133,7 +133,7 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
 
     The verdict is "torn" only if the region is a part of one unfinished commit at the end of the
     file, in any state that a power cut can leave. Then the returned region reaches to the end. The
-    letters are those of the conditions for damage on the page ``format``.
+    letters name the conditions for damage on the page ``format``.
     """
     if region.reason == _TOO_LONG:  # f
         return region
@@ -253,7 +253,7 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
 
 
 def _numbered(file: Readable, regions: Iterable[Region], line: int) -> Iterator[Region]:
-    """Yield regions with the numbers of their lines. ``line`` is the number of the first one."""
+    """Yield regions with the numbers of their lines. ``line`` is the number of the first line."""
     for region in regions:
         ends, piece = 0, b""
         for at in range(region.offset, region.end, CHUNK_BYTES):
@@ -305,7 +305,7 @@ def scan(file: Readable, size: int, start: Position = START) -> Iterator[Region]
         candidates = _beginnings(begin, [crc, *homes])
         for offset, text, ending in _lines(file, begin, size, candidates):
             end = offset + len(text) + len(ending)
-            if text.startswith(_JOB_RECORD) and offset > 0:  # one journal was appended to another
+            if text.startswith(_JOB_RECORD) and offset > 0:  # a journal after another journal
                 candidates += _beginnings(offset, [START.crc])
             is_long = len(text) >= MAX_LINE_BYTES or is_rest
             is_rest = is_long and not ending
@@ -407,7 +407,7 @@ def _next_candidates(
     """Return the guesses after a line that doesn't end a good commit. The line ends at ``end``.
 
     - If the line is legible and has no seal, the commits that began before it continue. If the line
-      has a part of a seal, one of them may also have ended here.
+      has a part of a seal, one of these commits may also have ended here.
     - Otherwise a commit has ended here, or the line was inserted after the last good commit, in
       whose seal ``crc`` is.
     """

@@ -53,7 +53,7 @@ class Columns:
     stored: Any
 
     def __init__(self) -> None:
-        self.has_more = False  # whether one of the columns was needed that may be None
+        self.has_more = False  # whether a column that may be None was needed
         self.statuses = bytearray()
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)

@@ -65,7 +65,7 @@ from journal.index.index import SUMS, Index
 from journal.index.job_state import Calls, JobState, OpenCall, Progress
 from journal.index.replay import replay
 
-# When a hint is written: see the functions at the end of this file.
+# The functions at the end of this file decide when a hint is written.
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 _TYPES = OF_ROWS | OF_STEPS  # of the columns of the second part, in the order of the file
@@ -92,9 +92,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     own_inode: int  # of the hint
     inode: int
     changed_ns: int
-    boot_id: (
-        str  # the hint is valid only during this boot of the system; "" means during every boot
-    )
+    boot_id: str  # the hint is valid only during this boot of the system, or "" during every boot
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment

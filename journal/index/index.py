@@ -147,8 +147,8 @@ class Index:
         A record changes the index only here, both when it is appended and when it is read. The
         records may lack members that the index doesn't need. ``offsets``: where they are in the
         file. These records can't be applied: a record about a row that doesn't exist, a new row
-        with the number of another row, and a job record after the first. Returns how many records
-        were applied.
+        with the number of another row, and a job record after the first job record. Returns how
+        many records were applied.
         """
         if self._lease is not None:
             self.detach()
@@ -174,7 +174,7 @@ class Index:
             self.undo += [(position, before(position), *cells(position)) for position in positions]
 
     def apply_one(self, record: Any, offset: int) -> int:
-        """Do what :meth:`apply` does with one record.
+        """Apply one record, as :meth:`apply` does.
 
         The usual change of a row is made by hand here, since each call makes a commit slower.
         """
@@ -257,9 +257,7 @@ class Index:
                 before_attempt.pop(position, None)
             cost_cents = record.cost_cents
             if cost_cents:
-                if (
-                    type(cost_cents) is int
-                ):  # most costs are whole; their sum needs one multiplication
+                if type(cost_cents) is int:  # as most costs; their sum needs one multiplication
                     whole_cents += cost_cents
                 else:
                     self.cost_millionths += millionths(cost_cents)

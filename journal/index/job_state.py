@@ -284,7 +284,7 @@ class Calls(dict[int, OpenCall]):
         """Begin a call with exactly these rows, which the record at ``offset`` has.
 
         A row that waits alone stays out of the call, because the call would end the row's wait. No
-        writer begins a call with such a row.
+        writer begins a call with a waiting row.
         """
         for position in chain(rows, *(self.rows(call, columns) if call in self else ())):
             self.leave(position, columns, counts)

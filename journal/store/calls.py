@@ -205,8 +205,8 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
     """Start a call again. Returns the call with its new turn, and its open rows in order.
 
     Waiting rows continue their attempts. Rows that are pending for another reason begin a new
-    attempt. But if the other rows have done a step without such a row, the row fails, because no
-    turn could be right for both. The caller looks at the due time.
+    attempt. But if the other rows have done a step without the pending row, the pending row fails,
+    because no turn could be right for both. The caller looks at the due time.
 
     Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
     """

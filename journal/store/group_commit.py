@@ -72,7 +72,7 @@ class GroupCommit:
         self.was_shared = False  # True if the last commit had several requests
 
     def run(self, commit: AbstractContextManager[object], change: Callable[[], Result]) -> Result:
-        """Call ``change`` in a ``with commit:`` block; return its result or raise its error.
+        """Call ``change`` in a ``with commit:`` block. Returns its result, or raises its error.
 
         Another thread may call ``change``. If ``change`` raises a JournalError, it must have undone
         what it did. The thread that calls ``run`` must not have a commit open. If the call is
@@ -101,8 +101,9 @@ class GroupCommit:
         """Make the commit of a group."""
         try:
             if self._last_turn is not group.turn:
-                # The threads of the last group get their results first. Usually they are about to
-                # request further changes: without this wait, there would be 1.5 times the syncs.
+                # The threads of the last group get their results first. Usually these threads are
+                # about to request further changes. Without this wait, there would be 1.5 times the
+                # syncs.
                 with self._last_turn:
                     pass
             with commit:
@@ -132,8 +133,9 @@ class GroupCommit:
             reason = "the thread that was writing the commit was interrupted"
             error = CommitOutcomeUnknownError(self._path, "write", errno.EINTR, reason)
         else:
-            # A refused request gets the error of the commit, too. Perhaps it was refused because of
-            # another request of the same commit, whose change is lost now.
+            # A refused request gets the error of the commit, too. Perhaps the request was refused
+            # because of another request of the same commit, and the change of that other request is
+            # lost now.
             error = copy.copy(group.error)
             error.__cause__ = group.error.__cause__
         if error is None:

@@ -89,7 +89,7 @@ def start_run(
 
 
 def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
-    """Set every row in flight to the status that ``policy`` demands; return the number of rows.
+    """Set every row in flight to the status that ``policy`` demands. Returns the number of rows.
 
     ``run``: the last run before this call.
     """

@@ -50,7 +50,7 @@ def row_from_records(
     row_id = key = f"{job_id}:{number}"
     if row.key is not None:
         key = row.key
-        if isinstance(row, RowDataRecord):  # such a record always has a key
+        if isinstance(row, RowDataRecord):  # a record of this kind always has a key
             created_at = row.created_at
     checksum, data = row.checksum, row.data
     if latest is None:
@@ -278,7 +278,7 @@ if TYPE_CHECKING:
     _Base = Sequence[JobRow]
 else:
     # At run time, RowSequence is no subclass of Sequence. From a Sequence, polars would make one
-    # column of objects, and ignore the Arrow stream.
+    # column of objects, and would ignore the Arrow stream.
     class _Base:
         __contains__, index, count = Sequence.__contains__, Sequence.index, Sequence.count
 

@@ -64,7 +64,7 @@ class RunLock:
                     claim = _claim(directory, text, network, lock_timeout_s)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)
-            except BaseException:  # close, since a caller may keep the error, and so the lock
+            except BaseException:  # close: a caller may keep the error, and so the lock
                 if claim is not None:
                     claim.release()
                 lock.close()
@@ -302,7 +302,7 @@ def _claim(directory: Path, holder: bytes, network: str, lock_timeout_s: float) 
         else:
             claim.forget_earlier()
     except BaseException:
-        claim.release()  # it stays, since the journal may have been replaced
+        claim.release()  # the claim stays, because the journal may have been replaced
         raise
     return claim
 

@@ -46,7 +46,7 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
     The first record with the state "done" decides. Without such a record, the last record decides.
     """
     heads = journal.index.columns.step_heads
-    if heads is None or not heads[position]:  # no step began: this is so for each first one
+    if heads is None or not heads[position]:  # no step began, as before each first step
         return {}
     return deciding_records(records_of_steps(journal, position))
 
@@ -131,7 +131,7 @@ def deciding_records(records: Iterable[Any]) -> dict[str, Any]:
 
 
 def _from_step(names: Iterable[str], name: str) -> list[str]:
-    """Return the step of this name, and those after it; nothing if there is no such step."""
+    """Return the step of this name and all later steps, or nothing."""
     known = list(names)
     return known[known.index(name) :] if name in known else []
 
@@ -201,7 +201,7 @@ class Doer(NamedTuple):
 
     def has_written(self, journal: Journal, number: int, record: RowStepRecord) -> bool:
         """Return whether the doer has written a record of a step of row ``number``."""
-        if self.since:  # a record of many rows has the attempt of the first one
+        if self.since:  # a record of many rows has the attempt of the first row
             return record in records_of_steps(
                 journal, position_of(journal, number), since=self.since
             )

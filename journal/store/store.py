@@ -46,7 +46,8 @@ from journal.store.log import Log
 from journal.store.run_lock import Held, RunLock, RunLocks, busy_error, run_holder
 
 MAX_OPEN_JOURNALS = 64
-# Files beside a journal. A directory with such a file and no journal is a job without its journal.
+# Files beside a journal. A directory with one of these files, but no journal, is a job without its
+# journal.
 _OF_A_JOB = (
     r"artifacts|claims|index\.hint|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 )
@@ -69,7 +70,7 @@ class Store:
         self._latest: tuple[str, Journal] | None = None
         self.runs = RunLocks(root, lock_timeout_s)
         self._holders = set[tuple[str, int]]()  # jobs, and the threads that hold their run locks
-        # How many shards each known set has. A job has 0.
+        # The number of shards of each known set. A job has 0.
         self._shard_counts: dict[str, int] = {}
         self._closed = False
         self._root_synced = False  # True if the root's own name survives a power cut

@@ -363,7 +363,7 @@ def check_unpaused(job_id: str, pause: Pause | None) -> None:
 
 
 def pause(journal: Journal, by: By) -> None:
-    """Record a person's pause, unless one holds. A running job becomes paused."""
+    """Record a person's pause, unless a pause holds already. A running job becomes paused."""
     if state_of(journal).pause is None:
         put_record(journal, JobPauseRecord(person=by.person, at=UNSET_TIME))
     if state_of(journal).status is JobStatus.RUNNING:

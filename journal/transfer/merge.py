@@ -229,7 +229,7 @@ class MergeWriter:
                 self._put_review_of_both(row, self._both_text(row))
 
     def _is_of_added(self, row: Row, change: Change) -> bool:
-        """Whether the change is the addition of a row that this merge has added."""
+        """Whether the change has added a row that this merge has added here."""
         is_new = row.number in self._merge.new
         return is_new and change.offset == self._there.added[row.theirs].offset
 

@@ -55,8 +55,8 @@ from journal.transfer.copies import Copy, holds, open_copy
 
 PIECE_BYTES = 1 << 20
 MAX_COMPONENTS = 64
-# Of all names of a copy together, since they are held in memory. A reader has the same limit,
-# because a small pack may hold very many long names.
+# The limit for all names of a copy together, because they are held in memory. A reader has the same
+# limit, because a small pack may hold very many long names.
 MAX_NAMES_LENGTH = 64 << 20
 
 # The space that a directory takes on most disks, or the rest of a file's last block with its inode.

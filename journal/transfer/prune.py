@@ -68,10 +68,10 @@ def prune_jobs(
 ) -> Iterator[Pruned]:
     """Delete the jobs below ``root`` that have ended and whose last commit is before ``before``.
 
-    Yields a result for each job before the next job is handled. Old jobs that haven't ended, jobs
-    on which a run works, completed jobs with rows that are open or need a review (after a merge or
-    a repair), jobs that can't be read, and links to jobs are not deleted. Results are yielded for
-    these jobs, too.
+    Yields a result for each job before the next job is handled. These old jobs are not deleted:
+    jobs that haven't ended, jobs on which a run works, completed jobs with rows that are open or
+    need a review (after a merge or a repair), jobs that can't be read, and links to jobs. Results
+    are yielded for these jobs, too.
 
     - ``statuses``: delete only jobs with these statuses, such as ``("completed",)``.
     - ``dry_run``: change nothing.
@@ -104,7 +104,7 @@ def _checked_target(store: Store, target: Path) -> Path:
         raise InvalidValueError("to", os.fspath(target), "is not a directory: make it first")
     if store.root.resolve() in target.resolve().parents:
         raise InvalidValueError(
-            "to", os.fspath(target), f"is in a directory of {store.root}: choose another one"
+            "to", os.fspath(target), f"is in a directory of {store.root}: choose another directory"
         )
     return target
 

@@ -209,8 +209,8 @@ class Preview(msgspec.Struct, frozen=True):
     - ``commits``: the commits that only the other copy has. ``our_commits``: the commits that only
       the job here has.
     - ``line``: the number of the first line that differs (1-based) if the copies diverged.
-    - ``rows``: if the copies diverged, what a merge does with each row that the other copy has
-      changed. The rows are in the order of their numbers here.
+    - ``rows``: if the copies diverged, the judgements of a merge about the rows that the other copy
+      has changed. The rows are in the order of their numbers here.
     """
 
     job_id: str

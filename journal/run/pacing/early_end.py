@@ -16,9 +16,7 @@ from journal.run.run_report import RunReport
 from journal.store.interrupted_rows import TIMED_OUT
 from journal.text import cents_number, cents_text, counted
 
-_MAX_ALIKE = (
-    10  # if this number of first rows fail with the same error code, the brake ends the run
-)
+_MAX_ALIKE = 10  # after this number of first rows failed with one error code, the run ends
 _MESSAGE_CHARACTERS = 200
 _MIN_DONE = 50  # a percentage of fewer rows means little
 
