@@ -95,6 +95,25 @@ def test_one_worker_alternates_between_what_is_due_and_what_never_waited(path: P
     assert found == [2, 1, 3, 5, 4, 6]
 
 
+@pytest.mark.parametrize("batch", [None, 1])
+def test_what_is_always_due_keeps_one_worker_from_no_row(
+    path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    asked: list[int] = []
+
+    def handler(given: Any) -> Any:
+        row = given if batch is None else given[0]
+        given.step("submit", int)
+        asked.append(row.row_number)
+        waits = len(set(asked)) < 6 and len(asked) < 200
+        return Wait(0) if waits else {row.id: None}
+
+    monkeypatch.setattr("journal.run.settling.MIN_WAIT_S", 0.0)
+    with open_job(path, 6) as job:
+        assert job.run(handler, workers=1, batch=batch).completed == 6
+    assert len(asked) < 50
+
+
 def test_a_wait_is_never_shorter_than_its_minimum(path: Path) -> None:
     def handler(row: AttemptedRow) -> Any:
         return Wait(0) if row.attempts == 1 else None
