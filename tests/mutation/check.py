@@ -37,7 +37,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has this path already
 
 from mutation.patch import Patch
 from mutation.patches import PATCHES

@@ -1,4 +1,4 @@
-"""How a run begins attempts, and ends those that are made again or never began."""
+"""The records of a run that begins attempts, and that ends attempts without an outcome."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def start(service: JobService, row_id: str) -> JobRow:
 
 
 def try_again(service: JobService, row_id: str, code: str, message: str, **members: Any) -> JobRow:
-    """The attempt has failed with an error after which the row is attempted again."""
+    """The attempt has failed with an error that lets the row be attempted again."""
     return _put(service, row_id, "pending", error_code=code, error_message=message, **members)
 
 
 def give_back(service: JobService, row_id: str, reason: str | None = None, **spent: Any) -> JobRow:
-    """The attempt has never begun, or has done nothing: it doesn't count."""
+    """The attempt has never begun, or has done nothing. Such an attempt doesn't count."""
     return _put(service, row_id, "pending", reason=reason, reset="given_back", **spent)
 
 
 def wait(service: JobService, row_id: str, after_s: float = 60.0, **members: Any) -> JobRow:
-    """The attempt has handed the row to somebody: it waits."""
+    """The attempt has handed the row to somebody, so the row waits."""
     return _put(service, row_id, "pending", reset="wait", after_s=after_s, by="run", **members)
 
 

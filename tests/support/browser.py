@@ -78,7 +78,9 @@ class Browser:
         self._profile.cleanup()
 
     def open(self, path: Path, fragment: str = "", width: int = 1200) -> None:
-        """Show a file, and wait until its script has run and all that it names was loaded."""
+        """Show a file, and wait until its script has run and everything that the file names was
+        loaded.
+        """
         size = {"width": width, "height": 500, "deviceScaleFactor": 1, "mobile": False}
         self._ask("Emulation.setDeviceMetricsOverride", **size)
         self._loads.clear()
@@ -86,18 +88,21 @@ class Browser:
         self.wait_for_load()
 
     def wait_for_load(self) -> None:
-        """Wait for a load of the page that wasn't waited for before."""
+        """Wait for the next load of the page."""
         while not self._loads:
             self._hear()
         self._loads.popleft()
 
     @property
     def has_loaded(self) -> bool:
-        """Whether the page was loaded anew since the last wait for it."""
+        """Whether the page was loaded anew since the last wait for a load."""
         return bool(self._loads)
 
     def value(self, script: str) -> Any:
-        """The value of a script in the page, or of its promise. It runs again if the page was left."""
+        """The value of a script in the page, or of its promise.
+
+        The script runs again if the page was left.
+        """
         while True:
             found = self._ask(
                 "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True

@@ -1,4 +1,4 @@
-"""A job of six rows, whose calls with many rows are begun, wait and are resumed."""
+"""A job of six rows. Its calls with many rows are begun, wait and are resumed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -37,7 +37,7 @@ class Work:
         assert [row.row_number for row in started] == list(numbers)
 
     def begin(self, *numbers: int) -> Call:
-        """Start rows and a call of them."""
+        """Start rows, and a call with these rows."""
         self.start_rows(*numbers)
         call: Call = self.do(calls.begin_call, [(number, 1) for number in numbers])
         return call
@@ -77,7 +77,7 @@ class Work:
         return job
 
     def crash(self, policy: Any = "resume") -> None:
-        """Start another run after this one has died, in another service without a hint."""
+        """Start another run after the death of this run, in another service without a hint."""
         self.service.close()
         self.service = JobService(self.service.root)
         start_run(self.service.store, JOB, policy)

@@ -53,7 +53,7 @@ class Child:
     """
 
     def __init__(self, script: str, root: Path, job_id: str, *arguments: object) -> None:
-        # Not all names, since importing what each of them needs would take most of the time.
+        # Only these names, since importing the modules for all names would take most of the time.
         names = sorted({*re.findall(r"\w+", script)}.intersection(journal.__all__))
         imports = f"from journal import {', '.join(names)}" if names else ""
         code = _PRELUDE.replace("{imports}", imports) + dedent(script)
@@ -122,7 +122,10 @@ class Child:
 
 
 def processes_with(name: str, value: str) -> list[int]:
-    """The processes that live and have this variable in their environment, as their children have."""
+    """The living processes with this variable in their environment.
+
+    Their children have the variable, too.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -139,7 +142,7 @@ def wait_until_it_has_looked(pid: int) -> None:
 
 
 def _waits_of(pid: int) -> float:
-    """How often the main thread has begun to wait; infinite if it has ended."""
+    """How often the main thread has begun to wait. Infinite if the thread has ended."""
     told = Path(f"/proc/{pid}/status").read_text()
     if "\nState:\tZ" in told:  # it has ended
         return math.inf
@@ -175,7 +178,7 @@ def seal_commits(commits: Iterable[Sequence[bytes]]) -> bytes:
 
 
 def append_commit(path: Path, *records: bytes) -> None:
-    """Append a commit with a valid seal to a journal, whatever its records say."""
+    """Append a commit with a valid seal to a journal. The records may be invalid."""
     content = path.read_bytes()
     body = b"\n".join(records)[:-1]
     crc = crc32(body, int(content[-11:-3], 16))
@@ -226,9 +229,11 @@ def writes_half(real: Callable[..., Any], descriptor: int, data: bytes) -> Any:
 
 
 def counted(fault: Fault, injected: Injected, *, may_pass: bool = False) -> Fault:
-    """Return the fault, which counts its calls. No fault is what does what ``works`` does, whatever else it does.
+    """Return a fault that counts its calls. A call with the effect of ``works`` isn't counted as a
+    fault, even if it also does something else.
 
-    With ``may_pass``, such calls don't count at all: something else must happen.
+    With ``may_pass``, a call with this effect doesn't count at all. So a call with another effect
+    must follow.
     """
 
     def call(real: Callable[..., Any], *arguments: Any) -> Any:
@@ -275,7 +280,8 @@ class FaultyOs:
     def plan(self, name: str, *faults: Fault) -> None:
         """Use each fault for one of the next calls of ``os.<name>``. Later calls are real again.
 
-        Each must be called. It may also do something beside the real call, and is then no fault.
+        Each must be called. A function that makes the real call and does something else isn't a
+        fault.
         """
         self._faults[name] = [
             fault if fault is works else counted(fault, Injected(f"fault {number} of os.{name}"))
@@ -283,7 +289,7 @@ class FaultyOs:
         ]
 
     def always(self, name: str, fault: Fault) -> None:
-        """Use the fault for each call. Calls for which it does nothing else than ``works`` don't count."""
+        """Use the fault for each call. Calls with the effect of ``works`` don't count."""
         injected = Injected(f"the fault of each os.{name}")
         self._faults[name] = [counted(fault, injected, may_pass=True)] * 1000
 
@@ -301,7 +307,7 @@ class FaultyOs:
             return self._made[name]
 
         def call(*arguments: Any, **options: Any) -> Any:
-            # A view that is kept, in a record or in a traceback, pins the writer's buffer.
+            # A view that a record or a traceback keeps would pin the writer's buffer.
             arguments = tuple(bytes(a) if isinstance(a, memoryview) else a for a in arguments)
             self.calls.append((name, arguments))
             faults = self._faults.get(name)

@@ -18,7 +18,7 @@ from support.paths import TOP
 
 from journal.cli.main import main
 
-PYTHON = (sys.executable, "-S", "-c")  # code of the standard library, as quickly as it starts
+PYTHON = (sys.executable, "-S", "-c")  # code of the standard library that starts quickly
 _EACH_IN_A_FORK = """
 import json, os, sys, tempfile
 from journal.cli.main import main
@@ -88,8 +88,8 @@ def journal_forks(
 ) -> list[subprocess.CompletedProcess[str]]:
     """Run ``journal`` once for each of the commands, below ``prefix``; return outputs and exit codes.
 
-    Each command runs in a fork of one separate process, since most of the time of a quick command
-    goes by until Python has started. Fails the test if all of them together take over a minute.
+    Each command runs in a fork of one separate process, since the start of Python takes most of the
+    time of a quick command. Fails the test if all of them together take over a minute.
     """
     line = [*prefix, sys.executable, "-W", "error", "-c", _EACH_IN_A_FORK, json.dumps(commands)]
     done = subprocess.run(line, stdout=subprocess.PIPE, text=True, timeout=60, check=True)

@@ -10,7 +10,7 @@ from typing import Self
 
 from support.platforms import needs_windows, skip_without
 
-# It starts the program within its own console, and outlives the events that it sends.
+# This script starts the program within its own console, and survives the events that it sends.
 _HOST = """
 import ctypes, subprocess, sys
 kernel32 = ctypes.windll.kernel32

@@ -81,7 +81,7 @@ def packed(root: Path, target: Path) -> Path:
 
 
 def relation_of(ours: Path, theirs: Path) -> str:
-    """How two copies relate to each other, such as "ahead". Each is a directory or a pack."""
+    """How two copies relate to each other, such as "ahead". A copy is a directory or a pack."""
     with Source(ours).copy() as a, Source(theirs).copy() as b:
         return relate(a, b)[0]
 

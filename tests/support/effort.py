@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 IS_LONG = os.environ.get("LONG") == "1"
-# A fixed seed, so that a change that fails the suite is the reason. Another seed tries other things.
+# The seed is fixed, so if the suite fails, a change is the reason. Another seed tries other things.
 SEED = os.environ.get("SAMPLE_SEED", "0")
 
 

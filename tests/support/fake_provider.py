@@ -1,9 +1,9 @@
 """A strict server that behaves like the HTTP API of a provider of language models.
 
-It has the files, batches and chat completions of OpenAI's API, which other providers and local
-servers offer too. It refuses what they refuse, and keeps a ledger: which request was in which
-batch, what was answered and what it cost. Like the real ones, it knows no idempotency keys: who
-creates a batch twice has two batches.
+The server has the files, batches and chat completions of OpenAI's API, which other providers and
+local servers offer too. It refuses the same requests. It keeps a ledger of the requests of each
+batch, the answers and their costs. Like the real servers, it ignores idempotency keys. A client
+that creates a batch twice has two batches.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 from support.fake_server import FakeServer, Refusal
 
 CHAT = "/v1/chat/completions"
-INPUT_CENTS, OUTPUT_CENTS = Decimal("0.00025"), Decimal("0.001")  # a token; in a batch, half
+INPUT_CENTS, OUTPUT_CENTS = Decimal("0.00025"), Decimal("0.001")  # of a token; half in a batch
 MODELS = {"small", "large"}
 _CHAT_ARGUMENTS = {"model", "messages", "max_tokens", "temperature", "response_format", "metadata"}
 _ENDS = {"completed", "expired", "cancelled", "failed"}
@@ -32,7 +32,7 @@ _ENDS = {"completed", "expired", "cancelled", "failed"}
 
 @dataclass
 class Call:
-    """A request for a chat completion, and what became of it. Times are those of the clock."""
+    """A request for a chat completion, and its result. Times are times of the clock."""
 
     prompt: str
     began: float
@@ -62,8 +62,8 @@ class SubmittedBatch:
 
 @dataclass
 class FakeProvider(FakeServer):
-    """The members are switches, which may be set at any time. Batches are numbered from 1 in the order
-    in which they were created, and so are calls of the chat.
+    """The members are switches, which may be set at any time. Batches are numbered from 1 in the
+    order of their creation. Calls of the chat are numbered in the same way.
     """
 
     key: str = "sk-test"
@@ -75,17 +75,18 @@ class FakeProvider(FakeServer):
     # (prompt, how often it was answered before) -> whether this answer is cut off.
     is_malformed: Callable[[str, int], bool] = lambda _prompt, _before: False
 
-    # Batches: how many requests a file may have; seconds until a batch is done, until it is listed;
-    # the batches that expire with half of their requests done; how many requests of a batch come
-    # back in neither file.
+    # For batches: the maximum number of requests in a file, the seconds until a batch is done, and
+    # until it is listed. Then the batches that expire with half of their requests done, and by
+    # batch, the number of requests that come back in neither file.
     max_requests: int = 50_000
     batch_s: float = 0.0
     listing_delay_s: float = 0.0
     expiring: set[int] = field(default_factory=set)
     missing: dict[int, int] = field(default_factory=dict)
 
-    # Chat: seconds of a call, from and to; the number of a call -> None, or the status with which
-    # it is refused and its Retry-After; input tokens that are accepted in each `minute_s`.
+    # For the chat: the minimum and maximum seconds of a call. A function from the number of a call
+    # to None, or to the status and Retry-After of its refusal. Then the input tokens that are
+    # accepted in each `minute_s`.
     latency_s: tuple[float, float] = (0.0, 0.0)
     refuse: Callable[[int], tuple[int, str | None] | None] = lambda _number: None
     tokens_per_minute: float | None = None
@@ -111,7 +112,7 @@ class FakeProvider(FakeServer):
 
     @property
     def cents(self) -> Decimal:
-        """What all answers cost, those of calls and those in batches."""
+        """The cost of all answers, of calls and in batches."""
         with self.lock:
             self._settle_all()
             ledger: Iterable[Call | SubmittedBatch] = (*self.calls, *self.batches.values())
@@ -169,7 +170,7 @@ class FakeProvider(FakeServer):
             "object": "chat.completion",
             "created": int(self.clock()),
             "model": body["model"],
-            "system_fingerprint": "fp\u2028",  # ends a line for str.splitlines, and not in JSON
+            "system_fingerprint": "fp\u2028",  # ends a line for str.splitlines, but not in JSON
             "choices": [
                 {
                     "index": 0,
@@ -381,7 +382,7 @@ class FakeProvider(FakeServer):
                 batch.answered.append(custom_id)
                 response = {"status_code": 200, "request_id": "r", "body": completion}
                 output.append({**line, "response": response, "error": None})
-        self._random.shuffle(output)  # no order is promised
+        self._random.shuffle(output)  # the order is undefined
         batch.output_file_id = self._add_file(output)
         batch.error_file_id = self._add_file(errors)
 
@@ -434,7 +435,7 @@ def _check_chat(body: dict[str, Any]) -> None:
 
 
 def _requests_in(content: bytes, most: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The requests of an input file by custom_id, and what is wrong with the file."""
+    """The requests of an input file by custom_id, and the errors of the file."""
     requests: dict[str, Any] = {}
     errors = []
     for number, line in enumerate(content.splitlines(), 1):
@@ -451,7 +452,7 @@ def _requests_in(content: bytes, most: int) -> tuple[dict[str, Any], list[dict[s
 
 
 def _code_of(line: bytes, requests: dict[str, Any]) -> str | None:
-    """Add the request of a line, or return the code of what is wrong with it."""
+    """Add the request of a line, or return the code of the line's error."""
     try:
         found = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A server of HTTP on this machine. Each fake service derives from it, and answers requests."""
+"""A server of HTTP on this machine. Each fake service is a subclass that answers requests."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Refusal(Exception):
 class FakeServer:
     """A context manager that serves from threads of its own at ``url``.
 
-    ``environment`` has the variables by which a script finds it.
+    ``environment`` has the variables by which a script finds the server.
     """
 
-    # Called as ("before" or "after", "POST /v1/batches"): before a request is handled, and after it
-    # took effect but before it is answered.
+    # Called with "before" and a text such as "POST /v1/batches" before a request is handled. Called
+    # with "after" and this text after the request took effect, but before the answer.
     on_request: Callable[[str, str], None] = lambda _when, _request: None
 
     def __post_init__(self) -> None:
@@ -53,13 +53,13 @@ class FakeServer:
             raise self.faults[0]
 
     def respond(self, method: str, path: str, headers: Any, body: bytes) -> tuple[Any, bool]:
-        """Return the answer, and whether it is JSON. Raise Refusal."""
+        """Return the answer, and whether the answer is JSON. Raises Refusal."""
         raise NotImplementedError
 
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 1024
-    daemon_threads = False  # they are joined, so that none outlives its test
+    daemon_threads = False  # threads are joined, so no thread outlives its test
 
     def __init__(self, service: FakeServer) -> None:
         self.service = service
@@ -76,7 +76,7 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: Any) -> None:
         error = sys.exception()
-        if not isinstance(error, ConnectionError | None):  # else the client was killed
+        if not isinstance(error, ConnectionError | None):  # otherwise the client was killed
             self.service.faults.append(error)  # raised where the test ends
 
     def end_connections(self) -> None:

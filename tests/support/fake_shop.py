@@ -1,6 +1,7 @@
-"""A server with what a shop calls: a carrier that sells labels, mails, cities and quotes.
+"""A server with the services that a shop calls: a carrier that sells labels, mails, cities and
+quotes.
 
-Like real ones, the carrier recognizes an idempotency key, and mails have none.
+As in reality, the carrier recognizes an idempotency key, and mails have no such key.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ LABEL_CENTS = 150
 
 @dataclass
 class FakeShop(FakeServer):
-    """``labels``: one for each idempotency key. ``mails``, ``answered``: how often, by what."""
+    """``labels``: a label for each idempotency key. ``mails``, ``answered``: dicts with counts."""
 
-    # The number of a request, from 1 -> None, or the status that refuses it and its Retry-After.
+    # From the number of a request, from 1, to None, or to the status and Retry-After of its
+    # refusal.
     refuse: Callable[[int], tuple[int, str | None] | None] = lambda _number: None
 
     def __post_init__(self) -> None:

@@ -1,4 +1,5 @@
-"""Serves what the scripts in `examples` call, until Ctrl-C, so that a person can try them:
+"""Serves the services that the scripts in `examples` call, until Ctrl-C, so that a person can try
+the scripts:
 
 python tests/support/fakes.py
 """
@@ -11,7 +12,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has it there already
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for the command; pytest has this path already
 
 from support.fake_provider import FakeProvider, digest
 from support.fake_shop import FakeShop
@@ -32,7 +33,7 @@ def provider(batch_s: float = 20, latency_s: tuple[float, float] = (0.1, 0.5)) -
 
 
 def shop() -> FakeShop:
-    """It throttles a request in five, and is down for two in fifty."""
+    """The shop throttles a request in five, and is down for two requests in fifty."""
     down = {49: (503, "1"), 0: (503, None)}
     return FakeShop(
         refuse=lambda number: down.get(number % 50) or ((429, "0.5") if number % 5 == 0 else None)

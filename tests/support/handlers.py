@@ -23,7 +23,7 @@ from typing import Any
 import journal
 from journal import JobRow
 
-logging.getLogger("far").addHandler(journal.RowLogHandler())  # in each process that imports this
+logging.getLogger("far").addHandler(journal.RowLogHandler())  # in each importing process
 
 
 def note(row: JobRow | journal.AttemptedRow) -> None:
@@ -60,7 +60,7 @@ def files_of_jobs() -> list[str]:
     """Return the paths in stores that this process has open."""
     found = []
     for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # that of the listing itself
+        with contextlib.suppress(OSError):  # the path of the listing itself
             found.append(os.readlink(f"/proc/self/fd/{name}"))
     return [path for path in found if "/jobs/" in path or path.endswith("/jobs")]
 
@@ -139,7 +139,7 @@ _forking = threading.Lock()  # filelock refuses a fork while another thread fork
 def forked(leave: Callable[[], object]) -> int | str | None:
     """Fork a child that calls ``leave``. Returns its exit status, and None in the child.
 
-    Returns "lives" for a child that has not ended after FORKED_S seconds, and ends it.
+    A child that has not ended after FORKED_S seconds is ended, and the result is "lives".
     """
     with _forking:
         child = os.fork()
@@ -168,7 +168,7 @@ class Counting:
 
 
 class Unloadable(Counting):
-    """A handler that can be sent to a process, which then can't load it."""
+    """A handler that can be sent to a process, but can't be loaded there."""
 
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
         return _load_nothing, ()

@@ -22,7 +22,7 @@ from journal import JobRow, JobRun, JobService, RowStatus
 
 ROWS = 5
 HANG_S = 60.0
-HAS_ALARMS = hasattr(signal, "SIGALRM")  # else pytest's timeout ends what hangs
+HAS_ALARMS = hasattr(signal, "SIGALRM")  # otherwise pytest's timeout ends a test that hangs
 
 
 @contextmanager
@@ -48,7 +48,7 @@ Step = tuple[CodeType, int]  # a line of a function
 
 
 class Tracer:
-    """Counts the steps of the caller of a run; raises KeyboardInterrupt at one of them."""
+    """Counts the steps of the caller of a run. Raises KeyboardInterrupt at one of these steps."""
 
     def __init__(self) -> None:
         self.hits: Counter[Step] = Counter()
@@ -130,7 +130,7 @@ class Interrupted:
         self.calls = Calls()
         self.said: list[str] = []
         self.hung = False
-        self.is_stopped = False  # once more: what was in flight may have been given up
+        self.is_stopped = False  # once more, since rows in flight may have been given up
 
     def run(self, tracer: Tracer | None = None, on_tick: Any = lambda _job: None) -> None:
         rows = ({"n": n} for n in range(ROWS))
@@ -182,7 +182,7 @@ class Interrupted:
         """Check the job after the interrupted run. Then resume the job, and check it again.
 
         The run must not have hung, and each row must have the right status. After the job was
-        resumed, all rows must be done, and no attempt may have been made twice.
+        resumed, all rows must be done, and no attempt may have been repeated.
         """
         assert not self.hung, f"hung: {where}"
         told = [text for text in self.said if "could not be recorded" in text]
@@ -212,7 +212,8 @@ class Interrupted:
 
 
 def check_each_step(kind: str, directory: Path, hits: tuple[int, ...]) -> int:
-    """Interrupt runs at each step of their caller, or at a third, and check their jobs.
+    """Interrupt runs at each step of their caller, or at a third of the steps, and check their
+    jobs.
 
     For each number N in ``hits``, one run is interrupted when it reaches the step for the Nth time.
     Returns the number of interrupted runs.
@@ -238,7 +239,8 @@ def check_each_step(kind: str, directory: Path, hits: tuple[int, ...]) -> int:
 def check_each_step_of_the_end(kind: str, directory: Path) -> int:
     """Interrupt runs with rows in flight, and interrupt them again while they end.
 
-    The second interrupt comes at each of the steps, or at a third. Returns the number of runs interrupted twice.
+    The second interrupt comes at each step, or at a third of the steps. Returns the number of runs
+    interrupted twice.
     """
     first = Tracer()
     _interrupt_twice(Interrupted(directory / "once" / "j", kind), first)

@@ -1,4 +1,4 @@
-"""Splits command lines that the package has printed, as the shell does in which people paste them."""
+"""Splits command lines that the package has printed, as the shell of a person would."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def split(line: str) -> list[str]:
 
 
 def split_for_windows(line: str) -> list[str]:
-    """Split a line into its words, as Microsoft's C runtime does."""
+    """Split a line into its words like Microsoft's C runtime."""
     words: list[str] = []
     word: str | None = None
     place, is_quoted = 0, False

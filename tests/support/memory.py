@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 _PLACE = Path("/dev/shm")
-_MIN_FREE_BYTES = 8 << 30  # the tests need 1 GB of it
+_MIN_FREE_BYTES = 8 << 30  # the tests need 1 GB
 
 
 def directory_in_memory() -> Path | None:

@@ -1,9 +1,9 @@
 """A second implementation of the sentences of a merge, without files. It predicts each pull.
 
-A copy has, for each row, the deeds that the copy knows, in order. A deed is something that was done
-with the row. Each deed has a unique name, which is the same in all copies. So this module finds what
-only one copy knows by a comparison of names. The package needs seals, digests and origins for the
-same purpose. The sentences are those of ``journal.transfer.three_way``.
+A copy has, for each row, the deeds that the copy knows, in order. A deed is a change of the row.
+Each deed has a unique name, which is the same in all copies. So a comparison of names shows the
+deeds that only one copy knows. The package needs seals, digests and origins for the same purpose.
+The sentences are those of ``journal.transfer.three_way``.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Literal, NamedTuple
 _numbers = itertools.count(1)
 
 DATA, STEP = "row_data", "row_step"
-Content = tuple[str, str]  # of a row: what its data says, and its idempotency key
+Content = tuple[str, str]  # the content of a row's data, and the row's idempotency key
 
 
 class Deed(NamedTuple):
-    """Something that was done with a row.
+    """A change of a row.
 
-    - ``what``: the status that the row got, or DATA or STEP.
-    - ``content``: the data and key that the row got. ``step``, ``state``: of a step.
-    - ``is_logged``: it was done in another copy, and is only in the log of this copy.
-    - ``is_again``: a merge has repeated it, to make data or steps as they are in the other copy. No
-      copy learns anything from it.
-    - ``is_done``: a review by a merge of a row that is completed in one of the copies.
+    - ``what``: the new status of the row, or DATA or STEP.
+    - ``content``: the new data and key of the row. ``step``, ``state``: the name and state of a
+      step.
+    - ``is_logged``: the deed was done in another copy, and is only in the log of this copy.
+    - ``is_again``: a merge has repeated the deed, to make data or steps equal to the other copy.
+      The repeated deed is news for no copy.
+    - ``is_done``: the deed is a review by a merge, of a row that is completed in one of the copies.
     """
 
     name: str
@@ -74,7 +75,7 @@ Row = list[Deed]
 
 class Commit(NamedTuple):
     name: int
-    has_news: bool  # of its own, and not only what a merge has brought
+    has_news: bool  # not only deeds that a merge has brought
 
 
 @dataclass
@@ -100,9 +101,9 @@ class Copy:
         for number in range(1, rows + 1):
             self.rows[number] = [making("", f"moved:{number}")]
         self.commits: list[Commit] = []
-        self.merged: list[tuple[int, Commit]] = []  # up to where others were
+        self.merged: list[tuple[int, Commit]] = []  # the length and the end of merged copies
         self.is_paused = False
-        self.costs: dict[str, int] = {}  # of all deeds whose cost counts here, by their names
+        self.costs: dict[str, int] = {}  # the costs that count here, by the names of their deeds
 
     def commit(self, *, has_news: bool = True) -> None:
         self.commits.append(Commit(next(_numbers), has_news))
@@ -231,7 +232,7 @@ Verdict = Literal["keep", "take", "same", "review"]
 
 
 def _unknown(row: Row, other: Row) -> Row:
-    """Return the deeds of a row that the other copy doesn't know, and that count."""
+    """Return the deeds of a row that count and that the other copy doesn't know."""
     known = {deed.name for deed in other}
     shared = [
         at
@@ -247,7 +248,9 @@ def _unknown(row: Row, other: Row) -> Row:
 
 
 def judge(ours: Row, theirs: Row, *, is_added: bool = False) -> tuple[Verdict, Row]:
-    """Return the verdict by the first sentence that fits, and what only the other copy knows."""
+    """Return the verdict of the first sentence that fits, and the deeds that only the other copy
+    knows.
+    """
     ours, all_ours = [deed for deed in ours if not deed.is_again], ours
     theirs, all_theirs = [deed for deed in theirs if not deed.is_again], theirs
     new, mine = _unknown(theirs, ours), _unknown(ours, theirs)
@@ -276,7 +279,7 @@ def judge(ours: Row, theirs: Row, *, is_added: bool = False) -> tuple[Verdict, R
 
 
 def _decides(row: Row, unknown: Row, other: Row) -> bool:
-    """Whether one of the deeds is a decision after the last status or data that both know."""
+    """Whether a deed is a decision after the last status or data that both copies know."""
     names, known = {deed.name for deed in unknown}, {deed.name for deed in other}
     for deed in reversed(row):
         if deed.name in known and not deed.is_logged and not deed.is_step:
@@ -306,7 +309,7 @@ def _is_same(ours: Row, theirs: Row, mine: Row, new: Row) -> bool:
 
 
 def _code(deed: Deed) -> str:
-    """Return the error code of a status, as the copies of the tests give it."""
+    """Return the error code that the copies of the tests give to a status."""
     if deed.by == "merge":
         return "of a merge"
     if deed.by == "policy":

@@ -39,7 +39,7 @@ POLICY_STATUSES: dict[Policy, str] = {
     "retry": "pending",
     "fail": "failed",
 }
-# Words of policies and of merges, which nobody has named.
+# The error codes of policies and of merges. Deeds with these codes have no name.
 _NAMELESS = ("interrupted", "in_flight_elsewhere", "both_copies", "maybe_done_twice")
 _decode = msgspec.json.Decoder().decode
 
@@ -56,7 +56,7 @@ class Twin:
         self.root = root
         self.rules = rules
         self._numbers = itertools.count(1)
-        self._known: dict[str, tuple[Any, Any]] = {}  # of a deed, by its name: its time and id
+        self._known: dict[str, tuple[Any, Any]] = {}  # time and id, by the deed's name
 
     @classmethod
     def make(cls, root: Path, rows: int) -> Twin:
@@ -81,7 +81,7 @@ class Twin:
     def statuses(self) -> dict[int, str]:
         return {number: status_of(row) for number, row in self.rules.rows.items()}
 
-    # --- what is done on a copy
+    # --- the changes of a copy
 
     def act(
         self,
@@ -89,9 +89,9 @@ class Twin:
         policy: Policy | None = None,
         tracking: Callable[[int, str], str | None] = lambda _number, name: name,
     ) -> None:
-        """Change rows in one commit, but for those with steps.
+        """Change rows in one commit, except rows with steps.
 
-        With ``policy``, then settle the rows in flight as a run does.
+        With ``policy``, settle the rows in flight afterwards, like a run.
         """
         with JobService(self.root, sync="none") as service:
             before = sum(map(len, self.rules.rows.values()))
@@ -166,7 +166,9 @@ class Twin:
         self.rules.rows[row.row_number].append(Deed(name, DATA, content=content))
 
     def _step(self, service: JobService, number: int, move: str, name: str) -> None:
-        """Begin, do, fail or settle a step, if its state and the row's status allow it."""
+        """Begin, do, fail or settle a step, if the step's state and the row's status allow the
+        change.
+        """
         rules, row = self.rules.rows[number], f"{JOB}:{number}"
         step, _, what = move.partition(" ")
         known, found = steps_of(rules).get(step), service.get_row(row)
@@ -230,7 +232,7 @@ class Twin:
     # --- pulls
 
     def pull(self, other: Twin) -> tuple[str, Found]:
-        """Pull, check that the result is as the rules predict, and return the predicted result."""
+        """Pull, check the result against the prediction of the rules, and return the prediction."""
         action, expected = self.rules.pull(other.rules)
         before = journal_path(self.root, JOB).read_bytes()
         pulled = pull_job(self.root, Source(other.root / JOB), merge=True)
@@ -288,7 +290,7 @@ class Twin:
             status = DATA if "data" in deed else _step_text(deed) or deed["status"]
             found.setdefault(record["row"], []).append((level, status, name))
             if status == DATA:
-                continue  # two may give a row the same
+                continue  # two deeds may give a row the same content
             if name:
                 self._keeps(name, record["at"], origin)
         return found
@@ -306,7 +308,7 @@ class Twin:
 def _name_of(deed: dict[str, Any]) -> str:
     if "data" in deed:
         return f"{deed['data'].get('v', '')} {deed['key']}"
-    if deed.get("reset") == "wait":  # it repeats the error of an earlier attempt
+    if deed.get("reset") == "wait":  # the status repeats the error of an earlier attempt
         return str(deed["reason"])
     if deed.get("error_code") in _NAMELESS:
         return ""

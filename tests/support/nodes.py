@@ -1,4 +1,4 @@
-"""Nodes that share a directory of jobs, with locks that don't reach each other."""
+"""Nodes that share a directory of jobs. The locks of a node don't reach the other nodes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ Patch = Callable[[object, str, object], None]
 
 
 class OsOfNode:
-    """The ``os`` of a node that knows the names in ``directory``, until it changes this directory."""
+    """The ``os`` of a node that caches the names in ``directory``, until the node changes this
+    directory.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -43,7 +45,10 @@ class _Names(list[os.DirEntry[str]]):
 
 @contextmanager
 def two_mounts(directory: Path) -> Iterator[tuple[Path, Path]]:
-    """Make one directory that has two paths: two mounts if this user may mount, else two names."""
+    """Make one directory with two paths.
+
+    The paths are two mounts if this user may mount, else two names.
+    """
     shared, paths = directory / "shared", (directory / "node-a", directory / "node-b")
     shared.mkdir()
     mounted = []
@@ -71,13 +76,14 @@ def separate_locks(
 ) -> None:
     """Let locks reach only the processes of the same node.
 
-    ``node_of`` gets the path of what is locked. ``of=DirectoryLock``: only these locks, as on NFS,
-    where only files have locks that other nodes see. For each lock, a file in ``place`` is locked.
+    ``node_of`` gets the path of the locked file or directory. ``of=DirectoryLock``: only locks of
+    directories, as on NFS, where other nodes see the locks of files. For each lock, a file in
+    ``place`` is locked.
     """
     import fcntl  # noqa: PLC0415  (not on Windows)
 
     place.mkdir(exist_ok=True)
-    taken: dict[int, int] = {}  # the descriptor of the file in ``place``, by that of the real file
+    taken: dict[int, int] = {}  # descriptors in ``place``, by those of the real files
     close = Descriptor.close
 
     def opened(file: Descriptor) -> int:

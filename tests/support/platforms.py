@@ -23,11 +23,11 @@ IS_WINDOWS = sys.platform == "win32"
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
 
-# What each reason of these marks begins with, and no other reason does.
+# The beginning of each reason of these marks. No other reason begins with this text.
 NOT_HERE = "not on this system: "
-# What each reason of tests/clusters begins with, if what it needs isn't installed.
+# The beginning of each reason of tests/clusters, if a needed program isn't installed.
 NO_CLUSTER = "no cluster here: "
-# Of a test that takes many seconds, and whose subject others prove in the small.
+# The reason of a test that takes many seconds. Smaller tests prove the same subject.
 ONLY_LONG = "only with LONG=1"
 only_long = pytest.mark.skipif(not IS_LONG, reason=ONLY_LONG)
 
@@ -48,7 +48,7 @@ def _makes_links() -> bool:
         link = Path(directory) / "link"
         try:
             link.symlink_to("target")
-        except OSError:  # on Windows it takes a right that users don't have
+        except OSError:  # on Windows, making a link takes a right that users don't have
             return False
         return link.is_symlink()  # wine makes nothing, without an error
 
@@ -91,6 +91,7 @@ needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
 WINDOWS_ONLY = "the calls, consoles and batch files of Windows"
 needs_windows = _needs(IS_WINDOWS, WINDOWS_ONLY)
 
-# --- what wine is no proof of --------------------------------------------------------------------
+# --- the limits of wine as a proof
+# --------------------------------------------------------------------
 
 not_under_wine = _needs(not _is_wine(), "it is as Windows documents it, but not under wine")

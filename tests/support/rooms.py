@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# From the ground up. A room imports only from floors below its own, and from itself.
+# The floors from the ground up. A room imports only from lower floors, and from itself.
 FLOORS = (
     "text version",
     "fs.shell",

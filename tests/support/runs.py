@@ -1,4 +1,4 @@
-"""Jobs of small rows, to be run."""
+"""Jobs with small rows, for tests of runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The module whose system calls the package makes here, before a test replaces the module."""
+"""The module of the package's system calls on this system, before a test replaces the module."""
 
 from __future__ import annotations
 

@@ -197,7 +197,8 @@ def _all_of(terminal: BinaryIO) -> bytes:
 def as_shown(out: str) -> tuple[list[str], str, set[str]]:
     """Return the lines of the alternate screen, the normal screen, and the modes that are not reset.
 
-    ``out``: what was written to the terminal, of which a live view uses only a part.
+    ``out``: the text that was written to the terminal. Only the sequences of a live view are
+    understood.
     """
     alternate: dict[int, str] = {}
     normal, modes, line = "", {"?7", "?25"}, 1

@@ -100,9 +100,9 @@ sys.exit(main(sys.argv[1:]))
 def limited(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``journal`` with a limit of one minute of CPU time; return its output and exit code.
 
-    Use this for commands that take a second, but would take hours if a regular expression went
-    through a text again and again. Steps within a regular expression can't be counted. Windows has
-    no such limit. There, the time limit of the test ends the command.
+    Use this for commands that take a second, but would take hours if a regular expression
+    backtracked. Steps within a regular expression can't be counted. Windows has no such limit.
+    There, the time limit of the test ends the command.
     """
     command = [sys.executable, "-c", _LIMITED, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
