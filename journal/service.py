@@ -1000,7 +1000,7 @@ class JobService:
         These are the messages of :meth:`log`, of handlers (:meth:`AttemptedRow.log`), and of this
         package, such as the beginning of a hold.
 
-        - ``level``: only messages of this level or a higher one.
+        - ``level``: only messages of this level or a higher level.
         - ``row_number``: only messages about this row.
         - ``since``: only messages of this time or later.
 

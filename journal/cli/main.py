@@ -28,7 +28,7 @@ _BY_PURPOSE = {
     "Look": "list list.shards show rows rows.errors log log.watch log.wait export report",
     "Settle rows": "settle.retry settle.redo settle.skip settle.resolve",
     "Move jobs": "transfer.pack transfer.unpack transfer.pull",
-    "Mend damage": "damage.verify damage.repair",
+    "Repair damage": "damage.verify damage.repair",
     "Remove jobs": "delete delete.prune",
 }
 _COMMANDS = {  # the module of each command

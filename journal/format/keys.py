@@ -4,12 +4,12 @@ A row's record has its complete idempotency key. So only writers use this module
 key of a new row is the first key in this list that exists:
 
 1. the key that the caller gave with the row;
-2. the value of the data's member that the job's ``idempotency_key`` names, unless it is null or "":
-   text unchanged, other values as JSON;
-3. ``JOB:COLUMN=VALUE``: the job's id, its ``key``, and the value of that member, unless it is null
-   or "". VALUE is JSON if it isn't text, is text that is itself valid JSON (such as ``1``), or ends
-   with ``#`` and digits. Other text is unchanged;
-4. in a shard whose key has several columns, or is a function: ``SET:COLUMNS=KEY``, the columns with
+2. the value of the member that the job's ``idempotency_key`` names, unless this value is null or
+   "". Text is unchanged, and other values become JSON;
+3. ``JOB:COLUMN=VALUE``: the job's id, its ``key``, and the value of the member that ``key`` names,
+   unless this value is null or "". VALUE is JSON if the value isn't text, if the text itself is
+   valid JSON (such as ``1``), or if the text ends with ``#`` and digits. Other text is unchanged;
+4. ``SET:COLUMNS=KEY`` in a shard whose key has several columns or is a function: the columns with
    commas between them (none for a function), and the key as JSON text;
 5. ``JOB:ROW.DIGITS``, with 8 random hex digits, if the job's first commit is already written;
 6. ``JOB:ROW``, the row's id.

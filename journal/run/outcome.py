@@ -30,9 +30,7 @@ Repeated = type[BaseException] | str  # str: an error code
 RetryOn = Repeated | Collection[Repeated]
 
 MESSAGE_CHARACTERS = 4096
-INVALID_RESULT = (
-    "InvalidResult"  # error code of a row with an outcome that can't be recorded unchanged
-)
+INVALID_RESULT = "InvalidResult"  # error code of an outcome that can't be recorded unchanged
 MAX_AFTER_S = 366 * 86400.0  # a larger value is probably a time, not a duration
 WAITS = "0 to 31,622,400 seconds (366 days)"
 TWO_OUTCOMES = "TwoOutcomes"  # error code of a row whose command has printed two outcomes

@@ -19,7 +19,7 @@ from journal.text import Numbers, counted, escaped
 from journal.verify import Finding, Report, verify_job
 
 
-@click.command("verify", short_help="Check all of a job's journal for damage.")
+@click.command("verify", short_help="Check the whole journal of a job for damage.")
 @click.argument("jobs", metavar="[JOB]...", nargs=-1)
 @option("--all all_jobs", "Verify all jobs of the store.")
 @option("--json json_output", "Print a JSON array with one object per job.")

@@ -122,7 +122,9 @@ _FIELDS = (
 )
 
 
-@click.command("prune", short_help="Delete old jobs that have ended; pack them first if asked.")
+@click.command(
+    "prune", short_help="Delete old jobs that have ended, and pack them first on request."
+)
 @option(
     "--older-than WHEN before",
     "Only jobs whose last commit is before WHEN: a date such as 2026-11-24, or an age such as "

@@ -14,12 +14,12 @@ TOPICS = {
     "tutorial": "the first half hour: run, look, fix, continue",
     "running": "journal run: rows, placeholders, limits, Ctrl-C, kills, settling rows",
     "python": "job.run: handlers, outcomes, costs, options; a loop of your own",
-    "outcomes": "what a command says of its row: exit statuses, curl, JSON, waiting",
+    "outcomes": "how a command sets the outcome of its row: exit statuses, curl, JSON, waiting",
     "outages": "when a service is down, throttles or fails: hold, retries, halt, rates",
     "daily": "a job that runs every day: changed and vanished rows, cron",
     "llm": "calls of language models: costs, throttling, unusable answers",
     "batches": "many rows per call; batches of prompts at a provider",
-    "steps": "several side effects in one row, none of them repeated",
+    "steps": "rows with several side effects, and no repeated side effect",
     "executors": "handlers in other processes, and on other machines with dask",
     "asyncio": "event loops, notebooks, progress, messages and logging",
     "clusters": "one input on many machines: shards, Slurm, Kubernetes, AWS Batch",
@@ -40,7 +40,7 @@ TOPICS = {
 }
 
 
-@click.command("help", short_help="List commands and topics, or show the help of one of them.")
+@click.command("help", short_help="List the commands and topics, or show one.")
 @click.argument("topic", required=False)
 @click.pass_context
 def help_command(ctx: click.Context, topic: str | None) -> None:
@@ -98,7 +98,8 @@ def overview(ctx: click.Context) -> str:
     with formatter.section("Topics"):
         formatter.write_dl(list(TOPICS.items()))
     ending = (
-        "`journal help NAME` shows a command or a topic, and says which topics have another word."
+        "`journal help NAME` shows a command or a topic. For any other word, it lists the topics "
+        "with this word."
     )
     return f"{formatter.getvalue()}\n{ending}"
 

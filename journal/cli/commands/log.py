@@ -71,15 +71,15 @@ _TABLE = (
 _MEMBERS = tuple(map(Field, Event.__struct_fields__))
 
 
-@click.command("log", short_help="Show what happened in a job, and follow it.")
+@click.command("log", short_help="Show the events of a job, and follow the job.")
 @found_job_or_set
 @limit_option("Only the last N events. Default: 50, or all with --since.", "-n")
 @since_option("Only events at this time or later")
 @rows_option("Only events of these rows")
 @option(
     "--level",
-    "Only events of this level or a higher one. A failed row is an ERROR. A row that "
-    "needs a review is a WARNING.",
+    "Only events of this level or a higher level. A failed row is an ERROR. A row that needs a "
+    "review is a WARNING.",
     type=click.Choice(LOG_LEVELS, case_sensitive=False),
 )
 @option("-f --follow", "Also show new events, until the job ends.")

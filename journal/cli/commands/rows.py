@@ -156,7 +156,7 @@ ERROR_FIELDS = (
 )
 
 
-@click.command("errors", short_help="Show what went wrong with rows, grouped by error code.")
+@click.command("errors", short_help="Show the errors of rows, grouped by error code.")
 @found_job_or_set
 @selection_options
 @listing_options

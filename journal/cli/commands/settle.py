@@ -167,7 +167,7 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
     return _Done(count, count)
 
 
-@click.command("redo", short_help="Do rows again, also completed ones.")
+@click.command("redo", short_help="Do rows again, even completed rows.")
 @found_job_or_set
 @selection_options
 @option("--new-key", "Give the rows new idempotency keys.")

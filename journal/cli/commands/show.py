@@ -163,7 +163,7 @@ class Shown:
         }
 
 
-@click.command("show", short_help="Show the state of a job, its errors, and what to do next.")
+@click.command("show", short_help="Show the state and the errors of a job, and advice.")
 @found_job_or_set
 @option(
     "--row N row_number",
@@ -172,7 +172,7 @@ class Shown:
 )
 @json_option
 def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> int:
-    """Show the state of a job, its speed and errors, and what to do next.
+    """Show the state, the speed and the errors of a job, and advice.
 
     The rate of a running job is the number of rows that were lately completed, failed or skipped
     per second. It is computed from the last 256 KiB of the journal.

@@ -40,7 +40,7 @@ _STDIN = "-"
 _AHEAD = "no commits to pull: the job here has everything from there"
 
 
-@click.command("pack", short_help="Pack a job into one file, to move it.")
+@click.command("pack", short_help="Pack a job into one file, to move the job.")
 @found_job
 @option(
     "-o --output OUT",
