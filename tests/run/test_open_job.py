@@ -574,16 +574,6 @@ def test_a_key_of_ones_own_is_never_that_of_a_row_that_was_done_anew(path: Path,
         assert other == "A#2"
 
 
-def test_a_new_row_with_the_idempotency_key_of_one_that_is_there_is_refused(path: Path) -> None:
-    with journal.open_job(path, [{"o": 1, "k": "A"}], key="o", idempotency_key="k") as job:
-        job.run(done)
-    with pytest.raises(InvalidValueError, match="has the idempotency key 'A' already"):
-        journal.open_job(path, [{"o": 2, "k": "A"}], key="o")
-    with pytest.raises(InvalidValueError, match="an earlier row has the same idempotency key"):
-        journal.open_job(path.with_name("b"), [{"k": 1}, {"k": "1"}], idempotency_key="k")
-    assert len(journal.JobService(path.parent).get_rows(path.name)) == 1
-
-
 def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Path) -> None:
     with journal.open_job(path, [{"a": "A", "b": "1"}], key="a"):
         pass
@@ -594,15 +584,22 @@ def test_rows_are_known_for_good_by_the_key_that_the_job_was_made_with(path: Pat
         assert keys_of(job) == [f"{job.id}:a=A", f"{job.id}:a=B"]
 
 
-def test_the_old_key_of_a_row_that_was_redone_under_a_new_one_stays_taken(path: Path) -> None:
+@pytest.mark.parametrize("is_redone", [False, True])
+def test_the_first_idempotency_key_of_a_row_stays_taken_though_it_was_redone_under_another(
+    path: Path, *, is_redone: bool
+) -> None:
     with journal.open_job(path, [{"o": 1, "k": "A"}], "o", idempotency_key="k") as job:
         job.run(done)
-        job.service.redo_row(f"{job.id}:1", new_key=True)
+        if is_redone:
+            job.service.redo_row(f"{job.id}:1", new_key=True)
     with pytest.raises(InvalidValueError, match="has the idempotency key 'A' already"):
         journal.open_job(path, [{"o": 2, "k": "A"}], "o")
-    for rows in ([{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
+    same = [{"o": 2, "k": 1}, {"o": 3, "k": "1"}]
+    for rows in (same, [{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
         with pytest.raises(InvalidValueError, match="idempotency key"):
             journal.open_job(path, rows, "o")
+    with journal.open_job(path) as job:
+        assert job.job.total_rows == 1
 
 
 def test_a_run_of_a_job_that_has_ended_makes_no_executor(tmp_path: Path) -> None:

@@ -53,8 +53,6 @@ class Callable_:  # noqa: N801
             for given in ("8", 3.5, lambda: 3)
         ),
         *((plain, {"batch": size}, "batch: must be") for size in (0, -1, True, "50")),
-        (plain, {"retry_on": [TimeoutError, None]}, "retry_on"),
-        (plain, {"retry_on": ValueError("x")}, "write ValueError, the class"),
         (plain, {"retry_on": 500}, 'write "500", if that is the error code'),
         (plain, {"limit_per": {"zip": 0}}, "limit_per['zip']: must be an int from 1 (got 0)"),
         (plain, {"limit_per": "zip"}, "such as {'carrier': 2} (got 'zip')"),

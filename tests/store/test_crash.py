@@ -240,6 +240,14 @@ tell("survived")
 """
 
 
+def die_in(root: Path, call: str, action: str) -> None:
+    """A process dies in a system call of an action."""
+    with Child(DIES_IN, root, JOB, call, action) as child:
+        assert child.hear() == "ready"
+        with pytest.raises(AssertionError, match="the child ended"):
+            child.hear()
+
+
 @pytest.mark.parametrize(
     ("call", "action"),
     [
@@ -255,10 +263,7 @@ tell("survived")
 def test_what_a_death_in_create_or_delete_leaves_is_removed_by_the_next_create_job(
     tmp_path: Path, call: str, action: str
 ) -> None:
-    with Child(DIES_IN, tmp_path, JOB, call, action) as child:
-        assert child.hear() == "ready"
-        with pytest.raises(AssertionError, match="the child ended"):
-            child.hear()
+    die_in(tmp_path, call, action)
     assert len(list((tmp_path / ".staging").glob(f"{JOB}.*"))) == 1
     with JobService(tmp_path) as service:
         assert service.get_job(JOB) is None
@@ -272,10 +277,7 @@ def test_what_a_death_in_create_or_delete_leaves_is_removed_by_the_next_create_j
 
 
 def test_a_death_right_after_the_rename_of_create_job_leaves_the_whole_job(tmp_path: Path) -> None:
-    with Child(DIES_IN, tmp_path, JOB, "fsync 3", "create") as child:
-        assert child.hear() == "ready"
-        with pytest.raises(AssertionError, match="the child ended"):
-            child.hear()
+    die_in(tmp_path, "fsync 3", "create")
     job, rows = read_all(tmp_path, JOB)
     assert job is not None
     assert job.name == "Doomed"
@@ -309,10 +311,7 @@ def test_a_death_in_a_recovery_leaves_the_torn_tail_where_it_was_until_it_is_sav
     tail = b"".join(lines)[:2_500_000]
     path.write_bytes(good + tail)
     before = read_all(tmp_path, JOB)[1]
-    with Child(DIES_IN, tmp_path, JOB, call, "recover") as child:
-        assert child.hear() == "ready"
-        with pytest.raises(AssertionError, match="the child ended"):
-            child.hear()
+    die_in(tmp_path, call, "recover")
     assert path.read_bytes() == (good if cut else good + tail)
     saved = sorted(path.parent.glob("journal.torn-*"))
     assert [one.read_bytes() for one in saved] == [tail[:count] for count in saved_bytes]
