@@ -594,8 +594,9 @@ def test_the_first_idempotency_key_of_a_row_stays_taken_though_it_was_redone_und
             job.service.redo_row(f"{job.id}:1", new_key=True)
     with pytest.raises(InvalidValueError, match="has the idempotency key 'A' already"):
         journal.open_job(path, [{"o": 2, "k": "A"}], "o")
-    same = [{"o": 2, "k": 1}, {"o": 3, "k": "1"}]
-    for rows in (same, [{"o": 2, "k": "B"}, {"o": 3, "k": "B"}], [{"o": 2, "k": None}]):
+    same: list[Data] = [{"o": 2, "k": 1}, {"o": 3, "k": "1"}]
+    equal: list[Data] = [{"o": 2, "k": "B"}, {"o": 3, "k": "B"}]
+    for rows in (same, equal, [{"o": 2, "k": None}]):
         with pytest.raises(InvalidValueError, match="idempotency key"):
             journal.open_job(path, rows, "o")
     with journal.open_job(path) as job:
