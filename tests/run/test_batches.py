@@ -13,7 +13,18 @@ from typing import Any
 import pytest
 from support.runs import open_job
 
-from journal import Batch, Fail, Hold, JobRow, JobRun, NeedsReview, Retry, RowResult, Skip
+from journal import (
+    AttemptedRow,
+    Batch,
+    Fail,
+    Hold,
+    JobRow,
+    JobRun,
+    NeedsReview,
+    Retry,
+    RowResult,
+    Skip,
+)
 from journal.run.pacing.rates import Rate
 
 WAIT_S = 60.0
@@ -75,6 +86,27 @@ def test_a_value_or_exception_that_cannot_be_read_settles_its_row_and_the_run_go
             job.run(answer, batch=batch, workers=1)
         found = [row.status.value for row in job.rows()]
     assert found == ["needs_review", "needs_review", "failed", "completed"]
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_a_row_needs_a_review_if_there_is_no_memory_for_its_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    def make(*_given: Any) -> Any:
+        raise MemoryError
+
+    def handler(_row: AttemptedRow) -> int:
+        if ends == "raises":
+            raise ValueError
+        return 1
+
+    name = "outcome_of_value" if ends == "returns" else "outcomes_of_raised"
+    monkeypatch.setattr(f"journal.run.workers.handler.{name}", make)
+    with open_job(tmp_path / "j", 1) as job:
+        job.run(handler)
+        (row,) = job.rows()
+    assert (row.status, row.error_code) == ("needs_review", "InvalidResult")
+    assert "how it ended can't be read: MemoryError" in (row.error_message or "")
 
 
 def test_a_call_gets_up_to_so_many_rows_and_the_last_one_fewer(job: JobRun) -> None:

@@ -214,13 +214,25 @@ class Target(NamedTuple):
 
     def raised(self, rows: Rows, error: BaseException) -> list[Outcome]:
         """The outcomes of the rows, after the handler has raised ``error``."""
-        return outcomes_of_raised(rows, error, self.retry_on)
+        try:
+            return outcomes_of_raised(rows, error, self.retry_on)
+        except Exception as failure:  # noqa: BLE001  (without outcomes, the run would never end)
+            return _unread(rows, failure)
 
     def returned(self, rows: Rows, value: Any) -> list[Outcome]:
         """The outcomes of the rows, after the handler has returned ``value``."""
-        if not self.is_batch:
-            return [outcome_of_returned(rows[0], value)]
-        return outcomes_of_answer(rows, value, self.retry_on)
+        try:
+            if not self.is_batch:
+                return [outcome_of_returned(rows[0], value)]
+            return outcomes_of_answer(rows, value, self.retry_on)
+        except Exception as failure:  # noqa: BLE001  (such as MemoryError)
+            return _unread(rows, failure)
+
+
+def _unread(rows: Rows, failure: Exception) -> list[Outcome]:
+    """Reviews of rows whose handler has ended, when making their outcomes raised ``failure``."""
+    text = f"the handler has ended, but how it ended can't be read: {type(failure).__name__}"
+    return [Outcome(kind="review", error_code=INVALID_RESULT, error_message=text)] * len(rows)
 
 
 def call_handler(target: Target, rows: Rows) -> list[Outcome]:

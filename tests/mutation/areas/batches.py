@@ -70,6 +70,13 @@ PATCHES = [
         "tests/run/test_batches.py::test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_logged",
     ),
     Patch(
+        "a worker has outcomes even if making them fails",
+        "run/workers/handler",
+        "        except Exception as failure:  # noqa: BLE001  (such as MemoryError)\n",
+        "        except ArithmeticError as failure:\n",
+        "tests/run/test_batches.py::test_a_row_needs_a_review_if_there_is_no_memory_for_its_outcome",
+    ),
+    Patch(
         "what a part of an answer has cost counts though it belongs to no row",
         "run/workers/handler",
         "    if spent:\n",
