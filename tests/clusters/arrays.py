@@ -1,12 +1,12 @@
-"""Shards of a job as an array of a real Slurm, whose tasks are killed; and a ledger of their calls.
+"""Runs the shards of a job as an array of a real Slurm, kills tasks, and checks a ledger of calls.
 
     python tests/clusters/arrays.py --rows 20000 --shards 16 --kills 60
 
 A handler writes the key of its row into a ledger outside of the job. Tasks are cancelled, killed,
-stopped and requeued at random. After each array, no key is in the ledger twice, every key that is
-there belongs to a row that is completed or named as in doubt, and no other row is. Then the next
-array runs what is open. In the end, rows in doubt are settled by the ledger, each key is in the
-ledger once, and the table of the set is that of the input.
+stopped and requeued at random. After each array, no key is in the ledger twice. The keys in the
+ledger are exactly the keys of the rows that are completed or named as in doubt. Then the next array
+runs the open rows. In the end, rows in doubt are settled by the ledger. Each key is in the ledger
+once, and the table of the set agrees with the input.
 """
 
 from __future__ import annotations

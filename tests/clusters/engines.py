@@ -1,11 +1,11 @@
-"""Shards of a job on nodes with disks of their own, under the variables of each scheduler.
+"""Runs the shards of a job on nodes with separate disks, with the variables of each scheduler.
 
     python tests/clusters/engines.py --rows 6400 --shards 64
 
-Each shard is run by a process in a directory of its own. A third of the processes are killed and
-started again. Then the directories are gathered by rsync and `journal pull`. Whatever users may do
-wrong on the way is refused or named: a shard that is missing, copied twice, or started twice at
-once; another count, input or key; a task that was restarted on an empty disk; a copy that went on
+A process in its own directory runs each shard. A third of the processes are killed and started
+again. Then the directories are gathered by rsync and `journal pull`. Each mistake of a user is
+refused or named. The mistakes are a shard that is missing, copied twice, or started twice at once,
+another count, input or key, a task that was restarted on an empty disk, and a copy that went on
 elsewhere. A ledger outside of the jobs shows that each row was called once.
 """
 

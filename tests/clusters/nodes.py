@@ -1,17 +1,17 @@
-"""A shared directory and dying nodes: runs of one job on two nodes, and a ledger of what they did.
+"""Runs one job on two dying nodes with a shared directory, and checks a ledger of their work.
 
     python tests/clusters/nodes.py --rounds 60                       two mounts of one directory
     python tests/clusters/nodes.py /mnt/nodeA /mnt/nodeB --rounds 10 two clients of a server
 
-A node is a process. Its locks of directories reach no other node, as on NFS. In most rounds,
-its other locks don't, either. At a system call that is drawn at random, the node is stopped, is
-killed, or loses the file system while its handlers go on (its calls then wait, or fail). Another node
-starts the job, is refused while the first one is known to live, and is stopped, too. Then the first
-one comes back. In the end, one more run does what is left.
+A node is a process. Its locks of directories reach no other node, as on NFS. In most rounds, its
+other locks reach no other node, either. At a random system call, the node is stopped, is killed, or
+loses the file system. Without the file system, its handlers go on, but its calls wait or fail.
+Another node starts the job, is refused while the first node is known to live, and is stopped, too.
+Then the first node comes back. In the end, one more run does the rest.
 
 A ledger outside of the job has each effect of a row or a step, and each answer that a node got from
-the job. No effect has happened twice. Each row is completed, or failed, or needs a review. Each answer
-is in the job. A failure prints the seed of its round.
+the job. No effect has happened twice. Each row is completed, or failed, or needs a review. Each
+answer is in the job. A failure prints the seed of its round.
 """
 
 from __future__ import annotations

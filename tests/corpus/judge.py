@@ -1,6 +1,7 @@
 """A second reader's verdict on a journal, written from the pages `format` and `records` alone.
 
-It holds the whole file in memory, and tries all that the pages allow. Nothing of the package is used.
+The reader holds the whole file in memory, and tries everything that the pages allow. It uses
+nothing of the package.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Writes the corpus beside this file: journals, and what a reader has to say of each.
+"""Writes the corpus beside this file: journals, and the verdict of a reader on each journal.
 
     python tests/corpus/make.py
 
-Written from the specification alone, with nothing of the package: rows and counts come of a reader of
-good commits in fifty lines, verdicts and places are stated by hand.
+This module is written from the specification alone, and uses nothing of the package. A reader of
+fifty lines finds the rows and counts of good commits. Verdicts and places are written by hand.
 """
 
 from __future__ import annotations

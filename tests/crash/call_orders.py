@@ -1,9 +1,9 @@
 """Orders in which the system calls of two actors may come, one after another.
 
 Both actors are threads with a service of their own. Before each system call of the package, and
-before each pause of a wait for a lock, an actor waits for its turn. A plan says who goes on for how
-many calls: one actor makes some calls, then the other one makes some, then the first one ends, then
-the other. Either actor may be the first.
+before each pause of a wait for a lock, an actor waits for its turn. In a plan,
+one actor makes a number of calls, and then the other actor makes a number of calls. Then the first
+actor works to its end, and then the other actor does. Either actor may be the first.
 
 As a command, it tries more plans than the tests do::
 

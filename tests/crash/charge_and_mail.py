@@ -3,11 +3,11 @@
     python tests/crash/charge_and_mail.py --rows 200 --kills 60       all modes, both policies
     python tests/crash/charge_and_mail.py --modes pool --policies resume --seed 7
 
-Each row charges, then mails, then polls what was charged. A charge and a mail are each a line in a
-ledger outside of the job, appended and synced. A process is killed at a random moment: the driver, a
-worker, or all of them. Workers that outlive their driver go on beside the next one. Now and then a
-person settles the rows in review, as the ledger says. In the end all rows are completed, and each
-effect stands in the ledger once.
+Each row charges, then mails, then polls the charge. Each charge and each mail is a line that is
+appended to a ledger outside of the job, and synced. At random moments, the driver, a worker or all
+processes are killed. Workers that outlive their driver continue beside the next driver. Now and
+then, a person settles the rows in review by the ledger. In the end, all rows are completed, and the
+ledger has each effect once.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Journals that are cut beside a durable hint are named; what a power cut leaves is never taken so.
+"""A cut of a journal beside a durable hint is named. A state after a power cut is never called a cut.
 
     python tests/crash/cuts.py                      both, as below; needs root for the power cuts
     python tests/crash/cuts.py --bytes 2000         cut at every byte of the last 2,000
     python tests/crash/cuts.py --states 40          40 power cuts on each file system
 
-A cut: the file is truncated, all else stays. `verify` must name it, a run must be refused, and
-nothing may be done again. The last line end alone is no cut.
+For a cut, only the journal is truncated. `verify` must name the cut, a run must be refused, and no
+work may be done again. Without its last line end alone, a journal doesn't count as cut.
 
-A power cut: threads work on three jobs, by a store that doesn't sync, by one that syncs, and by
-both in turn. They leave a hint after each few commits. The power goes at a random moment. What is
-left must not be taken for a journal that was cut.
+For a power cut, threads work on three jobs, one with a store that doesn't sync, one with a store
+that syncs, and one with both in turn. They leave a hint after every few commits. The power goes at
+a random moment. The remaining journals must not count as cut.
 """
 
 from __future__ import annotations

@@ -1,36 +1,42 @@
 """The states that a power cut may leave, built from a recording. The model of the disk:
 
 Files
-    A file's data and its size are durable when ``fsync`` or ``fdatasync`` of it has returned:
-    fdatasync(2) flushes the size too, since without it what was written can't be read back.
-    Until then each block of it, 512 bytes (what a drive writes whole) or 4 KiB (what the kernel
-    writes back), may be on the disk as it was at any moment since the last sync, whatever
-    became of the blocks beside it, and the size may be any that the file had meanwhile, grown
-    block by block by a long write. A block within the size that was never written is zeros, or
-    garbage: what a deleted file left there. So tails come zeroed, stale and with holes, a
-    truncation may be lost under a later write, and no block is ever older than the last sync.
-    (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014, found that each of these
-    happens on some file system in some mode. The default modes of ext4, XFS and btrfs don't show
-    the data of other files, which is why garbage is no journal's text here.)
+    The data and the size of a file are durable when ``fsync`` or ``fdatasync`` of the file has
+    returned. According to fdatasync(2), it flushes the size too, since without the size the data
+    can't be read back.
+
+    Until then, each block may be on the disk as it was at any moment since the last sync. The
+    other blocks don't matter for this. A block has 512 bytes (a drive writes them as a whole) or
+    4 KiB (the kernel writes them back together). The size may be any size that the file had
+    meanwhile, and a long write grows the file block by block. A block within the size that was
+    never written has zeros or garbage from a deleted file. So tails come zeroed, stale and with
+    holes, and a truncation may be lost under a later write. No block is older than the last sync.
+
+    Each of these cases happens on some file system in some mode (Pillai et al., "All File Systems
+    Are Not Created Equal", OSDI 2014). The default modes of ext4, XFS and btrfs don't show the data
+    of other files. So garbage is never the text of a journal here.
 
 Names
-    A name is durable when ``fsync`` of its directory has returned; a sync of the file itself
-    says nothing about its name (fsync(2): "an explicit fsync() on a file descriptor for the
-    directory is also needed"), nor that of a directory about data. A directory and its own name
-    are two things in the same way: what can't be reached from the top is lost.
-    Until then names appear and disappear in any order, with two exceptions. A rename is atomic,
-    in both of its directories (rename(2), and one transaction in each journaling file system),
-    so a sync of either directory makes it durable. And changes to the same name in the same
-    directory happen in their order: none is there without those that came before it.
+    A name is durable when ``fsync`` of its directory has returned. A sync of the file says nothing
+    about the file's name (fsync(2): "an explicit fsync() on a file descriptor for the directory is
+    also needed"). A sync of the directory says nothing about the file's data. The content of a
+    directory and the directory's own name also need separate syncs. A file that can't be reached
+    from the top is lost.
 
-Syncs do what they say, and a drive doesn't lie about them. One that fails, fails for good: pages of
-4 KiB that it should have written keep what was on the disk before, or zeros, whatever is written
-to them later, and later syncs report success all the same (Rebello et al., "Can Applications
-Recover from fsync Failures?", ATC 2020). Only what is cut off is allocated anew, and works again. What was on the disk before the scenario
-acted is durable.
+    Until then, names appear and disappear in any order, with two exceptions. A rename is atomic in
+    both of its directories (rename(2), and one transaction in each journaling file system). So a
+    sync of either directory makes the rename durable. And changes of one name in one directory
+    happen in their order: if a change is there, all earlier changes of this name are there.
 
-Every state that a cut at any moment may leave is one that a cut just before the next sync may
-leave too, for until then nothing becomes certain. So the cuts are taken there, and at the end.
+A successful sync has its effect, and drives don't lie about syncs. A failed sync fails for good.
+The pages of 4 KiB that it should have written keep their old content on the disk, or get zeros,
+whatever is written to them later. Later syncs report success all the same (Rebello et al., "Can
+Applications Recover from fsync Failures?", ATC 2020). Only pages that were cut off are allocated
+anew, and work again. Everything that was on the disk before the scenario acts is durable.
+
+Nothing becomes durable between two syncs. So each state that a cut at any moment may leave is also
+possible after a cut just before the next sync. For this reason, cuts are made only just before each
+sync, and at the end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Scenarios in which the disk fails and work goes on; each notes in a ledger what was acknowledged.
+"""Scenarios in which the disk fails and work goes on. A ledger has the acknowledged changes.
 
-Afterwards the power goes, or the disk is unmounted first, and :func:`ledger.losses` looks for what
-was acknowledged.
+After the work, the power goes, or the disk is unmounted. Then :func:`ledger.losses` checks that the
+acknowledged changes are there.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
-"""A process that works on a store in every way there is, and tells an outside ledger of it.
+"""A process that works on a store in all ways, and reports its work to a ledger outside.
 
     python disk_work.py STORE OUTSIDE NAME FIRST_ROW SEED GENERATION
 
-Threads of it change rows of a job that other such processes work on as well; others have jobs of
-their own. ``OUTSIDE`` is a directory on another disk. What is told are lines of JSON on standard
-output, as of :class:`ledger.Ledger`; a line of standard input is told back, so that whoever asks
-knows all that was told before it. A side effect of a run is nothing but such a line.
+Some threads of the process change rows of a job that other processes of this kind also change. The
+other threads have their own jobs. ``OUTSIDE`` is a directory on another disk. The reports are lines
+of JSON on standard output, in the form of :class:`ledger.Ledger`. The process echoes each line of
+standard input. After the echo, the reader knows all earlier reports. A side effect of a run is only
+a report.
 
-Once it was killed, the same process with the next ``GENERATION`` goes on with what it has left.
+If the process was killed, the same process with the next ``GENERATION`` continues its work.
 """
 
 from __future__ import annotations

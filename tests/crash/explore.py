@@ -1,6 +1,6 @@
-"""Opens what power cuts may leave, and checks that nothing promised is lost and all goes on.
+"""Opens the states that power cuts may leave, and checks that nothing is lost and work goes on.
 
-As a command it looks at more states than the tests do, each time others::
+As a command, this module checks more states than the tests do, and other states with each seed::
 
     python tests/crash/explore.py --states 200000 --seed 7
     python tests/crash/explore.py --seed 7 "create job"       only cases whose name has this text

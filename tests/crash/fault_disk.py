@@ -1,24 +1,25 @@
 """A disk with a volatile write cache and faults on demand, under a real file system.
 
-The disk is a file that a FUSE process serves; a loop device stands on it, and on that the kernel's
-own ext4, xfs or btrfs. A write is acknowledged as soon as it is in the cache, as by a real drive; a
-flush makes it durable. What a power cut leaves is mounted beside it, from a copy::
+The disk is a file that a FUSE process serves. A loop device uses the file, and the kernel's own
+ext4, xfs or btrfs uses the loop device. Like a real drive, the disk acknowledges a write as soon as
+the write is in the cache. A flush makes the write durable. The state after a power cut is mounted
+beside the disk, from a copy::
 
     with FaultDisk("ext4", "data=writeback") as disk:
         ...                            # work below disk.mount
         disk.fail_writes(1, b'"crc":') # the next write that holds these bytes fails: EIO
         disk.fail_flushes(1)           # the next flush fails; drop=True: the cache is lost with it
-        disk.slow_down(0.05)           # each flush takes so long, and each write that fails
-        with disk.cut(seed=7) as cut:  # the power goes now: the rest is there or not, by chance
-            ...                        # below cut.root; work on the disk itself goes on meanwhile
-        with disk.lose(seed=7):        # the same of the disk itself, which has no power in the block
-            ...                        # kill what uses it: afterwards it is mounted anew
+        disk.slow_down(0.05)           # each flush, and each failing write, takes this time
+        with disk.cut(seed=7) as cut:  # a power cut now; unflushed writes are kept by chance
+            ...                        # below cut.root; the disk itself can still be used
+        with disk.lose(seed=7):        # a power cut of the disk itself, for the block
+            ...                        # kill the users of the disk; it is mounted anew at the end
 
-Whatever becomes of the process that uses it, all is taken down again: a keeper, a process of its
-own, waits for its end and unmounts. Nothing hangs for ever: the FUSE process ends by itself after
-``LIFETIME_S``, and then all that waits for the disk gets an error.
+A keeper, which is a separate process, waits for the end of the process that uses the disk. Then the
+keeper unmounts everything, even if that process was killed. Nothing hangs for ever. The FUSE process
+ends by itself after ``LIFETIME_S``. Then each call that waits for the disk gets an error.
 
-Run as a program this is the FUSE process.
+Run as a program, this module is the FUSE process.
 """
 
 from __future__ import annotations

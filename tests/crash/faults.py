@@ -1,8 +1,7 @@
-"""Every call that ``journal.fs.system`` is asked for can be told to fail here, and what comes of it is judged.
+"""Makes any call of ``journal.fs.system`` fail, and judges the consequences.
 
-Nothing is judged by what the package says of itself alone: which commits there are is read from
-the bytes, by the format's specification, and what may be relied on after a power cut follows from
-the calls that were made.
+The package's own reports are never the only evidence. The commits are read from the bytes, by the
+specification of the format. The calls that were made show which commits must survive a power cut.
 """
 
 from __future__ import annotations

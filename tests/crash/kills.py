@@ -1,7 +1,7 @@
-"""Processes that are killed at random moments, and what must be left of their work.
+"""Kills processes at random moments, and checks their work.
 
-The full run is a command of its own, which counts what it did and exits with 1 if anything was
-lost, or if too few kills hit a call before it returned:
+The full run is a separate command, which counts its kills. It exits with 1 if anything was lost, or
+if too few kills hit a call before the call returned:
 
     python tests/crash/kills.py --kills 2000 --seed 1
 """

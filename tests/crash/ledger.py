@@ -1,11 +1,12 @@
-"""What was asked of a store and what was acknowledged, kept outside of the disk that it is on.
+"""The requested and the acknowledged changes of a store, kept outside of the store's disk.
 
-Each row and each job is changed by one thread only, so its entries are in order. From them follows
-what a power cut at some moment may have left of it, and :func:`losses` looks.
+Only one thread changes each row and each job, so the entries of each are in order. The entries show
+what a power cut at some moment may have left. :func:`losses` compares this with the store.
 
-A row's state is ``"completed T-7"``, status and tracking number. A job's state is ``"there"``,
-``"gone"``, ``"packed"`` (gone, and whole in a pack), ``"hurt"`` (it may be damaged), or ``"steps"`` or
-``"calls"``: then runs work on it, and the entries ``"effect"`` name each of their side effects.
+A row's state is ``"completed T-7"``: the status and the tracking number. A job's state is one of
+these words. ``"there"``, ``"gone"``, and ``"packed"`` (gone, and whole in a pack). ``"hurt"`` means
+that the job may be damaged. With ``"steps"`` or ``"calls"``, runs work on the job, and each entry
+``"effect"`` names a side effect of these runs.
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
-"""The power goes while processes work on a disk that is slow and fails; on real file systems.
+"""Cuts the power while processes work on a slow and failing disk with a real file system.
 
-The tests do a little of it. The full run is a command of its own, which needs root and what else
-:func:`fault_disk.why_no_fault_disk` names. It prints what it did, and exits with 1 if anything was
-lost::
+The tests do a small part of this work. The full run is a separate command, which needs root and the
+programs that :func:`fault_disk.why_no_fault_disk` names. It prints a summary, and exits with 1 if
+anything was lost::
 
     python tests/crash/power.py --states 300 --rounds 10 --seed 1
 
-``--states`` counts what power cuts have left, over all file systems. ``--rounds`` is how often each
-scenario of write errors runs, and how often a disk loses and is gone on with. ``--random`` is how many
-rounds have errors at random times.
+``--states``: the number of states after power cuts, over all file systems. ``--rounds``: how often
+each scenario of write errors runs, and how often work goes on after a disk has lost writes.
+``--random``: the number of rounds with errors at random times.
 
-The same work runs in any directory, with a command that has its file system lose what wasn't synced::
+The same work runs in any directory, with a command that makes the file system lose unsynced
+writes::
 
     python tests/crash/power.py --directory EMPTY --lose 'COMMAND' --rounds 10
 """

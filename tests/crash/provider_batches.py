@@ -4,13 +4,13 @@
     python tests/crash/provider_batches.py --modes look --seed 7
 
 A handler uploads a file, submits it as a batch, polls, and fetches the answers, in calls of 1,000
-rows. The driver is killed within an upload, a submission or a fetch, before or after the provider
-has done it, or at a random moment. One batch expires, and one comes back in part.
+rows. The driver is killed at a random moment, or within an upload, a submission or a fetch, before
+or after the provider has handled the request. One batch expires, and one batch comes back in part.
 
-- "blind": the submission isn't repeatable. Then no row is in a second batch unless the first one
-  has not answered it, and each row has its answer, or a review that names the step in doubt.
-- "look": the handler looks for a batch with the step's key before it submits one. Then no row is in
-  doubt, and each batch was submitted once.
+- "blind": the submission isn't repeatable. So a row is in a second batch only if the first batch
+  has no answer for the row. Each row has its answer, or a review that names the step in doubt.
+- "look": before the handler submits a batch, it looks for a batch with the step's key. So no row is
+  in doubt, and each batch was submitted once.
 """
 
 from __future__ import annotations

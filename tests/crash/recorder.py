@@ -1,8 +1,8 @@
 """Records what a scenario does to the disk: every write, truncation, name and sync, in order.
 
-A recording speaks of numbered files and directories, not of paths: a file that is renamed, or whose
-name is gone, is still the file it was. That is what a disk knows, and what :mod:`disk` builds
-the states from that a power cut may leave.
+A recording has numbered files and directories, not paths. So a file keeps its number after a rename
+and after the removal of its name. A disk has the same knowledge. From it, :mod:`disk` builds the
+states that a power cut may leave.
 """
 
 from __future__ import annotations

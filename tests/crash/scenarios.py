@@ -1,7 +1,7 @@
-"""What a journal is put through while the disk is recorded, or while the system refuses calls.
+"""Scenarios of work on a journal while the disk is recorded, or while the system refuses calls.
 
-A scenario is prepared on a healthy disk, then acts. ``acknowledge`` is called whenever a call has
-returned: from then on, what it did must survive.
+A scenario is prepared on a healthy disk, and then acts. After each call that has returned, it calls
+``acknowledge``. From then on, the changes of the call must survive.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ As a command, run by root:
 
     python tests/crash/second_user.py --rounds 20
 
-Each round has a store of its own, to which the second user may write. What the links lead to is a
-tree outside of the store, to which he may not write. The command prints in how many rounds root
-changed that tree, and exits with 1 if there was one.
+Each round has its own store, and the second user may write to it. The links lead to a tree outside
+of the store. The second user may not write to this tree. The command prints the number of rounds in
+which root changed this tree. It exits with 1 if there was such a round.
 """
 
 from __future__ import annotations

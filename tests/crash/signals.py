@@ -1,13 +1,13 @@
-"""Signals at each kind of run, in each of its states: exit codes and what becomes of the rows.
+"""Sends signals to each kind of run, in each of its states, and checks exit codes and rows.
 
     python tests/crash/signals.py                      all cells of the table, some minutes
     python tests/crash/signals.py threads hold         the cells whose names contain these words
 
-A cell is a kind of run, the state that it is in, and the signals that it gets: "INT+INT to the group"
-are two, each to the whole process group. The run says in a pipe what it does. The next signal is sent
-when it has said so. After its end, its exit code and its rows must be as the pages say, no process
-may be left, and a later run must do the rest: no row is called for twice, and rows that were in
-flight are named.
+A cell is a kind of run, a state of the run, and the signals that the run gets. "INT+INT to the
+group" are two signals, each to the whole process group. The run reports its state in a pipe. The
+next signal is sent after such a report. After the end of the run, its exit code and its rows must
+agree with the pages, and no process may be left. A later run must do the rest. No row is called for
+twice, and rows that were in flight are named.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """After a power cut at any moment, everything acknowledged is there and work goes on.
 
-What a power cut may leave is built by :mod:`disk` from what :mod:`recorder` has seen; what each of
-these states must stand is in :mod:`explore`. A sample in each run; 20,000 states with
-``LONG=1 python -m pytest tests/crash/test_explorer.py``.
+:mod:`disk` builds the states that a power cut may leave, from the recording of :mod:`recorder`.
+:mod:`explore` has the checks of each state. Each run tests a sample. This command tests 20,000
+states: ``LONG=1 python -m pytest tests/crash/test_explorer.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Each call to the system fails once in each scenario, in each way that it can.
+"""Each call to the system fails once in each scenario, in each possible way.
 
-Whatever fails: each operation has happened, or is refused by a named error and has not, or says
-that this is unknown and is there whole or not at all. The service that met the fault goes on to be
-right, and so is one that is opened afterwards. A sample of calls in each run; all of them with
+A failure has one of three results. The operation has happened. Or the operation hasn't happened,
+and a named error says so. Or the error says that the result is unknown, and the operation has
+happened as a whole or not at all. The service with the fault works correctly afterwards, and so does a service
+that is opened later. Each run tests a sample of calls. This command tests all of them:
 ``LONG=1 python -m pytest tests/crash/test_fault_matrix.py``.
 """
 

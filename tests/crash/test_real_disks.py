@@ -1,6 +1,6 @@
-"""On a disk that fails, loses its cache and its power, below file systems of the kernel.
+"""Work on a disk that fails, loses its cache and loses power, below file systems of the kernel.
 
-What is done here in seconds is done at length by ``python tests/crash/power.py``.
+``python tests/crash/power.py`` does the same work for a longer time.
 """
 
 from __future__ import annotations

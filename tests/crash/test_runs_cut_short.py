@@ -1,7 +1,8 @@
-"""A run that dies, by kill -9 or a power cut, and the one that goes on: no call is made twice.
+"""After the death of a run, by kill -9 or a power cut, the next run makes no call twice.
 
-What the handler did is kept outside of the journal: a ledger of calls. A sample of the states that a
-power cut leaves in each run; all with ``LONG=1 python -m pytest tests/crash/test_runs_cut_short.py``.
+A ledger outside of the journal has the calls of the handler. The tests try a sample of the states
+that a power cut may leave. This command tries all states:
+``LONG=1 python -m pytest tests/crash/test_runs_cut_short.py``.
 """
 
 from __future__ import annotations

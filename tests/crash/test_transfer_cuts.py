@@ -1,6 +1,7 @@
 """A power cut in the middle of a pull, an unpack or a prune: nothing is lost or half there.
 
-A sample in each run; all states with ``LONG=1 python -m pytest tests/crash/test_transfer_cuts.py``.
+The tests try a sample of the states. This command tries all states:
+``LONG=1 python -m pytest tests/crash/test_transfer_cuts.py``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What must hold of any bytes in the place of a journal, and the command for a long run of it.
+"""Checks of any bytes in the place of a journal, and a command for a long run of these checks.
 
     python tests/fuzz/campaign.py --seconds 600 --seed 7 [--target replay]
 
-The same seed gives the same cases. A case that fails, hangs or crashes the interpreter is left in a
-file, whose path is printed; ``--file PATH`` tries it again.
+The same seed gives the same cases. A case that fails, hangs or crashes the interpreter is written
+to a file, and the path is printed. ``--file PATH`` tries the case again.
 """
 
 from __future__ import annotations
