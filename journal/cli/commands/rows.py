@@ -102,7 +102,7 @@ def rows_command(
     the first row with such text.
 
     --where and --columns take columns of the data, members of objects in the data, and members of
-    the result (result.price). They also take these columns of the journal: traceback, updated_at,
+    the result (result.price). Both also take these columns of the journal: traceback, updated_at,
     and all columns of exports except started_at, duration_s and total_cost_cents. If the data has a
     column of the same name, add journal_ to the name of the journal's column.
 

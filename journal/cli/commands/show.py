@@ -177,7 +177,7 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> in
     The rate of a running job is the number of rows that were lately completed, failed or skipped
     per second. It is computed from the last 256 KiB of the journal.
 
-    The errors are those of the first 10,000 rows that failed or need a review. If rows are large,
+    The errors come from the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. In each shard of a set, the first 2,000 of these rows are read. `journal
     errors` reads all rows that failed or need a review.
 
