@@ -541,7 +541,7 @@ def test_workers_of_a_run_for_which_no_thread_can_be_started_are_closed(
 def test_no_thread_of_a_run_is_left_that_could_keep_a_file_open_when_the_program_exits(
     kind: str | None, makers: Callable[[str], Make], work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("journal.run.workers.base._JOIN_S", LONG_S)
+    monkeypatch.setattr("journal.run.workers.threads._JOIN_S", LONG_S)
     with work.open("square", "square", "square") as job:
         executor = makers(kind)(2) if kind else None
         before = {*threading.enumerate()}

@@ -6,12 +6,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Collection, Sequence
-from time import monotonic
 
 from journal.run.outcome import Outcome
 from journal.run.workers.handler import Rows
 
-_JOIN_S = 0.5
 _GATHER_S = 0.001  # how long a result may wait for others; a kill meanwhile leaves its row in doubt
 
 
@@ -192,14 +190,3 @@ class Results:
     def take(self) -> tuple[Call, Sequence[Outcome]] | None:
         """Return the next call that has ended, with its outcomes, or None."""
         return self._ended.popleft() if self._ended else None
-
-
-def join(threads: Sequence[threading.Thread]) -> None:
-    """Wait a short time for the threads to end. Some threads may hang.
-
-    If a daemon thread still runs when the program exits, its objects are not freed. So a file that
-    the handler has open would not be flushed.
-    """
-    until_s = monotonic() + _JOIN_S
-    for thread in threads:
-        thread.join(max(0.0, until_s - monotonic()))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from queue import SimpleQueue
+from time import monotonic
 
-from journal.run.workers.base import Call, Results, Workers, join
+from journal.run.workers.base import Call, Results, Workers
 from journal.run.workers.handler import Target, call_handler
+
+_JOIN_S = 0.5
 
 
 class ThreadWorkers(Workers):
@@ -91,4 +95,15 @@ class ThreadWorkers(Workers):
     def close(self) -> None:
         self._closed = True
         self._calls.put(None)
-        join(self._started)
+        _join(self._started)
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    """Wait a short time for the threads to end. Some threads may hang.
+
+    If a daemon thread still runs when the program exits, its objects are not freed. So a file that
+    the handler has open would not be flushed.
+    """
+    until_s = monotonic() + _JOIN_S
+    for thread in threads:
+        thread.join(max(0.0, until_s - monotonic()))
