@@ -1,5 +1,8 @@
-"""The scripts of the page `clusters` run as they stand: under a real Slurm, and under programs that
-set the variables which Slurm, Kubernetes and AWS Batch set."""
+"""The scripts of the page `clusters` run unchanged.
+
+They run under a real Slurm, and under programs that set the variables of Slurm, Kubernetes and AWS
+Batch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cut of a journal beside a durable hint is named. A state after a power cut is never called a cut.
+"""A cut of a journal beside a durable hint is named. A state after a power cut is no such cut.
 
     python tests/crash/cuts.py                      both, as below; needs root for the power cuts
     python tests/crash/cuts.py --bytes 2000         cut at every byte of the last 2,000

@@ -62,16 +62,17 @@ from crash.recorder import (
 
 PAGE_BYTES = 4096
 GRAINS_BYTES = (512, PAGE_BYTES)
-EXHAUSTIVE = 2048  # so many states of one cut are all tried; of more, a sample
+EXHAUSTIVE = 2048  # up to this number of states of a cut, all are tried, else a sample
 REGULAR = 64  # so many prefixes, and so many single blocks, of a long list; fewer for few draws
 GARBAGE = bytes(range(128, 256)) * (4096 // 128)  # no text, and no LF in it
 
 
 class Cut(NamedTuple):
-    """A power cut: after how many operations and acknowledgements, and what programs saw.
+    """A power cut, by the numbers of operations and acknowledgements before it, with the views of
+    programs.
 
-    ``first`` is how the scenario began, ``views`` every moment from the last acknowledgement to
-    the cut.
+    ``first`` is the state at the beginning of the scenario. ``views`` has every moment from the
+    last acknowledgement to the cut.
     """
 
     after: int
@@ -83,7 +84,8 @@ class Cut(NamedTuple):
 def distinct_crash_states(
     recording: Recording, draw: Random, draws: int
 ) -> Iterator[tuple[Cut, Tree]]:
-    """:func:`crash_states` without those that came before with as many acknowledged calls."""
+    """:func:`crash_states` without repeated states of the same number of acknowledged calls.
+    """
     seen = set()
     for cut, tree in crash_states(recording, draw, draws):
         state = (cut.acknowledged, frozenset(tree.items()))
@@ -93,10 +95,10 @@ def distinct_crash_states(
 
 
 def crash_states(recording: Recording, draw: Random, draws: int) -> Iterator[tuple[Cut, Tree]]:
-    """Each cut with each state that it may leave: all if they are few, else a sample.
+    """Each cut with each state that it may leave. If there are many states, only a sample.
 
-    The sample has every prefix, nothing, everything, everything but one block, one block alone,
-    each choice of names; and ``draws`` random ones at each grain. States may come twice.
+    The sample has every prefix, nothing, everything, everything but one block, one block alone, and
+    each choice of names. It also has ``draws`` random states at each grain. States may come twice.
     """
     seen = recording.before.copy()
     sure = recording.before.copy()
@@ -175,7 +177,7 @@ def _settle(sure: View, pending: list[Operation], node: int) -> list[Operation]:
 
 
 def _with_what_came_before(names: Sequence[Names], chosen: set[int]) -> frozenset[int]:
-    """The chosen changes, and those before them that changed the same names."""
+    """The chosen changes, and all earlier changes of the same names."""
     closed = set()
     slots: set[tuple[int, str]] = set()
     for number in reversed(range(len(names))):
@@ -226,7 +228,10 @@ def _states(
 
 
 def _name_choices(names: Sequence[Names], draw: Random) -> list[frozenset[int]]:
-    """Which changes of names are on the disk: none first, all last."""
+    """The choices of changes of names that are on the disk.
+
+    The first choice is none, the last is all.
+    """
     count = len(names)
     every = frozenset(range(count))
     chosen: list[set[int]] = []
@@ -250,10 +255,11 @@ def _named(sure: View, names: Sequence[Names], choice: frozenset[int]) -> View:
 
 
 class _File:
-    """What the unsynced operations on one file may have left of it.
+    """The states in which the unsynced operations on a file may have left the file.
 
-    ``steps`` counts them, a write as one for each block that it touches. A block's options are
-    its contents in order: the durable one, or what it is when it was never written, come first.
+    ``steps`` is the number of operations. A write counts once for each block that it touches. The
+    options of a block are its contents in order. The first is the durable content, or the content
+    of a block that was never written.
     """
 
     def __init__(self, before: bytes, operations: Sequence[Write | Truncate], grain: int) -> None:
@@ -299,7 +305,7 @@ class _File:
         self._options[block].append((len(self._sizes), now))
 
     def count(self, enough: int) -> int:
-        """How many states :meth:`every` has, at most; not counted far beyond ``enough``."""
+        """The maximum number of states of :meth:`every`. Counting stops soon after ``enough``."""
         count = 0
         for size in set(self._sizes):
             states = 1
@@ -364,7 +370,7 @@ class _File:
 
 
 def _some(items: Sequence[int], draw: Random, most: int) -> Sequence[int]:
-    """All of a short list; of a long one a sample, with its ends."""
+    """All items of a short list, or a sample of a long list with both ends."""
     if len(items) <= most:
         return items
     end = max(1, most // 3)

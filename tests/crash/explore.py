@@ -53,14 +53,14 @@ JOURNAL_NAME = "journal.jsonl"
 SEAL_BYTES = 18
 OF_MEGABYTES = frozenset({"streamed create_rows", "discarded batch"})
 REPAIRED = f"{STORE}/{JOB}/{JOURNAL_NAME}"  # by the cases of repairs
-SMALL_SPILL_BYTES = 4096  # so that a few small rows are more than is held back
+SMALL_SPILL_BYTES = 4096  # so that a few small rows exceed the buffer of a commit
 
 Check = Callable[[Path, Tree, Cut], None]
 Known = tuple[Job | None, Any, list[JobRow], list[Any]]
 
 
 class Case(NamedTuple):
-    """A recorded scenario; what each state must stand is ``check``, called with it on the disk."""
+    """A recorded scenario. ``check`` is called with each state on the disk."""
 
     name: str
     recording: Recording
@@ -93,8 +93,8 @@ def _record(scenario: Scenario, base: Path, draws: int, check: Check | None = No
 def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 1) -> None:
     """Check each distinct state of the case, or a random ``share`` of them.
 
-    ``states`` has what was checked: a state may be right at one moment, or of one case, and wrong
-    where more was acknowledged. In some of those that are checked, something must be missing.
+    ``states`` has the checked states, since a state may be right at one moment, or in one case, and
+    wrong if more was acknowledged. In some of the checked states, something must be missing.
     """
     chance = Random(seed)
     about = case.name, _digest(case.recording.before.tree())
@@ -126,9 +126,9 @@ def explore(case: Case, base: Path, seed: int, states: set[int], share: float = 
 
 
 def recoveries(case: Case, base: Path, seed: int, count: int) -> Iterator[Case]:
-    """Recordings of what makes ``count`` of the case's states good again, to be cut in their turn.
+    """Recordings of the recovery of ``count`` states of the case, to be cut in their turn.
 
-    Half of them are of states with a tail that is no commit, as far as there are any.
+    If possible, half of the states have a tail that is no commit.
     """
     draw = Random(seed)
     torn: list[tuple[Cut, Tree]] = []
@@ -166,7 +166,7 @@ def explore_recoveries(
 
 
 def keep_all(root: Path) -> None:
-    """What a power cut has left is durable."""
+    """The state after a power cut is durable."""
 
 
 def go_on(root: Path, acknowledge: Callable[[], None]) -> None:
@@ -215,11 +215,11 @@ def place(base: Path, tree: Tree) -> None:
 
 
 class AfterTheCut:
-    """Stands in for ``journal.fs.system.os``: the system has been started anew, on the same disk.
+    """Replaces ``journal.fs.system.os``, as if the system was started anew on the same disk.
 
-    Each journal is the file that the hint beside it was made of, and was last changed when that
-    says; and the hint is no copy. So whatever else is wrong, a hint isn't passed over because the
-    files were made just now.
+    Each journal looks like the file from which its hint was made, with the time of the last change
+    in the hint. The hint doesn't look like a copy. So no hint is ignored only because the files
+    were made just now.
     """
 
     boot_id = b"after the cut\n"
@@ -280,7 +280,7 @@ def _describe(case: Case, tree: Tree, cut: Cut, seed: int) -> str:
 
 @lru_cache(maxsize=256)
 def whole_commits(content: bytes) -> bytes:
-    """The commits at the beginning that are there whole: by the specification, not by our reader."""
+    """The whole commits at the beginning, by the specification instead of our reader."""
     crc = start = end = 0
     while (lf := content.find(b"\n", start)) >= 0:
         line = content[start:lf]
@@ -309,9 +309,10 @@ def journals(tree: Tree) -> dict[str, bytes]:
 
 
 def expected(cut: Cut) -> dict[str, set[bytes | None]]:
-    """What each job may be: as it was at a moment between the last acknowledgement and the cut.
+    """The possible states of each job, which are its states between the last acknowledgement and
+    the cut.
 
-    That is, the commits it then had; None if it wasn't there.
+    A state is the commits of the job, or None if the job wasn't there.
     """
     moments = [journals(view) for view in cut.views]
     ids = {job_id for moment in moments for job_id in moment}
@@ -322,7 +323,7 @@ def expected(cut: Cut) -> dict[str, set[bytes | None]]:
 
 
 def check_service(base: Path, tree: Tree, cut: Cut) -> None:
-    """All acknowledged is there, nothing partial shows, and work goes on as if nothing had been."""
+    """Everything acknowledged is there, nothing partial is visible, and work goes on as usual."""
     root = base / STORE
     found = {job_id: whole_commits(content) for job_id, content in journals(tree).items()}
     allowed = expected(cut)
@@ -353,7 +354,9 @@ def check_service(base: Path, tree: Tree, cut: Cut) -> None:
 
 
 def check_repair(base: Path, tree: Tree, cut: Cut) -> None:
-    """The journal is the damaged one to the last byte, or the repaired one with that beside it."""
+    """The journal is the damaged journal to the last byte, or the repaired journal with the damaged
+    journal beside it.
+    """
     directory = base / STORE / JOB
     damaged = cut.first[REPAIRED]
     if tree[REPAIRED] == damaged:
@@ -387,7 +390,9 @@ def _check_went_on(root: Path, job_id: str, content: bytes) -> None:
 
 
 def _check_tails_are_kept(root: Path, before: Tree, tree: Tree) -> None:
-    """What followed the last whole commit, at first and after the cut, is in a file of its own."""
+    """The bytes after the last whole commit, at first and after the cut, are in a file of their
+    own.
+    """
     for moment in (before, tree):
         for job_id, content in journals(moment).items():
             tail = content[len(whole_commits(content)) :]
@@ -409,7 +414,7 @@ def ask(service: JobService, job_id: str) -> Known:
 
 @lru_cache(maxsize=32)
 def known_of(job_id: str, content: bytes) -> Known:
-    """What a service says of a job that was never in danger."""
+    """The answers of a service about a job that was never in danger."""
     base = fast_directory("crash-")
     try:
         path = base / job_id / JOURNAL_NAME

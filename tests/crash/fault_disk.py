@@ -16,8 +16,8 @@ beside the disk, from a copy::
             ...                        # kill the users of the disk; it is mounted anew at the end
 
 A keeper, which is a separate process, waits for the end of the process that uses the disk. Then the
-keeper unmounts everything, even if that process was killed. Nothing hangs for ever. The FUSE process
-ends by itself after ``LIFETIME_S``. Then each call that waits for the disk gets an error.
+keeper unmounts everything, even if that process was killed. Nothing hangs for ever. The FUSE
+process ends by itself after ``LIFETIME_S``. Then each call that waits for the disk gets an error.
 
 Run as a program, this module is the FUSE process.
 """
@@ -46,13 +46,13 @@ from typing import Any, NamedTuple, Self
 KINDS = ("ext4", "xfs", "btrfs")
 LIFETIME_S = 600
 COMMAND_S = 30
-# What a drive writes whole: a btrfs doesn't survive half of its superblock.
+# The unit that a drive writes as a whole, since a btrfs doesn't survive half of its superblock.
 _SECTOR_BYTES = {"ext4": 512, "xfs": 512, "btrfs": 4096}
 REQUEST_KB = 4  # many small writes: more states; FUSE takes at most 128 at a time
 
 DISK_NAME = "disk"  # and a number: how often it has lost its power
 
-# What each skip of a test that needs such a disk begins with, and nothing else does.
+# The beginning of each reason to skip a test that needs such a disk. No other reason begins so.
 NO_FAULT_DISK = "no disk with faults can be made here: "
 
 _SIZES = {"ext4": "64M", "xfs": "320M", "btrfs": "256M"}
@@ -64,7 +64,8 @@ _MAKE = {
 # A copy of a file system is mounted beside it.
 _COPY_OPTIONS = {"ext4": "loop", "xfs": "loop,nouuid", "btrfs": "loop"}
 
-# Ends with the disk's user, or a line from it; a mount by "loop" takes its device away itself.
+# Ends with the process that uses the disk, or after a line from it. A mount by "loop" removes its
+# device itself.
 _KEEPER = """
 trap '' INT HUP TERM
 read -r _
@@ -77,7 +78,9 @@ rm -rf --one-file-system "$1"
 
 
 class Cut(NamedTuple):
-    """What a power cut has left: where it is mounted; of how many writes how many are there."""
+    """The state after a power cut: its mount point, the number of writes, and how many of them are
+    there.
+    """
 
     root: Path
     pending: int
@@ -86,7 +89,8 @@ class Cut(NamedTuple):
 
 
 def why_no_fault_disk() -> str | None:
-    """What is missing here, as a test's reason to be skipped; None if a disk can be made."""
+    """The reason to skip a test if something is missing here, or None if a disk can be made.
+    """
     lacking = [name for name, there in _needed().items() if not there()]
     return f"{NO_FAULT_DISK}there is no {', '.join(lacking)}" if lacking else None
 
@@ -232,7 +236,7 @@ class FaultDisk:
         self._ask("fail flushes", count, drop)
 
     def slow_down(self, seconds: float) -> None:
-        """Each flush takes so long, and each write that fails."""
+        """Each flush, and each failing write, takes this time."""
         self._ask("slow down", seconds)
 
     def heal(self) -> None:
@@ -240,16 +244,17 @@ class FaultDisk:
         self._ask("heal")
 
     def failures(self) -> int:
-        """How many writes and flushes have failed."""
+        """The number of failed writes and flushes."""
         failed: int = self._ask("failures")
         return failed
 
     @contextmanager
     def cut(self, seed: int | None = None) -> Iterator[Cut]:
-        """What a power cut at this moment leaves, mounted for the block; the disk itself goes on.
+        """The state after a power cut at this moment, mounted for the block. The disk itself goes
+        on.
 
-        Of the writes that were not flushed, nothing is there; or, with a ``seed``, a random choice
-        in a random order, some of them torn at a sector.
+        All unflushed writes are lost. With a ``seed``, a random choice of them is there, in a
+        random order, and some are torn at a sector.
         """
         with tempfile.TemporaryDirectory(prefix="cut-", dir=self._dir) as name:
             image, mount = Path(name) / "image", Path(name) / "mount"
@@ -265,9 +270,9 @@ class FaultDisk:
     def lose(self, seed: int | None = None) -> Iterator[Cut]:
         """The power goes now, as in :meth:`cut`, and comes back after the block, without faults.
 
-        Within the block all writes and flushes fail. What uses the disk must be killed there: the
-        file system is mounted anew, from a file with another name. So neither what the kernel has
-        cached of the disk nor what it still writes to it can get into what was left.
+        Within the block, all writes and flushes fail, and the users of the disk must be killed. The
+        file system is mounted anew, from a file with another name. So neither cached blocks nor
+        late writes of the kernel can change the state after the cut.
         """
         counts = self._ask("power off", seed)
         self._number += 1
@@ -290,9 +295,10 @@ class FaultDisk:
 
 
 def _limit_requests(mount: Path) -> None:
-    """Have each request to the loop device be one to FUSE.
+    """Make each request to the loop device one request to FUSE.
 
-    If the second of two fails, the loop device counts the first as all of it, and tells nobody.
+    If the second of two requests failed, the loop device would count the first request as all,
+    without an error.
     """
     words = ["findmnt", "-n", "-o", "SOURCE", str(mount)]
     device = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
@@ -317,7 +323,7 @@ def run(*words: object) -> None:
 
 
 class Platter:
-    """What is on the disk, what is in its cache, and which faults are to come."""
+    """The content of the disk and of its cache, and the planned faults."""
 
     def __init__(self, base: str, sector_bytes: int) -> None:
         self.size = os.path.getsize(base)
@@ -359,7 +365,7 @@ class Platter:
         return not fails
 
     def flush(self, path: str) -> bool:
-        """Whether all that was written is durable."""
+        """Whether all writes are durable."""
         time.sleep(self.slow_s)
         with self._lock:
             if not self._has_power(path):
@@ -414,7 +420,9 @@ class Platter:
         self.slow_s = 0.0
 
     def _keep_some(self, fd: int, seed: int | None) -> tuple[int, int, int]:
-        """How many writes were not flushed, how many of them are kept, and how many of those torn."""
+        """The numbers of unflushed writes, of kept writes among them, and of torn writes among the
+        kept ones.
+        """
         draw, writes = Random(seed), self._pending
         # Few, half or most of the writes; in their order, or in any; some of them torn.
         share = 0.0 if seed is None else draw.choice((0.1, 0.5, 0.9))

@@ -29,7 +29,7 @@ from journal.fs.system import fcntl
 
 filelock = load_filelock()
 
-_MOST_CALLS = 20_000  # no scenario makes a tenth of them: whoever does hangs
+_MOST_CALLS = 20_000  # no scenario makes a tenth of these calls, so an actor that makes them hangs
 
 _OPENS = {"open", "open to write", "create"}
 _NAMES = {"mkdir", "rename", "unlink", "rmdir"}
@@ -43,7 +43,7 @@ _NOTED = _ALL - {*_READS, *_LOOKS, *_LOCKS, "close"}  # what changes what a powe
 
 
 class Mode(StrEnum):
-    """Which calls fail from the one on that is chosen, until the system is healed."""
+    """The calls that fail from the chosen call on, until the system is healed."""
 
     ONCE = "once"
     SAME_CALL = "the same call"
@@ -51,13 +51,16 @@ class Mode(StrEnum):
 
 
 class Kind(NamedTuple):
-    """A way to fail, and the calls that can; ``faults`` follow one another, the last one stays."""
+    """A kind of failure, and the calls that can fail so.
+
+    ``faults`` follow one another, and the last one stays.
+    """
 
     name: str
     calls: set[str]
     faults: tuple[Fault, ...]
     modes: tuple[Mode, ...] = tuple(Mode)
-    loses: bool = False  # a failed sync drops what it should have written
+    loses: bool = False  # a failed sync drops the pages that it should have written
 
 
 def reads_half(real: Callable[..., Any], descriptor: int, length: int, *offset: int) -> Any:
@@ -78,7 +81,7 @@ KINDS = [
         (fails(errno.EINTR),),
         (Mode.ONCE,),
     ),
-    # Not lstat: what may not be looked at counts as being there.
+    # Without lstat, since a path that may not be looked at counts as existing.
     Kind("EACCES", _OPENS | _NAMES | {"stat", "scandir"}, (fails(errno.EACCES),)),
     Kind("EROFS", {"open to write", "create", *_NAMES}, (fails(errno.EROFS),)),
     Kind("EMFILE", _OPENS | {"scandir"}, (fails(errno.EMFILE),)),
@@ -93,7 +96,8 @@ KINDS = [
 class FaultySystem:
     """Stands in for ``journal.fs.system.os`` and the locks: call number ``nth`` of ``kind`` fails.
 
-    A sync that works does nothing: no power is cut here, and it would take most of the time.
+    A successful sync does nothing, since no power is cut here, and syncs would take most of the
+    time.
     """
 
     def __init__(self, kind: Kind | None = None, mode: Mode = Mode.ONCE, nth: int = 0) -> None:
@@ -212,7 +216,8 @@ def _check_descriptor(descriptor: int) -> None:
 
 
 class Ledger:
-    """What a power cut could still take, according to the calls that were made.
+    """The data and names that a power cut could still destroy, according to the calls that were
+    made.
 
     Bytes of files by inode and place, names by the inode of their directory.
     """
@@ -224,7 +229,7 @@ class Ledger:
         self._unsynced_names: defaultdict[int, set[str]] = defaultdict(set)
 
     def doubt_all(self, root: Path) -> None:
-        """Who wrote what is there may have died before its sync."""
+        """The writer of this data may have died before its sync."""
         for path in root.glob(f"[!.]*/{JOURNAL_NAME}"):
             self._unsynced[_inode(path)] = set(range(path.stat().st_size))
 
@@ -235,8 +240,8 @@ class Ledger:
             for places in (self._unsynced, self._never_synced):
                 places[_inode(arguments[0])] |= set(range(end - result, end))
         elif name == "pwrite":
-            # What a failed sync has left in doubt stays so: a block that was allocated for a write
-            # that failed may be read as zeros after the next start, whatever is written to it.
+            # Data in doubt after a failed sync stays in doubt. If a block was allocated for a write
+            # that failed, it may be read as zeros after the next start, whatever is written to it.
             written = set(range(arguments[2], arguments[2] + result))
             self._unsynced[_inode(arguments[0])] |= written
         elif name == "ftruncate":
@@ -260,7 +265,7 @@ class Ledger:
         self._unsynced_names.pop(inode, None)
 
     def sync_failed(self, descriptor: int, *, loses: bool) -> None:
-        """What was to be synced may be lost, and ``loses`` says that it is: the file holds NULs."""
+        """The data of the sync may be lost. With ``loses``, it is lost, and the file has NULs."""
         self._check_not_doubtful(descriptor)
         inode = _inode(descriptor)
         self._doubtful[inode] |= self._unsynced.pop(inode, set())
@@ -271,7 +276,10 @@ class Ledger:
                 file.write(bytes(max(lost) + 1 - min(lost)))
 
     def _check_not_doubtful(self, descriptor: int) -> None:
-        """The kernel takes pages that a failed sync has dropped for clean: to ask again is to lie."""
+        """The kernel takes pages that a failed sync has dropped for clean.
+
+        So a repeated sync would lie.
+        """
         doubtful = self._doubtful[_inode(descriptor)]
         assert not doubtful, (
             f"synced again without having been cut off or written to a new file: {len(doubtful)} bytes"
@@ -330,7 +338,7 @@ def _commits(content: bytes) -> tuple[bytes, ...]:
 
 
 def change_between(before: Commits, after: Commits) -> Change:
-    """What was added; nothing that was there may have changed."""
+    """The added data. The earlier data must be unchanged."""
     change: Change = {}
     for job_id in before.keys() | after.keys():
         old, new = before.get(job_id, ()), after.get(job_id)
@@ -346,7 +354,7 @@ def change_between(before: Commits, after: Commits) -> Change:
 
 
 def torn_tails_in(root: Path) -> set[bytes]:
-    """What follows the last commit, of each journal where something does."""
+    """The bytes after the last commit, for each journal with such bytes."""
     contents = {path.read_bytes() for path in root.glob(f"[!.]*/{JOURNAL_NAME}")}
     return {content[len(b"".join(_commits(content))) :] for content in contents} - {b""}
 

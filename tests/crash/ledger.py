@@ -49,10 +49,11 @@ POLICIES: dict[str, Policy] = {"steps": "resume", "calls": "review"}
 
 
 def do(note: Note, states: States, call: Callable[[], object], *, synced: bool = True) -> bool:
-    """Ask for a change that leads to these states; whether it was acknowledged.
+    """Ask for a change that leads to these states. Returns whether the change was acknowledged.
 
-    A StorageError says that nothing of it is there, also after a power cut. Without ``synced``
-    nothing is promised of what was done, and a power cut may damage the end of the journal.
+    After a StorageError, no part of the change is there, even after a power cut. Without
+    ``synced``, nothing is promised about the change, and a power cut may damage the end of the
+    journal.
     """
     if not synced:
         note("ask", {key.partition(":")[0]: "hurt" for key in states})
@@ -98,7 +99,7 @@ def run(
 
 
 class Ledger:
-    """The entries in the order in which they were heard of; any thread may add some."""
+    """The entries in the order of their arrival. Any thread may add entries."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -115,7 +116,7 @@ class Ledger:
             return len(self._entries)
 
     def problems(self) -> list[str]:
-        """What stopped a thread that told of its work, and which side effects were repeated."""
+        """The errors that stopped reporting threads, and the repeated side effects."""
         with self._lock:
             told = [(what, key) for what, states in self._entries for key in states]
         effects = Counter(key for what, key in told if what == "effect" and "/" in key)
@@ -123,10 +124,11 @@ class Ledger:
         return [*(key for what, key in told if what == "crashed"), *twice]
 
     def possible(self, before: int | None = None, after: int | None = None) -> dict[str, set[str]]:
-        """What may be there after a cut between two moments, by row or job; now, by default.
+        """The possible states after a cut between two moments, by row or job. By default, the cut
+        is now.
 
-        What was acknowledged before it is there, what was refused before it is not; what was
-        asked for by then and not answered may be there or not.
+        A change that was acknowledged before the cut is there. A change that was refused before the
+        cut isn't there. A change without an answer may be there or not.
         """
         with self._lock:
             entries = self._entries[:after]
@@ -150,10 +152,10 @@ class Ledger:
 
 
 def losses(root: Path, possible: Possible, *, go_on: bool = True) -> list[str]:
-    """What is not as it was acknowledged in the store at ``root``.
+    """The differences between the store at ``root`` and the acknowledged changes.
 
-    With ``go_on``, also what can't be gone on with: all jobs are changed, and runs go on to their
-    end. Without it, only damage that may be there is repaired.
+    With ``go_on``, all jobs are changed, and runs go on to their end. Failures of this work are in
+    the result. Without ``go_on``, only possible damage is repaired.
     """
     jobs = {key: may for key, may in possible.items() if ":" not in key}
     lost = [loss for job_id in jobs for loss in _losses_of(root, job_id, possible, go_on=go_on)]
@@ -170,7 +172,7 @@ def losses(root: Path, possible: Possible, *, go_on: bool = True) -> list[str]:
 
 
 def seen(root: Path, possible: Possible) -> dict[str, str]:
-    """The states in which the jobs and rows are now that may be in these."""
+    """The present states of the jobs and rows that may be in these states."""
     states: dict[str, str] = {}
     with JobService(root) as service:
         for job_id in [key for key in possible if ":" not in key]:
@@ -245,7 +247,7 @@ def _is_known_as_pruned(root: Path, job_id: str) -> bool:
 
 
 def _losses_of_run(directory: Path, kind: str, possible: Possible, *, go_on: bool) -> list[str]:
-    """Side effects of which the job doesn't know; with ``go_on``, those that are made again."""
+    """Side effects that the job doesn't know. With ``go_on``, side effects that are repeated."""
     keys = _of(directory.name, possible)
     lost, made = [], {key for key in keys if PENDING not in possible[key]}
     with JobService(directory.parent) as service:

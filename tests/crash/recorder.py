@@ -23,11 +23,12 @@ from support.system_os import SYSTEM_OS
 import journal.fs.system
 
 BASE = 0  # the number of the directory that the recording is about
-STORE = "srv/jobs"  # the store's root below it; two levels, since a store makes its parents too
+STORE = "srv/jobs"  # the store's root is two levels below, since a store makes its parents too
 
 _TOP = (BASE, "")  # where the base itself would stand
 
-# Written and never synced; after a power cut it is of another boot, which says nothing: not recorded.
+# This file is not recorded. It is never synced, and after a power cut, its boot id is of an earlier
+# boot, so it says nothing.
 _NOT_RECORDED = "sync.mark"
 
 Tree = dict[str, bytes | None]  # content by path below the base, None for a directory
@@ -45,9 +46,10 @@ class Truncate(NamedTuple):
 
 
 class Names(NamedTuple):
-    """One call's changes to directories: ``(directory, name, what it names now)``, None for gone.
+    """One call's changes to directories: ``(directory, name, target)``, with None if the name is
+    gone.
 
-    A rename has two of them, which happen together; whatever makes or removes a name has one.
+    A rename has two changes, which happen together. Other calls have one change.
     """
 
     changes: tuple[tuple[int, str, int | None], ...]
@@ -58,7 +60,7 @@ class Sync(NamedTuple):
 
 
 class FailedSync(NamedTuple):
-    """It was refused, and what it should have written never reaches the disk."""
+    """A refused sync. The data that it should have written never reaches the disk."""
 
     node: int
 
@@ -71,7 +73,10 @@ Operation = Write | Truncate | Names | Sync | FailedSync | Acknowledged
 
 
 class View:
-    """Files and directories at one moment. Contents are by number; a file not in there is empty."""
+    """Files and directories at one moment.
+
+    Contents are stored by number. A file without an entry is empty.
+    """
 
     def __init__(self) -> None:
         self.directories = {BASE}
@@ -100,7 +105,7 @@ class View:
                         self.names[directory, name] = node
 
     def tree(self) -> Tree:
-        """What can be reached from the base, by path."""
+        """Files and directories that can be reached from the base, by path."""
         children: dict[int, list[tuple[str, int]]] = {}
         for (directory, name), node in self.names.items():
             children.setdefault(directory, []).append((name, node))
@@ -118,7 +123,7 @@ class View:
 
 
 class Recording(NamedTuple):
-    """The disk before the scenario acted, all of it durable, and what it then did."""
+    """The disk before the scenario acts, which is all durable, and the acts of the scenario."""
 
     before: View
     operations: list[Operation]
@@ -132,10 +137,10 @@ class _Open:
 
 
 class Recorder:
-    """Stands in for ``journal.fs.system.os``: each call is made, and what it changed is noted.
+    """Replaces ``journal.fs.system.os``. Each call is made, and its changes are noted.
 
-    A call that isn't known to leave the disk as it is, and isn't recorded, is refused, so that
-    nothing changes the disk unnoticed.
+    A call that isn't recorded is refused, unless it is known to leave the disk unchanged. So no
+    change of the disk is missed.
     """
 
     _HARMLESS = frozenset((
@@ -144,7 +149,10 @@ class Recorder:
     ))  # fmt: skip
 
     def __init__(self, base: Path, refused: AbstractSet[str] = frozenset()) -> None:
-        """``refused``: which calls fail with EIO, as ``fdatasync 2`` for the second of its name."""
+        """``refused``: the calls that fail with EIO.
+
+        For example, ``fdatasync 2`` is the second call of this name.
+        """
         self.operations: list[Operation] = []
         self._refused = refused
         self.never_refused = set(refused)
@@ -197,10 +205,10 @@ class Recorder:
         self._note(Names(tuple((*slot, node) for slot, node in changes)))
 
     def _slot(self, path: str | Path, dir_fd: int | None = None) -> tuple[int, str]:
-        """The directory and the name in it that a path means.
+        """The directory of a path, and the name in this directory.
 
-        Directories on the way that aren't known were made just now by ``Path.mkdir``, which
-        calls the real ``os``: they are noted here, before what is done in them.
+        Unknown directories on the path were made just now by ``Path.mkdir``, which calls the real
+        ``os``. They are noted here, before changes in them.
         """
         if dir_fd is not None:
             return self._open[dir_fd].node, str(path)

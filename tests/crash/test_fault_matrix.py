@@ -2,9 +2,9 @@
 
 A failure has one of three results. The operation has happened. Or the operation hasn't happened,
 and a named error says so. Or the error says that the result is unknown, and the operation has
-happened as a whole or not at all. The service with the fault works correctly afterwards, and so does a service
-that is opened later. Each run tests a sample of calls. This command tests all of them:
-``LONG=1 python -m pytest tests/crash/test_fault_matrix.py``.
+happened as a whole or not at all. The service with the fault works correctly afterwards, and so
+does a service that is opened later. Each run tests a sample of calls. This command tests all of
+them: ``LONG=1 python -m pytest tests/crash/test_fault_matrix.py``.
 """
 
 from __future__ import annotations

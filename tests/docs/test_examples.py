@@ -1,5 +1,6 @@
-"""The scripts in the directory `examples` do what they say, also when the far side fails or a kill
-ends them in the middle."""
+"""The scripts in the directory `examples` keep their promises, even if the called service fails or
+a kill ends a script in the middle.
+"""
 
 import csv
 import gzip
