@@ -84,8 +84,7 @@ class Cut(NamedTuple):
 def distinct_crash_states(
     recording: Recording, draw: Random, draws: int
 ) -> Iterator[tuple[Cut, Tree]]:
-    """:func:`crash_states` without repeated states of the same number of acknowledged calls.
-    """
+    """:func:`crash_states` without repeated states of the same number of acknowledged calls."""
     seen = set()
     for cut, tree in crash_states(recording, draw, draws):
         state = (cut.acknowledged, frozenset(tree.items()))

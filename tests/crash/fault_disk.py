@@ -89,8 +89,7 @@ class Cut(NamedTuple):
 
 
 def why_no_fault_disk() -> str | None:
-    """The reason to skip a test if something is missing here, or None if a disk can be made.
-    """
+    """The reason to skip a test if something is missing here, or None if a disk can be made."""
     lacking = [name for name, there in _needed().items() if not there()]
     return f"{NO_FAULT_DISK}there is no {', '.join(lacking)}" if lacking else None
 
