@@ -269,8 +269,8 @@ class JournalFile(Descriptor):
             fd, stat = open_regular(path, system.os.O_RDONLY)
             self._refuse_writing("it may only be read")
         super().__init__(path, fd)
-        # On a file system that compresses files or doesn't count blocks, a file may have few blocks
-        # without having holes.
+        # Some file systems compress files, or don't count blocks. There, a file without holes may
+        # have few blocks.
         if (
             sys.platform != "win32"
             and stat.st_size > _MAX_HOLES_BYTES

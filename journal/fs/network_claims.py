@@ -39,8 +39,7 @@ from journal.fs.files import DIRECTORY_MODE
 from journal.fs.handles import Descriptor, Guard, close_fd, open_regular, write_all
 from journal.fs.locks import wait_for_lock
 
-# If this environment variable is set, but not to 0, each file system counts as a network file
-# system.
+# With a value other than 0, this environment variable makes each file system a network file system.
 _FORCED = "JOURNAL_NETWORK"
 # Types in /proc/self/mountinfo. All FUSE file systems count, except overlays: no list of those that
 # use a network would be complete. On a local FUSE file system, claims cost a run a few system

@@ -29,7 +29,7 @@ class Below:
     be a directory but is a link or a file, the methods raise NotADirectoryError.
 
     ``is_to_copy``: the files are read to be copied elsewhere. Then :meth:`opened` refuses a file
-    with a second hard link: another user may have made the name as a link to a private file.
+    with a second hard link, since another user may have linked a private file here.
     """
 
     def __init__(self, top: Path, *, is_to_copy: bool = False) -> None:

@@ -42,8 +42,8 @@ _SHARE_ALL, _NORMAL, _OPEN_EXISTING = 7, 0x80, 3
 _BACKUP_SEMANTICS = 0x0200_0000  # needed to open a directory
 _OPEN_REPARSE_POINT = 0x0020_0000  # open a link itself
 _DELETE_ON_CLOSE = 0x0400_0000
-# Page "CreateFileW function", "Caching Behavior": with this flag, NTFS writes to the disk "any
-# metadata changes, such as a time stamp update or a rename operation".
+# With this flag, NTFS writes to the disk "any metadata changes, such as a time stamp update or a
+# rename operation" (page "CreateFileW function", "Caching Behavior").
 _WRITE_THROUGH = 0x8000_0000
 _RENAME, _END_OF_FILE, _RENAME_EX = 10, 20, 65  # page "NtSetInformationFile function"
 _REPLACE, _POSIX_SEMANTICS, _READ_ONLY_TOO = 0x1, 0x2, 0x40  # an open file is replaced, too

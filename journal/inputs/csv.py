@@ -77,7 +77,7 @@ def _cells(reader: Any, source: Source) -> Iterator[list[str]]:
 
 
 def _check_delimiter(header: str, source: Source, where: str) -> None:
-    """Refuse a header that was read as one column, but probably has a different delimiter.
+    """Refuse a header that was read as one column if it probably has a different delimiter.
 
     With the wrong delimiter, each row would become a single cell.
     """

@@ -56,7 +56,8 @@ class HowTo(NamedTuple):
         return f"{skip} skips such rows, {keep} runs them"
 
     def gone(self, undone: list[int], *, is_empty: bool) -> str:
-        """The reason why a start is refused if rows that aren't done are no longer in the input.
+        """The reason for refusing a start, because rows that aren't done are no longer in the
+        input.
 
         ``is_empty``: whether the input has no rows. An empty input is more likely a mistake than an
         order to skip all rows.
@@ -115,10 +116,11 @@ def numbers_text(numbers: list[int]) -> str:
 def step_commands(
     command: Callable[..., str], job_id: str, step: str, numbers: Numbers, call: str = ""
 ) -> list[tuple[str, str]]:
-    """Two commands that settle a step in doubt: one if it took effect, and one if it did not.
+    """Two commands that settle a step in doubt. The first is for a step that took effect, and the
+    second for a step that did not.
 
-    The first command can't be pasted unchanged. It has a placeholder for the result. If there are
-    several rows, it also has a placeholder for the row, since each row has its own result.
+    The first command can't be pasted unchanged. It has a placeholder for the result. With several
+    rows, the first command also has a placeholder for the row, since each row has its own result.
 
     ``call``: the key of the call with these rows. The call has one result, so one row stands for
     the call.

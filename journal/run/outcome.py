@@ -321,7 +321,7 @@ _COMPLETED = Outcome(kind="completed")
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    If a part of the value can't be recorded, the row needs a review: its work is done, and must not
+    If a part of the value can't be recorded, the row needs a review. Its work is done, and must not
     be repeated. The review keeps the other parts.
     """
     if value is None:  # the usual case
@@ -523,8 +523,8 @@ def may_have_taken_effect(error: BaseException) -> bool:
 
     Nobody knows then whether the call took effect. The signs are: the class of the exception, the
     name of this class or of a base class, the exception from which it was raised, or an exception
-    in its group. If there was no connection, because it was refused or wasn't made in time, the
-    answer is False.
+    in its group. The answer is False if no connection was made, because it was refused or took too
+    long.
     """
     if isinstance(error, BaseExceptionGroup):
         return any(map(may_have_taken_effect, error.exceptions))
@@ -571,7 +571,7 @@ def _seconds_until(text: str) -> float:
 
     try:
         at = parsedate_to_datetime(text)
-        # A date without a zone is in UTC, too: the form of asctime() has no zone.
+        # A date without a zone, such as the form of asctime(), is also in UTC.
         return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
     except Exception:  # noqa: BLE001  (the parser takes any text apart)
         return math.nan

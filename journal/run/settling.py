@@ -111,8 +111,9 @@ class Settling:
         """Record many completed attempts at once.
 
         Returns the recorded results, and the results that need :meth:`settle`. For example, a
-        result needs :meth:`settle` if it has messages or steps, if its outcome isn't "completed",
-        or if it comes late, after the attempt was given up with another outcome.
+        result with messages or steps, or with an outcome other than "completed", needs
+        :meth:`settle`. A late result also needs it, since the attempt was given up with another
+        outcome.
         """
         plain: list[Result] = []
         others: list[Result] = []

@@ -78,9 +78,10 @@ class Brake:
     """Ends a run whose first rows fail alike: at least nine of ten with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
-    brake is undecided until one of three events: the run has asked after 10 attempts failed alike,
-    more than 20 attempts have failed otherwise, or an attempt has ended without a failure. A review
-    that the handler has not asked for, after an invalid result or a timeout, counts as a failure.
+    brake is undecided until one of three events. The run has asked after 10 attempts failed alike.
+    Or more than 20 attempts have failed otherwise. Or an attempt has ended without a failure. A
+    review that the handler has not asked for, after an invalid result or a timeout, counts as a
+    failure.
 
     If a call with several rows fails, and its rows will be attempted again, the call counts as one
     failure. A single failed call may be a chance event.
@@ -185,7 +186,7 @@ class Bounds:
         return self._limits.max_cost_cents is not None or self._halt is not None
 
     def unused_limit(self, report: RunReport) -> str:
-        """A message if a cost limit had no effect, because the job has cost nothing, or ""."""
+        """A message if a cost limit had no effect because the job has cost nothing, else ""."""
         is_limited = self._limits.max_cost_cents is not None
         if report.job.total_cost_cents or not (report.started and is_limited):
             return ""

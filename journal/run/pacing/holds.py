@@ -74,8 +74,8 @@ class Holds:
     def hear_all(self, results: Sequence[Result], others: Sequence[Result]) -> bool:
         """Take results into account. Record a hold that begins, becomes longer or ends.
 
-        ``others``: the results that are not plain successes. A success means nothing unless the run
-        holds, or calls were throttled.
+        ``others``: the results that are not plain successes. A success matters only if the run
+        holds, or if calls were throttled.
 
         Returns whether a hold has begun. Raises the errors of a commit.
         """

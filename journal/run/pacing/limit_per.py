@@ -24,8 +24,9 @@ Key = str
 Queue = tuple[int, Key]  # the rank of the queue's rows, and their key
 Offered = tuple[int, int, bool]  # a row's number and rank, and whether the row was parked
 
-# The ranks of parked rows, in the order of their starts: rows that have waited for somebody else,
-# rows that were due for another attempt, rows that were never started, rows of earlier runs.
+# The ranks of parked rows, in the order of their starts. First are rows that have waited for
+# somebody else, then rows that were due for another attempt, then rows that were never started,
+# then rows of earlier runs.
 WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)
 _FIRST_ROWS = 1000  # how many rows are read to find out whether a column exists
 

@@ -1,8 +1,8 @@
 """Rates. ``rate="50/s"`` limits starts. ``rate={"input_tokens": "200000/m"}`` limits usage.
 
-While a call is in flight, the call counts with an estimate. After that, the call counts with its
-usage, until the unit of time has passed since its end. So the called service may count the usage at
-any moment of the call.
+While a call is in flight, the call counts with an estimate. From its end on, the call counts with
+its usage, for the unit of time. So the called service may count the usage at any moment of the
+call.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ class UsageRates:
     """Decides which rows may start. Only the driver uses it.
 
     The estimate of a row is what ``estimate`` of :meth:`JobRun.run` says, or else the estimate of
-    its :class:`Window`. As long as few usages are known for estimates, the number of calls in
-    flight is at most the number of known usages, and at least one.
+    its :class:`Window`. As long as few usages are known, the number of calls in flight is limited
+    to the number of known usages. One call is always allowed.
 
     ``wait_s``: after a turn, the seconds until the row that had to wait may start, or 0.
     """
@@ -244,7 +244,7 @@ class UsageRates:
     def end(self, results: Iterable[Result]) -> None:
         """Count what attempts have used. Attempts without a usage count with their estimates.
 
-        But an attempt that hasn't failed has used nothing then, unless ``estimate`` is given. A row
+        But without ``estimate``, an attempt that has no usage and hasn't failed counts as 0. A row
         with the usage {} is ignored, because the first row of its call has the usage.
 
         Raises InvalidValueError if answers lack the usage of a rate and have other usages, because

@@ -85,8 +85,8 @@ class Workers:
     """The base of workers, which make up to ``count`` calls at a time. Only the driver uses them.
 
     - ``queues``: whether more than ``count`` calls may be dispatched, so that some wait for a free
-      worker. This is False if a dying worker also loses calls that had not begun, because all rows
-      of these calls would need a review.
+      worker. This is False if a dying worker also loses calls that had not begun. Otherwise all
+      rows of these calls would need a review.
     - ``maximum``: the largest possible ``count``, or None if there is no bound.
     """
 

@@ -35,9 +35,10 @@ from journal.run.workers.handler import Rows, Target, call_handler
 from journal.store.interrupted_rows import NEIGHBOR_DIED
 from journal.text import counted, encode_json, own_number
 
-# --- which process of a broken pool died, with which row, and how A pool that breaks doesn't say
-# this. Such a pool ends its other processes, too. So each process notes the row that it works on,
-# in a file that outlives the process.
+# --- which process of a broken pool died, with which row, and how
+#
+# A broken pool doesn't report this, and ends its other processes, too. So each process notes the row
+# that it works on, in a file that outlives the process.
 
 _BYTES = 8  # the size of a note, which is the number of a row
 
@@ -205,7 +206,7 @@ class ExecutorWorkers(Workers):
     def _may_fork(self) -> bool:
         """Return whether the next row may start a process.
 
-        This is true if the executor is a pool that is new or has broken.
+        This is true if the executor is a new pool or a broken pool.
         """
         processes = getattr(self._executor, "_processes", ())
         if getattr(self._executor, "_broken", False) or processes is None:

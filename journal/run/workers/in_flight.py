@@ -65,7 +65,7 @@ class InFlight:
 
     @property
     def rows(self) -> Iterator[JobRow]:
-        """The rows of attempts that haven't ended or aren't recorded, or were given up."""
+        """The rows of all attempts that are in progress, not yet recorded, or given up."""
         for call in {*self._calls, *self._termination.given_up}:
             yield from (row.row for row in call.rows)
 
