@@ -91,7 +91,6 @@ needs_directory_syncs = _needs(not IS_WINDOWS, "syncs of directories")
 WINDOWS_ONLY = "the calls, consoles and batch files of Windows"
 needs_windows = _needs(IS_WINDOWS, WINDOWS_ONLY)
 
-# --- the limits of wine as a proof
-# --------------------------------------------------------------------
+# --- the limits of wine as a proof -----------------------------------------------------------------
 
 not_under_wine = _needs(not _is_wine(), "it is as Windows documents it, but not under wine")
