@@ -99,7 +99,7 @@ class Turns:
             self.calls[actor] += 1
 
     def pause(self, _seconds: float) -> None:
-        """Replaces ``time.sleep``: the other actor goes on, if there is one."""
+        """Replaces ``time.sleep``. The other actor, if there is one, goes on."""
         actor = self._actors[threading.get_ident()]
         with self._changed:
             self._pass_on(actor)
@@ -120,7 +120,7 @@ class Turns:
 
 
 class CallsInTurn:
-    """Stands in for ``journal.fs.system.os``: each call waits for its turn."""
+    """Replaces ``journal.fs.system.os``. Each call waits for its turn."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
@@ -194,7 +194,7 @@ def play(root: Path, acts: Sequence[Act], plan: Plan) -> tuple[Answers, Turns]:
 class Scenario(NamedTuple):
     """Two acts on one store, and what must hold afterwards. ``prepare`` gets the store's root.
 
-    Whoever waits lets the other one end. With a ``patience_s`` of 0, a start doesn't wait.
+    An actor that waits lets the other actor end. With a ``patience_s`` of 0, a start doesn't wait.
     """
 
     name: str
@@ -346,7 +346,10 @@ def what_was_acknowledged_is_repaired(root: Path, answers: Answers) -> object:
 
 
 def it_was_kept_or_refused(root: Path, answers: Answers) -> object:
-    """Whoever prunes and whoever reopens: one of them has the job, and nothing is lost."""
+    """One actor prunes, and the other actor reopens.
+
+    One of them has the job, and nothing is lost.
+    """
     pruned = answers["a"]
     assert pruned in ([], [JOB]), answers
     if pruned:

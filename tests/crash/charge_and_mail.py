@@ -45,7 +45,7 @@ from journal.verify import verify_job
 MODES = ("threads", "asyncio", "pool", "commands")
 POLICIES: tuple[Policy, ...] = ("review", "resume")
 JOB = "charge-and-mail"
-MARK = "CHARGE_AND_MAIL"  # names, in the environment of each process, the work it belongs to
+MARK = "CHARGE_AND_MAIL"  # in the environment of each process, the name of its work
 WORKERS = 4
 HANG_S = 120.0
 EFFECTS = ("charge", "mail")
@@ -83,7 +83,10 @@ def append(name: str, *words: object) -> None:
 
 
 def moment_s() -> float:
-    """How long an effect takes: mostly no time, at times so long that a driver is gone meanwhile."""
+    """The duration of an effect.
+
+    Mostly zero, but at times so long that a driver is gone meanwhile.
+    """
     return random.choice([0, 0.001, 0.004, 0.004, 0.02]) if random.random() < 0.96 else 1.5
 
 
@@ -102,7 +105,10 @@ async def effect_async(step: str, number: int) -> str:
 
 
 def poll(number: int, charge: str) -> str:
-    """Ask the far side about what was charged: it must know that, and nothing else of this row."""
+    """Ask the called service about the charge.
+
+    It must know the charge, and nothing else of this row.
+    """
     append("polls", "poll", number, charge)
     if f"charge {number} {charge}" not in Path("ledger").read_text().splitlines():
         raise LookupError(charge)
@@ -151,7 +157,7 @@ def expect(condition: object, what: str) -> None:
 
 @dataclass
 class Tally:
-    """What a number of kills has hit."""
+    """The hits of a number of kills."""
 
     kills: int = 0
     of_workers_alone: int = 0
@@ -238,7 +244,10 @@ class Work:
     # --- kills
 
     def kill(self) -> bool:
-        """Run a driver, and kill it or what works for it at a random moment; whether it was there."""
+        """Run a driver, and kill it or its workers at a random moment.
+
+        Returns whether the target was there.
+        """
         driver = self.start()
         try:
             if self.mode in ("pool", "commands") and self.draw.random() < 0.3:
@@ -261,7 +270,10 @@ class Work:
         return True
 
     def _is_over(self, driver: subprocess.Popen[bytes]) -> bool:
-        """Wait for a random number of effects or commits, and a moment; whether the driver ended."""
+        """Wait for a random number of effects or commits, and a moment.
+
+        Returns whether the driver ended.
+        """
         names = ("ledger", f"jobs/{JOB}/journal.jsonl")
         watched = self.directory / self.draw.choice(names)
         marks, size = self.draw.randrange(1, 10), watched.stat().st_size
@@ -271,7 +283,7 @@ class Work:
             if (now := watched.stat().st_size) != size:
                 size, marks = now, marks - 1
             time.sleep(0.0002)
-        # The moment of the kill is what is random here: there is no event to wait for.
+        # The moment of the kill is random, so there is no event to wait for.
         time.sleep(self.draw.choice([0, self.draw.random() * 0.01]))
         return driver.poll() is not None
 
@@ -314,7 +326,7 @@ class Work:
     # --- what must hold
 
     def check(self) -> None:
-        """At any moment: no effect twice, and none without a recorded start."""
+        """At any moment, no effect has happened twice, and each effect has a recorded start."""
         effects = Counter(tuple(line.split()[:2]) for line in self.lines("ledger"))
         twice = [words for words, count in effects.items() if count > 1]
         expect(not twice, f"done twice: {twice}")
@@ -325,7 +337,7 @@ class Work:
                 expect(is_known, f"{step} of row {number} is done, and {states.get(step)}")
 
     def finish(self) -> None:
-        """Let runs complete all rows, with a person between them, and look at everything."""
+        """Let runs complete all rows, with a person between the runs, and check everything."""
         for _ in range(20):
             driver = self.start()
             driver.wait(HANG_S * 5)

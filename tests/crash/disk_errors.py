@@ -46,7 +46,7 @@ class Worker:
         self._service, self._ledger, self._synced = service, ledger, synced
 
     def work(self, numbers: range) -> int:
-        """How many changes were acknowledged."""
+        """The number of acknowledged changes."""
         return sum(self.one(number) for number in numbers)
 
     def one(self, number: int) -> int:
@@ -79,7 +79,7 @@ def journal_bytes(root: Path) -> int:
 
 
 def same_process(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """The first commit into a new block fails, again and again; the same service goes on."""
+    """The first commit into a new block fails, again and again. The same service goes on."""
     make_job(root, ledger)
     with JobService(root) as service:
         worker = Worker(service, ledger)
@@ -133,7 +133,7 @@ def a_batch_of_another(root: Path, ledger: Ledger, disk: FaultDisk, *, kill: boo
 
 
 def restart(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """The process whose sync failed ends; a new one goes on."""
+    """The process whose sync failed ends. A new process goes on."""
     make_job(root, ledger)
     a_batch_of_another(root, ledger, disk, kill=False)
     with JobService(root) as service:
@@ -141,7 +141,7 @@ def restart(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
 
 
 def killed_in_its_sync(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """The process whose sync fails is killed before it can act on it; another goes on."""
+    """The process whose sync fails is killed before it can react. Another process goes on."""
     make_job(root, ledger)
     a_batch_of_another(root, ledger, disk, kill=True)
     with JobService(root) as service:
@@ -149,7 +149,7 @@ def killed_in_its_sync(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random
 
 
 def unsynced_beside(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """What a writer without syncs has left can't be written when a synced one comes."""
+    """The data of a writer without syncs can't be written when a writer with syncs comes."""
     make_job(root, ledger)
     with JobService(root, sync="none") as fast, JobService(root) as service:
         unsynced, synced = Worker(fast, ledger, synced=False), Worker(service, ledger)
@@ -159,11 +159,11 @@ def unsynced_beside(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -
             synced.work(range(first + 60, first + 70))
             disk.fail_writes(0)
             assert synced.work(range(first + 70, first + 90)) == 40
-    ledger.note("done", {JOB: "there"})  # what was synced last covers all before it
+    ledger.note("done", {JOB: "there"})  # the last sync covers all earlier changes
 
 
 def batches(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """Batches over several blocks; one of their blocks can't be written."""
+    """Batches go over several blocks, and one of these blocks can't be written."""
     make_job(root, ledger)
     with JobService(root) as service:
         worker = Worker(service, ledger)
@@ -177,7 +177,7 @@ def batches(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
 
 
 def two_services(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """Of two processes, which commit in turn; each write error hits whoever comes next."""
+    """Two processes commit in turn. Each write error hits the next process."""
     make_job(root, ledger)
     with Child(TURNS, root, JOB, "commit") as child, JobService(root) as service:
         worker = Worker(service, ledger)
@@ -220,7 +220,7 @@ def _let_work(child: Child, ledger: Ledger, number: int) -> bool:
 
 
 def hint_writing(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """Of a journal that has a hint: the hint's own writes fail, and commits that leave one."""
+    """In a journal with a hint, the writes of the hint fail, and so do commits that leave a hint."""
     make_job(root, ledger, count=600, pad=1500)
     for first in (1, 201, 401):
         with JobService(root) as service:
@@ -235,7 +235,10 @@ def hint_writing(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> N
 
 
 def at_random(disk: FaultDisk, root: Path, ledger: Ledger, draw: Random) -> None:
-    """Threads of two services and one without syncs; what fails is drawn, and when it does."""
+    """Threads of two services, and of one without syncs.
+
+    The failing calls and their times are random.
+    """
     make_job(root, ledger)
     kind = draw.choice(["commits", "writes", "flushes", "flushes that lose what is cached"])
     stop = threading.Event()

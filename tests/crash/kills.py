@@ -158,7 +158,7 @@ Rows = dict[int, tuple[Any, RowStatus, str | None]]
 
 
 class Loss(AssertionError):
-    """What was acknowledged isn't there, or something is that nobody did."""
+    """An acknowledged change isn't there, or a change is there that nobody made."""
 
 
 def expect(condition: bool, what: str) -> None:
@@ -168,14 +168,14 @@ def expect(condition: bool, what: str) -> None:
 
 @dataclass
 class Tally:
-    """What a number of kills has hit."""
+    """The hits of a number of kills."""
 
     kills: int = 0
     acknowledged: int = 0  # calls that had returned
     under_way: int = 0  # kills that hit a call before it returned
-    kept: int = 0  # of those calls, how many are there after all, whole
+    kept: int = 0  # how many of these calls are there as a whole after all
     torn_tails: int = 0  # tails that were recovered
-    copying: int = 0  # kills that hit a recovery between the begin of its copy and its cut
+    copying: int = 0  # kills that hit a recovery between the start of its copy and its cut
     leftovers: int = 0  # half jobs that a kill left in the staging directory
 
     def check(self) -> None:
@@ -250,7 +250,7 @@ def killed_while(server: Server, draw: random.Random, **order: object) -> list[l
         has_begun |= words[0] == "try"
         marks_to_come -= has_begun and words[0] in {"ack", "step"}
         said.append(words)
-    # The moment of the kill is what is random here: there is no event to wait for.
+    # The moment of the kill is random, so there is no event to wait for.
     time.sleep(draw.choice([0, draw.random() * 0.003]))
     return said + [line.split(" ", 1) for line in server.kill(pid)]
 
@@ -310,7 +310,7 @@ class KilledJob:
         expect(counts == (len(self.rows), done, 7 * done), f"the counts are {counts}")
 
     def commit(self, note: str) -> None:
-        """The next writer: it goes on without help."""
+        """The next writer goes on without help."""
         with JobService(self.root, sync="none") as service:
             (new,) = service.create_rows(JOB, [{"data": {"note": note}}])
         self.rows[new.row_number] = ({"note": note}, RowStatus.PENDING, None)
@@ -349,7 +349,10 @@ def torn_tail(draw: random.Random) -> bytes:
 
 
 class TornJob(KilledJob):
-    """The same with a torn tail, which every next writer has to save before it cuts it off."""
+    """The same with a torn tail.
+
+    Each next writer has to save the tail before it cuts the tail off.
+    """
 
     def __init__(self, root: Path, seed: int) -> None:
         super().__init__(root, seed)
@@ -358,18 +361,22 @@ class TornJob(KilledJob):
         self.copies, self.copy_ns = 0, 0  # how many are whole; when the one at hand was written to
 
     def tear(self) -> None:
-        """Give the journal a new tail, if the last one is cut off."""
+        """Give the journal a new tail, if the last tail is cut off."""
         if self.tail:
             return
         content = self.path.read_bytes()
         findings = verify_job(self.path.parent).findings
-        # The killed writer may have left a tail of its own, which is a part of the new one then.
+        # The killed writer may have left a tail of its own. This tail is then a part of the new
+        # tail.
         self.tail_at = findings[0].offset if findings else len(content)
         self.tail = content[self.tail_at :] + torn_tail(self.draw)
         self.path.write_bytes(content[: self.tail_at] + self.tail)
 
     def check_copies(self) -> None:
-        """A tail that is cut off has been saved whole; what else was saved is a part of it."""
+        """A tail that is cut off has been saved as a whole.
+
+        All other saved data is a part of this tail.
+        """
         copies = list(self.path.parent.glob("journal.torn-*"))
         saved = [copy.read_bytes() for copy in copies]
         expect(all(map(self.tail.startswith, saved)), "what was saved was never in the journal")
@@ -430,7 +437,7 @@ def kill_in_passes(root: Path, seed: int, kills: int) -> Tally:
 
 
 def _check_calls(root: Path) -> None:
-    """The far side was called once for each row, and once more each time that this was asked for."""
+    """The called service was called once for each row, and once more for each retry or redo."""
     calls, asked = Counter[int](), Counter[int]()
     if (root / "calls").exists():
         calls.update(map(int, (root / "calls").read_text().split()))
@@ -450,7 +457,7 @@ def _check_calls(root: Path) -> None:
 
 
 def kill_in_making(root: Path, seed: int, kills: int) -> Tally:
-    """Kill a process that makes and deletes jobs: each is there whole, or not at all."""
+    """Kill a process that makes and deletes jobs. Each job is there as a whole, or not at all."""
     draw = random.Random(seed)
     sync = draw.choice(SYNC)
     tally = Tally()
@@ -479,7 +486,7 @@ def kill_in_making(root: Path, seed: int, kills: int) -> Tally:
 
 
 def _check_jobs(root: Path, expected: dict[str, str], under_way: tuple[str, str] | None) -> bool:
-    """Whether the call that was under way took effect, which ``expected`` learns."""
+    """Whether the interrupted call took effect. The answer is added to ``expected``."""
     with JobService(root, sync="none") as service:
         found = {job.id for job in service.list_jobs(limit=None)}
         kept = under_way is not None and (under_way[0] in found) == (under_way[1] == "there")

@@ -63,14 +63,14 @@ WAIT_S = 60
 
 @dataclass
 class Tally:
-    """What was done and seen."""
+    """Counts of the work and its results."""
 
     states: int = 0
     generations: int = 0  # of processes that were killed as the disk lost
     pending: int = 0  # writes that were not flushed when the power went
     kept: int = 0  # of which there was something
     lost_all: int = 0  # states that lost all of these writes
-    lost_some: int = 0  # states that lost some of them, or parts of some
+    lost_some: int = 0  # states that lost some of these, or parts of some
     failures: int = 0  # writes and flushes that failed
     written_anew: int = 0  # how often a journal was found to be another file
     done: int = 0
@@ -117,7 +117,7 @@ class AtWork:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if not line.endswith("\n"):
-                return  # it was killed as it told it
+                return  # it was killed during its report
             what, states = json.loads(line)
             if what == "told back":
                 self._told_back.put(None)
@@ -125,7 +125,7 @@ class AtWork:
                 self._ledger.note(what, states)
 
     def hear_all(self) -> None:
-        """Return when all that it has told until now is in the ledger."""
+        """Return when all of its reports until now are in the ledger."""
         assert self._process.stdin is not None
         self._process.stdin.write("?\n")
         self._process.stdin.flush()
@@ -152,7 +152,7 @@ def cut_power(kind: str, options: str, states: int, seed: int) -> Tally:
 
 
 def _cut_power_of_one(kind: str, options: str, states: int, draw: Random) -> Tally:
-    """As :func:`cut_power`, of one disk, until its file system has given up."""
+    """Like :func:`cut_power`, but with one disk, until its file system has given up."""
     tally, ledger = Tally(), Ledger()
     with ExitStack() as stack:
         disk = stack.enter_context(FaultDisk(kind, options))
@@ -203,7 +203,7 @@ Lose = Callable[[Callable[[], None]], None]  # loses; meanwhile it calls what it
 
 
 def generations(directory: Path, lose: Lose, rounds: int, draw: Random) -> Tally:
-    """All processes are killed as the disk loses; then others go on with what it has left."""
+    """All processes are killed when the disk loses writes. Then other processes go on."""
     tally, ledger, root = Tally(), Ledger(), directory / "jobs"
     make_shared_job(root, ledger)
     with tempfile.TemporaryDirectory() as outside:
@@ -276,7 +276,7 @@ def lose_power(kind: str, options: str, rounds: int, seed: int) -> Tally:
 
 
 def lose_by(command: str, directory: Path, rounds: int, seed: int) -> Tally:
-    """As :func:`lose_power` in any directory; a command has its file system lose."""
+    """Like :func:`lose_power`, in any directory. A command makes its file system lose writes."""
 
     def lose(kill: Callable[[], None]) -> None:
         kill()  # else a later sync would succeed though its data is lost, which nobody survives
@@ -286,7 +286,10 @@ def lose_by(command: str, directory: Path, rounds: int, seed: int) -> Tally:
 
 
 def cut_power_in_writing_anew(kind: str, options: str, seed: int) -> Tally:
-    """What a writer without syncs has left can't be written; the power goes as it is written anew."""
+    """The data of a writer without syncs can't be written.
+
+    The power goes while it is written anew.
+    """
     tally, ledger, draw = Tally(), Ledger(), Random(seed)
     with FaultDisk(kind, options) as disk:
         root = disk.mount / "jobs"
@@ -336,7 +339,7 @@ def make_shared_job(root: Path, ledger: Ledger) -> None:
 
 
 def fail(scenario: Scenario, kind: str, end: End, seed: int) -> Tally:
-    """Let a scenario of write errors run; then the power goes, or the disk is unmounted first."""
+    """Let a scenario of write errors run. Then the power goes, or the disk is unmounted first."""
     tally, ledger, draw = Tally(), Ledger(), Random(seed)
     with FaultDisk(kind) as disk:
         scenario(disk, disk.mount / "jobs", ledger, draw)

@@ -34,7 +34,7 @@ class Scenario(NamedTuple):
 
 
 def nothing(root: Path) -> None:
-    """An empty disk: not even the root is there."""
+    """An empty disk, even without the root."""
 
 
 def some_rows(root: Path) -> None:
@@ -60,7 +60,10 @@ def create_job(root: Path, acknowledge: Acknowledge) -> None:
 
 
 def make_shards(root: Path, acknowledge: Acknowledge) -> None:
-    """The first shard brings the directory of its set; the last one takes it along."""
+    """The first shard brings the directory of its set.
+
+    The removal of the last shard removes the directory.
+    """
     for index in (1, 0):
         make_shard(root, f"set/{index:03}-of-003")
         acknowledge()
@@ -199,7 +202,10 @@ def small_stream_taken_back(root: Path, acknowledge: Acknowledge) -> None:
 
 
 def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None:
-    """Of a batch one call fails, after a part of it was written; the batch goes on without it."""
+    """One call of a batch fails after a part of the batch was written.
+
+    The batch goes on without this call.
+    """
 
     def breaks_off() -> Iterator[dict[str, Any]]:
         for _ in range(8):
@@ -217,7 +223,10 @@ def small_stream_taken_back_inside(root: Path, acknowledge: Acknowledge) -> None
 
 
 def group_commit(root: Path, acknowledge: Acknowledge) -> None:
-    """Three threads ask while a commit is under way, twice: theirs becomes a single one."""
+    """Twice, three threads ask for changes during a commit.
+
+    Their changes become a single commit.
+    """
     with JobService(root) as service:
         group = service.store.journal(JOB)._group
         for first in (4, 7):
@@ -362,7 +371,7 @@ def repair(root: Path, acknowledge: Acknowledge) -> None:
 
 
 def a_sync_fails(root: Path, acknowledge: Acknowledge) -> None:
-    """What goes on after it is acknowledged, by the same service and by a new one."""
+    """Work goes on after an acknowledgement, by the same service and by a new service."""
     for numbers in ((4, 5, 6), (7, 8)):
         with JobService(root) as service:
             for number in numbers:

@@ -44,7 +44,7 @@ ROWS, WORKERS = 5, 2
 LONG_S = 3600.0
 POOLS = ("fork", "spawn", "loky")
 COMMANDS = ("command", "command -n")
-# What a script does that leaves its signals to Python ("unhandled"), or handles none in arun.
+# The effects in a script that leaves its signals to Python ("unhandled"), or handles none in arun.
 SCRIPTS = ("threads", "coroutines", "batches", *POOLS)
 
 
@@ -221,7 +221,7 @@ def executor_of(kind: str) -> Any:
 
 
 class Callbacks:
-    """What the run calls of its caller's. One of them waits for the gate, if the state says so."""
+    """The caller's functions that the run calls. In some states, one of them waits for the gate."""
 
     def __init__(self, files: Files, state: str) -> None:
         self._files = files
@@ -360,7 +360,7 @@ class Wrong(AssertionError):
     """A run didn't end as the table says."""
 
 
-# What the run says when it is in the state in which it gets the first signal.
+# The report of the run in the state in which it gets the first signal.
 _SAYS = {
     "hold": "Busy",
     "tell": "begun",
@@ -371,7 +371,7 @@ _SAYS = {
 
 
 class Running:
-    """The process of a cell, and what it says in the pipe."""
+    """The process of a cell, and its reports in the pipe."""
 
     def __init__(self, cell: Cell, directory: Path) -> None:
         self.cell = cell
@@ -523,7 +523,10 @@ def _until_row(running: Running, status: str, count: int = 1, *, is_paused: bool
 
 
 def _signal(cell: Cell, running: Running, stack: ExitStack) -> None:
-    """Send the signals, each when the run has answered the one before. Then open the gate."""
+    """Send the signals.
+
+    Each signal is sent after the run has answered the last signal. Then open the gate.
+    """
     words = cell.signals.removesuffix(" to the group")
     names = words.split("+")
     for count, name in enumerate(names, 1):
