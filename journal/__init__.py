@@ -88,7 +88,7 @@ _MODULES = (
 )
 
 
-if not TYPE_CHECKING:  # else type checkers would accept any name
+if not TYPE_CHECKING:  # otherwise, type checkers would accept any name
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:

@@ -155,7 +155,7 @@ class _Check:
             start = Position(region.offset, region.start)
             position, line = self.add_commits(start, region.end, region.line)
             for offset, text, _ in lines_of(self._file, position.offset, region.end):
-                self._look_closely(offset, [text], line)  # of a commit without its LF
+                self._look_closely(offset, [text], line)  # a line of a commit without its LF
                 self._records, line = self._records + 1, line + 1
             self._commits += region.kind != "good"
             self._end = region.end

@@ -33,7 +33,7 @@ from journal.store.row_reader import find_rows
 from journal.store.steps import steps_of_rows
 from journal.text import Numbers, counted, shorten
 
-_MAX_LINES = 3  # of advice after a run; `journal show` has all
+_MAX_LINES = 3  # the maximum after a run; `journal show` has all advice
 _MAX_CALLS = 5  # calls with a step in doubt that get their own commands
 _MAX_CODES = 3  # error codes that get their own commands
 # Advice must be fast. If rows are many or large, only some rows are read. `journal errors` reads

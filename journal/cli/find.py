@@ -130,7 +130,7 @@ def find_job_or_set(ctx: click.Context, name: str) -> FoundJob:
         name = _whole_shard_id(ctx, name)
         directory = Path(name).resolve()
         if is_shard_id(name) and os.path.lexists(Path(ctx.obj, name, JOURNAL_NAME)):
-            directory = Path(ctx.obj).resolve() / name  # of this store, even if the set is a link
+            directory = Path(ctx.obj).resolve() / name  # in this store, even if the set is a link
         if not os.path.lexists(directory / JOURNAL_NAME):
             above = ReadingService(directory.parent) if is_job_id(directory.name) else None
             if above is None or not above.store.is_set(directory.name):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
 _UNBOUND = 1 << 40  # the width of what isn't a terminal
-MAX_RANGES = 8  # of rows or shards in a line
+MAX_RANGES = 8  # the maximum of ranges in a line
 
 
 class Field(msgspec.Struct, frozen=True):

@@ -90,7 +90,7 @@ WHOLE = {slim: kind for slim, kind in _SLIM.items() if slim is not kind}
 
 
 _decode_kind = msgspec.json.Decoder(_Kind).decode
-_decode_times = msgspec.json.Decoder(_Times, float_hook=str).decode  # of any size, if unknown
+_decode_times = msgspec.json.Decoder(_Times, float_hook=str).decode  # decodes numbers of any size
 _decode_extension = msgspec.json.Decoder(ExtensionRecord).decode
 _decode_time = msgspec.json.Decoder(_TimeRecord).decode
 # Hot paths call these decoders directly. Each decoder takes a union of types, because the decoder

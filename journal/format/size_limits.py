@@ -5,7 +5,7 @@ from __future__ import annotations
 from journal.errors import InvalidValueError
 from journal.format.seal import SEAL_BYTES
 
-MAX_LINE_BYTES = 64 << 20  # of a line of the journal, with its LF
+MAX_LINE_BYTES = 64 << 20  # the maximum of a line, with its LF
 MAX_DEPTH = 100  # the maximum depth of nested objects and arrays in a record
 MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
 # A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can nest
@@ -13,8 +13,8 @@ MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
 SANE_BYTES = 2 * MAX_DEPTH
 # The same for a line that was decoded as a record: its type and its time take at least 48 bytes.
 SANE_RECORD_BYTES = SANE_BYTES + 48
-MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # of what a writer may append
-MAX_REPR_BYTES = 1 << 20  # of the text that is kept of a result that isn't JSON
+MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # the maximum that a writer may append
+MAX_REPR_BYTES = 1 << 20  # the maximum of the text of a result that isn't JSON
 MAX_COST_CENTS = 2**63 // 10**6
 MAX_USAGE_NAMES = 100  # names of a job; each summary and the hint hold all of them
 

@@ -313,7 +313,7 @@ def checksum_of(value: Any, encode: Callable[[Any], bytes] = canonical_json) -> 
 
 # Values of these types are JSON values.
 SCALARS = frozenset((str, int, float, bool, NoneType))
-_MAX_LEVELS = 100  # of the parts of a repr
+_MAX_LEVELS = 100  # the maximum depth of the parts of a repr
 _MAX_BITS = 10_000  # Python prints no integer of more than 4,300 digits
 
 _METHODS = ("tolist", "to_list", "to_pylist", "as_py", "item", "isoformat")

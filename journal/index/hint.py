@@ -68,7 +68,7 @@ from journal.index.replay import replay
 # The functions at the end of this file decide when a hint is written.
 MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
-_TYPES = OF_ROWS | OF_STEPS  # of the columns of the second part, in the order of the file
+_TYPES = OF_ROWS | OF_STEPS  # the columns of the second part, in the order of the file
 _PIECE_BYTES = 1 << 16  # a piece stays in the CPU's cache while its crc is computed
 _MAX_HEADER_BYTES = 1 << 24  # some 100,000 open calls
 
@@ -84,12 +84,12 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """
 
     hint: Literal[16]  # increment it when replay makes a different index of the same journal
-    byteorder: str  # of the columns
+    byteorder: str  # the byte order of the columns
     offset: int  # the end of the last commit that the hint covers
     crc: int
     synced: int  # the end and the crc of the last commit that is known to have been on the disk
     synced_crc: int
-    own_inode: int  # of the hint
+    own_inode: int  # the inode of the hint
     inode: int
     changed_ns: int
     boot_id: str  # the hint is valid only during this boot of the system, or "" during every boot
@@ -238,7 +238,7 @@ class _StoredColumns(Columns):
                     if not _has(self, column):
                         setattr(self, column, values)
             if all(_has(self, column) for column in ("statuses", *stored.lengths)):
-                self.__class__ = Columns  # type: ignore[assignment]  # of which each use is faster
+                self.__class__ = Columns  # type: ignore[assignment]  # a use of Columns is faster
         return object.__getattribute__(self, name)
 
 

@@ -76,10 +76,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     run: Run | None = None  # the last run
     pause: Pause | None = None  # a person's, which holds
-    hold: HoldState | None = None  # of the last run
+    hold: HoldState | None = None  # the hold of the last run
     tunes: tuple[TuneRecord, ...] = ()  # requests that the last run hasn't answered
     answers: tuple[TunedRecord, ...] = ()  # the latest answers of the last run
-    input: InputSeen | None = None  # of a shard: the whole input
+    input: InputSeen | None = None  # for a shard: the whole input
     passes: int = 1
     reopened_at: Moment | None = None  # when the current pass began, from the second pass on
     pass_started_at: Moment | None = None  # when the current pass was first set to running
@@ -251,7 +251,7 @@ class Calls(dict[int, OpenCall]):
 
     def __init__(self, known: Iterable[tuple[int, OpenCall]] = ()) -> None:
         super().__init__(known)
-        self._rows: dict[int, list[range]] = {}  # of some of them
+        self._rows: dict[int, list[range]] = {}  # the known rows of calls
 
     def rows(self, call: int, columns: Columns) -> list[range]:
         """Return the positions of the rows that are in a call."""

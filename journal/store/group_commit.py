@@ -68,7 +68,7 @@ class GroupCommit:
         self._path, self._timeout_s = path, timeout_s
         self._guard = threading.Lock()
         self.open = _Group()  # takes further requests
-        self._last_turn = self.open.turn  # of the group whose commit has begun last
+        self._last_turn = self.open.turn  # the turn of the group whose commit began last
         self.was_shared = False  # True if the last commit had several requests
 
     def run(self, commit: AbstractContextManager[object], change: Callable[[], Result]) -> Result:

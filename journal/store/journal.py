@@ -103,7 +103,7 @@ class Journal:
         """Begin without an index and an open commit."""
         self.mutex = threading.RLock()
         self.index = Index()
-        self._mark: Mark  # of the index at the beginning of the open commit
+        self._mark: Mark  # the mark of the index at the beginning of the open commit
         self._stale = False  # True if the index may differ from the log, and must be rebuilt
         self.depth = 0  # the nesting depth of the open blocks, or 0 if no commit is open
         self._joinable: list[tuple[weakref.ref[Any], int]] = []  # open batches and their depths

@@ -74,7 +74,7 @@ def _sync_names(log: Log) -> None:
     if log.are_names_synced:
         return
     root = log.directory.parent.resolve()
-    is_shard = split_shard_name(log.directory.name) is not None  # its parent is the set
+    is_shard = split_shard_name(log.directory.name) is not None  # the parent of a shard is the set
     above = [root, *root.parents[: 2 if is_shard else 1]]
     for path in (log.directory, *above):
         try:

@@ -139,7 +139,7 @@ class RunLocks:
     def __init__(self, root: Path, lock_timeout_s: float) -> None:
         self.root, self._lock_timeout_s = root, lock_timeout_s
         self._held: dict[str, Held] = {}
-        self._claims: dict[str, Claim] = {}  # of runs of other processes: see `work_for`
+        self._claims: dict[str, Claim] = {}  # claims of other processes' runs: see `work_for`
 
     def __bool__(self) -> bool:
         return bool(self._held)

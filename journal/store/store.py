@@ -527,7 +527,7 @@ class Store:
             with closing(staging):
                 # Before files are removed, since a power cut must not leave an empty job.
                 if directory.parent != self.root:
-                    files.remove_if_empty(directory.parent)  # of the set
+                    files.remove_if_empty(directory.parent)  # the directory of the set
                 self._sync_names(leftover, directory)
                 with suppress(OSError):  # files that can't be removed now stay as a leftover
                     staging.remove(leftover)

@@ -133,7 +133,7 @@ class MergeWriter:
         self._of_calls.write()
         for id_, spent in self._there.costs.items():
             if id_ not in self._counted:
-                spent.attempt = None  # of the other copy
+                spent.attempt = None  # the number is from the other copy
                 put_record(self._journal, spent)
         self._put_error()
         index = self._journal.index

@@ -65,7 +65,7 @@ _ENTRY_BYTES = 4096
 # The system refuses a name: the pack is damaged, or comes from a system with other rules.
 _OF_NAMES = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EILSEQ}
 
-_MAX_MEMBER_BYTES = 256 * (MAX_COMPONENTS + 1)  # of a name; 256 for each part with its "/"
+_MAX_MEMBER_BYTES = 256 * (MAX_COMPONENTS + 1)  # 256 for each part of a name with its "/"
 _GZIP_LEVEL = 6  # the level of ``tar czf``
 _GZIP_FRAME = 31  # tells zlib to write the header and trailer of gzip
 _BLOCK_BYTES = tarfile.BLOCKSIZE

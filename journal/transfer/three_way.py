@@ -92,9 +92,9 @@ class Change(NamedTuple):
     offset: int
     what: str
     weight: Weight
-    reset: str | None = None  # of a status
+    reset: str | None = None  # the reset of a status
     step: str = ""
-    state: str = ""  # of a step, or the status that is logged
+    state: str = ""  # the state of a step, or the logged status
     is_of_rows: bool = False  # whether the record is about several rows
 
     @property

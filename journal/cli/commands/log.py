@@ -126,7 +126,7 @@ def log_command(
         parts = [_named(shard.id, part) for shard, part in zip(shards, parts, strict=True)]
     events: Iterable[Event] = heapq.merge(*parts, key=attrgetter("at"))
     more = any(is_cut for _, is_cut in found)
-    if limit is not None:  # of all shards, and not of each
+    if limit is not None:  # the last events of all shards together
         newest = list(deque(events, limit + 1))
         more, events = more or len(newest) > limit, newest[-limit:] if limit else []
     if more and not chosen:

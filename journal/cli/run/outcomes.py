@@ -43,7 +43,7 @@ _QUOTED_CHARACTERS = 200  # characters of the output in a message
 _STATUSES = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", re.ASCII)
 _MAX_RANGE = 255
 _SIGNALS = frozenset(number.name for number in signal.Signals)
-_OUTCOMES = ("retry", "throttled", "skip", "review", "hold", "wait")  # of --on
+_OUTCOMES = ("retry", "throttled", "skip", "review", "hold", "wait")  # for --on
 
 
 def error_codes(text: str, *, or_timeout: bool) -> Iterator[str]:

@@ -84,7 +84,7 @@ class Template:
         self._parts = [self._split(argument) for argument in argv]
         self._names = [name for parts in self._parts for name in parts[1::2]]
         self._filled = self._needed  # names in braces that are placeholders
-        self._scripts = _scripts_of(argv, _SHELLS)  # their positions
+        self._scripts = _scripts_of(argv, _SHELLS)  # the positions of scripts
         self._other_scripts = _scripts_of(argv, _OTHER_SHELLS | _WITH_LINE)
         self._line = _line_of(argv)
         self._check_scripts()
@@ -379,7 +379,7 @@ def _script_of(argv: Sequence[str], shell: int) -> int | None:
         place += 1
         if option in ("-", "--"):
             break
-        if option.startswith("--command="):  # of fish
+        if option.startswith("--command="):  # an option of fish
             return place - 1
         if option.startswith("--"):
             place += option in _OPTIONS_WITH_VALUE

@@ -28,7 +28,7 @@ from journal.store.row_reader import row_of
 from journal.text import shorten
 
 _MAX_IN_FLIGHT = 200
-_MAX_CHARACTERS = 300  # of a row's data
+_MAX_CHARACTERS = 300  # the maximum length of a row's data
 _DUE_EVERY_S = 1.0  # to find when the next row is due takes 20 ms for 100,000 rows
 
 
