@@ -52,7 +52,12 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_file(
-        job: FoundJob, selection: Selection, path: str | None, key: str | None, **given: Any
+        job: FoundJob,
+        selection: Selection,
+        path: str | None,
+        key: str | None,
+        reason: str | None,
+        **given: Any,
     ) -> None:
         how_to_read = [
             given.pop(name) for name in ("file_format", "encoding", "delimiter", "sheet")
@@ -75,7 +80,7 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
                 _check_open(wanted, found)
             values = {found[text][0]: named.values for text, named in wanted.items()}
             selection = selection._replace(ranges=row_ranges(",".join(map(str, values))))
-        command(job=job, selection=selection, values=values, **given)
+        command(job=job, selection=selection, reason=reason, values=values, **given)
 
     made: Callable[..., Any] = with_file
     for add in reversed(_OPTIONS):

@@ -165,8 +165,9 @@ def test_failed_rows_get_the_messages_of_the_file_and_others_need_only_names(wor
         "",
     )
     assert [row.error_message for row in rows()[:2]] == ["no such zip", "closed"]
-    assert resolve("order\nc\n", "--skip", "--key", "order") == (0, "")
+    assert resolve("order\nc\n", "--skip", "--key", "order", "--reason", "closed") == (0, "")
     assert [row.status for row in rows()] == ["failed", "failed", "needs_review", "skipped"]
+    assert rows()[3].reason == "closed"
     code, said = resolve("row_number\n3\n", "--step", "charge", "--not-done")
     assert (code, "--step can't be combined with --from" in said) == (2, True)
     done = journal("resolve", "ship", "--status", "needs_review", "--skip", "--key", "order")
