@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from itertools import chain
 from typing import Any, NamedTuple
 
 import click
 
 from journal.cli.find import FoundJob
+from journal.cli.output import echo_err, first_of
 from journal.cli.resolution import WAYS, how_of
 from journal.cli.selection import Selection, value_of
 from journal.cli.shared_options import input_options, json_or_text, option, parse_cents
@@ -20,10 +22,11 @@ from journal.inputs.read import RowInput
 from journal.inputs.read_options import Source
 from journal.model import RowStatus
 from journal.tables.columns import MISSING
-from journal.text import counted
+from journal.text import counted, similar
 from journal.verbs import VERBS, row_ranges
 
 _RESOLVABLE = VERBS["resolve"].named
+_MAX_UNUSED = 20  # columns in a message
 _OPTIONS = (
     option("--from FILE path", "Settle the rows that FILE names: see above. - is standard input."),
     option(
@@ -73,8 +76,7 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
             file = RowInput(Source(*[path, *how_to_read, "--from"]))
             own = job.shards[0].read().key
             key = key or own or "row_number"
-            needed = names if all(given[name] is None for name in names) else ()
-            wanted = _read(file, key, names, needed)
+            wanted = _read(file, key, names, tuple(name for name in names if given[name] is None))
             found = _find(job, key, wanted, is_unique=key == own)
             if selection.is_empty:  # else it leaves out rows
                 _check_open(wanted, found)
@@ -89,18 +91,26 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _read(
-    file: RowInput, key: str, names: tuple[str, ...], needed: tuple[str, ...]
+    file: RowInput, key: str, names: tuple[str, ...], free: tuple[str, ...]
 ) -> dict[str, _Named]:
-    """The rows of a file by their keys.
+    """The rows of a file by their keys. Reports the columns that are not used.
 
-    Each row must have a value in one of the columns ``needed``.
+    ``free``: the names without an option. If there is no option at all, each row must have a value.
     """
     wanted: dict[str, _Named] = {}
+    shapes = set[tuple[str, ...]]()  # the columns of rows; in JSON, each row has its own
+    unused: dict[str, None] = {}
+    needed = names if free == names else ()
     for number, data in enumerate(file, 1):
         place = f"{file.source.name}, row {number}"
         text = key_of(key, data, place, "key (--key names another column)")
         if text in wanted:
             raise InvalidValueError(place, data[key], f"is named twice: see {wanted[text].place}")
+        if (shape := tuple(data)) not in shapes:
+            shapes.add(shape)
+            others = [name for name in data if name != key and name not in names]
+            _check_names([name for name in free if name not in data], others, place)
+            unused |= dict.fromkeys(others)
         values = {
             name: _value(name, value, f"{place}: {name}", is_table=file.columns is not None)
             for name in names
@@ -112,7 +122,24 @@ def _read(
         wanted[text] = _Named(place, data[key], values)
     if not wanted:
         raise file.source.refused("has no rows")
+    if names and unused:
+        echo_err(f"{file.source.name}: columns not used: {first_of([*unused], _MAX_UNUSED)}")
     return wanted
+
+
+def _check_names(missing: list[str], others: list[str], place: str) -> None:
+    """Raise InvalidValueError if another column may be a missing one with a wrong name.
+
+    Completed rows can't be given the values later.
+    """
+    for name in missing:
+        longer = (each for each in others if each.casefold().startswith(name))
+        shorter = (each for each in others if each[2:] and name.startswith(each.casefold()))
+        if meant := next(chain(longer, shorter), None) or similar(name, others):
+            why = (
+                f"has no {name}; did you mean its column {meant}? Rename this column, or remove it"
+            )
+            raise InvalidValueError(place, "", why)
 
 
 def _value(name: str, value: Any, where: str, *, is_table: bool) -> Any:

@@ -12,6 +12,7 @@ from journal import JobRow, JobService, NeedsReview, open_job
 from journal.store.row_reader import RowSequence
 
 PORTAL = "carrier,order,tracking_number,cost_cents,result\n"
+UNUSED = "portal.csv: columns not used: carrier\n"
 # A run of four workers. It dies when all of them are at work. Three have booked their order.
 DYING = """
 import os, threading
@@ -70,7 +71,7 @@ def test_rows_in_flight_of_a_dead_run_are_settled_by_what_the_far_side_has(work:
     (work / "portal.csv").write_text(PORTAL)
     died = subprocess.run([sys.executable, "-c", DYING], check=False)
     assert (died.returncode, [row.status for row in rows()]) == (9, ["processing"] * 4)
-    assert resolve((work / "portal.csv").read_text(), "--completed") == (0, "")
+    assert resolve((work / "portal.csv").read_text(), "--completed") == (0, UNUSED)
     assert journal("resolve", "ship", "--row", "3", "--retry").returncode == 0
     done = list[str]()
     with open_job("jobs/ship", [{"order": f"A-{n}"} for n in range(1, 6)], key="order") as job:
@@ -85,7 +86,8 @@ def test_each_row_gets_the_values_of_its_own_line_in_one_commit(work: Path) -> N
     in_review([1, "A-2", 3, 4])  # numbers of JSON, which are text in CSV
     commits = written().count(b'"crc"')
     text = PORTAL + 'UPS,3,0073,12.5,"{""a"": 1}"\nDHL,1,,0,0073\nDHL,A-2,Z9,,\n'
-    assert resolve(text, "--completed", "--tracking-number", "all", "--label-path", "l") == (0, "")
+    for_all = ("--tracking-number", "all", "--label-path", "l")
+    assert resolve(text, "--completed", *for_all) == (0, UNUSED)
     assert [
         (row.tracking_number, row.cost_cents, row.result, row.label_path) for row in rows()
     ] == [
@@ -98,7 +100,7 @@ def test_each_row_gets_the_values_of_its_own_line_in_one_commit(work: Path) -> N
 def test_a_file_that_was_applied_is_refused_the_second_time(work: Path) -> None:
     in_review(["A-1", "A-2", "A-3"])
     text = PORTAL + "UPS,A-2,1Z2,,\nUPS,A-1,1Z1,,\n"
-    assert resolve(text, "--completed") == (0, "")
+    assert resolve(text, "--completed") == (0, UNUSED)
     before = written()
     code, said = resolve(text + "UPS,A-3,1Z3,,\n", "--completed")
     assert (code, written()) == (4, before)
@@ -115,7 +117,19 @@ def test_a_file_that_was_applied_is_refused_the_second_time(work: Path) -> None:
         ("order,tracking_number\nA-1,x\nA-9,x\n", (), "row 2: ship has no row with this order"),
         ("order,tracking_number\nA-1,x\nA-2,y\nA-1,z\n", (), "row 3: is named twice: see portal"),
         ("order;cost_cents\nA-2;3\nA-1;1,5\n", ("--delimiter", ";"), "row 2: cost_cents: '1,5' is"),
-        ("order,track\nA-1,x\n", (), "row 1: has no tracking_number or cost_cents or"),
+        ("order,when\nA-1,x\n", (), "row 1: has no tracking_number or cost_cents or"),
+        (
+            "order,Track\nA-1,x\n",
+            (),
+            "row 1: has no tracking_number; did you mean its column Track?",
+        ),
+        ("order,tracking_number,cost\nA-1,x,1\n", (), "has no cost_cents; did you mean its column"),
+        ("order,tracking_no\nA-1,x\n", ("--cost-cents", "1"), "has no tracking_number; did you"),
+        (
+            '[{"order": "A-1", "cost_cents": 1}, {"order": "A-2", "cost": 2}]',
+            ("--format", "json"),
+            "row 2: has no cost_cents; did you mean its column cost?",
+        ),
         ("order,tracking_number\nA-1,x\nA-2,\n", (), "row 2: has no tracking_number or cost_cents"),
         ("tracking_number\nx\n", (), "row 1: it has no 'order', which is the key (--key names"),
         ("order,tracking_number\n", (), "portal.csv: has no rows"),

@@ -181,6 +181,13 @@ PATCHES = [
         _OUTCOME_FILE + "a_file_that_is_not_right_in_all_rows_changes_nothing",
     ),
     Patch(
+        "a file with a wrong name of a column completes nothing",
+        "cli/outcome_file",
+        '            raise InvalidValueError(place, "", why)\n',
+        "            pass\n",
+        _OUTCOME_FILE + "a_file_that_is_not_right_in_all_rows_changes_nothing",
+    ),
+    Patch(
         "no row is redone that has changed since the question",
         "cli/commands/settle",
         "        if shown is not None and redone.digest != shown.digest:\n",
