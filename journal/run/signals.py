@@ -75,7 +75,8 @@ class Stops:
         self.wake()
 
     def at_least(self, count: int) -> None:
-        self.count = max(self.count, count)
+        if self.count < count:  # otherwise, a signal that comes meanwhile could be lost
+            self.count = count
 
     @property
     def end(self) -> EarlyEnd | None:

@@ -317,7 +317,8 @@ def _in_other_thread(job: journal.JobRun, handler: Any, options: dict[str, Any])
     signal.signal(signal.SIGINT, stop)
     thread = threading.Thread(target=lambda: codes.append(job.run(handler, **options).exit_code))
     thread.start()
-    thread.join()
+    while thread.is_alive():  # a signal just before a join without a timeout would not end it
+        thread.join(0.05)
     return codes[0]
 
 
