@@ -75,7 +75,7 @@ class Stops:
         self.wake()
 
     def at_least(self, count: int) -> None:
-        if self.count < count:  # otherwise, a signal that comes meanwhile could be lost
+        if self.count < count:  # noqa: PLR1730  (max() would lose a signal that comes meanwhile)
             self.count = count
 
     @property
