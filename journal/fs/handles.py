@@ -368,7 +368,7 @@ class JournalFile(Descriptor):
             end = data.find(b"\n")
             if end >= 0:
                 return data[:end]
-        except OSError:  # a forked child closed the file, or find_line raises the error again
+        except OSError:  # the file is closed in a forked child, or find_line raises the error again
             pass
         line = self.find_line(offset)
         if line is None:
@@ -402,7 +402,7 @@ class JournalFile(Descriptor):
         """Append ``data``. After a StorageError, the file may contain a part of ``data``."""
         try:
             written = system.os.write(self.fd, data)
-            while written < len(data):  # after a short write, the next write raises its cause
+            while written < len(data):  # after a short write, the next write raises the error
                 written += system.os.write(self.fd, memoryview(data)[written:])
         except OSError as error:
             raise storage_error(self.path, "write", error) from error
@@ -440,7 +440,7 @@ class JournalFile(Descriptor):
         the rest of the last page reads as NULs.
         """
         flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
-        with contextlib.suppress(OSError):  # the caller finds out what it is
+        with contextlib.suppress(OSError):  # the next call of the caller raises the error
             close_fd(system.os.open(self._path_text, flags))
         self.forget_cached()
 

@@ -8,8 +8,8 @@ claim locked until the run ends. If other nodes see this lock, they start no run
 
 After each synced commit, a run lists the claims (see :meth:`Claim.why_lost`). If there is a later
 claim, or the run's own claim is missing, another run has the job. In this case, the other run may
-continue a journal without the commit. So the commit counts as in doubt, and no row or step that the
-commit has started begins.
+continue a journal without the commit. So the commit counts as in doubt. If the commit has started
+rows or steps, they don't begin.
 
 If an earlier run may still work, the run that claims the job replaces the journal with a copy
 (``Log.take_over``). Nobody reads the records that the earlier run then appends to the old file.
@@ -41,14 +41,14 @@ from journal.fs.locks import wait_for_lock
 
 # With a value other than 0, this environment variable makes each file system a network file system.
 _FORCED = "JOURNAL_NETWORK"
-# Types in /proc/self/mountinfo. All FUSE file systems count, except overlays: no list of those that
-# use a network would be complete. On a local FUSE file system, claims cost a run a few system
-# calls.
+# Types in /proc/self/mountinfo. All FUSE file systems count, except overlays: no list of the FUSE
+# file systems on a network would be complete. On a local FUSE file system, claims cost a run a few
+# system calls.
 _OF_NETWORKS = (
     r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|9p|virtiofs|ceph|afs|orangefs|pvfs2|ocfs2|gfs2|"
     r"wekafs|panfs|vboxsf|fuse(?!\.fuse-overlayfs)(\..*)?"
 )
-_NEW, _LATE = ".new", ".late"  # beside a claim
+_NEW, _LATE = ".new", ".late"  # endings of files beside a claim
 _known: dict[int, str] = {}  # see `network_of`
 
 
@@ -241,8 +241,8 @@ def look(directory: Path) -> list[str]:
 def _change_directory_of(path: Path) -> None:
     """Make and remove the directory ``path``.
 
-    Both change the parent directory. So a network file system discards the names in the parent
-    directory that this node has cached.
+    Each call changes the parent directory. So a network file system discards this node's cached
+    names of the parent directory.
     """
     while True:
         is_made = True
@@ -277,7 +277,7 @@ def is_claimed(directory: Path) -> bool:
 
 
 def late_files(directory: Path) -> list[Path]:
-    """Return the files with the outcomes that rows have returned to runs without the job.
+    """Return the files with outcomes of rows whose run had already lost the job.
 
     Raises ``OSError``.
     """

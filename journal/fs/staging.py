@@ -166,23 +166,23 @@ class Staging(Descriptor):
     def place_shard(self, path: Path, target: Path) -> None:
         """Move a directory from a directory in the staging directory to ``target``.
 
-        If the parent of ``target`` is missing, the parent of ``path`` becomes this parent. So the
+        If the parent of ``target`` is missing, the parent of ``path`` is moved to its place. So the
         directory of a set is never empty. Raises FileExistsError if ``target`` or a job is there.
         """
         for _ in range(_MAX_TRIES):
             if files.exists(target / JOURNAL_NAME) or files.exists(target.parent / JOURNAL_NAME):
                 break
             try:
-                for left in (target, target.parent):  # by a deletion that died
+                for left in (target, target.parent):  # left by a deletion that died
                     files.remove_if_empty(left)
                 if files.exists(target.parent):
                     system.os.rename(path, target)
-                    if files.exists(target.parent / JOURNAL_NAME):  # instead of the set, meanwhile
+                    if files.exists(target.parent / JOURNAL_NAME):  # a job was made here
                         system.os.rename(target, path)
                         break
                 else:
                     self.place(path.parent, target.parent)
-            except OSError as error:  # another process was faster, with this shard or with another
+            except OSError as error:  # another process has made this or another shard
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
                     raise
             else:

@@ -142,6 +142,6 @@ def _doubtful_from(text: bytes, boot: bytes) -> int | None:
     if not text.strip(_CLEAR + b"\0"):  # a power cut may leave zeros
         return None
     found = re.fullmatch(_SET, text[:_BYTES])
-    if found is None:  # another version has set it
+    if found is None:  # another version of this package has set it
         return 0
     return int(found[1]) if found[2] == boot else None

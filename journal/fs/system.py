@@ -135,7 +135,7 @@ def current_task() -> object:
     asyncio = sys.modules.get("asyncio")  # if asyncio isn't imported, there are no tasks
     try:
         return asyncio and asyncio.current_task()
-    except (AttributeError, RuntimeError):  # it is being imported; no event loop is running
+    except (AttributeError, RuntimeError):  # asyncio is being imported, or no event loop runs
         return None
 
 

@@ -5,7 +5,7 @@
 - A lock covers one byte, far after the end of the file. Windows enforces locks. So if a lock
   covered bytes with data, as a lock of filelock does, other processes couldn't read these bytes.
 - The descriptor of a directory is really a descriptor of the null device, and only stands for the
-  path of the directory. So another program may replace the directory meanwhile.
+  path of the directory. So another program may replace a directory while it is open.
 - There are no modes and no owners. Directories aren't synced. Instead, each rename is written to
   the disk at once.
 """
@@ -204,7 +204,7 @@ def flock(fd: int, operation: int) -> None:
 
 
 def lock_descriptor(fd: int, *, blocking: bool) -> bool:
-    """Take the exclusive lock, as the function of filelock does with ``blocking=False``."""
+    """Take the exclusive lock, as ``filelock.lock_descriptor`` does with ``blocking=False``."""
     try:
         flock(fd, LOCK_EX | (0 if blocking else LOCK_NB))
     except BlockingIOError:
@@ -276,7 +276,7 @@ def rename(
         information = struct.pack("<QQI", flags, 0, len(name)) + name
         _set(handle, _RENAME if is_directory else _RENAME_EX, information)
         return
-    except OSError:  # another file system than NTFS, or another program has the file open
+    except OSError:  # the file system isn't NTFS, or another program has the file open
         pass
     finally:
         _winapi.CloseHandle(handle)
