@@ -79,7 +79,7 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     """
     given = Path(os.path.abspath(path))
     for each in (given, *given.parents):
-        with contextlib.suppress(OSError):  # the path is missing, or the later write raises the error
+        with contextlib.suppress(OSError):  # no such path, or the later write raises the error
             stat = os.lstat(each)
             if S_ISLNK(stat.st_mode) and not is_trusted(stat):
                 why = f"is a link of another user, to {os.readlink(each)!r}: name another file, or"
