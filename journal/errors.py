@@ -2,10 +2,12 @@
 
 The exceptions form a tree. A command that ends with an exception has the exit code beside it::
 
-    JournalError InvalidInputError 2 an argument, an input or a root can't be used RefusedError 4
-    the jobs, rows or steps don't allow the change BusyError 5 another run or writer has the job:
-    try again UnreadableError 6 damage, or a file of a newer version SystemFailureError 1 the system
-    or the environment failed
+    JournalError
+        InvalidInputError   2   an argument, an input or a root can't be used
+        RefusedError        4   the jobs, rows or steps don't allow the change
+        BusyError           5   another run or writer has the job: try again
+        UnreadableError     6   damage, or a file of a newer version
+        SystemFailureError  1   the system or the environment failed
 
 Each exception has its values as attributes, and can be pickled. The message says what was wrong
 with which value, and what to do next.

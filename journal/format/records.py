@@ -5,14 +5,16 @@ The meaning of all fields is specified in ``docs/records.md``.
 To add a type of record:
 
 1. Describe it in ``docs/records.md``. A new member of a type needs a default, because older
-journals lack the member. 2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``.
-Mark the members that the index needs with ``INDEXED``: opening a job decodes only marked members.
+   journals lack the member.
+2. Add a struct here, and to ``RowLevelRecord`` or ``JobLevelRecord``. Mark the members that the
+   index needs with ``INDEXED``: opening a job decodes only marked members.
 3. Write its effect in ``index/index.py`` (rows) or ``index/job_state.py``. New columns go into
-``index/columns.py``. ``store/transitions.py`` has the function that appends the record. 4. Define
-its event in ``history/events.py``. Decide how a merge (``transfer/three_way.py``,
-``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) treat it.
+   ``index/columns.py``. ``store/transitions.py`` has the function that appends the record.
+4. Define its event in ``history/events.py``. Decide how a merge (``transfer/three_way.py``,
+   ``transfer/merge.py``) and a repair (``repair/salvage.py``, ``repair/damaged_lines.py``) treat
+   it.
 5. Add cases to ``tests/corpus/cases.py``, run ``python tests/corpus/make.py``, and test that older
-journals can be read.
+   journals can be read.
 """
 
 # No ``from __future__ import annotations`` here. Otherwise, msgspec would compile the text of each

@@ -1,8 +1,8 @@
-"""Starts commands, ends them with all processes that they started, and says how they ended.
+"""Starts commands, ends them with all processes that they started, and says how they ended::
 
-process = start(argv, environment(), stdin=stdin, stdout=output, stderr=errors)
-process.wait()
-status = process.close()
+    process = start(argv, environment(), stdin=stdin, stdout=output, stderr=errors)
+    process.wait()
+    status = process.close()
 
 ``posix`` describes all of these functions. The functions of ``windows`` have the same effect.
 """
