@@ -20,7 +20,7 @@ import asyncio, threading, time
 import journal
 import journal.run.workers.termination
 
-journal.run.workers.termination._GRACE_S = 0.1
+journal.run.workers.termination.GRACE_S = 0.1
 
 gate = threading.Event()
 gate.set()

@@ -41,7 +41,7 @@ def test_a_second_interrupt_at_any_step_of_the_end_gives_up_what_is_in_flight_an
 ) -> None:
     monkeypatch.setattr("journal.run.driver.POLL_S", 0.001)
     monkeypatch.setattr("journal.run.caller.POLL_S", 0.001)
-    monkeypatch.setattr("journal.run.workers.termination._GRACE_S", 0.01)
+    monkeypatch.setattr("journal.run.workers.termination.GRACE_S", 0.01)
     steps = check_each_step_of_the_end(kind, tmp_path)
     assert steps > 2
     count("steps of runs that were interrupted", steps)
@@ -78,7 +78,7 @@ def test_each_further_interrupt_makes_the_end_quicker_and_none_keeps_it_from_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As signals do: the second asks what is in flight to end, the third by force."""
-    monkeypatch.setattr("journal.run.workers.termination._GRACE_S", 0.01)
+    monkeypatch.setattr("journal.run.workers.termination.GRACE_S", 0.01)
     may_end = threading.Event()
     begun = threading.Event()
 

@@ -810,7 +810,7 @@ def test_tasks_that_coroutines_left_are_cancelled_at_the_end_and_may_clean_up(pa
 def test_a_run_all_of_whose_workers_hang_ends_and_says_so(
     path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    monkeypatch.setattr("journal.run.workers.termination._GRACE_S", 0.0)
+    monkeypatch.setattr("journal.run.workers.termination.GRACE_S", 0.0)
     gate = Gate()
     hang = hanging(clock, gate)
 

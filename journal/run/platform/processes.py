@@ -15,3 +15,7 @@ if sys.platform == "win32":
     from journal.run.platform.windows import *  # noqa: F403
 else:
     from journal.run.platform.posix import *  # noqa: F403
+
+# Seconds that a process has to save its work, after it was asked to end and before it is killed.
+# The other calls of handlers have the same time (see workers/termination).
+GRACE_S = 5.0

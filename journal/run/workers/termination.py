@@ -16,11 +16,10 @@ import msgspec
 
 from journal.run.outcome import Outcome
 from journal.run.pacing.limits import Limits
+from journal.run.platform.processes import GRACE_S
 from journal.run.signals import END_ROWS
 from journal.run.workers.base import Call, Workers
 from journal.store.interrupted_rows import STOPPED, TIMED_OUT
-
-_GRACE_S = 5.0  # between two of the three stages that end a call
 
 
 class Termination:
@@ -82,7 +81,7 @@ class Termination:
         call.ends_asked += 1
         force = call.ends_asked > 1
         if call.ends_asked <= 2 and self._workers.cancel(call, force=force):
-            call.deadline_s = monotonic() + _GRACE_S
+            call.deadline_s = monotonic() + GRACE_S
             return True
         return False
 
