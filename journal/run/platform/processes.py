@@ -1,4 +1,4 @@
-"""Starts commands, ends them with all processes that they started, and says how they ended::
+"""Starts commands, ends them with all processes that they started, and says how they ended.
 
     process = start(argv, environment(), stdin=stdin, stdout=output, stderr=errors)
     process.wait()
