@@ -459,8 +459,9 @@ class JobRun:
           review, because the call may have taken effect. The exceptions of this kind are:
 
           - TimeoutError, ConnectionResetError, ConnectionAbortedError and BrokenPipeError;
-          - an exception with "Timeout" (but not "ConnectTimeout" or "PoolTimeout"), "Disconnected"
-            or "RemoteProtocol" in the name of its class or of a base class;
+          - an exception with "Timeout" (but not "ConnectTimeout" or "PoolTimeout"), "Disconnected",
+            "RemoteProtocol", "IncompleteRead" or "ClientPayload" in the name of its class or of a
+            base class;
           - an exception that was raised from one of these exceptions, or while one of them was
             handled.
 

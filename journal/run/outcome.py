@@ -39,7 +39,8 @@ NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value 
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-_BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol")  # in names of common classes
+# In names of common classes. The last two: the connection broke within the answer.
+_BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol", "IncompleteRead", "ClientPayload")
 _NOT_SENT_NAMES = ("ConnectTimeout", "PoolTimeout")
 _EVERY = (Exception, BaseException)  # names no specific error, so it declares no error as harmless
 

@@ -64,6 +64,7 @@ def run(job: JobRun, handler: Callable[..., Any], **options: Any) -> list[tuple[
         APITimeoutError(),
         subprocess.TimeoutExpired("curl", 5),
         http.client.RemoteDisconnected("no answer"),
+        http.client.IncompleteRead(b"half an answer"),
         BrokenPipeError(),
         raised(ValueError(), TimeoutError(), is_from=True),
         raised(OSError(), ConnectionResetError()),
