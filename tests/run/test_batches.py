@@ -205,6 +205,12 @@ def test_what_an_answer_has_cost_counts_if_it_belongs_to_no_row(job: JobRun, ans
     assert job.job.total_cost_cents == (5.5 if answer is list else 7.5)
 
 
+def test_what_an_answer_has_cost_counts_if_it_is_that_of_one_row(job: JobRun) -> None:
+    rows = run(job, lambda _rows: RowResult(result=[1] * 5, tracking_number="1Z", cost_cents=3))
+    assert {row.status for row in rows} == {"needs_review"}
+    assert job.job.total_cost_cents == 3
+
+
 def test_an_outcome_of_an_unknown_row_beside_those_of_all_rows_is_logged(job: JobRun) -> None:
     rows = run(job, lambda rows: {row.id: None for row in rows} | {"j:9": "sent"})
     assert {row.status for row in rows} == {"completed"}

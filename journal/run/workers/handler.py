@@ -445,12 +445,12 @@ def _spent(rest: Any) -> list[Outcome]:
     """The cost of the parts of an answer that belong to no row."""
     spent: list[Outcome] = []
     with suppress(BaseException):  # a value's own code may raise anything
-        if issubclass(type(rest), dict | list | tuple):
-            spent.extend(
-                with_cost(Outcome(kind="review"), part.cost_cents, part.usage)
-                for part in (rest.values() if issubclass(type(rest), dict) else rest)
-                if issubclass(type(part), RowResult | RowOutcome)
-            )
+        parts = rest.values() if issubclass(type(rest), dict) else rest
+        spent.extend(
+            with_cost(Outcome(kind="review"), part.cost_cents, part.usage)
+            for part in (parts if issubclass(type(rest), dict | list | tuple) else [rest])
+            if issubclass(type(part), RowResult | RowOutcome)
+        )
     return spent
 
 
