@@ -79,8 +79,8 @@ class Groups:
     def of(self, kind: str) -> dict[str, Numbers]:
         """The rows of a kind, in groups by name.
 
-        - "in doubt": rows by the names of steps that are in doubt, with failed rows. A step is in
-          doubt if it has begun and nobody knows whether it took effect.
+        - "in doubt": rows with a step in doubt, by the name of the step, including failed rows. A
+          step is in doubt if it has begun and nobody knows whether it took effect.
         - "known": rows that have steps, but no step in doubt.
         - "lost": rows whose data was lost to damage.
         - "other": all other rows by error code ("" if unknown), because a person may settle each
@@ -231,10 +231,9 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
 
 
 def echo_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
-    """Report the rows with a step in doubt, because no other attempt would settle these steps.
+    """Report the steps in doubt of settled rows, because no further attempt settles these steps.
 
-    If the rows are completed, also report their done steps, because no attempt does the other
-    steps.
+    If the rows are completed, also report the done steps, because no attempt will do the others.
     """
     doubts: dict[str, Numbers] = {}
     done: dict[str, Numbers] = {}
@@ -298,7 +297,7 @@ def advice(
 
 
 class _Advice:
-    """Collects advice about a job in ``found``."""
+    """Collects advice about a job. The advice is in ``found``."""
 
     def __init__(
         self, job: Job, holder: RunHolder | None, start: NextStart, command: Callable[..., str]
@@ -359,7 +358,10 @@ class _Advice:
             self.add(warning)
 
     def _settle_groups(self, groups: Groups, *, only_steps: bool = False) -> None:
-        """Advise how to settle each group. ``only_steps``: the next start settles other rows."""
+        """Advise how to settle each group.
+
+        ``only_steps``: only steps in doubt, because the next start settles all other rows.
+        """
         for step, numbers in itertools.islice(groups.of("in doubt").items(), MAX_STEPS):
             for call, of_call in groups.by_call(numbers):
                 self.found += step_commands(self._command, self._job.id, step, of_call, call)
@@ -406,8 +408,8 @@ class _Advice:
     def about_failed_rows(self, unknown: Numbers) -> None:
         """Advise how to look at failed rows, and how to run them again.
 
-        ``unknown``: the failed rows that may have taken effect. Only a command that names them
-        retries them.
+        ``unknown``: the failed rows that may have taken effect. Only a command that names these
+        rows retries them.
         """
         start, is_known = self._start, unknown.count < self._job.failed_rows
         then = "the active run processes them" if self._holder else f"then {start.words}"

@@ -26,7 +26,7 @@ from journal.model import (
 from journal.service import ExactService, JobService, existing_job
 
 DEFAULT_ROOT = "jobs"
-# Of an argument that names a file. A shell completes it.
+# The type of an argument that names a file. A shell completes the name.
 PATH = click.Path(readable=False)
 
 
@@ -142,7 +142,7 @@ def find_job_or_set(ctx: click.Context, name: str) -> FoundJob:
         service = ReadingService(root_of(directory))
         if not (is_job_id(job_id) or is_shard_id(job_id)):
             with service.store.peek(directory.name).reading():
-                pass  # never: it raises JobMismatchError
+                pass  # never reached: JobMismatchError is raised
         return FoundJob.of(ctx, service, job_id)
     service = ReadingService(ctx.obj)
     _check_known(service, name)

@@ -38,7 +38,7 @@ def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
     A job without failed rows counts as failed, too, if some rows need a review. The text then says
-    how many. A person's pause is named, whatever the status is, and the hold of a run that works.
+    how many. A person's pause and the hold of a working run are named, too.
     """
     reviews, text = job.needs_review_count, state or job.status.value
     if job.status is JobStatus.FAILED and not job.failed_rows and reviews:

@@ -57,7 +57,7 @@ class Field(msgspec.Struct, frozen=True):
     - ``text``: a function from a record to the table's cell. Default: the value as text.
     - ``right``: whether the column is aligned to the right, as numbers are.
     - ``wide``: the minimum width of the column. This leaves room for wider cells in later rows.
-    - ``whole``: the cell is never cut, for a last column.
+    - ``whole``: the cell is never cut. Only for the last column.
     - ``status``: the cell is a status, and gets the status's colour.
     """
 
@@ -221,7 +221,7 @@ def _echo_csv(fields: Sequence[Field], records: Iterable[Any]) -> None:
         write(line_of([show(as_text(get(record))) for get in getters]))
 
 
-# --- lines with names, as of `journal show`
+# --- lines with names, as `journal show` writes them
 
 
 def named_once(name: str, values: Iterable[str]) -> Iterator[tuple[str, str]]:

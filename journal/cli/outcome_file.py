@@ -78,7 +78,7 @@ def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
             key = key or own or "row_number"
             wanted = _read(file, key, names, tuple(name for name in names if given[name] is None))
             found = _find(job, key, wanted, is_unique=key == own)
-            if selection.is_empty:  # else it leaves out rows
+            if selection.is_empty:  # otherwise, the selection leaves out rows
                 _check_open(wanted, found)
             values = {found[text][0]: named.values for text, named in wanted.items()}
             selection = selection._replace(ranges=row_ranges(",".join(map(str, values))))

@@ -37,7 +37,7 @@ WAYS: dict[str, tuple[Callable[..., object], tuple[str, ...]]] = {
 def how_of(given: dict[str, Any], *, in_file: bool) -> str:
     """Return the name of the given option that settles rows, such as "completed".
 
-    ``in_file``: a file may have values that else are options. Raises UsageError if the options
+    ``in_file``: a file may have values that otherwise are options. Raises UsageError if the options
     can't be combined.
     """
     names = {name for name, value in given.items() if value not in (None, False)}
@@ -61,7 +61,7 @@ def how_of(given: dict[str, Any], *, in_file: bool) -> str:
 class Resolution:
     """The decision of a person about rows: ``how`` to settle them, the reason, and other options.
 
-    ``values``: what takes the place of options for a row, by its number.
+    ``values``: by row number, the values that replace options for the row.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Resolution:
         self._is_cut = False  # whether the run of a row died
         self.settled = set[int]()  # rows with a step settled for them or for their call
         self._pending = Numbers()  # rows whose only open question was the step
-        self._others: dict[str, Numbers] = {}  # from the error code of another question to its rows
+        self._others: dict[str, Numbers] = {}  # rows with another question, by error code
 
     def settle_row(self, row: JobRow) -> object:
         service, how = self._job.service, self._how

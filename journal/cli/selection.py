@@ -223,7 +223,7 @@ class Where:
 
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
-        met = [each.holds(row) for each in self._conditions.values()]  # each is to be asked
+        met = [each.holds(row) for each in self._conditions.values()]  # all must see the row
         return all(met)
 
     def unmet(self) -> list[str]:
@@ -276,7 +276,7 @@ class Selection(NamedTuple):
         return bool(self.where or self.error_codes) or self.version is not None
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether a run may process a row with a status that allows processing."""
+        """Return whether a run may process a row, if the row's status allows this."""
         if self.ranges is not None:
             number = row.row_number
             at = bisect_right(self.ranges, number, key=lambda numbers: numbers.start)

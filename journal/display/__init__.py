@@ -4,5 +4,5 @@
   for each.
 - ``repr``: makes the lines, and the HTML for notebooks, that represent jobs, rows and runs.
 
-May import: ``text`` (see ``docs/architecture.md``).
+Imports allowed: ``text`` (see ``docs/architecture.md``).
 """

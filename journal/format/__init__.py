@@ -12,6 +12,6 @@
   ``bitflip``: finds a flipped bit.
 - ``pruned``: the file with the pruned jobs, so that no pruned job is made anew by accident.
 
-May import: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of the
-package.
+Imports allowed: ``fs``, and the modules ``errors``, ``ids``, ``text`` and ``model`` at the top of
+the package.
 """

@@ -11,5 +11,5 @@
 - ``output_files``: writes files that a user asked for. ``sync_mark``: records in a file that a sync
   is under way. ``staging``: opens the directory of a store in which jobs are made and deleted.
 
-May import: the modules ``errors`` and ``text`` at the top of the package.
+Imports allowed: the modules ``errors`` and ``text`` at the top of the package.
 """

@@ -7,5 +7,5 @@
 - ``error_groups``: groups rows and attempts by error. ``row_history``: collects everything about
   one row.
 
-May import: ``store`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``store`` and the layers below it (see ``docs/architecture.md``).
 """

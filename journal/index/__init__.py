@@ -9,5 +9,5 @@
   loss.
 - ``summary``: makes ``Job`` and ``JobSummary`` from an index.
 
-May import: ``format`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``format`` and the layers below it (see ``docs/architecture.md``).
 """

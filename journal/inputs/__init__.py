@@ -9,6 +9,7 @@
 - ``arrow``: Parquet and Arrow. ``excel``: Excel. ``sqlite``: a query of a SQLite database.
   ``columns_and_cells``: checks names of columns, and converts their values to JSON values.
 
-The values of rows are JSON values. May import: ``store`` and the layers below it (see
-``docs/architecture.md``).
+The values of rows are JSON values.
+
+Imports allowed: ``store`` and the layers below it (see ``docs/architecture.md``).
 """

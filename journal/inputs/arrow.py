@@ -109,7 +109,7 @@ def _to_python(column: Any, source: Source, where: Where) -> list[Any]:
 
 
 def _in_microseconds(pa: Any, kind: Any) -> Any:
-    """The type of times without nanoseconds, which Python's times lack."""
+    """The same type of times in microseconds, since Python's times have no nanoseconds."""
     if pa.types.is_duration(kind):
         return pa.duration("us")
     return pa.time64("us") if pa.types.is_time(kind) else pa.timestamp("us", kind.tz)

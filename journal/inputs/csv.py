@@ -37,7 +37,7 @@ def read_csv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tup
 
 
 def read_tsv(source: Source, stream: io.BufferedReader, stack: ExitStack) -> tuple[list[str], Rows]:
-    """Quotes have no special meaning.
+    """Read TSV, in which quotes have no special meaning.
 
     The media type text/tab-separated-values has this rule. `cut`, `awk`, database clients and
     Google Sheets follow the rule. A reader that interprets quotes could join lines up to the next

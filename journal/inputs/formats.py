@@ -132,8 +132,7 @@ class Format(NamedTuple):
     - ``name``: the name that a person types. ``words``: the name in messages.
     - ``first_bytes``: a regular expression for the first bytes, if they show the format.
     - ``options``: those of encoding, delimiter and sheet that have a meaning.
-    - ``needs``: a library, and the extra that installs the library. Without a library, the input is
-      text.
+    - ``needs``: a library, and the extra that installs the library. None if the input is text.
     - ``at_any_offset``: whether the reader seeks. Then the input can't be compressed, and can't be
       a pipe.
     """

@@ -99,7 +99,7 @@ class Text:
         return self._source.refused(f"is longer than {MAX_LINE_BYTES >> 20} MiB", where, text)
 
     def _undecodable(self, error: UnicodeError, what: str, number: int) -> InvalidValueError:
-        """``number``: the number of the line or item at the beginning of the undecoded text."""
+        """The error for bytes that aren't text. ``number``: the first line or item of the bytes."""
         value = b""
         if isinstance(error, UnicodeDecodeError):
             end = b"\n" if what == "line" else b"\0"

@@ -5,5 +5,5 @@
   ``stalls``: whether a run has stalled.
 - ``messages``: reports the messages of a run to ``tell``, to ``logging`` or to standard error.
 
-May import: ``model`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``model`` and the layers below it (see ``docs/architecture.md``).
 """

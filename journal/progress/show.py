@@ -128,7 +128,7 @@ class Progress:
         self._job = job
 
     def then(self, on_progress: Callable[[Job], object]) -> Callable[[Job], None]:
-        """Return a function that shows a job and calls ``on_progress`` with it, until that fails."""
+        """Return a function that shows a job and calls ``on_progress`` until a call fails."""
         call: Callable[[Job], object] | None = on_progress
 
         def show(job: Job) -> None:

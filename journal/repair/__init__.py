@@ -7,7 +7,7 @@
 - ``salvage``: decides which lines are kept, and what replaces the lost lines.
 - ``damaged_lines``: reads the readable lines of a damaged journal.
 
-May import: ``store``, ``verify``, and the layers below them (see ``docs/architecture.md``).
+Imports allowed: ``store``, ``verify``, and the layers below them (see ``docs/architecture.md``).
 """
 
 from journal.repair.rebuild import Repair, repair_job

@@ -4,7 +4,7 @@
 
 - ``page``: defines ``write_report``, which fills ``templates/report.html``.
 
-May import: ``tables`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``tables`` and the layers below it (see ``docs/architecture.md``).
 """
 
 from journal.report.page import report_page, write_report

@@ -57,7 +57,7 @@ _LANES = {
     "waits": "Waits of rows for somebody else",
     "pauses": "Pauses by a person",
 }
-_MIN_BAR = 0.3  # in percent: a bar joins the bar before if both together are shorter
+_MIN_BAR = 0.3  # in percent: two bars that together are shorter become one bar
 
 
 def write_report(

@@ -11,7 +11,7 @@
   ``pacing``: limits rate and cost, decides about retries, and ends a run early. ``signals``: counts
   each Ctrl-C, and says what each Ctrl-C does.
 - ``caller``: the thread or the coroutine that waits for the driver. The driver has its own thread.
-- ``workers``: call handlers in threads, in coroutines or in processes.
+- ``workers``: calls handlers in threads, in coroutines or in processes.
 
-May import: ``service`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``service`` and the layers below it (see ``docs/architecture.md``).
 """

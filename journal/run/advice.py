@@ -37,7 +37,7 @@ class HowTo(NamedTuple):
     def first_resume(self, job: Job) -> str:
         """The beginning of a message about the next start.
 
-        A person's pause would refuse this start.
+        "" unless a person has paused the job. Without the resumption, the start would be refused.
         """
         return f"first {self.resume(job.id)}, then " if job.pause is not None else ""
 
@@ -64,7 +64,7 @@ class HowTo(NamedTuple):
         """
         how = self.if_gone
         if is_empty:
-            skip = '`job.skip(status=["pending", "failed"])`'  # a command gets no empty input
+            skip = '`job.skip(status=["pending", "failed"])`'  # for scripts only
             how = f"the input has no rows at all: if that is no mistake, {skip} skips these rows"
         return f"gone and not done: {numbers_text(undone)}; {how}"
 
@@ -210,8 +210,8 @@ def before_command(words: Sequence[str]) -> int:
 def words_for_rest(run: Run) -> list[str]:
     """The words that continue a job after ``run``.
 
-    If none of the rows left meets the run's condition, the condition is removed from a `journal
-    run`. With the condition, the command would start no row.
+    If no remaining row meets the condition of a `journal run`, the words lack the condition. With
+    the condition, the command would start no row.
     """
     words = list(run.argv)
     if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":

@@ -77,8 +77,8 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
-        # The number of waiting rows and their next due time, if no row was in flight at the latest
-        # poll. None: never.
+        # Text about waiting rows, if no row was in flight at the latest poll, else "". None before
+        # the first such text.
         self._waits_text: str | None = None
         self._in_flight = InFlight(workers, results, limits, StepStore(job.service, job.id))
         self._stalls = Stalls(job, self._in_flight)
@@ -92,14 +92,14 @@ class Run:
         self._reported_locked = False
         self._end: EarlyEnd | None = None
         self._error: BaseException | None = None  # raised at the end
-        self._locked = ""  # the reason why the latest commit was not made, after a second stop
+        self._locked = ""  # set after a second stop: why the latest commit was not made
         self.has_begun = False  # set by the thread that calls ``work``
-        self._is_closed = False  # or the workers are being closed
+        self._is_closed = False  # set before the workers are closed
         self._why_lost = ""  # the message, if another job or run is at the path of this job
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self._polled_s = 0.0
-        self._seen: Job | None = None  # at the latest poll, if the caller hasn't seen it
+        self._seen: Job | None = None  # the job at the latest poll, if the caller hasn't seen it
 
     def close(self) -> None:
         """Stop the workers if they still work. :meth:`work` does this at its end."""
@@ -161,8 +161,8 @@ class Run:
         )
 
     def _leave(self) -> Job:
-        # Another process has the job, or its commit lock. If nobody sets the status, it stays
-        # running, and the next start finds an interrupted run.
+        # Another process has the job, or its commit lock. If nobody sets the status, the
+        # job stays running, and the next start finds an interrupted run.
         if self._why_lost or self._locked:
             return self._held.last_job()
         while True:
@@ -239,7 +239,7 @@ class Run:
             self._in_flight.end_due(self._stops.count)
             results = self._in_flight.results()
             if results:
-                self._locked = ""  # wait once more, for all of them together
+                self._locked = ""  # wait once more for the commit lock, for all results together
             for result in results:
                 self._record_or_report(result)
             with suppress(JournalError):
@@ -337,7 +337,7 @@ class Run:
         reached = reached or self._holds.reason_to_pause()
         if reached is not None:
             self._give_up(*reached)
-        elif self._in_flight.slots <= 0 and not self._stops.count:  # else a stop gives them up
+        elif self._in_flight.slots <= 0 and not self._stops.count:  # else the stop ends the run
             self._give_up(EarlyEnd("workers", f"all {self._workers.count} workers hang"), 2)
         elif not self._in_flight and (end := self._queue.reason_to_stop(job)) is not None:
             self._give_up(end, 1)
@@ -396,7 +396,7 @@ class Run:
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             if not self._why_lost:
-                self._held.put_end(self._early)  # for readers, while rows are in flight
+                self._held.put_end(self._early)  # readers see it while rows are in flight
             started = self._queue.start_calls(
                 job,
                 self._starts.free_calls(job),

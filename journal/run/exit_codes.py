@@ -11,7 +11,7 @@ EXIT_NEEDS_PERSON = 3  # rows failed or need a review, or damage needs a decisio
 EXIT_OPEN = 4  # rows are still open
 EXIT_REFUSED = RefusedError.exit_code
 EXIT_DAMAGED = UnreadableError.exit_code
-EXIT_TIMED_OUT = 124  # as of timeout(1)
+EXIT_TIMED_OUT = 124  # as timeout(1)
 EXIT_INTERRUPTED = 130  # as shells: 128 + SIGINT
 EXIT_CLOSED_PIPE = 141  # as shells: 128 + SIGPIPE
 

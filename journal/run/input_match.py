@@ -110,7 +110,7 @@ def split_by(
 
 
 def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNotFoundError:
-    """Make the error for a job that doesn't exist and that the start doesn't make.
+    """Make the error for a start that finds no job and makes none.
 
     Raises JobPrunedError if the job was pruned.
     """
@@ -129,7 +129,7 @@ def missing_error(service: JobService, job_id: str, rules: InputRules) -> JobNot
 
 
 class Known(NamedTuple):
-    """The data of a job's row that is kept in memory."""
+    """The part of a job's row that is kept in memory."""
 
     row_number: int
     row_checksum: str
@@ -278,7 +278,7 @@ class _Match:
         count, item = _same_beginning(job_rows, items, keys)
         later = itertools.islice(job_rows, count, None) if count < len(job_rows) else ()
         rest = _by_key(self._service, self._job, later, key)
-        added: dict[str, tuple[str, int]] = {}  # keys with numbers, by the keys without types
+        added: dict[str, tuple[str, int]] = {}  # by untyped key: the key and its place
 
         def new() -> Iterator[dict[str, Any]]:
             for one in itertools.chain([item] if item else [], items):
@@ -306,7 +306,7 @@ class _Match:
             return
         encode_value(item.data, f"input row {item.place}")
         row = self._row(known.row_number)
-        # If equal data has another checksum, the caller of create_rows gave the checksum.
+        # The checksums of equal data differ if the caller of create_rows gave the checksum.
         if row is not None and row.data == item.data:
             return
         if self._rules.on_changed == "error":
@@ -470,7 +470,7 @@ class _Match:
             raise InvalidStateTransition(job.status, JobStatus.PENDING, (), f"job {job.id}", hint)
 
 
-# A row with such a status is run, or is run again by a retry.
+# The next run, or a run after a retry, takes rows with these statuses.
 _UNDONE = (RowStatus.PENDING, RowStatus.PROCESSING, RowStatus.FAILED)
 
 
@@ -500,7 +500,7 @@ def _same_beginning(
 def _by_key(service: JobService, job: Job, rows: Iterable[JobRow], key: Key) -> dict[str, Known]:
     """The job's remaining rows, by key.
 
-    The key also comes from the last input, because a person may have changed the data afterwards.
+    If a person has changed the data of a row, the key comes from the row's last input.
     """
     found: dict[str, Known] = {}
     edited: dict[int, JobRow] = {}

@@ -52,7 +52,7 @@ from journal.text import Numbers, counted, time_text
 
 _MAX_RANGES = 20  # ranges of rows in a message
 _NO_LIMITS = Limits()
-_INTERRUPTS = ("signal", "error")  # kinds of an early end, if rows are left to start
+_INTERRUPTS = ("signal", "error")  # these end a run early only if rows are left to start
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -96,7 +96,7 @@ class RunningJob:
         self.post = post
         self.retry_failed = False  # whether the start retries failed rows
         self.changes: dict[str, Any] = {}  # the changes of the start: members of a RunReport
-        self.outdated = 0  # a member, too, but of no record
+        self.outdated = 0  # also a member of a RunReport, but not recorded
         self._tell = tell
         self._seen: Job | None = None  # the job of the last read
         self._was_paused = False
@@ -283,7 +283,7 @@ class RunningJob:
             self.service.store.runs.look(self.id)
 
     def leave_late(self, row: JobRow, outcome: Outcome) -> None:
-        """Leave an outcome for people, if another run has claimed the job. Raises no error."""
+        """If another run has claimed the job, write an outcome to a file. Raises no error."""
         claim = self.service.store.runs.claim(self.id)
         if claim is None or outcome.kind == "unstarted":
             return

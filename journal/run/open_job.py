@@ -612,7 +612,7 @@ class JobRun:
         return report
 
     def _caller(self, executor: object) -> Any:
-        """Where the caller waits: in its thread, or in its loop. Refuses a thread in a batch."""
+        """Where the caller waits: its thread, or its loop. Raises InvalidValueError in a batch."""
         if isinstance(executor, CallersLoop):
             return executor
         if self.service.store.journal(self.id).in_own_commit:
@@ -639,7 +639,7 @@ class JobRun:
                 error = raised
                 raise
             finally:
-                if "retried" in held.changes:  # the run has started: a later run has another start
+                if "retried" in held.changes:  # has started: a later run has none of these changes
                     self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
                 del error  # a traceback would keep this frame, and so the job's files
@@ -728,7 +728,7 @@ class JobRun:
             held.warn(f"{self.id}: `Retry` has no effect with one attempt: add max_attempts=3")
         has_ended = job.status.is_ended
         if bounds.brake.has_tripped and not has_ended:
-            return  # its message has said how to continue
+            return  # the brake's message has said how to continue
         is_worth_a_look = has_ended or job.needs_review_count or bounds.has_halted
         if is_worth_a_look and (left := what_is_left(job, how_to)):
             held.report(f"{job.id}: {job.status}; {left}")

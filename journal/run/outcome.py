@@ -42,7 +42,7 @@ _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 # In names of common classes. The last two: the connection broke within the answer.
 _BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol", "IncompleteRead", "ClientPayload")
 _NOT_SENT_NAMES = ("ConnectTimeout", "PoolTimeout")
-_EVERY = (Exception, BaseException)  # names no specific error, so it declares no error as harmless
+_EVERY = (Exception, BaseException)  # too general to declare an error harmless
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +131,8 @@ class Retry(_Later):
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``. The row is attempted until a call isn't throttled.
     Other rows continue. But many successive throttled calls mean that the whole account has reached
-    a limit. So a hold begins, as with :class:`Hold`, when the number of these calls reaches the
-    number of workers, and at least 10.
+    a limit. So a hold begins, as with :class:`Hold`, when the number of these calls reaches 10
+    and the number of workers.
 
     ``after_s``: seconds until the next attempt, up to 366 days. This is a number, or the text of a
     header Retry-After (seconds or a date). Text that can't be read is ignored, and the row's log
@@ -507,7 +507,7 @@ def _outcome_of(error: RowOutcome) -> Outcome:
 def _outcome_of_exception(error: BaseException, retry_on: Errors) -> Outcome:
     code, message = code_and_message(error)
     if isinstance(error, TypeError) and message.startswith("Unexpected keyword argument"):
-        message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec says no more
+        message += f" (RowResult has {', '.join(CHECKS)})"  # msgspec doesn't name them
     named = tuple(kind for kind in retry_on if kind not in _EVERY)
     return Outcome(
         kind="failed",

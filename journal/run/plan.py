@@ -79,7 +79,7 @@ def _retry_failed(service: JobService, job_id: str, where: Where | None) -> int:
 
 
 class Matched(msgspec.Struct):
-    """The result of comparing an input with a job. The other fields than lists are counts of rows.
+    """The result of comparing an input with a job. Fields that aren't lists count rows.
 
     - ``added``: rows that are new in the input.
     - ``changed``: rows whose data has changed.

@@ -1,7 +1,7 @@
 """Queues a job's open rows in the order in which a run takes them.
 
-Rows are looked up when they are needed, and are not kept in memory. For a waiting row (for another
-attempt or for somebody else), only its number and a time are kept. All records become part of the
+Rows are looked up when they are needed, and are not kept in memory. Of a row that waits for another
+attempt or for somebody else, only the number and a time are kept. All records become part of the
 batch that the caller has open.
 """
 
@@ -42,12 +42,12 @@ _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # After the last row: the time between two searches for rows that other processes have made pending.
 _LOOK_AGAIN_S = 0.5
-# Added for each row that was parked or passed over. A look at a row takes about 1 µs.
+# Each row that was parked or passed over adds this time. A look at a row takes about 1 µs.
 _LOOK_AGAIN_EACH_S = 1e-5
 # The maximum number of rows that can't start and are looked at in one turn. Workers and other
 # processes wait until the turn ends.
 _MAX_LOOKS = 2000
-_MIN_BLOCKED_S = 5.0  # the time that all other rows may wait for given-up attempts
+_MIN_BLOCKED_S = 5.0  # the minimum time to wait if all other rows wait for given-up attempts
 
 
 class RowQueue:
@@ -64,7 +64,7 @@ class RowQueue:
         self._how_to = job.settings.how_to
         self._chosen = Chosen(job.service, job.id, limits.where)
         self._blocked_s: float | None = None  # since when no row can start, by ``monotonic``
-        self._looks = _MAX_LOOKS  # how many such rows may still be looked at in this turn
+        self._looks = _MAX_LOOKS  # rows that can't start, but may still be looked at in this turn
         self._position = 0
         self._found: deque[FoundRow] = deque()  # rows that were pending at the last look
         self._is_past_fresh = False  # whether all rows that were never started have been found
@@ -238,7 +238,7 @@ class RowQueue:
             columns = journal.index.columns
             positions = array("Q", journal.index.positions(WAITING))
             begin_s = monotonic() - journal.now().timestamp()
-        left = self._chosen.left  # of the rows that don't wait
+        left = self._chosen.left  # the number of rows that don't wait
         self._waits.set(
             (begin_s + columns.due_us(position) / 1e6, columns.number(position))
             for position in positions
@@ -262,7 +262,7 @@ class RowQueue:
         """
         places, per_key = self._places, self._per_key
         may_wait = per_key.gate or self.usage or self._waiting or self._waits or self._blocked
-        while not may_wait and room > 0 and places > 0 and self._looks:  # most runs, for speed
+        while not may_wait and room > 0 and places > 0 and self._looks:  # for most runs
             if not (number := self._next_found()):
                 return
             self._new.add(number)
@@ -336,7 +336,7 @@ class RowQueue:
         return EarlyEnd("limit_per", text)
 
     def _only_waits(self, job: Job, *, is_full: bool) -> EarlyEnd | None:
-        """The reason why a run that doesn't wait ends now, because nothing else is left to do.
+        """The reason why a run with ``no_wait`` ends now, or None if rows may still start.
 
         ``is_full``: ``max_rows`` lets no other row start.
         """

@@ -54,7 +54,7 @@ from journal.store.steps import (
 )
 from journal.store.transitions import change_row, put_logs, put_record
 
-# The status of a row after an outcome of a kind. After another kind, the row isn't done.
+# The status of a row, by the kind of its outcome. After other kinds, the row isn't done.
 _STATUSES = {
     "completed": RowStatus.COMPLETED,
     "skipped": RowStatus.SKIPPED,
@@ -75,7 +75,7 @@ class Settling:
         self._job_id = job.id
         self._on_interrupted = job.settings.on_interrupted
         self._limits = limits
-        self._latest = 0, 0  # the steps and the attempts of the row of the last question
+        self._latest = 0, 0  # steps and attempts of the row that _step_in_doubt has read last
         self._doubt: RowStep | None = None  # the step in doubt of this row
         self.calls = OpenCalls(job.service, job.id, is_batch=limits.batch is not None)
 

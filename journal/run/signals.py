@@ -21,7 +21,7 @@ from journal.display.session import interrupt_again
 from journal.fs import system
 from journal.model import EarlyEnd
 
-END_ROWS = 2  # so many stops end the rows in flight
+END_ROWS = 2  # this number of stops ends the rows in flight
 MAX_STOPS = 3  # after one more signal, the caller leaves the run, because the run hangs
 
 
@@ -129,8 +129,8 @@ def stopping_signals(stop: Callable[[int], object]) -> Iterator[None]:
     """Call ``stop`` with the number of each signal of STOPPING_SIGNALS that comes during the block.
 
     Signals that were ignored stay ignored. At the end the earlier handlers are restored. Outside of
-    the main thread, this function does nothing, because Python allows no
-    signal handlers there.
+    the main thread, this function does nothing, because Python allows no signal
+    handlers there.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -233,7 +233,7 @@ def _end_with_pool_task() -> None:
     """End this forked process when the forking task of a thread pool ends.
 
     Otherwise, the thread of the pool would take the next tasks. These tasks belong to the parent,
-    such as the queued calls of other rows. The task may be that of ``asyncio.to_thread``.
+    such as the queued calls of other rows. A call of ``asyncio.to_thread`` is such a task.
     """
     pools = sys.modules.get("concurrent.futures.thread")
     frame = None if pools is None else sys._getframe()  # noqa: SLF001
@@ -260,10 +260,10 @@ if sys.platform != "win32":
         signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
         _end_with_pool_task()
 
-    # A pool ends its worker processes with SIGTERM and waits for them. If SIGTERM has a handler in
-    # Python, a new process loses a SIGTERM that comes before its first line of Python has run. The
-    # pool would then wait forever. So SIGTERM stays blocked until the new process has the default
-    # handler.
+    # A pool ends its worker processes with SIGTERM and waits for them. If the parent handles
+    # SIGTERM in Python, a new process loses a SIGTERM that comes before the process runs Python.
+    # The pool would then wait forever. So SIGTERM stays blocked until the new process has the
+    # default handler.
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,

@@ -5,8 +5,9 @@
   inputs that other shards have seen.
 - ``shard_states``: the states of all shards of a set, and sums over them.
 
-A set is a directory of shards, such as ``SET/003-of-064``. May import: ``service``, and the rooms
-that ``service`` may import.
+A set is a directory of shards, such as ``SET/003-of-064``.
+
+Imports allowed: ``service``, and the rooms that ``service`` may import.
 """
 
 from journal.sets.shard_states import Part, Whole, look_at_set

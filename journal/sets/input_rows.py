@@ -188,9 +188,9 @@ class Split:
     def check_meanwhile(self, *, is_new: bool) -> None:
         """Raise an error if another start at the same time contradicts this start.
 
-        Each start looks after its own commit. So at least one of two starts sees the other.
-        ``is_new``: whether this start has made the shard. In this case, the shard is removed before
-        the error is raised, unless another start has begun one of its rows.
+        Each start looks for others after its own commit. So at least one of two starts sees the
+        other. ``is_new``: whether this start has made the shard. In this case, the shard is removed
+        before the error is raised, unless another start has begun one of its rows.
         """
 
         def check_not_begun(_: Path) -> None:

@@ -26,7 +26,7 @@ from journal.store.list_jobs import lost_shards, state_of_job
 from journal.text import Numbers
 
 ABSENT, PRUNED, UNREADABLE, INTERRUPTED = "absent", "pruned", "unreadable", "interrupted"
-# Beside another state.
+# States that a shard may have beside another state.
 OTHER_INPUT, PAUSED, HOLDING = "of another input", "paused until resume", "holding"
 # The status of a set is the first of these statuses that a shard has.
 _STATUSES = (

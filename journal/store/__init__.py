@@ -12,5 +12,5 @@
 - ``interrupted_rows``: decides about rows that were in flight when their run died.
 - ``run_lock``: allows one run of a job at a time, and keeps track of the run locks of a store.
 
-May import: ``index`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``index`` and the layers below it (see ``docs/architecture.md``).
 """

@@ -8,7 +8,7 @@
 - ``export``: defines ``export_rows``, collects the rows of jobs, and writes CSV, JSON and SQLite.
 - ``arrow``: makes Arrow tables, and through them Parquet files and frames of pandas.
 
-May import: ``history`` and the layers below it (see ``docs/architecture.md``).
+Imports allowed: ``history`` and the layers below it (see ``docs/architecture.md``).
 """
 
 from typing import TYPE_CHECKING, Any

@@ -65,7 +65,7 @@ class Arrays:
         make, pool, kind = self._pa.array, self.pool, self.types[form]
         if form == JSON:
             lines = _encode_lines(values).split(b"\n")
-            pairs = zip(lines, values, strict=False)  # the last line ends, too
+            pairs = zip(lines, values, strict=False)  # an empty line follows the last line end
             texts = [None if value is None else line for line, value in pairs]
             return make(texts, self._pa.binary()).cast(kind, memory_pool=pool)
         if form == FLOAT and msgspec.Raw in set(map(type, values)):

@@ -1,4 +1,4 @@
-"""Finds attempts in a job's history: all attempts, or the values of rows' columns.
+"""Finds all attempts in a job's history, or the values of rows that only the history has.
 
 The state of a row has only the time of its last change, and the cost of its last attempt.
 """
@@ -52,7 +52,7 @@ class AttemptColumns:
     """
 
     def __init__(self, rows: RowSequence, history: History) -> None:
-        """``history`` is the job's history up to the commit as of which ``rows`` were read."""
+        """``history`` is the job's history up to the commit at which ``rows`` were read."""
         columns = rows.view.columns
         size = len(columns.statuses)
         self._view = rows.view  # its columns don't change as long as it exists
@@ -147,7 +147,7 @@ def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]
 
 
 def _spent(record: RowStatusRecord | RowSpentRecord) -> SimpleNamespace:
-    """A cost that isn't recorded with the end of an attempt, with the members of an attempt."""
+    """A cost that isn't recorded with the end of an attempt, in the form of an attempt."""
     members = {name: getattr(record, name, None) for name in RowAttempt.__struct_fields__}
     members["number"] = getattr(record, "attempt", None)
     members["outcome"] = getattr(record, "status", "spent")

@@ -68,7 +68,7 @@ IF_USED = frozenset(name for name, if_used in ROW_COLUMNS.items() if if_used)
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
 # The values of these columns of the journal have different kinds. All other columns have one kind.
 VARIED = frozenset((*NESTED, "cost_cents", "total_cost_cents"))
-PREFIX = "journal_"  # added to a journal's name that the data has, too
+PREFIX = "journal_"  # added to the name of a journal's column if the data has this name
 MISSING: Any = object()
 
 

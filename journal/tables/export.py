@@ -259,7 +259,7 @@ class Collected:
         self._statuses, self._where = row_statuses(statuses or None), where
         self._tabular = tabular or options.columns is not None
         self._lines = lines
-        self._own: list[str] = []  # the columns of the journal of rows of shards
+        self._own: list[str] = []  # the journal's columns in the chunks of shards
         self._begins: list[int] = []  # where the rows of each job begin in the file
         for job_id in chain.from_iterable(_shards_in(service, job_id) for job_id in job_ids):
             self._begins.append(lines.size_bytes)

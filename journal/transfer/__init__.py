@@ -6,7 +6,8 @@
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``three_way``: matches and judges the rows of two diverged copies. ``merge``: writes what follows.
 
-May import: ``history`` and the layers below it (see ``docs/architecture.md``), but not the service.
+Imports allowed: ``history`` and the layers below it (see ``docs/architecture.md``), except
+the service.
 """
 
 from journal.transfer.pack import Packed, pack_job, pack_to_file, unpack_job

@@ -14,5 +14,5 @@ Each other module has one command, which has the name of the module. A module is
 command is used. Outside of this room, only ``cli/main`` imports these modules, and it does so with
 ``importlib``.
 
-May import: all packages of ``journal``.
+Imports allowed: all packages of ``journal``.
 """

@@ -124,7 +124,7 @@ def list_command(
     for set_id in sets:
         try:
             whole = look_at_set(service, set_id)
-        except JournalError as refused:  # the other jobs are listed all the same
+        except JournalError as refused:  # the other jobs are still listed
             errors.append(refused)
             continue
         errors += whole.errors

@@ -142,7 +142,7 @@ def log_command(
 
 
 def _named(shard_id: str, events: Iterable[Event]) -> Iterator[Event]:
-    """Name the shard of each event that no row names."""
+    """Add the shard's name to each event that isn't about a row."""
     for event in events:
         text = f"{shard_id}: {event.text}".removesuffix(": ")
         is_of_row = event.row_number is not None
@@ -204,8 +204,8 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run, if
-    rows are open.
+    continue. If the run of a running job dies, the command waits for the next run, if rows
+    are open.
 
     For a set, the command waits until each shard has ended, is paused without a run, or can't be
     read. The command also waits for shards that aren't here.
@@ -256,7 +256,7 @@ def _follow_to_end(job: FoundJob, timeout_s: float | None, *, is_shown: bool) ->
 
 
 class _LateError(Exception):
-    """The job hasn't ended in time. The text is its state."""
+    """The job hasn't ended in time. The text is the job's state."""
 
 
 def _follow_one(

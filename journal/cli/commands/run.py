@@ -217,7 +217,7 @@ class _RunCommand:
 
     def _run(self, job_run: JobRun, handler: Commands, limits: dict[str, Any]) -> int:
         given = self._given
-        said = list[str]()  # with --quiet, until it is known whether all rows are done
+        said = list[str]()  # with --quiet: kept until it is known whether all rows are done
         tell = said.append if given["quiet"] else echo_err
         exit_code = None
         try:
@@ -239,7 +239,7 @@ class _RunCommand:
     def _typed(self) -> list[str]:
         """The words of the command to paste."""
         given = self._given | {"anew": False, "retry_failed": False}
-        if self._shard is not None:  # not the variable: another shell hasn't got it
+        if self._shard is not None:  # the index, since another shell lacks the variable
             given["shard"] = f"{self._shard.index}/{self._shard.count}"
         words = [*journal_command(), "--root", os.path.abspath(self._ctx.obj), "run", given["rows"]]
         for param in self._ctx.command.params:

@@ -74,7 +74,7 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
         ranges = dict(ranges_of_shards(job, selection.ranges))
         for shard in job.shards if selection.ranges is None else ranges:
             part = selection._replace(ranges=ranges.get(shard))
-            met = _Met(part.rows(job.service, shard.id, verb))  # all are checked
+            met = _Met(part.rows(job.service, shard.id, verb))  # this checks all rows
             if met.statuses:
                 job.service.store.check_uncut(shard.id)
                 chosen.append((shard, part, met))
@@ -91,7 +91,7 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
             for shard, part, met in chosen:
                 more = {"shown": met} if name == "redo" else {}
                 done.append(command(job=shard, selection=part, **given, **more).changed)
-        except JournalError:  # the earlier shards are changed all the same
+        except JournalError:  # the earlier shards stay changed
             if done:
                 report_changed(job, done)
             raise
@@ -323,8 +323,8 @@ def _change(
 ) -> Numbers:
     """Call ``change`` for the chosen rows in one commit. ``reopens``: it may reopen an ended job.
 
-    Returns the numbers of the rows for which it didn't return None. Reports why no row was chosen,
-    or which chosen rows could not be compared.
+    Returns the numbers of the rows for which ``change`` didn't return None. Reports why no row was
+    chosen, or which chosen rows could not be compared.
     """
     changed, is_any = Numbers(), False
     with _batch(job, reopens=reopens):
@@ -399,7 +399,7 @@ def resolve_command(
     --failed, the column error_message has the message of the row. If a cell is empty, the option
     with the name of the column counts. Other columns are not used, and a message names them. Nothing
     is changed if a column may be one of these with a wrong name, or if a row of FILE isn't in the
-    job, needs no review, occurs twice, or has an invalid value or none. --status
+    job, needs no review, occurs twice, or has an invalid value or no value. --status
     needs_review,processing leaves out rows that need no review.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or

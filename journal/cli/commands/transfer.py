@@ -203,7 +203,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
         try:
             shard = None if job is None else f"{job}/{name}"
             codes.append(_pull(ctx, os.path.join(source, name), shard, **given))
-        except JournalError as error:  # the other shards are pulled all the same
+        except JournalError as error:  # the other shards are still pulled
             echo_err(f"journal: {error}")
             codes.append(error.exit_code)
     return max(codes)

@@ -7,5 +7,5 @@
   the same with a command for many rows. ``outcomes``: converts an exit status or printed JSON to an
   outcome.
 
-May import: all packages of ``journal``, except ``cli/commands``.
+Imports allowed: all packages of ``journal``, except ``cli/commands``.
 """

@@ -128,7 +128,7 @@ class DryRun:
         return matched, planned
 
     def _rows_of_calls(self, job: Job | None) -> dict[int, int]:
-        """The open rows of recorded calls, with the call of each: they come back together."""
+        """The open rows of recorded calls, by call: the rows of a call come back together."""
         if job is None:
             return {}
         with self._service.store.reading(job.id) as journal:

@@ -22,7 +22,7 @@ from journal.run.run_report import RunReport
 from journal.text import as_utf8, counted, shorten
 from journal.verbs import missing_rows
 
-_MAX_ROWS = 3  # that failed or need a review, in the messages of --quiet
+_MAX_ROWS = 3  # rows that failed or need a review, in the messages of --quiet
 _MAX_DATA = 100  # characters of a row's data in a message
 _LOST = (
     "row|rows of the input is|are not in the repaired job: a repair may have lost rows that are done, so "

@@ -65,7 +65,7 @@ def limit_by_column(values: tuple[str, ...]) -> dict[str, int] | None:
     return None
 
 
-# The settings that Python has too, by name.
+# The settings of the Python interface, by name.
 _DECLARED = {
     field.name: field
     for declared in (Limits, InputRules, Settings)
@@ -74,7 +74,7 @@ _DECLARED = {
 
 
 def _option(words: str, sentence: str, **more: Any) -> Option:
-    """An option: see :func:`option`. If Python has the same setting, it has the type and default."""
+    """An option: see :func:`option`. Python's setting has the type and default."""
     names = [word for word in words.split() if not word[0].isupper()]
     field = _DECLARED.get(names[-1].lstrip("-").replace("-", "_"))
     if field is not None and field.type is not bool:
@@ -91,13 +91,14 @@ def _form_of(declared: Any, default: Any) -> dict[str, Any]:
         return {"type": click.Choice(get_args(declared))}
     if Decimal in kinds:
         return {"parse": parse_cents}
-    if float in kinds:  # a time that has no default limits something
+    if float in kinds:  # a time without a default is a limit
         return {"parse": parse_limit_s if default is None else parse_seconds}
     is_count = int in kinds and str not in kinds
     return {"type": click.IntRange(min=1) if is_count else None}
 
 
-# By purpose, in the order of the help. Each option is described in one sentence: the pages explain.
+# By purpose, in the order of the help.
+# One sentence describes each option: `journal/docs` explains more.
 _OPTIONS: dict[str, tuple[Option, ...]] = {
     "Input": (
         _option(

@@ -62,7 +62,7 @@ class Template:
     - ``{#}`` is the row's number, and ``{id}`` is the row's id, unless a column has this name.
     - If the value is a path, ``{column.}`` is the path without its extension, ``{column/}`` is the
       file name, ``{column//}`` is the directory, and ``{column/.}`` is the file name without its
-      extension. An exception: a column has this name.
+      extension. If a column has such a name, the placeholder is this column.
     - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are
       these parts of the line.
     - Other text in braces isn't changed. If the text may be a misspelt placeholder, it is refused:
@@ -361,7 +361,7 @@ def _line_after_option(argv: Sequence[str], program: int) -> int | None:
 
 
 def _line_of_flock(argv: Sequence[str], program: int) -> int | None:
-    """The line comes after the options, the file and ``-c``. Other words are a command."""
+    """The line of code comes after the options, the file and ``-c``. Other words are a command."""
     place = program + 1
     while place < len(argv) and argv[place].startswith("-"):
         place += 2 if argv[place] in _OPTIONS_OF_FLOCK else 1

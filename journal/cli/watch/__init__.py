@@ -3,7 +3,7 @@
 - ``follow``: waits for changes of a job or a set, for `log -f`, `watch` and `wait`.
 - ``reading``: reads what a view shows of a job or a set at one moment.
 - ``drawing``: the lines of a view, for a width and a height.
-- ``screen``: the view on the terminal: drawing in place, how often, keys, what stays at the end.
+- ``screen``: draws the view in place on the terminal, and reads keys.
 
-May import: all packages of ``journal``, except ``cli/commands`` and ``cli/run``.
+Imports allowed: all packages of ``journal``, except ``cli/commands`` and ``cli/run``.
 """

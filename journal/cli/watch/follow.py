@@ -93,7 +93,7 @@ def follow_set(
 def _is_awaited(service: JobService, part: Part) -> bool:
     """Return whether a shard may go on without a person: see :func:`follow_job`.
 
-    A shard that isn't here may be started yet.
+    A shard that isn't here may still be started.
     """
     if part.error is not None:
         return False

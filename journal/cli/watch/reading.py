@@ -56,8 +56,8 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
 
     - ``state``: the result of :func:`state_of_job`. ``now``: the moment.
     - ``rate``: how many rows end per second. None if the rate isn't known, or if the job holds.
-    - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: the time that half of the
-      last ``timed`` attempts took at most.
+    - ``in_flight``: the oldest rows in flight, oldest first. ``median_s``: half of the last
+      ``timed`` attempts took at most this time.
     - ``stalled_s``: the seconds without an ended attempt if they are far too many, else None.
     - ``next_due``: when the first of the waiting rows is due.
     - ``errors``, ``events``: see :class:`Recent`.
@@ -79,7 +79,7 @@ class SeenJob(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def left(self) -> timedelta | None:
-        """The time that the open rows take at the current rate. None if the rate can't say so."""
+        """The time that the open rows take at the current rate. None if it can't be known."""
         job, is_stalled = self.job, self.stalled_s is not None
         # The rate doesn't predict when the last rows in flight end.
         is_slowed = is_stalled or job.hold is not None or job.waiting_count >= job.pending_count
@@ -158,7 +158,7 @@ class JobReader:
             first = {columns.call(position) or -position - 1: position for position in found[::-1]}
             positions = iter(first.values())
         known, self._known = self._known if index is self._index else {}, {}
-        self._index = index  # another one if the journal was replaced
+        self._index = index  # another index if the journal was replaced
         for position in nsmallest(
             _MAX_IN_FLIGHT, positions, key=columns.status_offsets.__getitem__
         ):
@@ -178,7 +178,7 @@ class JobReader:
         return due
 
     def _rate_of(self, job: Job, now: datetime) -> float | None:
-        """Rows per second. At first, from the end of the journal."""
+        """Rows per second. The first rate is computed from the end of the journal."""
         done, now_s = job.total_rows - job.open_rows, monotonic()
         if self._rate is None:
             self._rate, recent = RecentRate(), self._recent

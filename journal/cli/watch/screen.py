@@ -40,7 +40,7 @@ def can_draw() -> bool:
 class Screen:
     """A context manager that draws lines on the terminal of standard error.
 
-    At the end of the block, also by a signal, the terminal is restored. While the program is
+    At the end of the block, also after a signal, the terminal is restored. While the program is
     suspended, or in the background, nothing is drawn.
     """
 
@@ -135,7 +135,7 @@ _LEFT_LINES = 10  # for the outcome and commands to paste, below what was seen l
 class LiveView:
     """A context manager that shows a job or a set on the terminal.
 
-    At the end, also by an error or a signal, the last state stays on the normal screen.
+    At the end, also after an error or a signal, the last state stays on the normal screen.
     """
 
     def __init__(self, found: FoundJob) -> None:

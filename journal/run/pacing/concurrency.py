@@ -26,7 +26,7 @@ _WEIGHT = 0.2  # the weight of the latest value in a moving average
 class Ahead:
     """The number of rows that may be queued, beside the rows in processing.
 
-    ``rows``: the last result.
+    ``rows``: the last result of :meth:`look`.
     """
 
     def __init__(self) -> None:
@@ -45,8 +45,8 @@ class Ahead:
 
         A worker that finishes during a commit takes its next row from the queue. If handlers are
         slow, no queue is needed. If handlers are faster than a sync, the queue must be long: four
-        times the number of rows that end during a commit. The reasons are that some commits take
-        longer than others, and that results that gather in the meantime share a commit.
+        times the number of rows that end during a commit. Some commits take longer than others, and
+        results that gather meanwhile share a commit.
         """
         rows = int(4 * slots * self._commit_s / self._handler_s)
         self.rows = min(rows, max(slots * _MAX_AHEAD_EACH, _MIN_AHEAD), _MAX_AHEAD)

@@ -78,9 +78,13 @@ class Brake:
     """Ends a run whose first rows fail alike: at least nine of ten with the same error code.
 
     Such failures probably have a cause outside of the rows. Only first attempts of rows count. The
-    brake is undecided until one of three events. The run has asked after 10 attempts failed alike.
-    Or more than 20 attempts have failed otherwise. Or an attempt has ended without a failure. A
-    review that the handler has not asked for, after an invalid result or a timeout, counts as a
+    brake is undecided until one of these events:
+
+    - 10 attempts have failed alike, and the run has called :meth:`trip`.
+    - More than 20 attempts have failed, but not alike.
+    - An attempt has ended without a failure.
+
+    A review that the handler has not asked for, after an invalid result or a timeout, counts as a
     failure.
 
     If a call with several rows fails, and its rows will be attempted again, the call counts as one
@@ -123,7 +127,7 @@ class Brake:
             self._rows[code] += 1
             if self._failures[code] >= self._failures[self._code]:
                 self._code, self._message = code, outcome.error_message
-            # A run with many workers may count more failures before it asks.
+            # A run with many workers may count more failures before it calls ``trip``.
             self.is_undecided = self._is_alike or self._failures.total() <= 2 * _MAX_ALIKE
             if again:
                 self._call = call
@@ -172,9 +176,8 @@ class Bounds:
         self._halt = Halt.parse(limits.halt)
         self._limits = limits
         self._how_to = how_to
-        self.ignores_retries = (
-            False  # whether a handler has raised Retry, and a row has one attempt
-        )
+        # Whether a handler has raised Retry although rows have only one attempt.
+        self.ignores_retries = False
         self.has_halted = False  # because of failures that ``limits.halt`` counts
 
     @property

@@ -160,7 +160,7 @@ class Holds:
         self.count += 1
         wait_s = self._wait_s(outcome)
         self._since_s, self.until_s, self._before = now_s, now_s + wait_s, self._last
-        self._probe = 0  # the outcome of a call from before this hold doesn't end the hold
+        self._probe = 0  # the outcome of an earlier call doesn't end this hold
         self._why = f"{outcome.error_code}: {outcome.error_message}"
         slower = ""
         if self._throttled:
@@ -196,7 +196,7 @@ class Holds:
     def allowed(self, count: int, now_s: float, taken: int = 0) -> int:
         """How many of ``count`` rows may start now. During a hold: 0, or 1 to probe the service.
 
-        ``taken``: the number of calls that begin beside them.
+        ``taken``: the number of calls that begin beside these rows.
         """
         if not self.count:
             return count

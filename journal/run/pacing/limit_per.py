@@ -224,9 +224,9 @@ class PerKey:
 
 
 def unknown_column(job: RunningJob, limit_per: Mapping[str, int] | None) -> str:
-    """The message that none of the job's first rows has the column of ``limit_per``; else "".
+    """A message if none of the job's first rows has the column of ``limit_per``; else "".
 
-    Its name may be wrong.
+    The name of the column may be wrong.
     """
     if not limit_per:
         return ""

@@ -77,12 +77,12 @@ class Limits(msgspec.Struct, kw_only=True):
 
     @property
     def usage_rates(self) -> dict[str, str]:
-        """The other rates, by the names of the limited quantities."""
+        """The rates of usage, by the names of the limited quantities."""
         return {name: rate for name, rate in rates_of(self.rate).items() if name != ROWS}
 
     @property
     def tunable(self) -> dict[str, Any]:
-        """The limits that a run may be tuned to, by name. No limit is left out."""
+        """The limits that may be tuned, by name, without those that aren't set."""
         per = None if self.limit_per is None else {**self.limit_per}
         rates, most = rates_of(self.rate), self.max_cost_cents
         of = {"workers": self.workers, "rate": rates, "limit_per": per, "max_cost_cents": most}

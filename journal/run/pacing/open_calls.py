@@ -1,8 +1,8 @@
 """The recorded calls of a job: their resumption in a run, their waits and their ends.
 
 A **recorded** call has begun a step, or waits for somebody else: see ``store/calls.py``. Its open
-rows come back together, as one call. ``rate``, ``max_rows`` and ``where`` don't count for these
-rows, because they were started before.
+rows come back together, as one call. ``rate``, ``max_rows`` and ``where`` don't apply,
+because these rows were started before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class OpenCalls:
         self._service, self._job_id, self._is_batch = service, job_id, is_batch
         self._waiting = Due[int]()  # ids of calls
         self._in_flight: set[int] = set()
-        # For the call of the last question: the offset of its wait, and the beginning of the wait.
+        # The latest wait that waits_since has read: its offset, and its beginning.
         self._waited: tuple[int, datetime | None] = 0, None
         self._kept: dict[int, Outcome] = {}  # by row: the outcomes for :meth:`end`
         self._again_s: dict[int, float] = {}  # by call: when its last retried row is due
@@ -80,8 +80,8 @@ class OpenCalls:
     def others(self, rows: list[FoundRow]) -> list[FoundRow]:
         """Return the pending rows that are in no call.
 
-        The calls of other rows are due. A waiting call is also due if a person has retried a row of
-        the call.
+        Make the calls of the other rows due. A waiting call becomes due only if a person has
+        retried one of its rows.
         """
         with self._service.store.reading(self._job_id) as journal:
             index, found = journal.index, list[FoundRow]()
@@ -98,7 +98,7 @@ class OpenCalls:
         return found
 
     def pending(self) -> int:
-        """The number of rows in waiting calls that are pending for another reason."""
+        """The number of rows in waiting calls that are pending, but don't wait themselves."""
         return sum(codes.count(PENDING) for codes in self._codes() if WAITING in codes)
 
     def has_retries(self) -> bool:

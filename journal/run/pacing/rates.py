@@ -61,11 +61,11 @@ class Rate:
 
     @property
     def used(self) -> tuple[float, float | None]:
-        """The number of recent starts, and the time of the last question for it."""
+        """The number of recent starts, and the time of the last call of :meth:`allowed`."""
         return max(0.0, self._batch - self._tokens), self._at_s
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
-        """The number of rows that may start now. ``pending``: the rows that could start otherwise."""
+        """The number of rows that may start now. ``pending``: the number without this rate."""
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)
@@ -155,7 +155,7 @@ class Window:
     def wait_s(self, amount: float, now_s: float) -> float:
         """Seconds until ``amount`` may be used; infinite if calls in flight must end before.
 
-        An amount above the limit may be used when nothing else is.
+        An amount above the limit may be used if no other usage counts.
         """
         while self._used and self._used[0][0] <= now_s - self.unit_s:
             self._total -= self._used.popleft()[1]

@@ -53,7 +53,7 @@ class Stalls:
             return
         if self._is_said or not is_stalled(self._took_s, now_s - self._since_s):
             return
-        if self._in_flight.results(1):  # they have ended and only have to be recorded
+        if self._in_flight.results(1):  # calls have ended and only have to be recorded
             return
         calls = self._in_flight.unended()
         slow = [call for call in calls if is_stalled(self._took_s, now_s - call.dispatched_s)]
@@ -65,7 +65,7 @@ class Stalls:
         self._job.warn(f"{self._job.id}: {text}")
 
     def _text(self, calls: Sequence[Call], now_s: float) -> str:
-        """``calls``: the oldest first."""
+        """The text of the warning. ``calls``: the oldest first."""
         quiet, usual = (
             duration_text(s) for s in (now_s - self._since_s, median_s(sorted(self._took_s)))
         )

@@ -256,7 +256,7 @@ def command_line(argv: Sequence[str]) -> tuple[str, str]:
 
 @functools.lru_cache(64)  # exceptions aren't cached
 def _found(program: str) -> str:
-    if "\0" in program:  # whether shutil.which raises, too, depends on the Python
+    if "\0" in program:  # shutil.which raises only in some versions of Python
         raise ValueError("embedded null character")
     path = find_program(program)
     if path is None:

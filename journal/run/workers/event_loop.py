@@ -94,8 +94,8 @@ class LoopWorkers(Workers):
                 return
             error = RuntimeError("a forked process can't wait in the event loop of its parent")
             coroutine: Any = None if task is None else task.get_coro()
-            if coroutine is not None:  # it may wait in ``async with``, because of an exception
-                coroutine.throw(error)  # which then is the context of this error
+            if coroutine is not None:  # it may be handling an exception in ``async with``
+                coroutine.throw(error)  # that exception becomes the context of this error
             raise error
 
     # --- called by the driver

@@ -46,7 +46,7 @@ _BYTES = 8  # the size of a note, which is the number of a row
 class Notes:
     """The notes of a pool's processes, as the driver reads them.
 
-    ``directory`` has a file for each process, whose name is the process id.
+    ``directory`` has a file for each process, named by the process id.
     """
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ def _note(directory: str, process_id: int) -> Any:
         return bytearray(_BYTES)
 
 
-_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends it by force
+_KILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # on Windows, SIGTERM ends a process by force
 _NONE: Any = object()  # not a future; a wrong executor may return None
 _WITH_DESCRIPTORS = (
     socket.socket,
@@ -194,8 +194,8 @@ class ExecutorWorkers(Workers):
     def _submit_next(self) -> None:
         """Submit rows in the thread in which a task has ended. The driver may be in a commit.
 
-        So this method starts no process, and waits for nobody: otherwise the driver submits the
-        rows, after it has seen the outcome.
+        So this method starts no process, and waits for nobody. If it can't submit rows, the driver
+        does so after it has seen the outcome.
         """
         if not self._may_fork() and self._submits.acquire(blocking=False):
             try:
@@ -275,7 +275,7 @@ class ExecutorWorkers(Workers):
         if future.cancelled():
             if call.ends_asked:
                 return [Outcome(kind="unstarted")] * rows
-            # The executor has cancelled it, and may cancel each later one, too.
+            # The executor has cancelled the call, and may cancel each later call, too.
             cancelled = CancelledError("it has cancelled a row that the run has not cancelled")
             return [_unstarted(cancelled, "the executor takes no more rows")] * rows
         error = future.exception()

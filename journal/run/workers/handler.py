@@ -230,7 +230,7 @@ class Target(NamedTuple):
 
 
 def _unread(rows: Rows, failure: Exception) -> list[Outcome]:
-    """Reviews of rows whose handler has ended, when making their outcomes raised ``failure``."""
+    """Reviews of rows whose handler has ended: making their outcomes has raised ``failure``."""
     text = f"the handler has ended, but how it ended can't be read: {type(failure).__name__}"
     return [Outcome(kind="review", error_code=INVALID_RESULT, error_message=text)] * len(rows)
 
@@ -289,7 +289,7 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
         *,
         is_whole: bool = True,
     ) -> None:
-        """``turn``: of a call that is recorded.
+        """``turn``: the turn of a recorded call.
 
         ``is_whole``: whether these are all rows of the recorded call.
         """

@@ -118,7 +118,7 @@ class InFlight:
         self._results.wake()
 
     def results(self, limit: float = math.inf) -> list[Result]:
-        """The results for which :meth:`forget` was not called yet. At ``limit``, no call is added."""
+        """The results that :meth:`forget` hasn't removed. At ``limit``, no call is added."""
         while len(self._unrecorded) < limit and (ended := self._results.take()) is not None:
             call, outcomes = ended
             if call.is_given_up:

@@ -143,9 +143,9 @@ class CallSteps:
         return turn, value
 
     def _turn(self, journal: Journal) -> Turn:
-        """The first turn of the call. A command records it in the first of its processes that asks.
+        """The first turn of the call. The first process of a command that asks records the call.
 
-        So a call that was never resumed, and that has these attempts in progress, is this call.
+        So a recorded call with these attempts in progress is this call, if it was never resumed.
         """
         known = calls.call_of_row(journal, self.attempts[0][0])
         if known is not None:

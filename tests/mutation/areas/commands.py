@@ -141,8 +141,8 @@ PATCHES = [
     Patch(
         "a file settles only rows that need it",
         "cli/outcome_file",
-        "            if selection.is_empty:  # else it",
-        "            if False:  # else it",
+        "            if selection.is_empty:  # otherwise",
+        "            if False:  # otherwise",
         _OUTCOME_FILE + "a_file_that_was_applied_is_refused_the_second_time",
     ),
     Patch(

@@ -239,7 +239,7 @@ PATCHES = [
     Patch(
         "all rows are checked before the first shard is changed",
         "cli/commands/settle",
-        "            met = _Met(part.rows(job.service, shard.id, verb))  # all are checked\n            if met.statuses:\n",
+        "            met = _Met(part.rows(job.service, shard.id, verb))  # this checks all rows\n            if met.statuses:\n",
         "            met = _Met()\n            if True:\n",
         _SETS + "rows_are_settled_in_the_shards_that_have_them",
     ),
