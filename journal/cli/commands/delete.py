@@ -166,8 +166,9 @@ def prune_command(
     a paused or pending job, use `journal cancel` first. If a job can't be read, the exit code is 6.
     If a run works on a job, the exit code is 5.
 
-    With --to, each job is first packed with its backups. The job is deleted only after the pack was
-    synced and verified. `journal unpack` restores the job. No file in DIR is overwritten.
+    With --to, each job is first packed with its backups (such as journal.damaged-1). The job is
+    deleted only after the pack was synced and verified. `journal unpack` restores the job. No file
+    in DIR is overwritten.
 
     Without --to, the command asks for confirmation. Without a terminal, give --yes. If the answer
     is no, the exit code is 4.

@@ -61,11 +61,11 @@ def export_command(
     The columns of the data come first. The columns of the journal follow: job_id, row_number,
     status, attempts, error_code, error_message, result, created_at, started_at, processed_at,
     duration_s and idempotency_key. The following columns are written only if a row has a value for
-    them, or if --columns names them: place (in the input, in a shard with a key), earlier_attempts
-    (attempts that limits don't count), version, unknown (true if a failed row may have taken
-    effect), reason, due (when a waiting row is due), waiting_since, tracking_number, label_path,
-    cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If the data has
-    a column with one of these names, the journal's column is called journal_NAME.
+    them, or if --columns names them: place (in the input, only in shards with a key),
+    earlier_attempts (attempts that limits don't count), version, unknown (true if a failed row may
+    have taken effect), reason, due (when a waiting row is due), waiting_since, tracking_number,
+    label_path, cost_cents (of the last outcome), total_cost_cents (of all attempts) and usage. If
+    the data has a column with one of these names, the journal's column is called journal_NAME.
 
     With --steps, the columns are job_id, row_number, step, state, attempt, at, result, error_code
     and error_message. All steps of the chosen rows are written.

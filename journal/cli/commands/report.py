@@ -43,9 +43,9 @@ def report_command(job: FoundJob, out: str | None, every_s: float | None, force:
     why rows were skipped, and the rows that failed or need a review.
 
     With --every, a browser that shows the page reloads it. The command ends when `journal watch`
-    would end, with the same exit code. The pause between two versions is at least ten times the
-    time that writing the last version took. After Ctrl-C, the last version stays, and says that it
-    is old.
+    would end, with the same exit code. The pause between two versions is at least ten times as long
+    as the writing of the last version. After Ctrl-C, the last version stays, and says that it is
+    old.
 
     The report of a set of shards is about all shards that are here. If a shard can't be read,
     standard error names this shard, and the exit code is 6.

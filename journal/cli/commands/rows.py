@@ -169,9 +169,9 @@ def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
     Without a cost, the table doesn't have this column. EXAMPLE has the three most frequent messages
     of the group, each cut to 400 characters. Messages that differ only in numbers count as one
     message, except if the numbers are from 100 to 599. If the first row has a Python traceback, the
-    place in your code where the exception was raised follows the messages. In other formats, the
-    example is the message of the first row. ROWS lists the numbers of all rows of the group, in the
-    form that --row accepts.
+    messages are followed by the place in your code that raised the exception. With --json, --nl and
+    --csv, the example is the message of the first row. ROWS lists the numbers of all rows of the
+    group, in the form that --row accepts.
 
     `journal export JOB OUT --attempts` also has the errors of attempts at rows that are completed now.
 

@@ -81,7 +81,7 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     \b
     retry      The row is retried, up to --max-attempts. If no status has this
-               outcome, all statuses that fail a row are retried.
+               outcome, all rows that fail are retried.
     throttled  The service refused this call. The row is tried again after
                --backoff, and the attempt doesn't count.
     skip       The row needs no work.

@@ -174,8 +174,8 @@ class Shown:
 def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> int:
     """Show the state, the speed and the errors of a job, and advice.
 
-    The rate of a running job is the number of rows that were lately completed, failed or skipped
-    per second. It is computed from the last 256 KiB of the journal.
+    The rate of a running job is the number of rows per second that were lately completed, failed or
+    skipped. It is computed from the last 256 KiB of the journal.
 
     The errors come from the first 10,000 rows that failed or need a review. If rows are large,
     fewer rows are read. In each shard of a set, the first 2,000 of these rows are read. `journal

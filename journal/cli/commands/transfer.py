@@ -181,7 +181,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     here. If another row here has its number, the added row gets a new number, which is reported.
     The other copy's history is kept beside the journal as journal.other-....
 
-    With --dry-run, nothing is changed. The output says how many commits only one copy has. For each
+    With --dry-run, nothing is changed. The output counts commits that only one copy has. For each
     row that the other copy has changed, the output says what a merge does: "add" or "take" the row,
     "keep" the row as it is here, or put the row in "review". Artifacts aren't compared.
 

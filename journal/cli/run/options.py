@@ -115,7 +115,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option("--key COLUMN", "Identify rows by the value of this column. Default: by position."),
         _option(
             "--shard I/N",
-            "Run only the rows of part I of N: see `journal help clusters`. The first part is 0. "
+            "Run only the rows of shard I of N: see `journal help clusters`. The first shard is 0. "
             "auto/N takes I from the variable of a scheduler.",
         ),
         where_option("Run only rows"),
