@@ -26,7 +26,8 @@ from journal.run.outcome import Outcome
 from journal.run.pacing.limit_per import FRESH, RETRIED, STARTED, WAITED, Offered, PerKey
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.rates import UsageRates
-from journal.run.pacing.retries import Due, Waits
+from journal.run.pacing.retries import Due
+from journal.run.pacing.waits import Waits
 from journal.run.plan import Chosen
 from journal.run.settling import Settling
 from journal.run.workers.in_flight import Result

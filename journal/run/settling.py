@@ -6,7 +6,6 @@ All records become part of the batch that the caller has open.
 from __future__ import annotations
 
 import itertools
-import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -30,16 +29,14 @@ from journal.model import JobRow, RowStatus, RowStep
 from journal.run.lifecycle import RunningJob
 from journal.run.outcome import (
     CHECKS,
-    MAX_AFTER_S,
-    WAITED_TOO_LONG,
     Outcome,
-    failed,
     in_doubt,
     without_refused,
 )
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of, with_unknown
+from journal.run.pacing.waits import with_time
 from journal.run.workers.in_flight import Result
 from journal.store import bulk
 from journal.store.interrupted_rows import STEP_IN_DOUBT
@@ -63,7 +60,6 @@ _STATUSES = {
 _KINDS_WITH_CODE = ("review", "failed", "lost")
 # Fields of an outcome that a row gets with its status.
 _OF_WORK = ("tracking_number", "label_path", "result")
-MIN_WAIT_S = 0.1  # the minimum of a Wait, since each Wait adds two commits to the journal
 OF_ERROR = ("error_code", "error_message", "traceback")
 
 
@@ -94,7 +90,7 @@ class Settling:
         """
         outcome = self._with_doubt(row, outcome)
         if outcome.kind == "waiting":
-            outcome = self._with_time(row, outcome)
+            outcome = with_time(outcome, self._waited_s(row), self._limits)
         if self.calls.keeps(row, outcome):
             if outcome.logs:
                 self._journal().change(put_logs, row.row_number, outcome.logs)
@@ -280,29 +276,11 @@ class Settling:
         """Forget what was read in a commit that has ended."""
         self._latest = 0, 0
 
-    def _with_time(self, row: JobRow, outcome: Outcome) -> Outcome:
-        """An outcome "waiting" with its ``after_s``, or a failure if the row has waited too long.
-
-        Without an ``after_s``, each wait is as long as all earlier waits together.
-        """
-        most_s, waited_s = self._limits.max_wait_s, 0.0
+    def _waited_s(self, row: JobRow) -> float:
         journal = self._journal()
         position = position_of(journal, row.row_number)
         since = self.calls.waits_since(position) or waits_since(journal, position)
-        if since is not None:
-            waited_s = (journal.now() - since).total_seconds()
-        if most_s is not None and waited_s >= most_s:
-            message = f"it has waited for {waited_s:.0f} s" + f": {outcome.reason or ''}".rstrip(
-                ": "
-            )
-            spent = {"cost_cents": outcome.cost_cents, "usage": outcome.usage}
-            return replace(failed(WAITED_TOO_LONG, message), logs=outcome.logs, **spent)
-        after_s = outcome.after_s
-        if after_s is None:
-            after_s = max(self._limits.backoff_s, min(waited_s, self._limits.max_backoff_s))
-        left_s = math.inf if most_s is None else most_s - waited_s
-        after_s = max(after_s, MIN_WAIT_S)
-        return replace(outcome, after_s=min(after_s, left_s, MAX_AFTER_S))
+        return 0.0 if since is None else (journal.now() - since).total_seconds()
 
     def _settle_failure(self, row: JobRow, outcome: Outcome) -> float | None:
         code, message = outcome.error_code, outcome.error_message

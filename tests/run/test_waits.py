@@ -18,8 +18,8 @@ from journal.model import Job
 from journal.run.lifecycle import RunningJob, Settings
 from journal.run.outcome import Outcome, later
 from journal.run.pacing.limits import Limits
+from journal.run.pacing.waits import MIN_WAIT_S, with_time
 from journal.run.row_queue import RowQueue
-from journal.run.settling import MIN_WAIT_S
 from journal.run.workers.base import Call
 from journal.run.workers.in_flight import Result
 
@@ -108,7 +108,7 @@ def test_what_is_always_due_keeps_one_worker_from_no_row(
         waits = len(set(asked)) < 6 and len(asked) < 200
         return Wait(0) if waits else {row.id: None}
 
-    monkeypatch.setattr("journal.run.settling.MIN_WAIT_S", 0.0)
+    monkeypatch.setattr("journal.run.pacing.waits.MIN_WAIT_S", 0.0)
     with open_job(path, 6) as job:
         assert job.run(handler, workers=1, batch=batch).completed == 6
     assert len(asked) < 50
@@ -272,6 +272,11 @@ def test_a_row_that_has_waited_too_long_fails_with_a_code_of_its_own(path: Path)
         assert (row.status, row.error_code) == ("failed", "WaitedTooLong")
         assert row.error_message == "it has waited for 0 s: in batch b1"
         assert (report.exit_code, row.unknown) == (3, False)
+
+
+def test_a_row_waits_no_longer_than_max_wait_s() -> None:
+    waiting = Outcome(kind="waiting", after_s=3600)
+    assert with_time(waiting, 4.0, Limits(max_wait_s=10)).after_s == 6.0
 
 
 def test_only_a_retry_begins_a_wait_anew(path: Path) -> None:

@@ -6,6 +6,7 @@
   time, and the usage of calls. ``limit_per``: limits the rows in flight by the values of columns.
 - ``early_end``: ends a run because of failures, of its first rows or of its cost.
 - ``holds``: makes a run wait while the called service is down or throttles.
-- ``retries``: decides about further attempts, and their times. ``open_calls``: when recorded calls
-  are resumed. ``stall_warning``: warns if no row ends any more (see ``progress/stalls``).
+- ``retries``: decides about further attempts, and their times. ``waits``: how long rows wait for
+  somebody else. ``open_calls``: when recorded calls are resumed.
+- ``stall_warning``: warns if no row ends any more (see ``progress/stalls``).
 """

@@ -1,6 +1,7 @@
 """Decides which attempts are retried, and when: after an error, a timeout or a lost worker.
 
-``Due`` and ``Waits`` store rows and calls with their due times, by ``monotonic``.
+``Due`` stores rows and calls with their due times, by ``monotonic``. Rows that wait for somebody
+else are in ``waits``.
 """
 
 from __future__ import annotations
@@ -8,9 +9,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from array import array
-from bisect import bisect_right
-from collections.abc import Iterable
 from typing import Literal, TypeVar
 
 import msgspec
@@ -123,59 +121,3 @@ class Due(dict[Key, float]):
         _, key = heapq.heappop(self._heap)
         del self[key]
         return key
-
-
-class Waits:
-    """The numbers of the rows that wait for somebody else (see :class:`Wait`).
-
-    A row takes 16 bytes.
-
-    If another process has settled a row, the row may no longer wait, or may be due later. So check
-    a row before you start it. ``left``: the number of waiting rows that aren't for this run.
-    """
-
-    def __init__(self) -> None:
-        self._due = array("d")  # ascending
-        self._numbers = array("Q")
-        self._first = 0  # the items before it are gone
-        self.left = 0
-
-    def __len__(self) -> int:
-        return len(self._due) - self._first
-
-    @property
-    def next_due_s(self) -> float:
-        """The due time of the first row."""
-        return self._due[self._first] if self else math.inf
-
-    def set(self, rows: Iterable[tuple[float, int]]) -> None:
-        """Replace all rows. Each row is given by its due time and its number."""
-        due, numbers = array("d"), array("Q")
-        for due_s, number in rows:
-            due.append(due_s)
-            numbers.append(number)
-        order = array("Q", sorted(range(len(due)), key=due.__getitem__))
-        self._due = array("d", map(due.__getitem__, order))
-        self._numbers = array("Q", map(numbers.__getitem__, order))
-        self._first = 0
-
-    def add(self, due_s: float, number: int) -> None:
-        """Add a row. It is usually due after all other rows, so the arrays needn't move."""
-        place = bisect_right(self._due, due_s, self._first)
-        self._due.insert(place, due_s)
-        self._numbers.insert(place, number)
-
-    def pop(self, now_s: float) -> int:
-        """Remove the row that is due first. Returns its number, or 0 if no row is due."""
-        if self.next_due_s > now_s:
-            return 0
-        number = self._numbers[self._first]
-        self._first += 1
-        if self._first * 2 >= len(self._due):
-            del self._due[: self._first], self._numbers[: self._first]
-            self._first = 0
-        return number
-
-    def due(self, now_s: float) -> int:
-        """The number of rows that are due."""
-        return bisect_right(self._due, now_s, self._first) - self._first
