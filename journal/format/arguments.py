@@ -29,7 +29,7 @@ from journal.ids import MAX_ROW_NUMBER
 from journal.model import cents_of, millionths
 from journal.text import as_utf8, similar
 
-_MOST_NESTED = 4  # dicts of a usage
+_MOST_NESTED = 4  # how many levels of dicts a usage may have
 
 
 def check_text(value: object, where: str) -> str:
@@ -241,7 +241,7 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
 def _members(
     place: int, item: Mapping[str, Any], number: int
 ) -> tuple[int, str | None, str | None]:
-    """Return the number, the checksum and the idempotency key of an item. By default, ``number``."""
+    """Return the row number (by default ``number``), checksum and idempotency key of an item."""
     if (given := item.get("row_number")) is not None:
         number = check_int(given, f"row_data, element {place}: row_number", 1)
     checksum = check_optional_text(item.get("row_checksum"), f"row {number}: row_checksum")
@@ -388,7 +388,7 @@ def check_tune(
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
-# Names in other libraries, by the name here.
+# For each argument of this package: its names in other libraries.
 _OTHER_NAMES = {
     "max_attempts": "attempts max_retries max_tries retries retry tries",
     "workers": "concurrency jobs max_concurrency max_concurrent max_workers n_jobs parallel processes "
@@ -409,14 +409,14 @@ _OTHER_NAMES = {
     "delimiter": "sep separator",
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
-# Names in other libraries and in `journal errors`.
+# What to write for the names of other libraries and of `journal errors`.
 _ATTRIBUTES = dict.fromkeys(("errors", "failed", "failures"), "job.rows('failed')") | {
     "results": "job.rows('completed')",
     "to_df": "rows.to_pandas()",
 }
 _ARGUMENTS: dict[
     str, tuple[str, ...]
-] = {}  # names of each function; the functions that run jobs come last
+] = {}  # argument names of each function; the functions that run jobs come last
 
 
 def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
@@ -427,7 +427,7 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    # The methods that choose rows of a job share names with `open_job`.
+    # The methods that choose rows of a job have arguments of the same names as `open_job`.
     if "error_code" not in known:
         _ARGUMENTS[name] = known
 
@@ -442,7 +442,7 @@ def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given,
 
 
 def no_attribute(of: object, name: str, places: Mapping[str, type]) -> AttributeError:
-    """The error for an attribute of ``of``.
+    """The error for a missing attribute of the object ``of``.
 
     ``places``: the objects that may have the attribute, each with its class.
     """

@@ -95,8 +95,8 @@ def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
     Returns the index of the byte and the mask of the bit in this byte, or None if no bit does so.
 
     The search is in strides. ``marks`` has the differences that bits in the last byte of each
-    stride make. Each byte that follows the bytes changes a difference in a known way. So with some
-    further bytes, at most a stride, the difference becomes one of the marks.
+    stride make. If a byte is appended, the difference changes in a known way. So after less than a
+    stride of appended bytes, the difference is one of the marks.
     """
     stride = isqrt(8 * length) + 1  # as many steps as there are marks
     marks: dict[int, tuple[int, int]] = {}

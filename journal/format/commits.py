@@ -1,4 +1,4 @@
-"""Reads verified commits, and reads them fast: a whole journal, or the part between two positions.
+"""Reads verified commits fast, from a whole journal or from the part between two positions.
 
 A commit ends with a seal, which is a chained CRC-32. The reader stops at the first commit that
 doesn't match its seal. ``torn_tail_or_damage.py`` finds out why. The reader needs constant memory.
@@ -297,7 +297,7 @@ def not_continued(
 
 
 def cut_error(file: JournalFile, end: int, missing: Position) -> JournalDamagedError:
-    """Make the public error for a journal that ends at ``end``, and once had ``missing``."""
+    """Make the public error for a journal that ends at ``end``, but once reached ``missing``."""
     line = file.count_lines(end) + 1
     hint = file.path.with_name(HINT_NAME)
     return JournalDamagedError(
@@ -357,7 +357,7 @@ def seal_after(
     """Return the end of the first commit that ends after ``offset``, and at or before ``limit``.
 
     Returns None if there is no such commit. The seal (the CRC-32 at this end) isn't verified. With
-    ``SEAL`` as ``seal``, its LF may be missing. Then a text in the data of a row may match, too.
+    ``SEAL`` as ``seal``, the LF may be missing. Then a text in the data of a row may match, too.
     """
     while offset < limit:
         begin = max(offset - SEALED_END_BYTES + 1, 0)

@@ -69,7 +69,7 @@ class _Kind(msgspec.Struct):
 
 
 def _slim(kind: Any) -> Any:
-    """Make a struct of the indexed members of a type of record. Without any, return the type."""
+    """Make a struct of the indexed members of a record type. If there are none, return the type."""
     members = [
         (member.name, member.type, *([] if member.required else [member.default]))
         for member in msgspec.structs.fields(kind)
@@ -85,7 +85,7 @@ def _slim(kind: Any) -> Any:
 
 RECORD_TYPES = {kind.__struct_config__.tag: kind for kind in get_args(KnownRecord)}
 _SLIM = {_slim(kind): kind for kind in RECORD_TYPES.values()}
-# From the types of which :data:`decode_slim` decodes only the indexed members to the whole types.
+# Maps each type that has only the indexed members (see :data:`decode_slim`) to the whole type.
 WHOLE = {slim: kind for slim, kind in _SLIM.items() if slim is not kind}
 
 
@@ -134,10 +134,9 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         record = _extension(line, error)
     if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
         _check_utf8(line)
-    # Most records have only the time ``at``. Their lines end with this time, in the form of a
-    # writer, with or without a seal. A decoded time of this length that ends with Z has six digits
-    # of a fraction. No calls, and type() instead of isinstance(): this runs for every row that is
-    # read.
+    # Most records have only the time ``at``. Their lines end with this time as writers write it,
+    # with or without a seal. A decoded time of this length that ends with Z has six digits of a
+    # fraction. This code runs for every row that is read. So it avoids calls, even isinstance().
     if type(record) is RowStatusRecord:
         has_one_time = record.origin is None and record.due is None and record.since is None
     else:
@@ -246,7 +245,7 @@ def time_of(line: bytes) -> datetime:
     try:
         at: datetime = _decode_time(line).at
         _check_times(line, None)
-    except DECODE_ERRORS as error:  # also of other times, which opening a job doesn't decode
+    except DECODE_ERRORS as error:  # opening a job doesn't decode all times
         raise UndecodableError(str(error)) from None
     return at
 

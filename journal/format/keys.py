@@ -53,8 +53,8 @@ def row_key(job: JobRecord, number: int, data: dict[str, Any], nonce: str | None
     In a job with a key column, two rows with the same key get the same idempotency key, even if
     they were added in different copies of the job.
 
-    ``nonce``: random digits, None for the rows that the job was made with. If two copies of the job
-    each add a row, both rows may get the same number. Without a value in a key column, only the
+    ``nonce``: random digits, or None for the rows that the job was made with. If two copies of the
+    job each add a row, both rows may get the same number. Without a value in a key column, only the
     digits keep the keys of the two rows different.
     """
     if job.idempotency_key and (own := data.get(job.idempotency_key)) not in (None, ""):
@@ -81,7 +81,7 @@ def own_key_text(value: Any) -> str:
 
 
 def key_json(value: Any) -> str:
-    """Return a key as JSON text. 1 and 1.0 are one key: pandas makes floats of ints beside gaps."""
+    """Return a key as JSON text. 1 and 1.0 are one key: pandas turns ints beside gaps to floats."""
     return encode_json(_with_ints(read_back(value))).decode()
 
 
@@ -181,13 +181,13 @@ def untyped(key: str) -> str:
 
 
 def is_typed_as(key: str, other: str) -> bool:
-    """Return whether text stands at the same places in two keys whose :func:`untyped` is equal."""
+    """Return whether two keys with the same :func:`untyped` have text at the same places."""
     kinds = [[isinstance(part, str) for part in _parts(text)[0]] for text in (key, other)]
     return kinds[0] == kinds[1]
 
 
 def number_in(text: str) -> int | float | str:
-    """Return the number that text is as JSON, else the text."""
+    """Return the number if ``text`` is a number in JSON, else ``text``."""
     if NUMBER.fullmatch(text) is None:
         return text
     try:

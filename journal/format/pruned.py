@@ -115,8 +115,8 @@ def check_not_pruned(root: Path, job_id: str) -> None:
 def check_may_be_made(root: Path, job_id: str) -> None:
     """Raise JobPrunedError if the job was pruned, or if another pruned job may have had its rows.
 
-    For a shard, the other job is the job with the name of its set, or a shard of a set with another
-    count.
+    For a shard, the other job is a job with the name of the shard's set, or a shard of a set of
+    this name with another count.
     """
     check_not_pruned(root, job_id)
     if not is_shard_id(job_id):

@@ -83,7 +83,7 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """The numbers of a shard, or of all rows: see :class:`Shard`."""
+        """The first row number, and the step from each row number to the next."""
         return (1, 1) if self.shard is None else self.shard.numbers
 
 
@@ -97,7 +97,7 @@ Seal = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{8}\Z")]
 class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_defaults=True):
     """The start of a run.
 
-    - ``id``: random digits. Because of them, copies of a job always differ after a run of each.
+    - ``id``: random digits. So if each of two copies of a job has had a run, the copies differ.
     - ``host``, ``user``, ``pid``: the run's process. ``package``: the version of this package.
     - ``argv``: the words that a person types in ``directory`` to run the job again. If
       ``is_command`` is true, they are a `journal run`.
@@ -128,7 +128,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
 
 
 class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
-    """The whole input of the set that a start of this shard has seen: see :class:`InputSeen`."""
+    """The whole input of the set, as a start of this shard has seen it: see :class:`InputSeen`."""
 
     rows: Annotated[int, msgspec.Meta(ge=0, le=MAX_ROW_NUMBER)]
     digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -161,8 +161,8 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True):
 
 
 RowNumber = Annotated[int, msgspec.Meta(ge=1, le=MAX_ROW_NUMBER)]
-# Rows in order, as the first and the last number of ranges. In a shard, a range has every
-# ``count``-th number: see JobRecord.numbers.
+# Rows in order, as ranges: the first and the last number of each range. In a shard, a range has
+# every ``count``-th number: see JobRecord.numbers.
 RowRanges = tuple[tuple[RowNumber, RowNumber], ...]
 
 
@@ -277,13 +277,13 @@ class By(msgspec.Struct, frozen=True, omit_defaults=True):
 
 A_PROGRAM, A_RUN, A_POLICY = By(), By("run"), By("policy")
 A_MERGE, A_REPAIR = By("merge"), By("repair")
-BY_OTHERS = (A_POLICY.by, "person")  # who may not know how the row's attempt ended
+BY_OTHERS = (A_POLICY.by, "person")  # these authors may not know how the row's attempt ended
 
 
 def is_maybe_done_twice(record: RowStatusRecord) -> bool:
-    """Return whether a merge has put a row in review that is completed in one of the copies.
+    """Return whether a merge has put in review a row that is completed in one of the copies.
 
-    The record has the outcome. Only a redo, or a person who settles the review, may end it.
+    The record has the outcome. Only a redo, or a person who settles it, may end the review.
     """
     is_review = record.status == "needs_review" and record.by == A_MERGE.by
     return is_review and record.error_code == MAYBE_DONE_TWICE
@@ -292,7 +292,7 @@ def is_maybe_done_twice(record: RowStatusRecord) -> bool:
 class RowStepRecord(
     msgspec.Struct, tag_field="type", tag="row_step", kw_only=True, omit_defaults=True
 ):
-    """The state of a step of a row, or with ``rows`` in place of ``row``, of all rows of a call.
+    """The state of a step of a row or, if the record has ``rows``, of all rows of a call.
 
     ``attempt``: the number of the row's attempt. For a call: the attempt of the first row. Only the
     state "done" has a ``result``. Only "failed" has ``error_code`` and ``error_message``.
@@ -377,7 +377,7 @@ class MergeRecord(msgspec.Struct, tag_field="type", tag="merge", kw_only=True, o
       of the merged part of the other copy. ``fork``: the offset of the end of the last common
       commit.
     - ``hosts``, ``job_status``: the hosts of the other copy's runs, and its status.
-    - ``message``: the rows of the merge, for people.
+    - ``message``: a text for people about the rows of the merge.
     """
 
     other: str
@@ -431,7 +431,8 @@ class HoldRecord(msgspec.Struct, tag_field="type", tag="hold", kw_only=True, omi
 class TuneRecord(msgspec.Struct, tag_field="type", tag="tune", kw_only=True, omit_defaults=True):
     """A request to a run to change its limits: see :meth:`JobService.tune_job`.
 
-    - ``id``: that of the answer. ``run``: the ``id`` of the run. Another run ignores this record.
+    - ``id``: the answer has the same id. ``run``: the ``id`` of the run. Another run ignores this
+      record.
     - ``values``: the arguments that were given. ``person``: the name of the person, if it is known.
     """
 
@@ -443,7 +444,7 @@ class TuneRecord(msgspec.Struct, tag_field="type", tag="tune", kw_only=True, omi
 
 
 class TunedRecord(msgspec.Struct, tag_field="type", tag="tuned", kw_only=True, omit_defaults=True):
-    """The answer of a run to the ``tune`` with the same ``id``, from the moment that it counts.
+    """The answer of a run to the ``tune`` with the same ``id``. From here on, the changes count.
 
     - ``changes``: what was changed, from what to what. None: no limit.
     - ``reason``: why the run has not made all requested changes.
@@ -491,7 +492,7 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
 
 
 class ExtensionRecord(msgspec.Struct, kw_only=True):
-    """A record whose ``type`` begins with "x_": another program's. It has no effect."""
+    """A record of another program. Its ``type`` begins with "x_". It has no effect."""
 
     type: str
     at: Moment

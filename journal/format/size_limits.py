@@ -7,7 +7,7 @@ from journal.format.seal import SEAL_BYTES
 
 MAX_LINE_BYTES = 64 << 20  # the maximum of a line, with its LF
 MAX_DEPTH = 100  # the maximum depth of nested objects and arrays in a record
-MAX_NUMBER_BYTES = 4300  # Python prints no longer integer
+MAX_NUMBER_BYTES = 4300  # Python refuses to print longer integers
 # A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can nest
 # deeper, but not dangerously deep for decoding.
 SANE_BYTES = 2 * MAX_DEPTH

@@ -133,7 +133,7 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
 
     The verdict is "torn" only if the region is a part of one unfinished commit at the end of the
     file, in any state that a power cut can leave. Then the returned region reaches to the end. The
-    letters name the conditions for damage on the page ``format``.
+    letters in comments name the conditions for damage on the page ``format``.
     """
     if region.reason == _TOO_LONG:  # f
         return region
@@ -185,8 +185,9 @@ def _was_changed(file: Readable, region: Region, end: int) -> bool:
     """Return whether the lines of a bad region with a seal prove a change after the write.
 
     A disk writes a block of 512 bytes completely or not at all. So a block was written if it holds
-    a byte of a legible line, up to ``end``, or half of the seal. A power cut makes a line illegible
-    only if a block of the line wasn't written. If all lines are legible, the commit is complete.
+    a byte of a legible line, up to ``end``, or the middle of the seal. A power cut makes a line
+    illegible only if a block of the line wasn't written. If all lines are legible, the commit is
+    complete.
     """
     written = {(region.sealed_end - SEAL_BYTES // 2) // _BLOCK_BYTES}
     illegible = []
@@ -340,9 +341,10 @@ def scan(file: Readable, size: int, start: Position = START) -> Iterator[Region]
 def _lines(
     file: Readable, start: int, size: int, candidates: list[_Candidate]
 ) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield the offset, the text and the LF of each line. A commit without its LF ends a line.
+    """Yield the offset, the text and the LF of each line. A commit without its LF also ends a line.
 
-    Then the LF is empty, or the byte that it became. The caller keeps ``candidates`` up to date.
+    In this case, b"" or the changed byte is yielded for the LF. The caller keeps ``candidates`` up
+    to date.
     """
     for line_offset, line, ended in lines_of(file, start, size):
         offset, text = line_offset, line
@@ -408,8 +410,8 @@ def _next_candidates(
 
     - If the line is legible and has no seal, the commits that began before it continue. If the line
       has a part of a seal, one of these commits may also have ended here.
-    - Otherwise a commit has ended here, or the line was inserted after the last good commit, in
-      whose seal ``crc`` is.
+    - Otherwise a commit has ended here, or the line was inserted after the last good commit, whose
+      seal has ``crc``.
     """
     digits = re.fullmatch(rb"[0-9a-f]{%d}" % SEAL_DIGITS, digits_in(text))
     framed = re.fullmatch(rb',"crc":".{8}"}', text[-SEAL_BYTES:], re.DOTALL)

@@ -1,7 +1,7 @@
 """Encodes JSON values from callers. Converts values of Python and of other libraries to JSON values.
 
-A value that would not read back equal is refused. No library is imported here: its values are
-recognized by the methods of their classes.
+Refuses values that would be different when read back. No library is imported here: values of
+libraries are recognized by methods of their classes.
 
 Python reads numbers that aren't integers as floats. Where the text of such a number must be kept,
 the value is an **exact** value. In an exact value, a number is a ``msgspec.Raw`` if msgspec would
@@ -86,7 +86,7 @@ def is_sane(line: bytes) -> bool:
 
 
 def are_sane(lines: Sequence[bytes], longest: int) -> bool:
-    """Return whether :func:`is_sane` is true for all lines. ``longest`` is the longest's length."""
+    """Return whether :func:`is_sane` is true for all lines. ``longest``: the longest length."""
     return longest <= SANE_RECORD_BYTES or (
         longest <= MAX_NUMBER_BYTES
         and _TOO_MANY not in b"\n".join(lines).translate(_AS_BRACES, _NEITHER_OPENING_NOR_LF)
@@ -95,7 +95,7 @@ def are_sane(lines: Sequence[bytes], longest: int) -> bool:
 
 def has_long_number(text: bytes) -> bool:
     """Return whether JSON text has a number of more than ``MAX_NUMBER_BYTES``."""
-    # For most texts, one byte of 64 is enough for a refusal, which is fast.
+    # For most texts, a quick look at each 64th byte shows that there is no long number.
     return (
         len(text) > MAX_NUMBER_BYTES
         and _SAMPLED_NUMBER.search(text[::_SAMPLE_BYTES]) is not None
@@ -238,7 +238,7 @@ class OwnText(dict[str, Any]):
 
 
 def read_object(text: bytes) -> Any:
-    """Decode a JSON text. An object that Python would write otherwise becomes an OwnText."""
+    """Decode a JSON text. An object that Python would write differently becomes an OwnText."""
     value = _decode_any(text)
     own = msgspec.json.format(text, indent=-1)
     if type(value) is not dict or encode_json(value) == own:
@@ -302,7 +302,7 @@ def load_sha256() -> Callable[[bytes], Any]:
 def checksum_of(value: Any, encode: Callable[[Any], bytes] = canonical_json) -> str:
     """Return the SHA-256, in hex, of the value as compact JSON with sorted keys.
 
-    If :func:`plain_json` accepts the value, no number must be compared as a decimal. Then
+    If :func:`plain_json` accepts the value, numbers need no comparison as decimals. Then
     ``encode_sorted`` returns the same text in less time.
     """
     digest: str = load_sha256()(encode(value)).hexdigest()
