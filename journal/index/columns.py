@@ -181,7 +181,7 @@ class Columns:
         self.calls[position] = call
 
     def _zeros(self, kind: str = "I") -> array[int]:
-        """Return a column for all rows, and note that a column is used that may be None."""
+        """Return a column of zeros for all rows, and set ``has_more``."""
         self.has_more = True
         return array(kind, bytes(array(kind).itemsize * len(self.statuses)))
 
@@ -201,7 +201,7 @@ class Columns:
         self.step_heads[position] = len(self.step_offsets)
 
     def add_step_of_rows(self, positions: Iterable[int], offset: int) -> None:
-        """Add a ``row_step`` record to several rows. Those with the same steps share the entry."""
+        """Add a ``row_step`` record to several rows. Rows with the same steps share the entry."""
         heads, entries = self.step_heads or self._zeros(), dict[int, int]()
         for position in positions:
             entry = entries.get(head := heads[position])
@@ -273,7 +273,7 @@ class View:
             self._wanted = _marked(columns.statuses, codes)
 
     def chosen(self, numbers: Iterable[int]) -> View:
-        """A view of the rows at these places in this view, from 0."""
+        """A view of the rows at these places (from 0) in this view."""
         found = array("Q", map(self.position, numbers))
         view = View(self.columns, self._lease, None, len(found))
         view._found = found
@@ -297,7 +297,7 @@ class View:
         return found[number]
 
     def row_number(self, number: int) -> int:
-        """Return the row number of the row at a place in the view, from 0."""
+        """Return the row number of the row at a place (from 0) in the view."""
         position, numbers = self.position(number), self.columns.numbers
         return position + 1 if numbers is None else numbers[position]
 

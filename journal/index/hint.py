@@ -80,7 +80,7 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """The first line: the job's progress, the counts of the index, and the journal's identity.
 
     - ``optional``: the columns in the second part that may be None.
-    - ``crcs``: of the two parts.
+    - ``crcs``: the crcs of the two parts.
     """
 
     hint: Literal[16]  # increment it when replay makes a different index of the same journal
@@ -92,13 +92,13 @@ class _Header(Progress, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     own_inode: int  # the inode of the hint
     inode: int
     changed_ns: int
-    boot_id: str  # the hint is valid only during this boot of the system, or "" during every boot
+    boot_id: str  # the only boot of the system in which the hint is valid; "": valid in any boot
     first_line_bytes: int
     first_line_crc: int
     last_at: Moment
     status_counts: list[int]
     cost_millionths: int
-    usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # {}: left out
+    usage: dict[str, int | float] = msgspec.field(default_factory=dict)  # not written if empty
     before_attempt: dict[int, int] = msgspec.field(default_factory=dict)
     calls: dict[int, OpenCall] = msgspec.field(default_factory=dict)
     rows: int
@@ -251,7 +251,7 @@ def _has(columns: Columns, name: str) -> bool:
 
 
 class _Stored:
-    """Where the columns of a hint are, in a hint of the journal in ``file``."""
+    """The places of the columns in a hint. ``file`` is the hint's journal."""
 
     def __init__(self, header: _Header, hint: DerivedFile, start: int, file: JournalFile) -> None:
         rows, steps, optional = header.rows, header.steps, set(header.optional)
@@ -384,7 +384,7 @@ def write_hint(
         before = _synced_end(directory, file)
         if not has_seal(file, before):
             return
-        # A hint of unsynced commits keeps the proof of the hint before it.
+        # A hint of unsynced commits keeps the proof of the previous hint.
         synced = max(position if durable else START, before, key=lambda end: end.offset)
         boot_id = "" if position.offset <= synced.offset else system.boot_id()
         if position.offset > synced.offset and not boot_id:

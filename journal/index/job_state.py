@@ -75,7 +75,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     counts: Counts = Counts()
     hosts: tuple[str, ...] = ()  # the hosts of the job's runs, the last run's host last
     run: Run | None = None  # the last run
-    pause: Pause | None = None  # a person's, which holds
+    pause: Pause | None = None  # the pause by a person, until it ends
     hold: HoldState | None = None  # the hold of the last run
     tunes: tuple[TuneRecord, ...] = ()  # requests that the last run hasn't answered
     answers: tuple[TunedRecord, ...] = ()  # the latest answers of the last run
@@ -165,7 +165,7 @@ def _after_error(state: JobState, record: JobErrorRecord, _: Counts) -> JobState
     return msgspec.structs.replace(state, error=error, repaired=state.repaired or is_repair)
 
 
-# The members of a run that its record has by the same name.
+# The members that a run and its record have under the same name.
 _OF_RUN = [name for name in Run.__struct_fields__ if name in RunRecord.__struct_fields__]
 
 
@@ -233,8 +233,8 @@ class OpenCall(msgspec.Struct, frozen=True, array_like=True):
 
     - ``first``: the record with the rows of the call.
     - ``turn``: the last record that has started the call.
-    - ``waited``: the last record by which the call waits. 0: no record since its rows were started
-      anew.
+    - ``waited``: the last record that made the call wait. 0: there is none since the call's rows
+      were started anew.
     """
 
     first: int
@@ -265,7 +265,7 @@ class Calls(dict[int, OpenCall]):
         return self._rows[call]
 
     def forget_rows(self) -> None:
-        """The column of calls has changed."""
+        """Forget the known rows: the column of calls has changed."""
         self._rows = {}
 
     def leave(self, position: int, columns: Columns, counts: list[int]) -> None:
@@ -328,7 +328,7 @@ class Calls(dict[int, OpenCall]):
             self[call] = OpenCall(known.first, offset, known.waited if moved else 0)
 
     def restore(self, call: int, known: OpenCall | None) -> None:
-        """Undo a change of a call, which was ``known`` before, or None if it hadn't begun.
+        """Undo a change of a call. ``known``: its earlier state, or None if it hadn't begun.
 
         The rows must be restored, too.
         """

@@ -12,7 +12,7 @@ from journal.index.job_state import Counts, JobState, Progress
 from journal.model import SHOWN_STATUSES, Job, JobSummary, RowStatus, cents_of
 from journal.text import time_text
 
-# The members of a job that its record, or its state, has by the same name.
+# The members that a job's record, or its state, has under the same name as the job.
 _OF_HEADER = [name for name in Job.__struct_fields__ if name in JobRecord.__struct_fields__][1:]
 _OF_STATE = [
     name
