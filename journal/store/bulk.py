@@ -54,7 +54,7 @@ def start_rows(
     while len(started) < count and (number := next(numbers, 0)):
         position = position_of(journal, number)
         columns = index.columns  # new columns if the caller's code has read rows meanwhile
-        # Another process has settled the row, or its call is resumed as a whole.
+        # Skip a row that another process has settled, or whose call is resumed as a whole.
         is_open = columns.statuses[position] in (PENDING, WAITING)
         if not is_open or (columns.calls and columns.calls[position] in index.calls):
             if admits is not None:
@@ -125,7 +125,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     at, end, end_with_key = index.last_at, b"", b""
     sha256, depth = load_sha256(), journal.depth
     for place, item in enumerate(row_items(row_data), 1):
-        if journal.depth > depth:  # if the end of that batch fails, it would undo the row
+        if journal.depth > depth:  # if the iterable's batch failed, the row would be undone
             raise InvalidValueError(
                 "row_data",
                 f"element {place}",

@@ -206,7 +206,7 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
 
     Waiting rows continue their attempts. Rows that are pending for another reason begin a new
     attempt. But if the other rows have done a step without the pending row, the pending row fails,
-    because no turn could be right for both. The caller looks at the due time.
+    because no turn could be right for all of them. The caller must check the due time.
 
     Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
     """
@@ -310,9 +310,9 @@ def begin_step(
 
     Raises InvalidStateTransition if the turn is over: the worker must stop. Raises
     InvalidValueError if this turn has already done the step, because a later turn couldn't
-    distinguish the two steps. Raises InvalidValueError if a row of the call alone has done or begun
-    a step of this name. Raises StepInDoubtError. ``logs`` are recorded as messages of the call's
-    first open row.
+    distinguish the two steps. Raises InvalidValueError if a row of the call has itself done or
+    begun a step of this name. Raises StepInDoubtError. ``logs`` are recorded as messages of the
+    call's first open row.
     """
     call = get_call(journal, id_)
     columns, latest = journal.index.columns, LatestRecords(journal)

@@ -88,7 +88,8 @@ class GroupCommit:
                 with group.turn:
                     if not group.is_over:
                         self._commit(commit, group)
-                # An earlier thread may have waited long enough, and this thread not yet.
+                # After the timeout of another thread, this thread tries again until its own
+                # deadline.
                 if not isinstance(group.error, JobLockedError) or time.monotonic() >= deadline_s:
                     break
         except BaseException:
@@ -102,8 +103,8 @@ class GroupCommit:
         try:
             if self._last_turn is not group.turn:
                 # The threads of the last group get their results first. Usually these threads are
-                # about to request further changes. Without this wait, there would be 1.5 times the
-                # syncs.
+                # about to request further changes. Without this wait, there would be 1.5 times as
+                # many syncs.
                 with self._last_turn:
                     pass
             with commit:
@@ -153,7 +154,7 @@ def _attempt(request: _Request) -> None:
     All other exceptions propagate. They come from signal handlers or from a lack of memory, and
     aren't errors of the request.
     """
-    request.error = None  # of a commit that was interrupted
+    request.error = None  # drop the error from a commit that was interrupted
     try:
         request.result = request.change()
     except JournalError as error:

@@ -89,7 +89,7 @@ def start_run(
 
 
 def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
-    """Set every row in flight to the status that ``policy`` demands. Returns the number of rows.
+    """Give every row in flight the status that ``policy`` demands. Returns the number of rows.
 
     ``run``: the last run before this call.
     """
@@ -106,7 +106,7 @@ def settle_rows(journal: Journal, policy: Policy, run: Run | None) -> int:
 
 
 def settle_row(store: Store, row: JobRow, policy: Policy) -> JobRow:
-    """Set a row in flight to the status that ``policy`` demands, and return it.
+    """Give a row in flight the status that ``policy`` demands. Returns the row.
 
     Call this while the run lock is held by :meth:`Store.hold_run`.
     """
@@ -158,8 +158,8 @@ def may_resume(store: Store, row: JobRow) -> bool:
 def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
     """Return whether each side effect of a row's attempt in progress is a step.
 
-    This is true if the last run has begun the attempt under the policy "resume". Of an attempt that
-    another program has begun beside or before the run, nobody knows.
+    This is true if the last run has begun the attempt under the policy "resume". If another
+    program has begun the attempt, before or beside the run, nobody knows.
     """
     if run is None or run.on_interrupted != "resume":
         return False

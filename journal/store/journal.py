@@ -100,7 +100,7 @@ class Journal:
         reset_in_child(self)
 
     def _begin(self) -> None:
-        """Begin without an index and an open commit."""
+        """Begin without an index and without an open commit."""
         self.mutex = threading.RLock()
         self.index = Index()
         self._mark: Mark  # the mark of the index at the beginning of the open commit
@@ -262,7 +262,7 @@ class Journal:
             )
 
     def leave_witness(self) -> None:
-        """Write a durable hint of all commits, however small, if this journal syncs.
+        """If this journal syncs, write a durable hint of all commits, even a small hint.
 
         Call this when a run has ended. If the journal is cut later, the hint proves the cut.
         """
@@ -275,7 +275,7 @@ class Journal:
 
         A commit makes this check under the commit lock. Readers that only warn need no lock: a hint
         is written after its commits, and code that replaces a journal removes the hint first. The
-        same hint isn't read twice, because this index has its commits.
+        same hint isn't read twice, because this index has the commits of the hint.
         """
         asked = hint.identity(self.directory)
         if asked == self._asked:

@@ -67,7 +67,7 @@ def newest_ids(
             if job is not None:
                 head = job.created_at, job_id, job.status.value
             elif sets is not None:
-                with suppress(StorageError):  # on_error has it
+                with suppress(StorageError):  # on_error already got the error
                     if store.is_set(job_id):
                         sets.append(job_id)
         if head is None or (since is not None and head[0] < since):

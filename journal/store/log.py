@@ -48,7 +48,7 @@ class Log:
         self._lock_timeout_s = lock_timeout_s
         self._file = JournalFile(self.path, create=True) if create else None
         self._mark: SyncMark | None = None  # None for a new file that isn't in its place yet
-        self._window = 0, b""  # the bytes that row_line has read last, after their offset
+        self._window = 0, b""  # the last bytes that row_line has read: offset, bytes
         self.is_new = not create  # True if the file at the path was not read yet
         self.is_synced = create  # False if the file may contain commits that nobody has synced
         # True if the names of the file and its directories are synced. The code that moves a new
@@ -109,9 +109,10 @@ class Log:
         return self.claim is not None and self.claim.is_over
 
     def _check_claim(self) -> None:
-        """Raise StorageError if another run has claimed the job. Then close the file.
+        """If another run has claimed the job, close the file, and raise StorageError.
 
-        A call lists the claims once. Each later run's journal has all data that was synced before.
+        This method lists the claims once. Each later run's journal has all data that was synced
+        before.
         """
         claim = self.claim
         assert claim is not None
@@ -176,7 +177,7 @@ class Log:
         A torn tail is an interrupted write. A large commit is written in parts, and only its end
         has a seal (a CRC-32). So a torn tail that has grown by bytes without a seal is still a torn
         tail, unless its end looks like a damaged seal. If another writer has written a commit in
-        place of the tail or the padding, these bytes begin differently.
+        place of the tail or the padding, the bytes there begin differently.
         """
         file, head = self.file, self._torn_head
         if not self.torn_end or size < self.torn_end or not head:
@@ -244,7 +245,7 @@ class Log:
     # --- locking
 
     def lock(self) -> int:
-        """Take the commit lock of the file at the path. Returns its size. Raises JobLockedError."""
+        """Take the commit lock of the file at the path; return the file's size. Raises JobLockedError."""
         while True:
             file = self._file
             if file is None or not file.writable:  # the file may have become writable
@@ -268,7 +269,8 @@ class Log:
     def is_as_left(self, size: int) -> bool:
         """Return whether there is nothing to read, and nothing to put in order, before a commit.
 
-        ``size``: of the locked file. Usually nobody else has written after the last commit.
+        ``size``: the size of the locked file. Usually nobody else has written after the last
+        commit.
         """
         file = self._file
         return (
@@ -451,7 +453,7 @@ class Log:
         return new
 
     def discard(self, new: JournalFile) -> None:
-        """Remove a file of :meth:`write_beside` that isn't to replace the journal."""
+        """Remove a file of :meth:`write_beside` that won't replace the journal."""
         new.close()
         files.remove_file(new.path)
 
@@ -480,7 +482,7 @@ class Log:
         self._window = 0, b""
         self.hint_end = 0
         self.known_ns = new.size_and_change()[1]
-        files.remove_file(self.directory / HINT_NAME)  # if the old file was cut, the hint proves it
+        files.remove_file(self.directory / HINT_NAME)  # until now, it proved any cut
         old.unlock()
         if mark is None:
             return

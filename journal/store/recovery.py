@@ -119,7 +119,7 @@ def _rewrite(log: Log, why: str) -> None:
             found += len(text)
             yield text
         if found != end:  # the cache no longer has the bytes
-            log.is_new = True  # it must be read again
+            log.is_new = True  # the journal must be read again
             reason = f"only {found} of its {end} bytes can be read again"
             raise StorageError(log.path, "read", errno.EIO, reason)
 

@@ -64,7 +64,7 @@ class RunLock:
                     claim = _claim(directory, text, network, lock_timeout_s)
                 if sign:
                     _write(directory / RUN_LOCK_NAME, text)
-            except BaseException:  # close: a caller may keep the error, and so the lock
+            except BaseException:  # a caller may keep the error, which would keep the lock
                 if claim is not None:
                     claim.release()
                 lock.close()
@@ -157,7 +157,7 @@ class RunLocks:
         self._held[job_id] = held
 
     def settle(self, job_id: str, held: Held, *, written: bool) -> None:
-        """If the commit for which the lock was taken was not written, release the lock."""
+        """Release the lock if it was taken for a commit that was not written."""
         if held.is_new and not written:
             self._let_go(job_id, held)
         held.is_new = False
@@ -201,7 +201,7 @@ class RunLocks:
         return held is not None
 
     def release_unless_kept(self, job_id: str) -> bool:
-        """Release the lock after the job has stopped running, as :meth:`release`.
+        """Release the lock like :meth:`release`, after the job has stopped running.
 
         The lock stays if a run uses it, or if the commit that needs it hasn't ended.
         """
@@ -209,7 +209,7 @@ class RunLocks:
         return held is not None and not (held.keep or held.is_new) and self.release(job_id)
 
     def release_if_over(self, journal: Journal) -> None:
-        """Release a lock that isn't kept if the job has ended and no row is in flight.
+        """If the job has ended and no row is in flight, release the lock, unless a run keeps it.
 
         Another process may have ended the job. The caller must hold the journal's mutex.
         """
@@ -249,7 +249,7 @@ def is_in_flight(journal: Journal, number: int) -> bool:
 
 
 def late_results(directory: Path) -> list[str]:
-    """Messages about files with results that rows have returned to a run that had lost the job."""
+    """Messages about files with results of rows whose run had already lost the job."""
     try:
         late = network_claims.late_files(directory)
     except OSError as error:
@@ -302,7 +302,7 @@ def _claim(directory: Path, holder: bytes, network: str, lock_timeout_s: float) 
         else:
             claim.forget_earlier()
     except BaseException:
-        claim.release()  # the claim stays, because the journal may have been replaced
+        claim.release()  # but keep the claim's file: the journal may have been replaced
         raise
     return claim
 

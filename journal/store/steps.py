@@ -358,7 +358,7 @@ def end(
 
 
 def _forgotten(journal: Journal, position: int) -> int:
-    """Return the last attempt whose steps a redo has forgotten, or that has dropped steps."""
+    """Return the last attempt that has lost steps, by a redo or a drop."""
     columns, file = journal.index.columns, journal.file
     records = _records(columns, file, journal.read_line, position, exact=journal.exact)
     dropped = [record.attempt for record in records if record.state == "dropped"]

@@ -262,7 +262,7 @@ class Store:
             self.runs.settle(job_id, run, written=False)
 
     def _take_run(self, job_id: str, run: Held) -> None:
-        """Take the run lock. Raises JobBusyError if somebody has it, be it this store."""
+        """Take the run lock. Raises JobBusyError if the lock is taken, even by this store."""
         self.runs.take(job_id, run)
         if (claim := self.runs.claim(job_id)) is not None:
             journal = self.journal(job_id)
@@ -291,10 +291,10 @@ class Store:
         Yields the journal, and whether the run lock was taken for the commit.
 
         - ``take``: whether to take the run lock. If the commit fails, the lock is released.
-        - ``keep``: whether a run uses the lock. Otherwise, the commit that ends the status running
-          releases the lock.
+        - ``keep``: whether a run uses the lock. Otherwise, the lock is released by the commit that
+          ends the status "running".
 
-        With "yes", raises JobBusyError if the lock is taken, even by this store.
+        With ``take="yes"``, raises JobBusyError if the lock is taken, even by this store.
         """
         has_ended, run = False, Held(keep=keep)
         check_job_id(job_id)
@@ -393,7 +393,7 @@ class Store:
 
         self.make(job_id, build, anew=anew)
         if anew:
-            with suppress(StorageError):  # while the job is there, the line doesn't count
+            with suppress(StorageError):  # if the job exists, its line doesn't count
                 forget_pruned(self.root, job_id)
 
     def make(self, job_id: str, build: Callable[[Path], None], *, anew: bool) -> None:
@@ -459,7 +459,7 @@ class Store:
                 # 6.18 (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
                 with suppress(FileNotFoundError):  # another process has already removed it
                     files.sync_directory(moved)
-                if target.parent != self.root:  # a shard's
+                if target.parent != self.root:  # the directory of a shard
                     with suppress(FileNotFoundError):
                         files.sync_directory(target.parent)
                 files.sync_directory(self.root)
@@ -525,7 +525,7 @@ class Store:
             log.close()
             self.forget(job_id)
             with closing(staging):
-                # Before files are removed, since a power cut must not leave an empty job.
+                # Do this before files are removed: a power cut must not leave an empty job.
                 if directory.parent != self.root:
                     files.remove_if_empty(directory.parent)  # the directory of the set
                 self._sync_names(leftover, directory)

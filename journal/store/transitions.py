@@ -334,7 +334,7 @@ def let_start(journal: Journal, refused: str, *, reopens: bool) -> None:
 
 
 def end_if_settled(journal: Journal, *, is_run: bool = False) -> None:
-    """End a started job if no row is open: as failed if a row failed or needs a review.
+    """End a started job if no row is open. If a row failed or needs a review, the job fails.
 
     While a run works on the job, only the run ends it. ``is_run``: the caller is this run.
     """
@@ -357,13 +357,13 @@ def reopen(journal: Journal, reason: str | None) -> None:
 
 
 def check_unpaused(job_id: str, pause: Pause | None) -> None:
-    """Raise JobPausedError if a person's pause holds."""
+    """Raise JobPausedError if a person has paused the job."""
     if pause is not None:
         raise JobPausedError(job_id, time_text(pause.since), pause.person or "")
 
 
 def pause(journal: Journal, by: By) -> None:
-    """Record a person's pause, unless a pause holds already. A running job becomes paused."""
+    """Record a person's pause, unless the job has one already. A running job becomes paused."""
     if state_of(journal).pause is None:
         put_record(journal, JobPauseRecord(person=by.person, at=UNSET_TIME))
     if state_of(journal).status is JobStatus.RUNNING:
@@ -486,7 +486,7 @@ def update_data(
         checksum = checksum_of(data) if is_lost else row.row_checksum
     columns = journal.index.columns
     if columns.statuses[position] == WAITING and columns.call(position):
-        put_back(journal, position, A_PROGRAM)  # it leaves its call
+        put_back(journal, position, A_PROGRAM)  # the row leaves its call
     put_row_data(journal, row, data, checksum, new_key=new_key)
     return row_of(journal, position)
 
