@@ -29,7 +29,7 @@ PATCHES = [
     Patch(
         "a group that was interrupted tries again with nothing of its first try",
         "store/group_commit",
-        "    request.error = None  # of a commit that was interrupted\n",
+        "    request.error = None  # drop the error from a commit that was interrupted\n",
         "",
         "tests/store/test_group.py::test_who_was_refused_in_a_commit_that_was_interrupted_is_not_refused_in_the_next",
     ),
