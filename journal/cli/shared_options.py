@@ -196,6 +196,6 @@ def input_options(what: str) -> tuple[Option, ...]:
         ),
         option(
             "--sheet NAME",
-            "The sheet of an Excel workbook. Default: the only one that isn't empty.",
+            "The sheet of an Excel workbook. Default: the only sheet that isn't empty.",
         ),
     )

@@ -204,8 +204,8 @@ def watch_command(job: FoundJob, timeout_s: float | None) -> int:
 
     If the job is paused and its run is alive, the command waits, because `journal resume` can
     continue this run. If the job is paused without a run, the command ends and says how to
-    continue. If the run of a running job dies, the command waits for the next run, if rows
-    are open.
+    continue. If the run of a running job dies and rows are open, the command waits for the next
+    run.
 
     For a set, the command waits until each shard has ended, is paused without a run, or can't be
     read. The command also waits for shards that aren't here.

@@ -167,7 +167,7 @@ class Shown:
 @found_job_or_set
 @option(
     "--row N row_number",
-    "Show all about row N instead: its data, attempts, tracebacks, steps and messages.",
+    "Show everything about row N instead: its data, attempts, tracebacks, steps and messages.",
     parse_row_number,
 )
 @json_option

@@ -174,7 +174,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     Without this option, nothing is changed. The exit code is then 3, except if the other copy was
     merged before and has nothing new.
 
-    With --merge-outcomes, rows that only the other copy worked on get their outcomes, retries,
+    With --merge-outcomes, rows on which only the other copy worked get their outcomes, retries,
     redos and changed data from that copy. A row, even a completed row, needs a review if both
     copies worked on it or gave it different data. If both copies added a row with the same
     idempotency key, the two rows become one row. A row that only the other copy added is added
