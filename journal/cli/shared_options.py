@@ -49,7 +49,7 @@ def option(
         except ValueError as error:
             raise click.BadParameter(str(error)) from None
 
-    if parse is not None:  # parses text, whatever the default is
+    if parse is not None:  # a parser gets text, whatever the default is
         more |= {"type": str, "callback": parsed}
     return click.option(*names, help=sentence, **more)
 

@@ -86,7 +86,7 @@ def _values(column: Any, source: Source, where: Where) -> list[Any]:
         values: list[Any] = column.to_pylist()
         return values
     if getattr(column.type, "unit", "") == "ns":
-        with suppress(pa.ArrowInvalid):  # some times have nanoseconds
+        with suppress(pa.ArrowInvalid):  # raised if some times have nanoseconds
             column = column.cast(_in_microseconds(pa, column.type))
     if _NANOSECONDS.search(str(column.type)):  # pyarrow would drop nested nanoseconds
         reason = "has times with nanoseconds: make them text or numbers"

@@ -37,7 +37,7 @@ def read_workbook(
 
     def load(*, values: bool) -> Any:
         stream.seek(0)
-        with warnings.catch_warnings():  # about things that aren't values, such as styles
+        with warnings.catch_warnings():  # warnings about things that aren't values, such as styles
             warnings.simplefilter("ignore")
             book = openpyxl.load_workbook(stream, read_only=True, data_only=values)
         stack.callback(book.close)
@@ -60,7 +60,7 @@ def _rows_of(sheet: Any) -> Iterator[Cells]:
     sheet.reset_dimensions()  # some programs declare too few rows
     rows = sheet.iter_rows()
     while True:
-        with warnings.catch_warnings():  # about dates out of range, which become errors
+        with warnings.catch_warnings():  # warnings about dates out of range, which become errors
             warnings.simplefilter("ignore")
             some = list(itertools.islice(rows, _BATCH_ROWS))
         if not some:

@@ -61,7 +61,7 @@ class _Driver:
         if self._first.setdefault("thread", "driver") != "driver":
             return
         try:
-            with OwnProcess():  # for example, ``where`` may fork
+            with OwnProcess():  # the caller's code, such as ``where``, may fork
                 self.report = self._drive()
         except BaseException as error:  # noqa: BLE001  (the caller raises it)
             self.error = error
@@ -86,7 +86,7 @@ class _Driver:
             assert self.report is not None
             return self.report
         finally:
-            del error  # a traceback would keep this frame, and so the job's files
+            del error  # its traceback would keep this frame and the job's files open
 
 
 class CallersThread:
@@ -95,7 +95,7 @@ class CallersThread:
     def __init__(self, stops: Stops) -> None:
         self.stops = stops
         stops.can_be_left = True
-        self._own_process = OwnProcess()  # for example, a signal handler may fork
+        self._own_process = OwnProcess()  # the caller's code may fork
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
     def post(self, call: Callable[[], object]) -> None:
@@ -201,7 +201,7 @@ class CallersLoop:
                 raise cancelled
             return report
         finally:
-            del cancelled  # a traceback would keep this frame, and so the job's files
+            del cancelled  # its traceback would keep this frame and the job's files open
 
     async def _until(self, ended: asyncio.Future[Any]) -> asyncio.CancelledError | None:
         """Wait for ``ended``, even if this task is cancelled. Returns the last cancellation."""

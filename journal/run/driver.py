@@ -44,7 +44,7 @@ from journal.text import counted
 
 POLL_S = 0.2  # how often a run looks for changes by others while it has nothing to do
 _MAX_RESULTS = 2048  # in one commit
-_STOPPED_S = 10.0  # a longer time between polls: the process was stopped, or the machine slept
+_STOPPED_S = 10.0  # if polls are further apart, the process was stopped, or the machine slept
 
 
 class Run:
@@ -147,7 +147,7 @@ class Run:
             if met is not None:
                 raise met
         finally:
-            del met  # a traceback would keep this frame, and so the job's files
+            del met  # its traceback would keep this frame and the job's files open
         return RunReport(
             job=job,
             **self._counts,
@@ -323,7 +323,7 @@ class Run:
         if not self._why_lost and (why_lost := self._held.why_lost()):
             self._why_lost = why_lost
             self._give_up(EarlyEnd("lost", why_lost), 1)
-            self._report_stops()  # reading the job may raise an exception
+            self._report_stops()  # before the job is read, which may raise an exception
 
     def _report_stops(self) -> None:
         for message in self._stops.messages(len(self._in_flight), self._end):
@@ -438,7 +438,7 @@ class Run:
 
     def _settle(self, result: Result, problems: list[str]) -> None:
         """Record a result. If it can't be recorded, add the reason to ``problems``."""
-        if self._why_lost:  # the journal's row belongs to another run's attempt
+        if self._why_lost:  # the row now belongs to an attempt of another run
             problems.append(_unrecorded(result, self._why_lost))
             self._held.leave_late(result.row, result.outcome)
             return
@@ -447,7 +447,7 @@ class Run:
             return
         try:
             outcome, again = self._queue.settle(result.row, result.outcome)
-        except InvalidStateTransition as error:  # another process has settled it
+        except InvalidStateTransition as error:  # another process has settled the row
             self._settling.add_cost(result.row, result.outcome)
             problems.append(_unrecorded(result, error))
             return
@@ -455,7 +455,7 @@ class Run:
         if not again:
             self._count(result, outcome)
         elif outcome.is_given_back:
-            self._counts["started"] -= 1  # the attempt is given back
+            self._counts["started"] -= 1  # the attempt is not counted
 
     def _settle_late(self, result: Result, problems: list[str]) -> None:
         """Record the outcome of an attempt that was given up earlier.
@@ -467,7 +467,7 @@ class Run:
             failed = self._error is not None
             if not self._settling.settle_late(result.row, result.outcome, after_failure=failed):
                 return
-        except JournalError as error:  # somebody may have settled it
+        except JournalError as error:  # somebody may have settled the row
             problems.append(_unrecorded(result, error))
             return
         if row is not None and row.status is RowStatus.NEEDS_REVIEW:

@@ -642,7 +642,7 @@ class JobRun:
                 if "retried" in held.changes:  # has started: a later run has none of these changes
                     self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
-                del error  # a traceback would keep this frame, and so the job's files
+                del error  # its traceback would keep this frame and the job's files open
         self._report_end(held, report, run.bounds)
         return report
 

@@ -530,7 +530,7 @@ def may_have_taken_effect(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(may_have_taken_effect, error.exceptions))
     link: BaseException | None = error
-    for _ in range(50):  # a chain may be a ring
+    for _ in range(50):  # a chain of exceptions may be a ring
         if link is None:
             break
         names = " ".join(base.__name__ for base in type(link).__mro__)

@@ -39,7 +39,7 @@ _Slim = msgspec.defstruct(
 _decode = msgspec.json.Decoder(_Slim).decode
 _STARTS = (line_start(RowStatusRecord), line_start(RowSpentRecord))
 _NEVER = float("-inf")
-_FAR_S = 1 << 34  # in the year 2514; Windows takes no time before 1970
+_FAR_S = 1 << 34  # the year 2514; fromtimestamp on Windows takes no time before 1970
 _fromtimestamp = datetime.fromtimestamp
 
 
@@ -60,7 +60,7 @@ class AttemptColumns:
         self._started_s = starts_s = array("d", [_NEVER]) * size
         # The offset of the record that ended the last attempt.
         self._ended_at = ended_at = array("Q", [0]) * size
-        self._spent: dict[int, int] = {}  # in millionths of a cent, before the present status
+        self._spent: dict[int, int] = {}  # costs before the present status (1e-6 cents)
         position_of = _position_finder(columns.numbers)
         in_progress = bytearray(size)
         for records, offsets in _records(history):

@@ -38,7 +38,7 @@ from journal.tables.columns import (
 
 CHUNK_ROWS = 1024  # larger chunks don't fit into the caches of the processor, and are slower
 _CHUNK_BYTES = 1 << 24
-_CHUNKS = 4  # chunks of this size in memory while the shards of a set are merged
+_CHUNKS = 4  # this number of chunks is in memory while the shards of a set are merged
 # The number of rows that are held as objects. With more rows, Python's garbage collector would take
 # a quarter of the time of a conversion.
 SLICE_ROWS = 64

@@ -50,9 +50,9 @@ class Holds:
     def __init__(self, limits: Limits, job: RunningJob, workers: int) -> None:
         self._limits = limits
         self._job = job
-        self._said: list[str] = []  # messages about recorded holds, which are not reported yet
+        self._said: list[str] = []  # unreported messages about recorded holds
         self._longest_s = 0.0  # the longest hold that was reported
-        self._series_s = 0.0  # a hold that begins later belongs to another series
+        self._series_s = 0.0  # a hold that begins after this time belongs to another series
         self._is_reported = False  # whether one of the successive holds was reported
         self._recorded_s = 0.0  # the ``until_s`` of the recorded hold
         self.count = 0  # holds in succession: 0 if the run isn't held

@@ -70,7 +70,7 @@ class Limits(msgspec.Struct, kw_only=True):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
         cents: Any = check_cost(self.max_cost_cents, "max_cost_cents")
-        self.max_cost_cents = cents  # int or float, like totals
+        self.max_cost_cents = cents  # int or float, like totals of costs
         if self.limit_per is not None:
             check_limit_per(self.limit_per)
         check_where(self.where)

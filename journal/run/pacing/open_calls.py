@@ -73,7 +73,7 @@ class OpenCalls:
         for call in found:
             is_due = call.due is None or call.id in retried
             wait_s = 0.0 if is_due or call.due is None else (call.due - now).total_seconds()
-            if call.after_s is not None:  # the clock may have been set
+            if call.after_s is not None:  # the clock may have been changed
                 wait_s = min(wait_s, call.after_s)
             self._waiting.put(call.id, now_s + wait_s)
 

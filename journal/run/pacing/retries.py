@@ -106,7 +106,7 @@ class Due(dict[Key, float]):
     def next_s(self) -> float:
         """The first due time."""
         while self._heap and self.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)  # replaced by another time
+            heapq.heappop(self._heap)  # the item has another due time now
         return self._heap[0][0] if self._heap else math.inf
 
     def put(self, key: Key, due_s: float) -> None:

@@ -75,7 +75,7 @@ class Tuning:
                 was, now, reason = self._tuned(name, value)
                 reasons += [reason] if reason else []
                 changes |= {} if was == now else {name: (was, now)}
-        except (InvalidValueError, TypeError) as error:  # of another program, or a newer version
+        except (InvalidValueError, TypeError) as error:  # from another program or version
             changes, reasons = {}, [str(error)]
         why = "; ".join(reasons) or None
         return TunedRecord(id=tune.id, changes=changes, reason=why, at=UNSET_TIME)
@@ -137,4 +137,4 @@ class Tuning:
             self._queue.limit_per(limits.limit_per, self._in_flight.rows)
         if changes.keys() - {"end_hold"}:
             self._starts.change()
-            self._in_flight.take_back()  # rows that no worker has begun restart, by the new limits
+            self._in_flight.take_back()  # unbegun rows start again, by the new limits

@@ -164,7 +164,7 @@ class ExecutorWorkers(Workers):
         _check_repetitions(executor)
         tracker = sys.modules.get("multiprocessing.resource_tracker")
         if tracker is not None and hasattr(executor, "_processes"):
-            tracker.ensure_running()  # otherwise it would unblock our signals later
+            tracker.ensure_running()  # otherwise, the tracker would unblock our signals later
 
     def _slots(self) -> tuple[int | None, int | None]:
         """The default and the maximum number of rows at a time.
@@ -240,7 +240,7 @@ class ExecutorWorkers(Workers):
             future.add_done_callback(functools.partial(self._on_done, call))
         except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)
             self._closed, self._refused = True, _no_callbacks(type(future), error)
-            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise the future has called back
+            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise, _on_done has it
                 self._results.put_for_each(call, lost(self._refused))
 
     def _submit_or_make(self, call: Call) -> Future[bytes]:

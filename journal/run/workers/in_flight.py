@@ -164,6 +164,6 @@ class InFlight:
         now_s = monotonic()
         if not stops and now_s < self.next_deadline_s:
             return
-        self.results()  # a call that has ended isn't asked to end
+        self.results()  # so that no ended call is asked to end
         for call, outcomes in self._termination.end_due(self._calls, stops, now_s):
             self._settle(call, outcomes)

@@ -72,7 +72,7 @@ PATCHES = [
     Patch(
         "an attempt that was given back doesn't count as started",
         "run/driver",
-        '            self._counts["started"] -= 1  # the attempt is given back\n',
+        '            self._counts["started"] -= 1  # the attempt is not counted\n',
         "            pass\n",
         "tests/run/test_holds.py::test_an_outage_costs_no_row_an_attempt_and_one_call_a_hold",
     ),

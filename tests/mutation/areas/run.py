@@ -397,8 +397,8 @@ PATCHES = [
     Patch(
         "a run that has lost its lock records nothing in the journal of another",
         "run/driver",
-        "        if self._why_lost:  # the journal's row",
-        "        if False:  # the journal's row",
+        "        if self._why_lost:  # the row now",
+        "        if False:  # the row now",
         "tests/run/test_runs.py::test_a_run_that_has_lost_its_lock_starts_no_more_rows_and_leaves_the_job_to_others",
     ),
     Patch(

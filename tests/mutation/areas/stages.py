@@ -64,7 +64,7 @@ PATCHES = [
     Patch(
         "an attempt that has ended isn't asked to",
         "run/workers/in_flight",
-        "        self.results()  # a call that has ended isn't asked to end\n",
+        "        self.results()  # so that no ended call is asked to end\n",
         "",
         "tests/run/test_stages.py::test_an_attempt_that_has_ended_is_not_asked_to",
     ),
