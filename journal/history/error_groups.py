@@ -52,7 +52,7 @@ class ErrorGroup:
         self.status = error.status.value
         self.code = error.error_code or ""
         self.message = _message_of(error)
-        self._messages: dict[str, list[Any]] = {}  # by text without numbers: message, count
+        self._messages: dict[str, list[Any]] = {}  # by text without numbers: [message, count]
         self.where = where_of(error.traceback)
         self.numbers = Numbers()
         self._millionths = 0
@@ -75,7 +75,7 @@ class ErrorGroup:
         return cents_of(self._millionths)
 
     def messages(self) -> list[tuple[str, int]]:
-        """The three most frequent messages with their counts. The last pair may count the others.
+        """The three most frequent messages with their counts. The last pair may count all others.
 
         Messages that differ only in numbers count as one message, unless the numbers may be HTTP
         statuses.

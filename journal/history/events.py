@@ -181,7 +181,7 @@ def read_events(
 def _events(
     history: History, begin: Position, end: Position | None, choice: Choice
 ) -> Iterator[Event]:
-    count, last = 0, 0  # of the rows that the present commit has added
+    count, last = 0, 0  # how many rows the present commit has added; the last row
     for block in choice.blocks(history, begin, end):
         for number, line in enumerate(block.lines):
             row = _ROW.match(line)

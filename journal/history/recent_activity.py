@@ -123,6 +123,6 @@ class Recent:
             if isinstance(record, (RunRecord, HoldRecord, JobPauseRecord, JobStatusRecord)):
                 self.quiet_since = record.at
             if isinstance(record, HoldRecord) and self.events and self.events[-1].kind in _HOLDS:
-                self.events.pop()  # only the latest of successive changes of a hold
+                self.events.pop()  # keep only the latest of successive changes of a hold
             if not isinstance(record, JobRecord):
                 self.events.append(event_of(record))

@@ -66,7 +66,7 @@ class SpanReader:
         ``until``: the present time if a run works on the job. Open spans end at this time, or
         without ``until`` with the last record.
         """
-        worked_at = last_at = None  # when the last run set its last status; the last record
+        worked_at = last_at = None  # times of the last run's last status, and of the last record
         for entry in history:
             record = entry.record
             last_at = record.at
@@ -179,7 +179,8 @@ class JobStatistics:
     - ``buckets``: all attempts that ended, including repeated attempts, in at most MAX_BUCKETS
       buckets of ``width_s`` seconds. The buckets also cover all spans. A row that was settled
       without a start, for example by a person, counts only if the job records no starts.
-    - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`, by their begin.
+    - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`. They are ordered by
+      their begin.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``took_s``: how long attempts took, in ascending order.
     - ``events``: the last events of the job as a whole, at most MAX_EVENTS.
