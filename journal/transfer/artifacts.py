@@ -176,8 +176,8 @@ class Artifacts:
     def _free_name(self, name: str, word: str) -> str:
         """Return a name for a backup.
 
-        The name is a name that neither copy has, or the name of a backup here with the same content
-        as the file.
+        Either neither copy has a file of this name, or the name is of a backup here that has the
+        same content as the file.
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")

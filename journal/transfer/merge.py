@@ -218,7 +218,7 @@ class MergeWriter:
             is_new = change.id in new and not self._is_of_added(row, change)
             if not is_new and (at <= redo or change.what != STEP):
                 continue
-            id_ = change.id if is_new else AGAIN  # the redo here has forgotten it
+            id_ = change.id if is_new else AGAIN  # the redo here has forgotten the step
             if not self._of_calls.add(row, change, id_, changes[at + 1 :]):
                 self._import(row.number, change, id_)
         self._put_data_as_there(row)
@@ -244,7 +244,7 @@ class MergeWriter:
             self._put_data(number, theirs, Origin(id=AGAIN, at=theirs.at))
 
     def _import(self, number: int, change: Change, id_: str | None = None) -> None:
-        """Append a record of the other copy. ``id_``: another id than that of the change."""
+        """Append a record of the other copy. ``id_``: replaces the id of the change."""
         record, journal = self._there.read(change), self._journal
         at = (getattr(record, "origin", None) or record).at
         origin = Origin(id=id_ or change.id, at=at)
@@ -344,7 +344,7 @@ class MergeWriter:
         self._journal.append(record)
 
     def _put_error(self) -> None:
-        """If a repair of the other copy had losses, the job here has its error, too."""
+        """If a repair of the other copy had losses, record this as the error of the job here."""
         ours, theirs = self._journal.index.state, self._there.index.state
         assert ours is not None
         assert theirs is not None
@@ -401,14 +401,15 @@ class CallImports:
 
     def __init__(self, journal: Journal, here: Side, there: Side) -> None:
         self._journal, self._here, self._there = journal, here, there
-        # A dict with the numbers there as keys and the numbers here as values, for each pair of a
-        # record's offset there and its new id.
+        # For each record, identified by its offset there and its new id: a dict from row numbers
+        # there to row numbers here.
         self._rows: dict[tuple[int, str], dict[int, int]] = {}
 
     def add(self, row: Row, change: Change, id_: str, later: Sequence[Change]) -> bool:
         """Let a row take a change there. Returns False if the row needs its own record.
 
-        This is so if a later change forgets the step, because these records are written last.
+        A row needs its own record of a step if a later change forgets the step, because
+        records about several rows are written last.
         ``id_``: the id that the record gets here. ``later``: the later changes of the row.
         """
         forgets = any(other.reset == "redo" or other.state == "dropped" for other in later)
@@ -435,7 +436,7 @@ class CallImports:
     def _set_call(self, record: CallRecord, rows: dict[int, int]) -> None:
         """Convert a record of a call there to a record of the call here.
 
-        ``rows``: the rows that come to it.
+        ``rows``: the rows that take the record, from their numbers there to their numbers here.
         """
         there, call = self._there, int(record.id, 16)
         began = there.read(Change("", there.index.calls[call].first, CALL, ""))

@@ -59,7 +59,7 @@ MAX_COMPONENTS = 64
 # limit, because a small pack may hold very many long names.
 MAX_NAMES_LENGTH = 64 << 20
 
-# The space that a directory takes on most disks, or the rest of a file's last block with its inode.
+# The space that a directory takes on most disks, or that a file takes beyond its content.
 _ENTRY_BYTES = 4096
 
 # The system refuses a name: the pack is damaged, or comes from a system with other rules.
@@ -209,7 +209,7 @@ def is_packable(name: str) -> bool:
             parts[0] == ARTIFACTS_NAME
             and 1 < len(parts) <= MAX_COMPONENTS
             and not {"", ".", ".."}.intersection(parts)
-            and not re.search(r"[\0\ud800-\udfff]", name)  # surrogates: on the disk, it isn't UTF-8
+            and not re.search(r"[\0\ud800-\udfff]", name)  # surrogates: the name isn't UTF-8
         )
     )
 

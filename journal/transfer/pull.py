@@ -43,7 +43,7 @@ Action = Literal["made", "forwarded", "merged", "identical", "ahead"]
 class Pulled(msgspec.Struct, frozen=True):
     """The result of :func:`pull_job`.
 
-    - ``action``: "made", "forwarded" or "merged". If there was nothing to do, the outcome is
+    - ``action``: "made", "forwarded" or "merged". If there was nothing to do, the action is
       "identical" or "ahead". "identical": the copies are equal. "ahead": the job here has further
       commits, or has merged the other copy.
     - ``commits``: the number of the other copy's commits that were appended.
@@ -311,5 +311,5 @@ def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -
         if journal.file is old:
             raise
         raise handles.outcome_unknown(error) from error
-    journal.log.begin_at(theirs.end)  # up to which the index has the records
+    journal.log.begin_at(theirs.end)  # the index has the records up to there
     return _pulled(theirs.header.job_id, "forwarded", artifacts, commits)

@@ -17,7 +17,7 @@ damage has destroyed the data of one of the two, they are the same row if their 
 
 The first matching sentence decides about a row (:func:`judge`):
 
-1. No work or decision there: keep. But if nothing is mine, take a review.
+1. No work or decision there: keep. But if nothing is mine, take a review from there.
 2. No work or decision here: take all new records, then the data and (after a redo) the steps as
    they are there. The row needs a review if it is in flight there, or if a third copy's work is
    only logged there.
@@ -454,10 +454,10 @@ def status_text(record: RowStatusRecord | None) -> str:
 class Judgement(msgspec.Struct, frozen=True):
     """The judgement of a merge about a row that the other copy has changed.
 
-    - ``row``: its number here. ``their_row``: its number in the other copy.
+    - ``row``: the row's number here. ``their_row``: the row's number in the other copy.
     - ``verdict``: "add" (the row isn't here), "take" (the changes there), "keep" (the state here)
       or "review".
-    - ``here``, ``there``: its status in each copy; ``here`` is None if the row isn't here.
+    - ``here``, ``there``: the row's status in each copy. ``here`` is None if the row isn't here.
     """
 
     row: int

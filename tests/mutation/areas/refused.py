@@ -197,7 +197,7 @@ PATCHES = [
     Patch(
         "a pull reads the commits that it has written no second time",
         "transfer/pull",
-        "    journal.log.begin_at(theirs.end)  # up to which the index has the records\n",
+        "    journal.log.begin_at(theirs.end)  # the index has the records up to there\n",
         "",
         "tests/transfer/test_pull.py::test_what_a_pull_brings_has_its_cost_and_its_attempts_once",
     ),
