@@ -160,7 +160,7 @@ class Salvage:
             self.take(rest._replace(kind="bad"))
         rows: list[int] = []
         is_known = False
-        with suppress(JournalError):  # of a broken block of the hint
+        with suppress(JournalError):  # a block of the hint may be broken
             if hinted is not None and hinted.state is not None:
                 rows = list(self._rows_that_changed(hinted, last.end))
                 is_known = hinted.state.status is not JobStatus.RUNNING
@@ -258,7 +258,7 @@ class Salvage:
                 self._forked = True
                 for line in chain([first], commit):
                     forked.add(line)
-                    start = line.stated or 0  # of the last line
+                    start = line.stated or 0  # at the end: the crc of the last line
             else:
                 start = self._keep_commit(chain([first], commit))
         self._outcomes_lost |= forked.lines > 0
@@ -283,7 +283,7 @@ class Salvage:
         seal = 0
         with self._journal:
             for line in commit:
-                seal = line.stated or 0  # of the last line
+                seal = line.stated or 0  # at the end: the crc of the last line
                 reason = self._keep(line)
                 if reason:
                     loss = DroppedLines()
@@ -355,7 +355,8 @@ class Salvage:
     def _keep_rows(self, commit: Iterator[Line], region: Region) -> None:
         """Keep the rows of a broken commit that can be trusted, and record the losses.
 
-        Lines of any kind, and whole commits before and after it, may be gone without a trace.
+        Lines of any kind, and whole commits before or after this commit, may be gone without a
+        trace.
         """
         losses = [DroppedLines()]
         begin, lines = 0, 0
@@ -383,7 +384,7 @@ class Salvage:
         """Keep a line if it can be trusted. Returns whether the line was kept.
 
         ``above`` is the number of the row that the previous line adds, and ``below`` the number of
-        the row that the next line adds. A number is None if its line adds no row.
+        the row that the next line adds. Each is None if that line adds no row.
         """
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
