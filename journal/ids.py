@@ -74,7 +74,7 @@ def is_shard_id(text: str) -> bool:
 
 
 def id_of_directory(directory: Path) -> str:
-    """The id of the job in a directory: its name, and if it is a shard's, also that of the set."""
+    """The id of the job in a directory: the directory's name, or for a shard, ``SET/NAME``."""
     name = directory.name
     return name if split_shard_name(name) is None else f"{directory.parent.name}/{name}"
 

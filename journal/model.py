@@ -246,7 +246,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A pause by :meth:`JobService.pause_job`. The pause holds until :meth:`JobService.resume_job`.
+    """A pause by :meth:`JobService.pause_job`. The pause lasts until :meth:`JobService.resume_job`.
 
     ``person``: who has paused the job. None if the name isn't known.
     """
@@ -267,7 +267,7 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold_text(hold: HoldState) -> str:
-    """A hold as text: ``holding until 14:03:20``. Later, the text says when the hold began."""
+    """A hold as text: ``holding until 14:03:20``. After this time, the text says since when."""
     now = datetime.now(UTC)
     if now < hold.until:
         return f"holding until {clock_text(hold.until, now)}"

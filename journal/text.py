@@ -73,9 +73,9 @@ def before_text(old: dict[str, Any], new: dict[str, Any]) -> str:
 
 
 def as_utf8(word: str) -> str:
-    r"""Escape the bytes of a word that are no UTF-8, as by ``\xe9``.
+    r"""Escape the bytes of a word that are not UTF-8, for example as ``\xe9``.
 
-    Names of files may have such bytes, and records and messages can't.
+    Names of files may have such bytes, but records and messages can't.
     """
     try:
         return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
@@ -181,7 +181,7 @@ def usage_text(usage: dict[str, int | float]) -> str:
 def duration_text(duration_s: float | None) -> str:
     """A duration in at most two units: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``.
 
-    A negative duration, between the clocks of two hosts, is ``0ms``.
+    A duration can be negative if the clocks of two hosts differ. It is then ``0ms``.
     """
     if duration_s is None:
         return ""
