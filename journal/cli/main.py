@@ -24,7 +24,7 @@ _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completio
 # The commands by purpose. Each command is in a module of cli/commands: `log.watch` is the command
 # `watch` in the module `log`.
 _BY_PURPOSE = {
-    "Run rows": "run step control.pause control.resume run.tune control.cancel",
+    "Run rows": "run step control.pause control.resume control.tune control.cancel",
     "Look": "list list.shards show rows rows.errors log log.watch log.wait export report",
     "Settle rows": "settle.retry settle.redo settle.skip settle.resolve",
     "Move jobs": "transfer.pack transfer.unpack transfer.pull",

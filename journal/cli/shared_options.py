@@ -16,11 +16,13 @@ import click
 
 from journal.cli.output import echo_err
 from journal.errors import RESULT_PLACEHOLDER, InvalidValueError
-from journal.format.arguments import check_cost
+from journal.format.arguments import ROWS, check_cost, rates_of
 from journal.format.size_limits import MAX_DEPTH
 from journal.format.values import DECODE_ERRORS, nests_deeper_than
 from journal.fs import system
 from journal.text import decode_json_exact, escaped
+
+MAX_COMMANDS = 1000  # that -j allows at a time
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -171,6 +173,36 @@ def moment(text: str, now: datetime) -> datetime:
             f"{text!r} is not a time: give 2026-11-24, '2026-11-24 13:35', 2026-11-24T13:35Z, or how "
             "long ago: 90s, 5m, 2h, 3d, 1w"
         ) from None
+
+
+def parse_rates(values: tuple[str, ...], *, or_none: bool = False) -> dict[str, str] | None:
+    """The values of ``--rate``. ``or_none``: "none" may stand in place of a rate."""
+    found: dict[str, str] = {}
+    for value in values:
+        name, is_named, text = value.rpartition("=")
+        name = name if is_named else ROWS
+        if name in found:
+            limited = f"{name} has" if is_named else "starts have"
+            raise ValueError(f"{limited} two rates: give one")
+        found[name] = text
+        try:
+            rates_of(found, or_none=or_none)
+        except InvalidValueError as error:
+            raise ValueError(f"{value!r}: {error.reason}") from None
+    return found or None
+
+
+def parse_limit_per(values: tuple[str, ...]) -> dict[str, int] | None:
+    """The value of ``--limit-per``."""
+    if len(values) > 1:
+        raise ValueError("limits one column: give it once")
+    for value in values:
+        match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
+        if match is None:
+            wanted = "must be a column and a number from 1, such as carrier=2"
+            raise ValueError(f"{value!r}: {wanted}")
+        return {match[1]: int(match[2])}
+    return None
 
 
 def input_options(what: str) -> tuple[Option, ...]:

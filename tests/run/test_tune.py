@@ -20,7 +20,7 @@ from support.platforms import needs_signals
 
 import journal
 from journal import AttemptedRow, Hold, InvalidValueError, JobRun, JobService, RefusedError, Wait
-from journal.cli.commands import run as run_command
+from journal.cli.commands import control
 from journal.cli.main import main
 from journal.display.repr import tuned_text
 from journal.format.records import UNSET_TIME, RunEndedRecord, TunedRecord, TuneRecord
@@ -646,7 +646,7 @@ def test_a_run_that_was_killed_before_its_answer_has_changed_nothing_for_the_nex
     path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_job(path, 5).close()
-    monkeypatch.setattr(run_command, "_WAIT_S", 0.0)
+    monkeypatch.setattr(control, "_TUNE_WAIT_S", 0.0)
     process = subprocess.Popen([sys.executable, "-c", RUN, path], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None

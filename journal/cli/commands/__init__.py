@@ -2,7 +2,7 @@
 
 These modules have several commands:
 
-- ``control``: pause, resume, cancel.
+- ``control``: pause, resume, cancel, tune.
 - ``damage``: verify, repair.
 - ``delete``: delete, prune.
 - ``log``: log, watch, wait.

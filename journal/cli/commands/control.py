@@ -1,9 +1,13 @@
-"""`journal pause`, `resume` and `cancel`.
+"""`journal pause`, `resume`, `cancel` and `tune`.
 
 Each command writes one commit. A run that works on the job reads the commit and reacts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import click
 
@@ -12,8 +16,17 @@ from journal.cli.find import FoundJob, found_job
 from journal.cli.job_status import counts_text, holder_text, pause_text, row_counts
 from journal.cli.next_start import next_start
 from journal.cli.output import echo_err
-from journal.cli.shared_options import reason_option
+from journal.cli.shared_options import (
+    MAX_COMMANDS,
+    option,
+    parse_cents,
+    parse_limit_per,
+    parse_rates,
+    reason_option,
+)
+from journal.display.repr import tuned_text
 from journal.errors import RefusedError
+from journal.format.arguments import NONE
 from journal.model import JobStatus
 from journal.text import counted
 
@@ -112,3 +125,72 @@ def cancel_command(job: FoundJob) -> None:
         job.say(f"{holder_text(holder)} starts no more rows and finishes the rows in flight")
     if found.done_rows < found.total_rows:
         echo_err(f"to do the remaining rows: {job.command('resume', job.id)}")
+
+
+def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Let "none" stand for a value, and name it in the errors of ``parse``."""
+
+    def parsed(value: Any) -> Any:
+        if value in (NONE, (NONE,)):
+            return NONE
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise ValueError(f"{error}, or none") from None
+
+    return parsed
+
+
+_TUNE_WAIT_S = 10.0  # a run looks for changes five times a second, but may wait before it commits
+
+
+@click.command("tune", short_help="Change the limits of a run while it works.")
+@found_job
+@option(
+    "-j --jobs N workers", "Run up to N commands at a time.", type=click.IntRange(1, MAX_COMMANDS)
+)
+@option(
+    "--rate RATE",
+    "The maximum number of starts: 50/s, 100/m, 9/h or none. Or the maximum amount of a usage: "
+    "input_tokens=200000/m or input_tokens=none. Other rates stay as they are. Repeatable.",
+    _or_none(partial(parse_rates, or_none=True)),
+    multiple=True,
+)
+@option(
+    "--limit-per COLUMN=N",
+    "Run at most N commands at a time for each value of COLUMN. none: no limit.",
+    _or_none(parse_limit_per),
+    multiple=True,
+)
+@option(
+    "--max-cost-cents CENTS",
+    "Pause when all runs of the job together have cost this much. none: no limit.",
+    _or_none(parse_cents),
+)
+@option("--end-hold", "If the run waits because a service is down or throttles, try a row now.")
+def tune_command(job: FoundJob, **asked: Any) -> None:
+    """Change the limits of the run that works on a job, and print what the run has changed.
+
+    The run may have been started by `journal run` or by a program, on any terminal. Its rows in
+    flight end as usual. Limits whose options are left out stay as they are. The next start doesn't
+    use these changes: it has its own limits.
+
+    The exit code is 4 if no run works on the job, if the run changes nothing, or if the run doesn't
+    answer within 10 seconds.
+
+    Example: journal tune ship-orders -j 16 --rate 5/s
+    """
+    if not any(asked.values()) and asked["max_cost_cents"] is None:
+        names = "-j, --rate, --limit-per, --max-cost-cents or --end-hold"
+        raise click.UsageError(f"say what to change: {names}")
+    try:
+        tuned = job.service.tune_job(job.id, **asked, wait_s=_TUNE_WAIT_S)
+    except KeyboardInterrupt:
+        echo_err(f"{job.id}: the run may still take the change")
+        raise
+    if tuned is None:
+        raise RefusedError(
+            f"the run of job {job.id} hasn't answered within {_TUNE_WAIT_S:.0f} s, and may still take the "
+            f"change: {job.command('log', job.id)}"
+        )
+    job.say(tuned_text(tuned) or "the run has these limits already: nothing was changed")

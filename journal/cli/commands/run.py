@@ -1,33 +1,30 @@
-"""`journal run` runs a command for each row of an input. `journal tune` changes the limits of a run."""
+"""`journal run` runs a command for each row of an input."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from journal.cli.find import PATH, FoundJob, ReadingService, found_job, journal_command
+from journal.cli.find import PATH, ReadingService, journal_command
 from journal.cli.mistakes import did_you_mean
 from journal.cli.next_start import short_command
 from journal.cli.output import echo_err
 from journal.cli.run.batches import BatchCommands
 from journal.cli.run.dry_run import DryRun
 from journal.cli.run.messages import report_end, report_start
-from journal.cli.run.options import RunOptions, limit_by_column, rates, run_options
+from journal.cli.run.options import RunOptions, run_options
 from journal.cli.run.outcomes import Statuses
 from journal.cli.run.subprocesses import Commands, check_program
 from journal.cli.run.template import Template
 from journal.cli.selection import Selection, has_read_numbers, numbers_text
-from journal.cli.shared_options import option, parse_cents
-from journal.display.repr import tuned_text
-from journal.errors import InvalidValueError, RefusedError
-from journal.format.arguments import NONE, ROWS
+from journal.errors import InvalidValueError
+from journal.format.arguments import ROWS
 from journal.fs import shell
 from journal.ids import is_job_id, slug, split_shard_name
 from journal.inputs.formats import LINES, NULL, format_of
@@ -267,70 +264,3 @@ def _some(rows: RowInput) -> Iterator[dict[str, Any]]:
         yield from every
         return
     raise rows.source.refused("has no rows, so nothing was changed, and no row is run")
-
-
-def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let "none" stand for a value, and name it in the errors of ``parse``."""
-
-    def parsed(value: Any) -> Any:
-        if value in (NONE, (NONE,)):
-            return NONE
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise ValueError(f"{error}, or none") from None
-
-    return parsed
-
-
-_WAIT_S = 10.0  # a run looks for changes five times a second, but may wait before it commits
-
-
-@click.command("tune", short_help="Change the limits of a run while it works.")
-@found_job
-@option("-j --jobs N workers", "Run up to N commands at a time.", type=click.IntRange(1, 1000))
-@option(
-    "--rate RATE",
-    "The maximum number of starts: 50/s, 100/m, 9/h or none. Or the maximum amount of a usage: "
-    "input_tokens=200000/m or input_tokens=none. Other rates stay as they are. Repeatable.",
-    _or_none(partial(rates, or_none=True)),
-    multiple=True,
-)
-@option(
-    "--limit-per COLUMN=N",
-    "Run at most N commands at a time for each value of COLUMN. none: no limit.",
-    _or_none(limit_by_column),
-    multiple=True,
-)
-@option(
-    "--max-cost-cents CENTS",
-    "Pause when all runs of the job together have cost this much. none: no limit.",
-    _or_none(parse_cents),
-)
-@option("--end-hold", "If the run waits because a service is down or throttles, try a row now.")
-def tune_command(job: FoundJob, **asked: Any) -> None:
-    """Change the limits of the run that works on a job, and print what the run has changed.
-
-    The run may have been started by `journal run` or by a program, on any terminal. Its rows in
-    flight end as usual. Limits whose options are left out stay as they are. The next start doesn't
-    use these changes: it has its own limits.
-
-    The exit code is 4 if no run works on the job, if the run changes nothing, or if the run doesn't
-    answer within 10 seconds.
-
-    Example: journal tune ship-orders -j 16 --rate 5/s
-    """
-    if not any(asked.values()) and asked["max_cost_cents"] is None:
-        names = "-j, --rate, --limit-per, --max-cost-cents or --end-hold"
-        raise click.UsageError(f"say what to change: {names}")
-    try:
-        tuned = job.service.tune_job(job.id, **asked, wait_s=_WAIT_S)
-    except KeyboardInterrupt:
-        echo_err(f"{job.id}: the run may still take the change")
-        raise
-    if tuned is None:
-        raise RefusedError(
-            f"the run of job {job.id} hasn't answered within {_WAIT_S:.0f} s, and may still take the "
-            f"change: {job.command('log', job.id)}"
-        )
-    job.say(tuned_text(tuned) or "the run has these limits already: nothing was changed")

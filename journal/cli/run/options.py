@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any, Literal, get_args, get_origin
@@ -13,15 +12,17 @@ import msgspec
 from journal.cli.mistakes import meant_by
 from journal.cli.selection import rows_option, where_option
 from journal.cli.shared_options import (
+    MAX_COMMANDS,
     Option,
     input_options,
     option,
     parse_cents,
+    parse_limit_per,
     parse_limit_s,
+    parse_rates,
     parse_seconds,
 )
 from journal.errors import InvalidValueError
-from journal.format.arguments import ROWS, rates_of
 from journal.run.input_match import InputRules
 from journal.run.lifecycle import Settings
 from journal.run.pacing.limits import Limits, parse_halt
@@ -33,36 +34,6 @@ def _halt(value: str) -> str:
     except InvalidValueError as error:
         raise ValueError(error.reason) from None
     return value
-
-
-def rates(values: tuple[str, ...], *, or_none: bool = False) -> dict[str, str] | None:
-    """The values of ``--rate``. ``or_none``: "none" may stand in place of a rate."""
-    found: dict[str, str] = {}
-    for value in values:
-        name, is_named, text = value.rpartition("=")
-        name = name if is_named else ROWS
-        if name in found:
-            limited = f"{name} has" if is_named else "starts have"
-            raise ValueError(f"{limited} two rates: give one")
-        found[name] = text
-        try:
-            rates_of(found, or_none=or_none)
-        except InvalidValueError as error:
-            raise ValueError(f"{value!r}: {error.reason}") from None
-    return found or None
-
-
-def limit_by_column(values: tuple[str, ...]) -> dict[str, int] | None:
-    """The value of ``--limit-per``."""
-    if len(values) > 1:
-        raise ValueError("limits one column: give it once")
-    for value in values:
-        match = re.fullmatch(r"(.+)=([1-9][0-9]{0,8})", value, re.ASCII | re.DOTALL)
-        if match is None:
-            wanted = "must be a column and a number from 1, such as carrier=2"
-            raise ValueError(f"{value!r}: {wanted}")
-        return {match[1]: int(match[2])}
-    return None
 
 
 # The settings of the Python interface, by name.
@@ -191,7 +162,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "-j --jobs N workers",
             "Run up to N commands at a time.",
-            type=click.IntRange(1, 1000),
+            type=click.IntRange(1, MAX_COMMANDS),
             default=1,
         ),
         _option(
@@ -199,13 +170,13 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
             "The maximum number of starts per second, minute or hour: 50/s, 100/m, 9/h. Or the "
             "maximum amount of a usage: input_tokens=200000/m. Repeatable.",
             multiple=True,
-            parse=rates,
+            parse=parse_rates,
         ),
         _option(
             "--limit-per COLUMN=N",
             "Run at most N commands at a time for each value of COLUMN.",
             multiple=True,
-            parse=limit_by_column,
+            parse=parse_limit_per,
         ),
         _option(
             "--max-waiting N",

@@ -17,6 +17,7 @@ import msgspec
 
 from journal.cli.run.outcomes import ALL_FAIL, Statuses, outcome_of_printed, unread
 from journal.cli.run.template import Template
+from journal.cli.shared_options import MAX_COMMANDS
 from journal.errors import InvalidValueError, StorageError
 from journal.fs import shell, system
 from journal.fs.handles import allow_open_files, refusals_of, storage_error
@@ -34,10 +35,9 @@ ROW_VARIABLES = (
     "JOURNAL_CLAIM",
 )
 RESULT_BYTES = 1 << 20
-MESSAGE_BYTES = 4096
 # A command line with one of these needs a shell.
 _SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
-_FILES = 2 * 1000  # two for each command; `-j` and `journal tune` allow 1000 commands
+_FILES = 2 * MAX_COMMANDS  # two for each command
 
 
 class Commands:
@@ -240,10 +240,10 @@ def unstarted_error(program: str, error: OSError | ValueError) -> tuple[str, str
 
 
 def _message(status: int, errors: IO[bytes]) -> str:
-    text = _part(errors, max(0, _size(errors) - MESSAGE_BYTES), MESSAGE_BYTES).strip()
+    text = _part(errors, max(0, _size(errors) - MESSAGE_CHARACTERS), MESSAGE_CHARACTERS).strip()
     code = processes.status_code(status)
     what = f"exit status {code}" if status > 0 else f"killed by {code}"
-    return text[-MESSAGE_CHARACTERS:] or what
+    return text[-MESSAGE_CHARACTERS:] or what  # escaped bytes take several characters
 
 
 def output_head(output: IO[bytes]) -> str:
