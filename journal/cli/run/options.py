@@ -105,7 +105,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--anew",
             "Make the job anew and run all of its rows again, even if the job was pruned, or if "
-            "the task was restarted and its job is gone.",
+            "a scheduler has restarted the task and its job is gone.",
         ),
         _option(
             "--existing",
