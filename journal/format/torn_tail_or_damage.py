@@ -155,7 +155,7 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
             return region
     if region.reason == _TEXT_MODE or file.read_at(last.end - 3, 3) == b"}\r\n":  # e
         return region
-    if region.sealed_end and _was_changed(file, region, last.end):  # g
+    if region.sealed_end and _was_changed(file, region, last.end):  # g, h
         return region
     return region._replace(kind="torn", end=last.end)
 
