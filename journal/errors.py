@@ -49,7 +49,7 @@ class JournalError(Exception):
     __match_args__: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        setattr(cls, "__match_args__", (*cls.__match_args__, *cls.__annotations__))  # noqa: B010  (which type checkers derive themselves)
+        setattr(cls, "__match_args__", (*cls.__match_args__, *cls.__annotations__))  # noqa: B010  (type checkers derive it themselves)
 
     def __init__(self, *args: Any, **values: Any) -> None:
         names = self.__match_args__

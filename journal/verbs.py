@@ -96,7 +96,7 @@ def change_rows(
     where: Callable[[JobRow], object] | None = None,
     from_step: str | None = None,
 ) -> int:
-    """Call ``change`` with the id of each chosen row, in one commit. Returns how many.
+    """Call ``change`` with the id of each chosen row, in one commit. Returns the number of rows.
 
     ``from_step``: see :class:`FromStep`.
     Rows that may have taken effect are retried only if ``rows`` or ``error_code`` chooses them.

@@ -62,7 +62,7 @@ class _Times(msgspec.Struct):
 
 
 class _Kind(msgspec.Struct):
-    """The members that tell a record of a newer version from damage."""
+    """The members that distinguish a record of a newer version from damage."""
 
     type: str
     format: Any = None

@@ -126,7 +126,7 @@ class Staging(Descriptor):
         path, above = self.path / name, directory.parent
         try:
             flags = system.os.O_RDONLY | system.os.O_DIRECTORY
-            is_of_set = above != self.path.parent  # the directory of a store may be a link
+            is_of_set = above != self.path.parent  # a store may be a link, a set may not
             fd = files.open_directory(above) if is_of_set else system.os.open(above, flags)
             parent = Descriptor(above, fd)
             job = Descriptor(directory, files.open_directory(directory.name, parent.fd))

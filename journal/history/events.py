@@ -69,7 +69,7 @@ _ROW_KINDS = {
     "failed": ("failed", "ERROR"),
     "skipped": ("skipped", "INFO"),
     "needs_review": ("review", "WARNING"),
-    "pending": ("put_back", "INFO"),  # a warning if it has an error
+    "pending": ("put_back", "INFO"),  # "WARNING" if the row has an error
 }
 _STEP_LEVELS = {"started": "DEBUG", "done": "INFO", "failed": "WARNING", "dropped": "INFO"}
 _HIGHEST_LEVELS = {

@@ -78,7 +78,7 @@ def look(
 ) -> tuple[Job, History, list[RowSequence]]:
     """Return a job, its history, and for each item of ``statuses`` the rows with these statuses.
 
-    The item None selects all rows. The results are as of the same commit. Numbers keep all their
+    The item None selects all rows. All results are of the same commit. Numbers keep all their
     digits. Raises JobNotFoundError.
     """
     with store.reading(job_id) as journal:

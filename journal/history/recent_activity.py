@@ -93,7 +93,7 @@ class Recent:
             for number, line in enumerate(block.lines):
                 if not line.startswith(_UNREAD):
                     self._read(history.record(block, number))
-        if self._outcomes.open_count > _MAX_STARTS:  # their ends were in the part that wasn't read
+        if self._outcomes.open_count > _MAX_STARTS:  # the ends of these attempts weren't read
             self._outcomes = OutcomeReader()
 
     def _read(self, record: Record) -> None:

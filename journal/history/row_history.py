@@ -251,7 +251,7 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
                 if reader.read(record) is None or record.decision is not None:
                     event = event_of(record)
             case RowStepRecord() if record.state != "dropped":
-                pass  # its present state is shown
+                pass  # the present state of the step is shown
             case RowDataRecord():
                 changed = event_of(record)
                 text = changed.text + before_text(data, record.data)

@@ -238,7 +238,7 @@ class _StoredColumns(Columns):
                     if not _has(self, column):
                         setattr(self, column, values)
             if all(_has(self, column) for column in ("statuses", *stored.lengths)):
-                self.__class__ = Columns  # type: ignore[assignment]  # a use of Columns is faster
+                self.__class__ = Columns  # type: ignore[assignment]  # plain Columns are faster
         return object.__getattribute__(self, name)
 
 

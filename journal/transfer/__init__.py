@@ -4,7 +4,8 @@
   ``pack`` also decides which files a pack holds, and opens a copy that is to be read.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``artifacts``: installs the other copy's artifacts in a pull.
-- ``three_way``: matches and judges the rows of two diverged copies. ``merge``: writes what follows.
+- ``three_way``: matches and judges the rows of two diverged copies. ``merge``: writes the
+  resulting changes.
 
 Imports allowed: ``history`` and the layers below it (see ``docs/architecture.md``), except
 the service.
