@@ -93,7 +93,7 @@ class Resolution:
         if in_flight:  # otherwise, the attempt would seem to last until now
             settle_row(service.store, row, "review")
         self._log(row, f"resolve --{how}")
-        # The outcome beside the review stays, unless the person gives another outcome.
+        # The row keeps its outcome, unless the person gives another outcome.
         kept = row if how == "completed" and row.error_code == MAYBE_DONE_TWICE else None
         given = self._details | self._values.get(row.row_number, {})
         outcome = {n: getattr(kept, n, None) if v is None else v for n, v in given.items()}

@@ -165,7 +165,7 @@ class Columns:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.absent = set(names)
-        self._members: dict[str, str] = {}  # by name: where results and usages have it
+        self._members: dict[str, str] = {}  # by name: its path in results or usages
         self._seen: set[str] = set()
         self._any_row = False
 
@@ -255,7 +255,7 @@ def where_option(which: str) -> Callable[..., Any]:
     )
 
 
-_READS_STDIN = "journal.row_numbers"  # in the context of a command
+_READS_STDIN = "journal.row_numbers"  # a key in the context of a command
 
 
 class Selection(NamedTuple):

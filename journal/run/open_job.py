@@ -639,7 +639,7 @@ class JobRun:
                 error = raised
                 raise
             finally:
-                if "retried" in held.changes:  # has started: a later run has none of these changes
+                if "retried" in held.changes:  # the run has begun: later runs lack these changes
                     self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
                 del error  # its traceback would keep this frame and the job's files open

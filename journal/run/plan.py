@@ -308,7 +308,7 @@ class Chosen:
         self._service = service
         self._job_id = job_id
         self._where = where
-        self._own_process = OwnProcess()  # no process that the function forks is a second driver
+        self._own_process = OwnProcess()  # a process that ``where`` forks must not drive the run
         self._passed_over = bytearray()  # by position: 1 if the row was passed over
         self.left = 0  # pending rows that the latest search has passed over
 

@@ -16,7 +16,7 @@ from journal.run.workers.handler import Answer, Batch, claim_of
 from journal.text import counted, decode_json_exact, encode_json
 
 CALL_VARIABLES = ("JOURNAL_CALL", "JOURNAL_CLAIM")
-_MAX_CALL_CHARACTERS = 30_000  # Windows has no longer variables
+_MAX_CALL_CHARACTERS = 30_000  # variables on Windows can't be much longer
 _LEFT_OUT = "it printed no line for this row"
 _BYTES_OF_PLACE = 16  # in the result, for a line's number and quotes
 

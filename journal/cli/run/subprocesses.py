@@ -191,7 +191,7 @@ class Commands:
         """
         with self._lock:
             running.process = process
-            if running.is_cancelled:  # while it was being started
+            if running.is_cancelled:  # while the command was being started
                 process.end(force=running.is_forced)
         process.wait()
         with self._lock:

@@ -137,4 +137,4 @@ class Tuning:
             self._queue.limit_per(limits.limit_per, self._in_flight.rows)
         if changes.keys() - {"end_hold"}:
             self._starts.change()
-            self._in_flight.take_back()  # unbegun rows start again, by the new limits
+            self._in_flight.take_back()  # rows not yet begun start again, by the new limits

@@ -240,7 +240,7 @@ class ExecutorWorkers(Workers):
             future.add_done_callback(functools.partial(self._on_done, call))
         except BaseException as error:  # noqa: BLE001  (the executor may call the handler anyway)
             self._closed, self._refused = True, _no_callbacks(type(future), error)
-            if self._futures.pop(call, _NONE) is not _NONE:  # otherwise, _on_done has it
+            if self._futures.pop(call, _NONE) is not _NONE:  # else _on_done took the future
                 self._results.put_for_each(call, lost(self._refused))
 
     def _submit_or_make(self, call: Call) -> Future[bytes]:
