@@ -1,6 +1,7 @@
 """The parts that the commands of `journal` share.
 
 - ``main``: defines the group of all commands, and turns errors into messages and exit codes.
+  ``help``: `journal help`, which shows all commands and the pages of ``docs``.
 - ``find``: finds the job that a command names. ``job_status``: a job's status and counts in words.
 - ``selection``: the options that choose the rows that a command shows or changes.
   ``shared_options``: other options, such as durations and times.

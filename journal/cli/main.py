@@ -21,19 +21,19 @@ from journal.run.exit_codes import EXIT_CLOSED_PIPE, EXIT_INTERRUPTED, EXIT_OK, 
 from journal.version import VERSION
 
 _COMPLETE = "_JOURNAL_COMPLETE"  # a variable that a shell sets to get completions
-# The commands by purpose. Each command is in a module of cli/commands: `log.watch` is the command
-# `watch` in the module `log`.
+# The commands by purpose. Each command is in a module of cli/commands: `watch.wait` is the command
+# `wait` in the module `watch`.
 _BY_PURPOSE = {
     "Run rows": "run step control.pause control.resume control.tune control.cancel",
-    "Look": "list list.shards show rows rows.errors log log.watch log.wait export report",
+    "Look": "list list.shards show rows rows.errors log watch watch.wait export report",
     "Settle rows": "settle.retry settle.redo settle.skip settle.resolve",
     "Move jobs": "transfer.pack transfer.unpack transfer.pull",
     "Repair damage": "damage.verify damage.repair",
     "Remove jobs": "delete delete.prune",
 }
-_COMMANDS = {  # the module of each command
-    word.rpartition(".")[2]: word.partition(".")[0]
-    for words in (*_BY_PURPOSE.values(), "help")
+_COMMANDS = {"help": "help"} | {  # the module of each command
+    word.rpartition(".")[2]: f"commands.{word.partition('.')[0]}"
+    for words in _BY_PURPOSE.values()
     for word in words.split()
 }
 PURPOSES = {
@@ -61,7 +61,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"journal.cli.commands.{_COMMANDS[cmd_name]}")
+        module = importlib.import_module(f"journal.cli.{_COMMANDS[cmd_name]}")
         command = getattr(module, f"{cmd_name}_command")
         assert isinstance(command, click.Command)
         return command

@@ -27,12 +27,7 @@ from journal.format.size_limits import MAX_USAGE_NAMES
 from journal.fs import system
 from journal.model import JobRow, RowStatus, RowStep
 from journal.run.lifecycle import RunningJob
-from journal.run.outcome import (
-    CHECKS,
-    Outcome,
-    in_doubt,
-    without_refused,
-)
+from journal.run.outcome import CHECKS, Outcome, in_doubt, without_refused
 from journal.run.pacing.limits import Limits
 from journal.run.pacing.open_calls import OpenCalls
 from journal.run.pacing.retries import delay_s, fate_of, with_unknown

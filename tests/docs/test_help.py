@@ -9,7 +9,7 @@ import pytest
 
 import journal
 from journal import JobService, errors
-from journal.cli.commands.help import TOPICS, page_text
+from journal.cli.help import TOPICS, page_text
 from journal.cli.main import _COMMANDS, PURPOSES, main
 from journal.run import exit_codes
 

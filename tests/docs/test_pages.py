@@ -15,7 +15,7 @@ from support.platforms import needs_shell, skip_without
 from support.rooms import FLOORS
 
 from journal import JobRun, JobService
-from journal.cli.commands.help import TOPICS
+from journal.cli.help import TOPICS
 from journal.cli.main import _COMMANDS, cli
 
 # Typed by .ci/run, and partly by test_readme. The example of curl has a test of its own. Those of
