@@ -46,8 +46,8 @@ _MIN_READ_ROWS = 100
 class Groups:
     """Rows in review or in flight, in groups that a person can settle in one way: see :meth:`of`.
 
-    Both arguments are by row number. ``steps``: the steps of these rows. ``calls``: a value that is
-    the same for rows of one call with the same steps.
+    The keys of both arguments are row numbers. ``steps``: the steps of these rows. ``calls``: a
+    value that is the same for rows of one call with the same steps.
     """
 
     def __init__(

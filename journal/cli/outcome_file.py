@@ -128,9 +128,9 @@ def _read(
 
 
 def _check_names(missing: list[str], others: list[str], place: str) -> None:
-    """Raise InvalidValueError if another column may be a missing one with a wrong name.
+    """Raise InvalidValueError if one of ``others`` may be a misspelt name of a missing column.
 
-    Completed rows can't be given the values later.
+    The values can't be added later, since the rows are completed then.
     """
     for name in missing:
         longer = (each for each in others if each.casefold().startswith(name))

@@ -650,7 +650,7 @@ class JobRun:
     def _in_progress(self, stops: Stops, shown: Progress, run: Run | None) -> Iterator[None]:
         """While the block runs, :meth:`stop` adds its request to ``stops``.
 
-        If no thread could be started for ``run`` in the block, its workers are closed.
+        If no thread could be started for ``run``, the workers of ``run`` are closed.
         """
         self._runs.append(stops)
         self._last_stops = stops

@@ -135,7 +135,7 @@ class Split:
         self._sum = 0
 
     def takes(self, place: int, data: Data, convert: Callable[[Data, int], Data]) -> bool:
-        """Return whether the shard has a row of the input, whose rows must be given in order."""
+        """Return whether the shard has this row. Call this for all rows of the input, in order."""
         if self.key is None:
             self._in_order.update(checksum_at(convert(data, place), place).encode())
             for job_id, seen in self._known_at.get(place, ()):

@@ -398,9 +398,9 @@ def resolve_command(
     columns tracking_number, cost_cents, label_path and result have the values of the row. With
     --failed, the column error_message has the message of the row. If a cell is empty, the option
     with the name of the column counts. Other columns are not used, and a message names them. Nothing
-    is changed if a column may be one of these with a wrong name, or if a row of FILE isn't in the
-    job, needs no review, occurs twice, or has an invalid value or no value. --status
-    needs_review,processing leaves out rows that need no review.
+    is changed if one of them may have a misspelt name, or if a row of FILE isn't in the job, needs
+    no review, occurs twice, or has an invalid value or no value. --status needs_review,processing
+    leaves out rows that need no review.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or
     none. The job's log records who has settled each row, on which host, and the --reason.

@@ -136,7 +136,7 @@ class PerKey:
     def next(self, rank: int = STARTED) -> int:
         """Offer the next parked row that may start: a row that has waited for a slot.
 
-        Returns the row's number; 0 if there is none. ``rank``: the last rank that counts.
+        Returns the row's number; 0 if there is none. ``rank``: the last rank to offer.
         """
         while self._ready and self._ready[0][0] <= rank:
             found, number, key = heappop(self._ready)

@@ -312,7 +312,7 @@ class UsageRates:
         return [given.get(window.name, window.estimate) for window in self._windows]
 
     def read(self) -> None:
-        """Count the usage of earlier runs, and their calls that were in flight at their death.
+        """Count the usage of earlier runs, and the calls that were in flight when a run died.
 
         The usage of a failed attempt without a recorded usage is estimated, as by :meth:`end`.
         Nobody knows when a call of a dead run has ended. The assumed end of the call is the last
