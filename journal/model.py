@@ -10,13 +10,11 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 import msgspec
 
+from journal.display.colors import HTML, TERMINAL
 from journal.display.repr import job_html, job_text, row_text
 from journal.errors import InvalidValueError
 from journal.ids import MAX_SHARDS, shard_name
 from journal.text import clock_text, counted
-
-# Colors of a terminal (SGR).
-RED, GREEN, YELLOW, MAGENTA, CYAN = 31, 32, 33, 35, 36
 
 
 class JobStatus(StrEnum):
@@ -41,17 +39,10 @@ class JobStatus(StrEnum):
     @property
     def ansi(self) -> int | None:
         """The color on a terminal (SGR)."""
-        return _JOB_ANSI.get(self)
+        return TERMINAL.get(self)
 
 
 _ENDED_JOBS = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
-_JOB_ANSI = {
-    JobStatus.RUNNING: CYAN,
-    JobStatus.COMPLETED: GREEN,
-    JobStatus.FAILED: RED,
-    JobStatus.CANCELLED: YELLOW,
-    JobStatus.PAUSED: YELLOW,
-}
 
 
 class RowStatus(StrEnum):
@@ -98,28 +89,19 @@ class RowStatus(StrEnum):
     @property
     def color(self) -> str:
         """The color in HTML."""
-        return _COLORS[self][0]
+        return HTML[self]
 
     @property
     def ansi(self) -> int | None:
         """The color on a terminal (SGR)."""
-        return _COLORS[self][1]
+        return TERMINAL.get(self)
 
 
 _OPEN = (RowStatus.PENDING, RowStatus.PROCESSING)
 _DONE = (RowStatus.COMPLETED, RowStatus.SKIPPED)
 _ENDED = (*_DONE, RowStatus.FAILED)
 _FOR_A_PERSON = (RowStatus.FAILED, RowStatus.NEEDS_REVIEW)
-# The colors in HTML and on a terminal. Counts for people have this order.
-_COLORS: dict[RowStatus, tuple[str, int | None]] = {
-    RowStatus.COMPLETED: ("#3a9d68", GREEN),
-    RowStatus.FAILED: ("#d64545", RED),
-    RowStatus.NEEDS_REVIEW: ("#c98a1b", MAGENTA),
-    RowStatus.SKIPPED: ("#8a94a0", None),
-    RowStatus.PROCESSING: ("#4a86e8", CYAN),
-    RowStatus.PENDING: ("rgba(128,128,128,.35)", None),
-}
-SHOWN_STATUSES = tuple(_COLORS)
+SHOWN_STATUSES = tuple(map(RowStatus, HTML))  # the order of counts for people
 
 Status = TypeVar("Status", JobStatus, RowStatus)
 

@@ -12,20 +12,9 @@ from typing import IO, Any, cast
 
 import click
 
+from journal.display.colors import TERMINAL
 from journal.fs import system
-from journal.model import MAGENTA, RED, YELLOW, JobStatus, RowStatus
 from journal.text import encode_json, escaped, escaped_json, json_array
-
-_COLORS = {
-    **{status.value: status.ansi for status in (*JobStatus, *RowStatus)},
-    "interrupted": MAGENTA,  # a person must do something
-    "unknown": MAGENTA,
-    "review": MAGENTA,  # the following are events of a log
-    "error": RED,
-    "ERROR": RED,
-    "CRITICAL": RED,
-    "WARNING": YELLOW,
-}
 
 
 def local_text(at: datetime | None, form: str = "%Y-%m-%d %H:%M:%S") -> str:
@@ -124,7 +113,7 @@ def use_color() -> bool:
 
 def colored(text: str, status: str) -> str:
     """``text`` in the colour of a job's or row's status."""
-    code = _COLORS.get(status)
+    code = TERMINAL.get(status)
     return text if code is None else f"\x1b[{code}m{text}\x1b[0m"
 
 
