@@ -11,6 +11,6 @@ with a row or a batch. A worker never writes to the journal, except for steps (`
 ``in_flight``: the calls that workers have, for the driver. ``termination``: ends, in three stages,
 calls that take too long or are stopped.
 
-Imports allowed: ``caller``, ``outcome``, ``signals`` and ``pacing/limits`` from ``run``, and all
-that ``run`` may import.
+Imports allowed: ``caller``, ``outcome``, ``platform``, ``signals`` and ``pacing/limits`` from
+``run``, and all that ``run`` may import.
 """
