@@ -48,6 +48,7 @@ from journal.fs.network_claims import late_files
 from journal.fs.output_files import whole_file
 from journal.fs.safe_paths import Below, parents_of
 from journal.ids import is_job_id, is_shard_id
+from journal.index.columns import PROCESSING
 from journal.index.index import Index
 from journal.index.replay import replay
 from journal.store.store import Store
@@ -74,7 +75,8 @@ _BLOCK_BYTES = tarfile.BLOCKSIZE
 class Packed(msgspec.Struct, frozen=True):
     """The result of :func:`pack_job` and :func:`unpack_job`.
 
-    - ``rows``: the number of rows.
+    - ``rows``: the number of rows. ``in_flight``: how many of them were in flight when the job was
+      packed (0 for an unpacked job).
     - ``offset``: the end of the journal's last commit in bytes.
     - ``files``: the names of the job's other files in the pack.
     - ``left_out``: the artifacts that aren't in the pack. The files were removed while the job was
@@ -87,6 +89,7 @@ class Packed(msgspec.Struct, frozen=True):
     offset: int
     files: list[str]
     left_out: list[str] = msgspec.field(default_factory=list)
+    in_flight: int = 0
 
 
 def pack_job(directory: str | os.PathLike[str], write: Callable[[bytes], object]) -> Packed:
@@ -110,7 +113,14 @@ def _write(snapshot: Snapshot, write: Callable[[bytes], object]) -> Packed:
     copy = snapshot.copy
     write_pack(write, copy.header.job_id, snapshot.contents())
     files = [name for name in snapshot.names[1:] if name not in snapshot.left_out]
-    return Packed(copy.header.job_id, snapshot.rows, copy.end.offset, files, snapshot.left_out)
+    return Packed(
+        copy.header.job_id,
+        snapshot.rows,
+        copy.end.offset,
+        files,
+        snapshot.left_out,
+        snapshot.in_flight,
+    )
 
 
 def pack_to_file(directory: str | os.PathLike[str], target: str | os.PathLike[str]) -> Packed:
@@ -218,7 +228,7 @@ class Snapshot:
     """The files of a ``copy``, up to its last commit.
 
     - ``names``: the files that :meth:`contents` reads, the journal first.
-    - ``rows``: the number of rows.
+    - ``rows``: the number of rows. ``in_flight``: how many of them are in flight.
     - ``left_out``: files that no copy can have, and files that were removed before the reading.
     """
 
@@ -233,6 +243,7 @@ class Snapshot:
         """
         index = replay(Index(), copy.file, START, copy.end)
         self.rows = sum(index.status_counts)
+        self.in_flight = index.status_counts[PROCESSING]
         self.left_out: list[str] = []
         self.copy = copy
         self._below = Below(copy.directory, is_to_copy=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 from support.children import journal_path, seal_commits
+from support.commands import journal as command
 from support.copies import (
     JOB,
     content_of,
@@ -673,3 +674,11 @@ def test_a_kill_in_the_middle_of_unpacking_leaves_what_the_next_writer_removes(
     unpack_job(there, source(tmp_path / "pack"))
     assert staging_of(there) == []
     assert content_of(there) == content_of(here)
+
+
+def test_a_pack_made_while_rows_are_in_flight_says_so(here: Path, tmp_path: Path) -> None:
+    pack = ("--root", str(here), "pack", JOB, "-o", str(tmp_path / "pack.tar.gz"))
+    assert "in flight" not in command(*pack).stderr
+    with JobService(here) as service:
+        service.start_row(f"{JOB}:3")
+    assert "1 row is in flight, and the copy won't have the outcome" in command(*pack).stderr

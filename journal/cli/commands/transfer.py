@@ -51,7 +51,8 @@ _AHEAD = "no commits to pull: the job here has everything from there"
 def pack_command(job: FoundJob, output: str | None) -> None:
     """Pack a job into a tar archive, to move the job to another machine.
 
-    First pause the job, and remove it from cron. Otherwise, both machines process its rows.
+    First pause the job, stop its run by Ctrl-C, and remove the job from cron. Otherwise, both
+    machines process its rows. Leave the job here paused, so that no run starts here.
 
     The pack contains the journal (up to its last commit) and the artifacts (the job's other files).
     `journal unpack` checks all files. During the packing, a run may work on the job.
@@ -83,6 +84,10 @@ def _report_packed(output: str, packed: Packed) -> None:
         f"{packed.job_id}: packed{where} up to byte {packed.offset}, {counted(packed.rows, 'row|rows')}, "
         f"{counted(len(packed.files), 'other file|files')}"
     )
+    if packed.in_flight:
+        rows = counted(packed.in_flight, "row|rows is|are")
+        again = "if a run is active, stop it, and pack the job again"
+        echo_err(f"{rows} in flight, and the copy won't have the outcome: {again}")
     for line in _left_out(packed.left_out):
         echo_err(line)
 
