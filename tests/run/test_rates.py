@@ -390,7 +390,7 @@ def test_commands_have_rates_of_their_usage(work: Path, capsys: pytest.CaptureFi
     options = ["rows.txt", "--lines", "--job", "j", "--stdout", "json", "--limit", "2", *rates]
     prints = 'echo "{\\"usage\\": {\\"tokens\\": $1}}"'
     assert main(["run", *options, "--", "sh", "-c", prints, "sh", "{}"]) == 4
-    assert "--rate=rows=500/s --rate=tokens=9000/m" in capsys.readouterr().err
+    assert "--rate 500/s --rate=tokens=9000/m" in capsys.readouterr().err
     with JobService("jobs") as service:
         job = service.get_job("j")
         assert job is not None

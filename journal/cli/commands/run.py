@@ -246,7 +246,11 @@ class _RunCommand:
             if value == param.get_default(self._ctx):
                 continue
             if isinstance(value, dict):  # a repeatable option COLUMN=N
-                words += [f"{param.opts[0]}={name}={each}" for name, each in value.items()]
+                for name, each in value.items():
+                    is_short = param.name == "rate" and name == ROWS
+                    words += (
+                        [param.opts[0], each] if is_short else [f"{param.opts[0]}={name}={each}"]
+                    )
             elif param.name == "ranges":
                 words += ["--row", numbers_text(value)]
             elif param.multiple:
