@@ -473,7 +473,7 @@ class RowChangedError(InvalidInputError):
     def _message(self) -> str:
         self.hint = self.hint or (
             "later rows weren't compared; restore the row, or choose what happens to changed rows by "
-            "on_changed (--on-changed): 'retry', 'redo' or 'ignore'"
+            "on_changed (--on-changed): 'retry', 'redo' (runs completed rows again) or 'ignore'"
         )
         if not self.found:
             return (

@@ -131,8 +131,9 @@ def about_rows_left(job_id: str, matched: Matched, how_to: HowTo) -> Iterator[st
     if matched.done:
         rows = "completed row|rows has|have changed in the input, and stays|stay as done"
         yield (
-            f"{job_id}: {counted(len(matched.done), rows)} ({numbers_text(matched.done)}); to do that "
-            f"again with the new data: start again with {how_to.argument('on_changed', 'redo')}"
+            f"{job_id}: {counted(len(matched.done), rows)} ({numbers_text(matched.done)}); "
+            "to run completed rows again with the new data, so that they take effect twice: start "
+            f"again with {how_to.argument('on_changed', 'redo')}"
         )
     if matched.gone_open:
         rows = "open row|rows is|are no longer in the input, and is|are run nevertheless"

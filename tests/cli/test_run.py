@@ -505,7 +505,7 @@ def test_what_a_run_says_about_changed_completed_rows_does_them_again_with_the_n
     journal(*run, *command)
     (work / "rows.csv").write_text("order,zip\nA-1,x\nA-2,2\nA-3,3\nA-4,4\nA-5,5\n")
     done = journal(*run, "--on-changed", "retry", *command)
-    assert "start again with `--on-changed redo`\n" in done.stderr
+    assert "take effect twice: start again with `--on-changed redo`\n" in done.stderr
     planned = journal(*run, "--on-changed", "redo", "--dry-run", *command)
     assert planned.stdout.startswith('1\tchanged; before: {"zip":"1"}\t')
     assert "j: changed: 1 (row 1), done: 4\n" in planned.stderr
