@@ -80,7 +80,7 @@ def test_changed_rows_that_are_not_done_get_new_data_under_their_old_numbers(pat
         assert alone.startswith(
             "enrich: 1 completed row has changed in the input, and stays as done (row 1)"
         )
-        assert alone.endswith('with the new data: start again with `on_changed="redo"`')
+        assert alone.endswith('take effect twice: start again with `on_changed="redo"`')
         assert [row.idempotency_key for row in job.rows()][:3] == before
     unchanged = [*people("a"), *changed[1:]]
     with journal.open_job(path, unchanged, key="id") as job:
