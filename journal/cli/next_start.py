@@ -14,12 +14,15 @@ from journal.model import Job, Run
 from journal.run.advice import before_command, words_for_rest
 from journal.run.platform import processes
 
+_SHOWN = "`journal show` prints the recorded command"
+
 
 class NextStart(NamedTuple):
     """Advice to start the next run of a job.
 
     ``what``: text for people. ``argv``: the words of a command to run in ``directory``, or ().
-    ``warning``: a warning about the command, or "".
+    ``warning``: a warning about the command, or "". ``recorded``: a command that was recorded for
+    another store, and who recorded it, or "". A message of one line leaves it to `journal show`.
     """
 
     what: str
@@ -27,6 +30,7 @@ class NextStart(NamedTuple):
     directory: str = ""
     warning: str = ""
     is_script: bool = False
+    recorded: str = ""
 
     @property
     def command(self) -> str:
@@ -36,10 +40,13 @@ class NextStart(NamedTuple):
     @property
     def words(self) -> str:
         """The text for people."""
-        return f"{self.what} ({self.warning})" if self.warning else self.what
+        what = f"{self.what}; {self.recorded}" if self.recorded else self.what
+        return f"{what} ({self.warning})" if self.warning else what
 
     @property
     def text(self) -> str:
+        if self.recorded:
+            return f"{self.what}; {_SHOWN}"
         return f"{self.words}: {self.command}" if self.command else self.words
 
     def option(self, name: str, *values: str) -> str:
@@ -97,8 +104,9 @@ def next_start(job: Job, root: Path, *, is_short: bool = False) -> NextStart:
                 return NextStart("run it again", short_command(words), "", warning)
             return NextStart("run it again", words, last.directory, warning)
         # The recorded command would continue the job in another store.
-        recorded = f"recorded on {last.host} by {last.user}, in {last.directory}"
-        return NextStart(f"use `{run}`; {recorded}: `{shell.join(words)}`")
+        by = f"recorded on {last.host} by {last.user}, in {last.directory}"
+        recorded = _SHOWN if is_short else f"{by}: `{shell.join(words)}`"
+        return NextStart(f"use `{run}`", recorded=recorded)
     if last is not None and last.argv:
         again = "run the script again"
         return NextStart(again, last.argv, last.directory, _warning_of(last), is_script=True)

@@ -83,6 +83,10 @@ def test_the_command_of_a_job_from_another_store_is_shown_with_who_recorded_it(
     assert f"journal --root {shell.quote(str(tmp_path / 'here'))} run ... --job j" in said
     assert "recorded on away by eve, in " in said
     assert " ".join(escaped(shell.join(words)).split()) in said
+    assert main(["--root", str(tmp_path / "here"), "resume", "j"]) == 4
+    said = capsys.readouterr().err
+    assert "run ... --job j`; `journal show` prints the recorded command" in said
+    assert "$(id)" not in said
 
 
 def test_a_program_from_elsewhere_is_named_with_who_recorded_it(
