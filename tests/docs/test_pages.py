@@ -252,6 +252,10 @@ def check_export(directory: Path, _: CompletedProcess[str]) -> None:
     assert (row.status, row.data) == ("completed", {"order": "A-2", "zip": "90210"})
 
 
+def check_portal(directory: Path, _: CompletedProcess[str]) -> None:
+    assert statuses(directory, "ship") == {"completed": 1, "pending": 1}
+
+
 CHECKS = {
     "crash": check_crash,
     "take over": check_take_over,
@@ -259,4 +263,5 @@ CHECKS = {
     "repair": check_repair,
     "export": check_export,
     "labels again": check_labels_again,
+    "portal": check_portal,
 }
