@@ -1097,14 +1097,12 @@ class JobService:
           (nobody knows whether it took effect). "resume" sets all other rows to needs_review. So an
           attempt that another program has begun by :meth:`start_row` is never resumed.
 
-        A running job ends if no row is open. Otherwise it becomes paused, ready for
-        :meth:`start_job`. Raises JobBusyError while a run has the run lock.
+        A running job becomes paused, ready for :meth:`start_job`. Raises JobBusyError while a run
+        has the run lock.
         """
         check_policy(policy)
         with self.store.committing_run(job_id) as (journal, _):
             settled = settle_rows(journal, policy, transitions.state_of(journal).run)
-            if transitions.state_of(journal).status is JobStatus.RUNNING:
-                transitions.end_if_settled(journal, is_run=True)
             if transitions.state_of(journal).status is JobStatus.RUNNING:
                 transitions.set_job_status(journal, JobStatus.PAUSED)
             return settled

@@ -303,13 +303,10 @@ class ModelJob:
             and self.holder is None
             and not was_in_flight
         ):
-            self._end_if_settled()
-
-    def _end_if_settled(self) -> None:
-        left = {row["status"] for row in self.rows.values()}
-        if not left & {RowStatus.PENDING, RowStatus.PROCESSING}:
-            is_failed = left & {RowStatus.FAILED, RowStatus.NEEDS_REVIEW}
-            self.status = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
+            left = {row["status"] for row in self.rows.values()}
+            if not left & {RowStatus.PENDING, RowStatus.PROCESSING}:
+                is_failed = left & {RowStatus.FAILED, RowStatus.NEEDS_REVIEW}
+                self.status = JobStatus.FAILED if is_failed else JobStatus.COMPLETED
 
     def _hold_run_if_over(self, who: int) -> None:
         if self.is_over and not self.in_batch:
@@ -560,7 +557,6 @@ class ModelJob:
         settled = self._settle(policy)
         if self.status is JobStatus.RUNNING:
             self._move(JobStatus.PAUSED)
-            self._end_if_settled()
         return settled
 
     def update_counts(self, counts: dict[str, int]) -> None:

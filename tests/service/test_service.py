@@ -652,21 +652,6 @@ def test_recover_job_settles_rows_in_flight_by_its_policy(
     assert service.recover_job(job.id, policy) == 0
 
 
-@pytest.mark.parametrize("status", ["completed", "failed"])
-def test_recover_job_ends_a_job_without_open_rows(
-    service: JobService, root: Path, job: Job, status: str
-) -> None:
-    with JobService(root, sync="none") as dying:
-        dying.start_job(job.id)
-        for row in dying.get_rows(job.id):
-            dying.start_row(row.id)
-            if row.row_number > 1 or status == "completed":
-                dying.complete_row(row.id)
-    assert job_of(service, job.id).status is JobStatus.RUNNING
-    assert service.recover_job(job.id) == (0 if status == "completed" else 1)
-    assert job_of(service, job.id).status == status
-
-
 # --- time
 
 
