@@ -21,8 +21,8 @@ def main() -> None:
         code = run()
     except KeyboardInterrupt:
         code = _EXIT_INTERRUPTED
-    # After a Ctrl-C while Python evaluated text (as for a named tuple), `python -m` would end by
-    # SIGINT instead of with the code. Evaluating text again prevents this.
+    # If Ctrl-C came while Python evaluated text (as for a named tuple), `python -m` would end by
+    # SIGINT, and not with the exit code. Evaluating text again prevents this.
     exec("")  # noqa: S102
     sys.exit(code)
 

@@ -1,6 +1,7 @@
 """All public exceptions of the package.
 
-The exceptions form a tree. A command that ends with an exception has the exit code beside it::
+The exceptions form a tree. The number beside an exception is the exit code of a command that ends
+with it::
 
     JournalError
         InvalidInputError   2   an argument, an input or a root can't be used
@@ -40,9 +41,9 @@ class JournalError(Exception):
 
     ``exit_code``: the exit code of a command that ends with this error.
 
-    A subclass declares its values as annotations, in the order of the arguments, and makes the
-    message from its values in ``_message``. A ``path`` may be given as a Path, and is stored as
-    text.
+    A subclass declares its values as annotations, in the order of the arguments. The method
+    ``_message`` of the subclass makes the message from these values. A ``path`` may be given as a
+    Path, and is stored as text.
     """
 
     exit_code: ClassVar[int] = 1
@@ -162,11 +163,11 @@ class JobNotFoundError(RefusedError, LookupError):
 
 
 class JobPrunedError(RefusedError):
-    """The job was pruned, so its rows would be processed again. Nothing was changed.
+    """The job was pruned, so this call would process its rows again. Nothing was changed.
 
     Attributes: ``job_id``, ``pruned_at`` (ISO 8601 text), ``pack`` (the pack's path, or None if no
-    pack was made), ``older_copy`` (the copy to unpack or pull, if this copy lacks commits of the
-    pruned job; "" if the call was to make a job).
+    pack was made), ``older_copy`` (the copy that was to be unpacked or pulled, and lacks commits of
+    the pruned job; "" if the call was to make a new job).
     """
 
     job_id: str
@@ -277,7 +278,7 @@ class JobBusyError(BusyError):
         if self.pid == getpid():
             from platform import node  # noqa: PLC0415  (importing it takes milliseconds)
 
-            if self.host == node():  # elsewhere, the number belongs to a different process
+            if self.host == node():  # on another host, this pid is another process
                 holder = f"another run of this process{since}"
                 what_to_do = "await or join it, or stop it by job.stop()"
         return f"job {self.job_id!r} is being worked on by {holder}: {what_to_do}"
@@ -459,10 +460,10 @@ class ServiceClosedError(RefusedError):
 
 
 class RowChangedError(InvalidInputError):
-    """A row in the input of a run differs from the row in the job, or is gone. Nothing was changed.
+    """A row of the job differs in the input of a run, or is missing there. Nothing was changed.
 
-    Attributes: ``row_id``, ``expected`` and ``found`` (the data, as JSON text; ``found`` is "" if
-    the row is gone), ``hint`` (what to do).
+    Attributes: ``row_id``, ``expected`` and ``found`` (the data in the job and in the input, as
+    JSON text; ``found`` is "" if the row is missing), ``hint`` (what to do).
     """
 
     row_id: str

@@ -80,7 +80,7 @@ def id_of_directory(directory: Path) -> str:
 
 
 def root_of(directory: Path) -> Path:
-    """The directory of the store that has the job, or the shard, in a directory."""
+    """The root of the store that has the job, or the shard, with this directory."""
     return directory.parent if split_shard_name(directory.name) is None else directory.parents[1]
 
 

@@ -189,7 +189,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     - ``argv``: the words that a person types in ``directory`` to run the job again. If
       ``is_command`` is True, the words are a `journal run`. Otherwise, they start a program. Read
       the words before you run them: a journal from another machine has the words of that machine.
-    - ``version``: the version of the run's attempts. ``on_interrupted``: the run's policy.
+    - ``version``: the version of the run's attempts. ``on_interrupted``: the run's policy, see
+      :meth:`JobService.recover_job`.
     - ``ended_early``: why the run has ended early. While the run still works on the job: why the
       run starts no more rows (see :func:`pausing_text`). None if the run doesn't end early.
     - ``id``: random digits.
@@ -249,7 +250,10 @@ class HoldState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def hold_text(hold: HoldState) -> str:
-    """A hold as text: ``holding until 14:03:20``. After this time, the text says since when."""
+    """A hold as text: ``holding until 14:03:20``.
+
+    After this time, the text is ``holding since 14:01:07, one row is tried``.
+    """
     now = datetime.now(UTC)
     if now < hold.until:
         return f"holding until {clock_text(hold.until, now)}"

@@ -300,8 +300,8 @@ class JobService:
 
         A pruned job no longer counts as pruned after this call, and may be made anew.
 
-        Raises JobBusyError while a run has the run lock of the job. A run of this process
-        counts, too.
+        Raises JobBusyError while a run has the run lock of the job, even if it is a run of this
+        process.
         """
         forget_pruned(self.root, check_job_id(job_id))
         return self.store.delete(job_id)
@@ -330,8 +330,8 @@ class JobService:
 
         Any other new status releases the run lock if this service has the lock.
 
-        The new status ``paused`` doesn't prevent the next start of the job. A pause by
-        :meth:`pause_job` does.
+        The new status ``paused`` doesn't prevent the next start of the job. To prevent it, use
+        :meth:`pause_job`.
 
         Raises InvalidStateTransition. Raises JobPausedError for ``running`` if a person has paused
         the job.
@@ -520,17 +520,17 @@ class JobService:
         - ``idempotency_key``: text. Default: see :class:`JobRow`.
 
         ``row_data`` may also be a data frame of pandas, polars or pyarrow. Each row of the frame
-        becomes the data of one row of the job. Missing values and NaN become null. An index is left
-        out.
+        becomes the data of one row of the job. Missing values and NaN become null. The frame's
+        index is left out.
 
         Returns the new rows in the given order. A row is read from the file when you access the
         row.
 
-        Each row is written when the iterable yields the row, so a generator of millions of rows
-        needs little memory. Other writers wait until the iterable has ended. The iterable may read
-        this job, and then sees the rows yielded so far. The iterable may also change this job.
-        These changes become part of the commit that adds the rows. But if the iterable opens a
-        batch, it must close the batch before it yields a row.
+        Each row is written when the iterable ``row_data`` yields the row, so a generator of
+        millions of rows needs little memory. Other writers wait until the iterable has ended. The
+        iterable may read this job, and then sees the rows yielded so far. The iterable may also
+        change this job. These changes become part of the commit that adds the rows. But if the
+        iterable opens a batch, it must close the batch before it yields a row.
 
         Raises InvalidStateTransition for a job that has ended. Exceptions of the iterable are
         raised unchanged.
@@ -695,7 +695,7 @@ class JobService:
         InvalidStateTransition until :meth:`reopen_job` is called.
 
         Raises InvalidStateTransition. Raises JobBusyError if the row is in flight in a run of
-        another service. Raises JobBusyError if the job must be reopened while a run has the run
+        another JobService. Raises JobBusyError if the job must be reopened while a run has the run
         lock. With ``from_step``, raises InvalidValueError if the row has no step of this name.
         Raises StepInDoubtError if nobody knows whether one of the steps to do again took effect.
         """
@@ -804,10 +804,10 @@ class JobService:
 
         The row may have any status. Later attempts get this result from :meth:`AttemptedRow.step`.
 
-        A step is in doubt if nobody knows whether it took effect. This call settles a step in
-        doubt. If a call with many rows left the step in doubt, the step is then done for all rows
-        of the call. If the step is already done with the same result, nothing changes. Raises
-        InvalidValueError if the step is already done with a different result.
+        A step is in doubt if nobody knows whether it took effect. This method settles a step in
+        doubt. If a call with many rows caused the doubt, the step is then done for all its rows. If
+        the step is already done with the same result, nothing changes. Raises InvalidValueError if
+        the step is already done with a different result.
         """
         job_id, number = self.store.locate(row_id)
         check_step_name(name)
@@ -818,10 +818,10 @@ class JobService:
     def fail_step(self, row_id: str, name: str, message: str = "") -> RowStep:
         """Record that a step in doubt has not taken effect. Returns the step.
 
-        A step is in doubt if it has begun and nobody knows whether it took effect. After this call,
-        the step may begin again. If a call with many rows left the step in doubt, this method
-        settles the step for all rows of the call. Raises InvalidValueError if the step is not in
-        doubt, and InvalidStateTransition while the row is in processing.
+        A step is in doubt if it has begun and nobody knows whether it took effect. After this
+        method, the step may begin again. If a call with many rows caused the doubt, the step may
+        then begin again for all its rows. Raises InvalidValueError if the step is not in doubt, and
+        InvalidStateTransition while the row is in processing.
         """
         job_id, number = self.store.locate(row_id)
         check_text(message, "message")
@@ -941,9 +941,9 @@ class JobService:
         """Call ``change(journal, *arguments)`` in a commit.
 
         ``change`` may reopen a job that has ended. If the job has ended, this method has the run
-        lock during the call, so that no run works on the job meanwhile.
+        lock while ``change`` works, so that no run works on the job meanwhile.
 
-        ``number``: a row that must not be in flight in a run of another service. A run takes the
+        ``number``: a row that must not be in flight in a run of another JobService. A run takes the
         run lock before it commits. So the row is checked within the commit.
         """
         while True:
@@ -1036,7 +1036,7 @@ class JobService:
     def get_row_history(self, row_id: str) -> journal.RowHistory:
         """Return all that the journal holds about a row: attempts, steps, messages, changes.
 
-        The journal is searched for lines about the row, piece by piece. The commits of these lines
+        The journal is searched, piece by piece, for lines about the row. The commits of these lines
         are verified. Raises RowNotFoundError.
         """
         from journal.history.history import History  # noqa: PLC0415
@@ -1163,7 +1163,7 @@ class JobService:
 def _dropping(
     change: Callable[..., Result], number: int, from_step: str | None
 ) -> Callable[..., Result]:
-    """``change``, or a function that first drops steps of the row: see :func:`steps.drop_steps`."""
+    """``change``, or a function that first drops steps of the row and then calls ``change``."""
     if from_step is None:
         return change
     check_step_name(from_step)
@@ -1234,7 +1234,7 @@ def make_job(
 
 
 class ExactService(JobService):
-    """The service of commands. The numbers in rows that it returns keep their text."""
+    """The service that commands use. In the rows that it returns, numbers keep their text."""
 
     _is_exact = True
 

@@ -214,7 +214,7 @@ def time_text(at: datetime) -> str:
 
 
 def own_number(text: str) -> float | msgspec.Raw:
-    """A number in JSON text as a float, or as the text itself if a float would be written otherwise.
+    """A number in JSON text as a float, or as its text if the float would be written differently.
 
     Raises ValueError if the number is beyond the range of a double (about 1.8e308).
     """

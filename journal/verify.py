@@ -185,11 +185,11 @@ class _Check:
         )
 
     def _find_cut(self, directory: Path) -> None:
-        """Report a missing end of the journal if the hint proves it.
+        """Report that the end of the journal is missing, if the hint proves this.
 
         If other damage was found, the missing end isn't reported: both may have one cause, such as
-        a changed line end. Otherwise, bytes that look like a torn tail are the rest of a commit
-        after a cut.
+        a changed line end. If the missing end is reported, bytes that look like a torn tail are the
+        rest of a commit after a cut.
         """
         missing = find_cut(directory, self._file)
         if missing is None or any(finding.kind == "damage" for finding in self._findings):

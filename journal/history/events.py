@@ -94,8 +94,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
       - About rows: "added", "changed" (data or idempotency key), "started", "completed", "failed",
         "skipped", "review", "put_back", "waiting" (for somebody else), "retried" (by a person),
         "redone" (by a person).
-      - About steps of rows, or of all rows of a call: "step_started", "step_done", "step_failed",
-        "step_dropped". About calls with many rows: "call_started", "call_waiting", "call_ended".
+      - About a step of a row, or a step of all rows of a call: "step_started", "step_done",
+        "step_failed", "step_dropped". About calls with many rows: "call_started", "call_waiting",
+        "call_ended".
       - About attempts without a status in this journal: "spent" (a cost), "elsewhere" (a change of
         the row in another copy of the job).
       - Of another program: "extension", a record whose type begins with "x_".

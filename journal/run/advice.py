@@ -171,7 +171,7 @@ def what_may_run(job: Job) -> str:
 def nothing_to_do(job: Job, how_to: HowTo) -> str:
     """The message for a start that does nothing, because the job has ended.
 
-    In a script, the message says how to continue. `journal run` advises by itself.
+    In a script, the message says how to continue. `journal run` gives this advice by itself.
     """
     if job.status is JobStatus.CANCELLED:
         left = (
@@ -208,10 +208,10 @@ def before_command(words: Sequence[str]) -> int:
 
 
 def words_for_rest(run: Run) -> list[str]:
-    """The words that continue a job after ``run``.
+    """The words of the command line that continues the job of ``run``.
 
-    If no remaining row meets the condition of a `journal run`, the words lack the condition. With
-    the condition, the command would start no row.
+    If no remaining row meets the condition of a `journal run`, the condition is left out. With the
+    condition, the command would start no row.
     """
     words = list(run.argv)
     if run.is_command and run.ended_early is not None and run.ended_early.kind == "where":

@@ -1,4 +1,4 @@
-"""The caller of a run: a thread, or a coroutine in an event loop. It waits for the driver.
+"""The caller of a run: a thread, or a coroutine in an event loop. The caller waits for the driver.
 
 The driver always runs in a thread of its own. Functions of the caller (``tell``, ``on_progress``
 and the display of the progress) are called where the caller waits, with the caller's context.
@@ -68,7 +68,7 @@ class _Driver:
         self._ended()
 
     def is_over(self) -> bool:
-        """Whether the driver has ended. True if an interrupt has prevented the start of the driver.
+        """Whether the driver has ended, or an interrupt has prevented the start of the driver.
 
         Always true in a forked process.
         """
@@ -146,7 +146,10 @@ class CallersThread:
         return None
 
     def _listen_to_the_end(self, driver: _Driver) -> None:
-        """After an interrupt, wait for the end of the run. Each further interrupt is a stop."""
+        """After an interrupt, wait for the end of the run.
+
+        Each further interrupt counts as a stop.
+        """
         while not self.stops.is_left:
             try:
                 self.stops.at_least(1)
@@ -227,7 +230,7 @@ def _call(call: Callable[[], object]) -> None:
 def of_its_job(
     method: Callable[Concatenate[JobService, str, Options], Result],
 ) -> Callable[Concatenate[Any, Options], Result]:
-    """A method of JobRun that calls a method of JobService for the job of the JobRun."""
+    """Make a method of JobRun that calls a method of JobService with the job of the JobRun."""
 
     @functools.wraps(method)
     def call(run: Any, /, *args: Options.args, **options: Options.kwargs) -> Result:

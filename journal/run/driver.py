@@ -1,10 +1,10 @@
 """The loop of a run, in which workers process the open rows of a job.
 
 In a run, only one thread, the driver, writes the journal. There is one exception: workers record
-steps. Each turn of the driver's loop makes one commit with the outcomes that workers have returned
-and the starts of the next rows. The next rows are dispatched after the commit is on the disk. So if
-an attempt may have begun, the status of its row is processing. If the driver dies, the argument
-``on_interrupted`` of the next run decides about the rows in processing.
+steps. Each turn of the driver's loop makes one commit. The commit has the starts of the next rows,
+and the outcomes that workers have returned. The next rows are dispatched after the commit is on the
+disk. So if an attempt may have begun, the status of its row is processing. If the driver dies, the
+argument ``on_interrupted`` of the next run decides about the rows in processing.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ class Run:
     def work(self) -> RunReport:
         """Run the job until no row is open, or a stop or a limit ends the run. Returns a report.
 
-        At the end, the job is completed or failed. If rows are left, it is paused. If an outcome
-        can't be recorded, a message is reported.
+        At the end, the job is completed or failed, or paused if rows are left. If an outcome can't
+        be recorded, a message is reported.
 
         Raises JobBusyError. Raises NothingToDo for a job that has ended. If a commit fails, raises
         its error. Other errors, such as errors of ``where``, are raised after the rows in flight
@@ -319,7 +319,7 @@ class Run:
             self._on_tick(job)
 
     def _check_lock(self) -> None:
-        """Start no more rows if the job was moved or replaced, or this run no longer holds it."""
+        """Start no more rows if this run has lost the job: see :meth:`RunningJob.why_lost`."""
         if not self._why_lost and (why_lost := self._held.why_lost()):
             self._why_lost = why_lost
             self._give_up(EarlyEnd("lost", why_lost), 1)
@@ -396,7 +396,7 @@ class Run:
             job = self._held.job()
             self._check_limits(job)  # the results may have reached a limit
             if not self._why_lost:
-                self._held.put_end(self._early)  # readers see it while rows are in flight
+                self._held.put_end(self._early)  # readers see the reason while rows are in flight
             started = self._queue.start_calls(
                 job,
                 self._starts.free_calls(job),
@@ -425,7 +425,7 @@ class Run:
         self._workers.flush()
 
     def _complete(self, results: Sequence[Result]) -> Sequence[Result]:
-        """Record completed attempts at once, if possible. Returns the results that are left."""
+        """Record completed attempts together, if possible. Returns the results that are left."""
         if self._why_lost or len(results) < 2:
             return results
         done, others = self._settling.complete(results)

@@ -79,7 +79,7 @@ def check_callbacks(**callbacks: object) -> None:
 class RunningJob:
     """The job of a run, which has the job's run lock.
 
-    ``post`` passes a call to the caller of the run. Messages are reported there.
+    ``post`` passes a call to the caller of the run, for example to report a message.
     """
 
     def __init__(
@@ -270,7 +270,8 @@ class RunningJob:
     def why_lost(self) -> str:
         """The reason why this run no longer has the job, as text, or "". Raises StorageError.
 
-        The job was moved or replaced, or has another run, or the run lock was released.
+        The possible reasons: the job was moved or replaced, or has another run, or the run lock was
+        released.
         """
         runs = self.service.store.runs
         if runs.holds(self.id):
@@ -306,7 +307,7 @@ class RunningJob:
             self.report(f"{self.id}: resumed")
 
     def put_end(self, early: EarlyEnd | None) -> None:
-        """Record why the run ends early, if :func:`lacks_end`. Call this in a batch."""
+        """Record why the run ends early, if :func:`lacks_end` is true. Call this in a batch."""
         if early is not None and lacks_end(self.job(), early):
             self.put(RunEndedRecord(kind=early.kind, message=early.message, at=UNSET_TIME))
 

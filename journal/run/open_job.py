@@ -117,8 +117,8 @@ def open_job(
     idempotency keys of the rows, or a function that returns the idempotency key for the data of a
     row. This call checks that the keys are unique (with ``shard``, only within the shard). Without
     ``idempotency_key``, the idempotency keys are made from ``key``, if ``key`` is a column. The job
-    records how the idempotency keys are made. This never changes. If the job was pruned,
-    ``anew=True`` makes the job anew, and all of its rows are processed again. With
+    records how the idempotency keys are made. No later start can change this. If the job was
+    pruned, ``anew=True`` makes the job anew, and all of its rows are processed again. With
     ``existing=True``, an existing job is continued, and no job is made. Use ``existing`` if a
     missing job may be on another disk.
 
@@ -268,7 +268,8 @@ class JobRun:
         """Close the job and its files.
 
         If a run is in progress, this method stops the run as :meth:`stop` does. Then the files are
-        closed at the end of the run. If a fourth signal has left the last run, the files stay open.
+        closed at the end of the run. If the last run was left after a fourth signal, the files stay
+        open.
         """
         self._is_closing = True
         if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
@@ -354,7 +355,7 @@ class JobRun:
         (:attr:`JobRow.unknown`). To retry these, give ``rows`` or ``error_code``. ``rows`` and
         ``status`` may also name skipped rows. If ``rows`` is the only argument, each of the rows
         must be failed or skipped. With further arguments, rows of other statuses are left out. A
-        job that has ended is reopened. While a run works on the job, that run does the rows.
+        job that has ended is reopened. If a run works on the job, this run does the rows.
 
         Raises RefusedError, RowNotFoundError and InvalidValueError. After these errors, no row has
         changed.
@@ -376,7 +377,7 @@ class JobRun:
         new_key: bool = False,
         from_step: str | None = None,
     ) -> int:
-        """Make completed, failed or skipped rows pending, as `journal redo`. Returns how many.
+        """Make completed, failed or skipped rows pending, as `journal redo`. Returns their number.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
         ``reason`` and ``new_key``: see :meth:`JobService.redo_row`. ``from_step``: see
@@ -396,7 +397,7 @@ class JobRun:
         where: Where | None = None,
         reason: str | None = None,
     ) -> int:
-        """Skip pending or failed rows, as `journal skip`: they count as done. Returns how many.
+        """Skip pending or failed rows, as `journal skip`: they count as done. Returns their number.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
         ``rows`` and ``status`` may also name rows that need a review.
@@ -406,7 +407,7 @@ class JobRun:
 
     @names_unknown_keywords
     def plan(self, *, retry_failed: bool = False, where: Where | None = None) -> Plan:
-        """Return the plan of a run: how many rows it would process, and which.
+        """Return the plan of a run: how many and which rows the run would process.
 
         ``str(plan)`` is text for people. The arguments are those of :meth:`run`.
         """
@@ -489,8 +490,8 @@ class JobRun:
         outcome for each row: a mapping with ``row.id`` as keys, or a list in the order of the rows.
         An outcome is a value that a handler of one row may return, or an exception, such as
         :class:`Fail`. An exception in the returned value counts as if a handler of this row alone
-        had raised it. If a call has begun a step, or waits, the rows of the call stay together. See
-        `journal help batches`.
+        had raised the exception. If a call has begun a step, or waits, the rows of the call stay
+        together. See `journal help batches`.
 
         - ``RowResult(result=outcomes, cost_cents=…, usage=…)`` sets the cost of the whole call.
           This cost is recorded with the first row only.
@@ -537,8 +538,8 @@ class JobRun:
             for the rows in flight. With ``"now,10"`` or ``"now,20%"``, the run ends the rows in
             flight.
           - "never": run all rows.
-        - ``max_cost_cents``: pause when all runs of the job together have cost this much, failed
-          and repeated attempts included. The run still waits for the rows in flight, which may cost
+        - ``max_cost_cents``: pause when all runs of the job together have cost this much, including
+          failed and repeated attempts. The run still waits for the rows in flight, which may cost
           more.
         - ``max_rows``: start at most this number of rows, make their attempts, and pause. Rows that
           have waited don't count.

@@ -39,7 +39,8 @@ NO_OUTCOME = "NoOutcome"  # error code of a row that the handler's return value 
 # Error codes of reviews for an invalid return value. The handler has not asked for such a review.
 WRONG_ANSWERS = frozenset((INVALID_RESULT, TWO_OUTCOMES, NO_OUTCOME))
 _BROKEN = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
-# In names of common classes. The last two: the connection broke within the answer.
+# Parts of the names of common classes. The last two mean that the connection broke within the
+# answer.
 _BROKEN_NAMES = ("Timeout", "Disconnected", "RemoteProtocol", "IncompleteRead", "ClientPayload")
 _NOT_SENT_NAMES = ("ConnectTimeout", "PoolTimeout")
 _EVERY = (Exception, BaseException)  # too general to declare an error harmless
@@ -126,7 +127,7 @@ class _Later(RowOutcome):
 
 
 class Retry(_Later):
-    """Attempt the row again, if attempts are left. Only for an attempt that had no effect.
+    """Attempt the row again, if attempts are left. Use Retry only if this attempt had no effect.
 
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``. The row is attempted until a call isn't throttled.
@@ -322,8 +323,8 @@ _COMPLETED = Outcome(kind="completed")
 def outcome_of_value(value: Any) -> Outcome:
     """The outcome of a handler that returned ``value``.
 
-    If a part of the value can't be recorded, the row needs a review. Its work is done, and must not
-    be repeated. The review keeps the other parts.
+    If a part of the value can't be recorded, the row needs a review: the row's work is done, and
+    must not be repeated. The review keeps the other parts.
     """
     if value is None:  # the usual case
         return _COMPLETED
@@ -416,7 +417,7 @@ def without_refused(outcome: Outcome, error: InvalidValueError) -> Outcome:
 
 
 def as_review(outcome: Outcome, code: str, problem: str) -> Outcome:
-    """Turn the outcome of an attempt into a review. Its other fields, such as the result, stay.
+    """Turn the outcome of an attempt into a review. Other fields, such as the result, stay.
 
     ``problem``: the reason, which becomes the review's message. ``code``: the error code. If the
     outcome already is a review, it keeps its own code.
@@ -605,7 +606,7 @@ def later(
     message: str = "",
     after_s: Any = None,
 ) -> Outcome:
-    """The outcome of an attempt that may be followed by another, after ``after_s``.
+    """The outcome of an attempt that another attempt may follow, after ``after_s``.
 
     If ``after_s`` is text that can't be read, the row's log gets a warning. The message of a row
     that waits is the reason.
@@ -638,7 +639,7 @@ def lost(error: BaseException, why: str = "") -> Outcome:
 
 
 def interrupted(error: BaseException) -> Outcome:
-    """The outcome of an attempt that an interrupt has ended, such as KeyboardInterrupt."""
+    """The outcome of an attempt that an interrupt, such as KeyboardInterrupt, has ended."""
     name = type(error).__name__
     message = f"{name} while it was in flight"
     outcome = Outcome(kind="lost", error_code=name, error_message=message)

@@ -172,9 +172,9 @@ class RowQueue:
     ) -> list[tuple[Call | None, list[JobRow]]]:
         """Resume up to ``free`` recorded calls, and start rows as :meth:`start` does.
 
-        Returns the calls, each with its rows. ``room``: how many rows may start beside so many
-        calls. Recorded calls come first. But if there are other rows, these rows get half of the
-        workers.
+        Returns the calls, each with its rows. ``room``: returns how many rows may start beside a
+        number of calls. Recorded calls come first. But if there are other rows, these rows get half
+        of the workers.
         """
         size = self._limits.batch or 1
         half = self._half - self.calls.in_flight
@@ -229,7 +229,7 @@ class RowQueue:
         return started
 
     def _room(self, job: Job) -> int:
-        """The number of rows that ``max_waiting`` allows to start and that haven't waited."""
+        """The number of rows that haven't waited and that ``max_waiting`` allows to start."""
         most = self._limits.max_waiting
         return sys.maxsize if most is None else most - job.waiting_count - job.processing_count
 

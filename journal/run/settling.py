@@ -99,12 +99,12 @@ class Settling:
         return outcome, self._record(row, outcome)
 
     def complete(self, results: Sequence[Result]) -> tuple[list[Result], list[Result]]:
-        """Record many completed attempts at once.
+        """Record many completed attempts together.
 
         Returns the recorded results, and the results that need :meth:`settle`. For example, a
         result with messages or steps, or with an outcome other than "completed", needs
-        :meth:`settle`. A late result also needs it, since the attempt was given up with another
-        outcome.
+        :meth:`settle`. A late result also needs :meth:`settle`, since the attempt was given up with
+        another outcome.
         """
         plain: list[Result] = []
         others: list[Result] = []

@@ -37,8 +37,8 @@ class Stops:
     - 2: end the rows in flight.
     - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
 
-    ``can_be_left``: whether the caller leaves the run then. An event loop doesn't. ``is_left``:
-    whether the caller has left the run. The driver of the run may still work then.
+    ``can_be_left``: whether the caller can leave the run in this way. An event loop can't.
+    ``is_left``: whether the caller has left the run. The driver of the run may still work then.
     """
 
     def __init__(self) -> None:
@@ -232,8 +232,8 @@ def end_process(error: BaseException | None) -> Never:
 def _end_with_pool_task() -> None:
     """End this forked process when the forking task of a thread pool ends.
 
-    Otherwise, the thread of the pool would take the next tasks. These tasks belong to the parent,
-    such as the queued calls of other rows. A call of ``asyncio.to_thread`` is such a task.
+    Otherwise, the thread of the pool would take the next tasks. These tasks, such as the queued
+    calls of other rows, belong to the parent. A call of ``asyncio.to_thread`` is such a task.
     """
     pools = sys.modules.get("concurrent.futures.thread")
     frame = None if pools is None else sys._getframe()  # noqa: SLF001

@@ -98,7 +98,7 @@ class Brake:
         self._rows: Counter[str] = Counter()
         self._call: object = None  # the call of the latest row that is attempted again
         self._ended: Literal["", "failed", "review"] = ""  # "": all rows are attempted again
-        self._code = self._message = ""  # both of the most frequent failure
+        self._code = self._message = ""  # of the most frequent failure
 
     @property
     def is_due(self) -> bool:

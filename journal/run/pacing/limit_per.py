@@ -68,7 +68,7 @@ class PerKey:
     def __init__(
         self, limit_per: Mapping[str, int] | None, in_flight: Iterable[JobRow] = ()
     ) -> None:
-        """``in_flight``: the rows of attempts that have begun before."""
+        """``in_flight``: the rows of the attempts that are already in flight."""
         self._column, self._limit = next(iter((limit_per or {}).items()), ("", 0))
         self.in_flight: dict[Key, int] = {}  # the taken slots
         self.offered: Offered = (0, 0, False)
@@ -136,7 +136,7 @@ class PerKey:
     def next(self, rank: int = STARTED) -> int:
         """Offer the next parked row that may start: a row that has waited for a slot.
 
-        Returns the row's number; 0 if there is none. ``rank``: the last rank to offer.
+        Returns the row's number, or 0 if no parked row may start. ``rank``: the last rank to offer.
         """
         while self._ready and self._ready[0][0] <= rank:
             found, number, key = heappop(self._ready)

@@ -82,7 +82,7 @@ class Limits(msgspec.Struct, kw_only=True):
 
     @property
     def tunable(self) -> dict[str, Any]:
-        """The limits that may be tuned, by name, without those that aren't set."""
+        """The limits that may be tuned and are set, by name."""
         per = None if self.limit_per is None else {**self.limit_per}
         rates, most = rates_of(self.rate), self.max_cost_cents
         of = {"workers": self.workers, "rate": rates, "limit_per": per, "max_cost_cents": most}

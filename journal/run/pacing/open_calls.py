@@ -98,7 +98,7 @@ class OpenCalls:
         return found
 
     def pending(self) -> int:
-        """The number of rows in waiting calls that are pending, but don't wait themselves."""
+        """The number of pending rows in waiting calls, without the rows that wait themselves."""
         return sum(codes.count(PENDING) for codes in self._codes() if WAITING in codes)
 
     def has_retries(self) -> bool:
@@ -210,7 +210,7 @@ def _recorded(journal: Journal, row: JobRow) -> int:
 
 
 def _has_retried(journal: Journal, numbers: Iterable[int]) -> bool:
-    """Return whether a call is due now: a person has set one of these rows back to pending."""
+    """Return whether a call is due now because a person has made one of its rows pending."""
     columns = journal.index.columns
     positions = (position_of(journal, number) for number in numbers)
     return any(

@@ -1,7 +1,7 @@
 """Rates. ``rate="50/s"`` limits starts. ``rate={"input_tokens": "200000/m"}`` limits usage.
 
 While a call is in flight, the call counts with an estimate. From its end on, the call counts with
-its usage, for the unit of time. So the called service may count the usage at any moment of the
+its usage, for one unit of time. So the called service may count the usage at any moment of the
 call.
 """
 
@@ -65,7 +65,10 @@ class Rate:
         return max(0.0, self._batch - self._tokens), self._at_s
 
     def allowed(self, now_s: float, pending: int = 1) -> int:
-        """The number of rows that may start now. ``pending``: the number without this rate."""
+        """The number of rows that may start now.
+
+        ``pending``: how many rows could start without this rate.
+        """
         if self._at_s is not None:
             earned = (now_s - self._at_s) * self._per_s
             self._tokens = min(self._burst, self._tokens + earned)
@@ -108,7 +111,7 @@ class Window:
 
     - ``in_flight``: the estimates of all rows in flight.
     - ``missing``: the number of answers without a usage. ``is_reported``: whether a message has
-      said so.
+      reported this number.
     """
 
     def __init__(self, name: str, rate: str) -> None:
@@ -153,7 +156,7 @@ class Window:
             self._total += amount
 
     def wait_s(self, amount: float, now_s: float) -> float:
-        """Seconds until ``amount`` may be used; infinite if calls in flight must end before.
+        """Seconds until ``amount`` may be used; infinite if calls in flight must end first.
 
         An amount above the limit may be used if no other usage counts.
         """

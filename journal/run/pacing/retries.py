@@ -66,7 +66,7 @@ def fate_of(
 def delay_s(row: JobRow, outcome: Outcome, limits: Limits) -> float:
     """Seconds until the next attempt.
 
-    The handler has set them, or :func:`backoff_s` computes them.
+    The handler sets this time, or :func:`backoff_s` computes it.
     """
     if outcome.after_s is not None:
         return outcome.after_s

@@ -30,7 +30,7 @@ class Stalls:
         self._took_s = deque[float](maxlen=_MAX_DURATIONS)
         self._since_s = monotonic()  # since then, no row has ended, although a row could have ended
         self._is_said = False
-        self._named: set[Call] = set()  # among those in flight
+        self._named: set[Call] = set()  # among the calls in flight
 
     def hear(self, results: Sequence[Result]) -> None:
         """Take the results of a commit into account.
@@ -43,7 +43,7 @@ class Stalls:
             self._took_s.append(outcome.elapsed_s)
 
     def look(self, *, may_end: bool) -> None:
-        """Warn if the run has stalled. ``may_end``: whether a row in flight may be expected to end.
+        """Warn if the run has stalled. ``may_end``: whether a row in flight can be expected to end.
 
         Raises the errors of a commit.
         """

@@ -69,8 +69,8 @@ else:
             os.kill(os.getpid(), number)
             signal.signal(number, suspend)
 
-        # An ignored signal stays ignored, such as the signal of Ctrl-Z in a shell without job
-        # control.
+        # A signal that is ignored stays ignored: for example, the signal of Ctrl-Z in a shell
+        # without job control.
         numbers = (signal.SIGTSTP, signal.SIGQUIT)
         handled = [each for each in numbers if signal.getsignal(each) is signal.SIG_DFL]
         for number in handled:

@@ -94,7 +94,7 @@ def _checked(result: int) -> int:
 class _Job:
     """A job object.
 
-    The processes in the job object end when this process ends, until ``free`` is called.
+    When this process ends, the processes in the job object end, unless ``free`` was called.
     """
 
     def __init__(self, stack: ExitStack) -> None:

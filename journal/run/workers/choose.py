@@ -91,7 +91,8 @@ def _make(factory: Callable[[], Executor]) -> Executor:
 
 def _as_executor(given: Any) -> Executor:
     """The given executor, or the executor of the given dask client. Raises InvalidValueError."""
-    # While another thread still imports the module, it lacks its classes, here and in _is_dask.
+    # Here and in _is_dask: while another thread still imports the module, the module lacks its
+    # classes.
     client: Any = getattr(sys.modules.get("distributed"), "Client", ())
     if isinstance(given, client):
         given = given.get_executor()

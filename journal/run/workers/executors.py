@@ -346,8 +346,8 @@ def _check_repetitions(executor: Any) -> None:
 def _to_send(executor: Executor, target: Target) -> Target | bytes:
     """The target, pickled for a process pool. Each worker of the pool loads the target once.
 
-    A target with a socket or connection isn't pickled here. The pool itself sends it with each row.
-    Raises InvalidValueError if the handler can't be pickled.
+    A target with a socket or connection isn't pickled here. The pool itself sends such a target
+    with each row. Raises InvalidValueError if the handler can't be pickled.
     """
     process = sys.modules.get("concurrent.futures.process")
     if type(executor) is not getattr(process, "ProcessPoolExecutor", None):
@@ -366,7 +366,7 @@ def _to_send(executor: Executor, target: Target) -> Target | bytes:
 
 
 class _Pickler(pickle.Pickler):
-    """Notes whether there is a socket or a connection.
+    """Notes whether the pickled objects include a socket or a connection.
 
     A copy of either would have no descriptor.
     """

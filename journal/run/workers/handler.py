@@ -151,8 +151,8 @@ class AttemptedRow(HasSteps):
 
         The message isn't on the disk when this method returns. It is written in the same commit as
         the attempt's next record: the start or end of a step, or the outcome. If the process dies
-        before that, the message is lost. An attempt stores at most 1,000 messages, and at most 256
-        KiB in all. If messages were dropped, one more message says how many.
+        before this commit, the message is lost. An attempt stores at most 1,000 messages, and at
+        most 256 KiB in all. If messages were dropped, one more message says how many.
         """
         if self._log is None:
             with _new_log:

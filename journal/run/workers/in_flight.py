@@ -55,7 +55,7 @@ class InFlight:
         self._rows = 0
 
     def __len__(self) -> int:
-        """The number of rows in flight, until their outcomes are recorded."""
+        """The number of rows in flight. A row counts until its outcome is recorded."""
         return self._rows
 
     @property
@@ -118,7 +118,10 @@ class InFlight:
         self._results.wake()
 
     def results(self, limit: float = math.inf) -> list[Result]:
-        """The results that :meth:`forget` hasn't removed. At ``limit``, no call is added."""
+        """The results that :meth:`forget` hasn't removed.
+
+        With ``limit`` or more results, no further call adds results.
+        """
         while len(self._unrecorded) < limit and (ended := self._results.take()) is not None:
             call, outcomes = ended
             if call.is_given_up:

@@ -136,8 +136,8 @@ class RowLogHandler(logging.Handler):
     To store messages below WARNING, lower the level of the root logger:
     ``logging.getLogger().setLevel("INFO")``. As long as ``logging`` has no handler, ``logging``
     prints warnings to standard error. A RowLogHandler ends this printing. To keep the warnings
-    there, call ``logging.basicConfig()`` before you add a RowLogHandler. After that,
-    ``basicConfig()`` has no effect.
+    there, call ``logging.basicConfig()`` before you add a RowLogHandler. Later, ``basicConfig()``
+    has no effect.
     """
 
     of_rows = True  # shows nothing to a person

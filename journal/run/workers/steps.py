@@ -143,9 +143,11 @@ class CallSteps:
         return turn, value
 
     def _turn(self, journal: Journal) -> Turn:
-        """The first turn of the call. The first process of a command that asks records the call.
+        """The first turn of the call.
 
-        So a recorded call with these attempts in progress is this call, if it was never resumed.
+        A command may have several processes. The first process that asks records the call. The
+        other processes find the recorded call: it has these attempts in progress, and was never
+        resumed.
         """
         known = calls.call_of_row(journal, self.attempts[0][0])
         if known is not None:
@@ -169,7 +171,7 @@ class CallSteps:
 
     @classmethod
     def from_text(cls, job_id: str, text: str) -> CallSteps:
-        """Make the call from ``text``, which is its ``str``. Raises msgspec.DecodeError."""
+        """Make the call from ``text``, which is the call's ``str``. Raises msgspec.DecodeError."""
         turn, parts = msgspec.json.decode(text, type=_Text)
         attempts = [(row, attempt) for a, b, attempt in parts for row in range(a, b + 1)]
         return cls(job_id, attempts, turn)
