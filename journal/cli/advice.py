@@ -92,7 +92,7 @@ class Groups:
         return found
 
     def by_call(self, numbers: Numbers) -> Iterator[tuple[str, Numbers]]:
-        """Yield the key and the rows of the first few calls with at least two of these rows.
+        """Yield pairs of a call's key and rows: the first few calls with two or more of the rows.
 
         The last pair has the key "" and all other rows.
         """
@@ -233,7 +233,8 @@ def echo_advice(service: JobService, job: Job, command: Callable[..., str]) -> N
 def echo_steps(job: FoundJob, settled: Numbers, *, is_completed: bool) -> None:
     """Report the steps in doubt of settled rows, because no further attempt settles these steps.
 
-    If the rows are completed, also report the done steps, because no attempt will do the others.
+    If the rows are completed, also report the done steps, because no attempt will do the other
+    steps.
     """
     doubts: dict[str, Numbers] = {}
     done: dict[str, Numbers] = {}

@@ -80,7 +80,7 @@ def _help_of(ctx: click.Context, name: str) -> str:
 
 
 def _names_with(word: str, texts: dict[str, str]) -> list[str]:
-    """The names whose texts have a word that begins with ``word``, those with most uses first."""
+    """The names whose texts have a word that begins with ``word``, the most frequent first."""
     pattern = re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE)
     counts = {name: len(pattern.findall(text)) for name, text in texts.items()}
     return sorted(filter(counts.get, counts), key=counts.__getitem__, reverse=True)

@@ -38,7 +38,7 @@ def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
     A job without failed rows counts as failed, too, if some rows need a review. The text then says
-    how many. A person's pause and the hold of a working run are named, too.
+    how many rows need a review. A person's pause and the hold of a working run are named, too.
     """
     reviews, text = job.needs_review_count, state or job.status.value
     if job.status is JobStatus.FAILED and not job.failed_rows and reviews:
@@ -82,7 +82,7 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 
 def progress_text(job: Job, more: str = "") -> str:
-    """The done part of a job. ``more``: text after the counts."""
+    """How much of a job is done, as a bar and counts. ``more``: text after the counts."""
     total, done = job.total_rows, job.done_rows
     percent = f"{100 * done // total}%" if total else "no rows yet"
     counts, rows = counts_text(row_counts(job)) + more, counted(total, "row|rows")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 LOOK_AHEAD = 100  # rows whose cells decide the widths
 _GAP = "  "
 _UNBOUND = 1 << 40  # the width of what isn't a terminal
-MAX_RANGES = 8  # the maximum of ranges in a line
+MAX_RANGES = 8  # the maximum number of ranges in a line
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -248,7 +248,10 @@ def group_text(group: ErrorGroup) -> str:
 
 
 def example_text(group: ErrorGroup, limit: int) -> str:
-    """The messages of a group, each cut to ``limit`` characters, and where the first was raised."""
+    """The messages of a group, and the place in the code that raised the first of these errors.
+
+    Each message is cut to ``limit`` characters.
+    """
     messages = [(shorten(text, limit), count) for text, count in group.messages()]
     message = messages[0][0]
     if len(messages) > 1:

@@ -22,7 +22,8 @@ class NextStart(NamedTuple):
 
     ``what``: text for people. ``argv``: the words of a command to run in ``directory``, or ().
     ``warning``: a warning about the command, or "". ``recorded``: a command that was recorded for
-    another store, and who recorded it, or "". A message of one line leaves it to `journal show`.
+    another store, and who recorded it, or "". A message of one line leaves ``recorded`` out, and
+    `journal show` shows it.
     """
 
     what: str

@@ -75,12 +75,12 @@ class Condition:
         self._odd: tuple[int, str] | None = None
 
     def holds(self, row: JobRow) -> bool:
-        """Return whether the row meets the condition. A row without the column doesn't.
+        """Return whether the row meets the condition. A row without the column doesn't meet it.
 
         If each side is a number, or text that is a number, the sides are compared as numbers.
-        Otherwise they are compared as text. ``~`` tests whether the text contains the value. Null
-        and empty text in the row are neither below nor above anything. Other text in the row that
-        isn't a number is neither below nor above a number.
+        Otherwise they are compared as text. ``~`` tests whether the row's text contains the
+        condition's text. Null and empty text in the row are neither below nor above anything. Other
+        text in the row that isn't a number is neither below nor above a number.
         """
         found = value_of(row, self.column)
         if found is MISSING:

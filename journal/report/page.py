@@ -85,9 +85,9 @@ def report_page(service: JobService, job_id: str, every_s: float | None = None) 
     """Return the report of a job as an HTML page.
 
     The page shows the job's status, history and errors, and up to MAX_ROWS rows that failed or need
-    a review. With ``every_s``, the page says that it is expected anew after this number of seconds.
-    A browser reloads the page after this time, or after ten times as long as making the page has
-    taken.
+    a review. With ``every_s``, the page says that a new version is expected after this number of
+    seconds. A browser reloads the page after this time, or after ten times as long as making the
+    page has taken.
 
     The page shows the job at one moment. Times are in UTC. The function needs memory for the page,
     16 bytes for each row that failed, needs a review or was skipped, and 25 bytes for each attempt. Raises

@@ -128,7 +128,7 @@ def cancel_command(job: FoundJob) -> None:
 
 
 def _or_none(parse: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let "none" stand for a value, and name it in the errors of ``parse``."""
+    """Accept "none", too. The errors of ``parse`` then say that "none" is accepted."""
 
     def parsed(value: Any) -> Any:
         if value in (NONE, (NONE,)):

@@ -113,7 +113,7 @@ def list_command(
     service = ReadingService(ctx.obj)
     errors: list[JournalError | str] = []
     sets: list[str] = []
-    of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock distinguishes them
+    of_run = status in (JobStatus.RUNNING, _INTERRUPTED)  # only the run lock tells which
     wanted = JobStatus.RUNNING if of_run else None if status is None else JobStatus(status)
     job_ids = newest_ids(service.store, since, wanted, errors.append, sets)
     # One more, to know whether more jobs exist.
@@ -154,7 +154,7 @@ def list_command(
 
 
 def _stalls(ctx: click.Context, job: Job, state: str) -> bool:
-    """Return whether no attempt of a running job has ended for far too long, as `show` says."""
+    """Return whether a running job has stalled, by the rule of `journal show`."""
     if state != JobStatus.RUNNING or not job.processing_count:
         return False
     from journal.cli.watch.reading import JobReader  # noqa: PLC0415  (rarely needed, and slow)

@@ -321,7 +321,9 @@ def _change(
     *,
     reopens: bool,
 ) -> Numbers:
-    """Call ``change`` for the chosen rows in one commit. ``reopens``: it may reopen an ended job.
+    """Call ``change`` for the chosen rows in one commit.
+
+    ``reopens``: whether ``change`` may reopen a job that has ended.
 
     Returns the numbers of the rows for which ``change`` didn't return None. Reports why no row was
     chosen, or which chosen rows could not be compared.

@@ -183,20 +183,21 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
     redos and changed data from that copy. A row, even a completed row, needs a review if both
     copies worked on it or gave it different data. If both copies added a row with the same
     idempotency key, the two rows become one row. A row that only the other copy added is added
-    here. If another row here has its number, the added row gets a new number, which is reported.
-    The other copy's history is kept beside the journal as journal.other-....
+    here. If another row here has the number of the added row, the added row gets a new number,
+    which is reported. The other copy's history is kept beside the journal as journal.other-....
 
-    With --dry-run, nothing is changed. The output counts commits that only one copy has. For each
-    row that the other copy has changed, the output says what a merge does: "add" or "take" the row,
-    "keep" the row as it is here, or put the row in "review". Artifacts aren't compared.
+    With --dry-run, nothing is changed. For each copy, the output counts the commits that the other
+    copy lacks. For each row that the other copy has changed, the output says what a merge does:
+    "add" or "take" the row, "keep" the row as it is here, or put the row in "review". Artifacts
+    aren't compared.
 
     If an artifact differs, both files are kept. When commits are appended, the other copy's file
     takes the name NAME, and the file here is renamed to NAME.before-N. In a merge, the file here
     keeps the name NAME, and the other copy's file is called NAME.other-N.
 
     The exit code is 3 if a row needs a review, if an artifact differs, or if a merge leaves rows
-    open in a job that has ended here. `journal show` says how to continue. As long as a row on
-    which both copies worked isn't settled, each further pull exits with 3, too.
+    open in a job that has ended here. `journal show` says how to continue. Until all rows on which
+    both copies worked are settled, each further pull exits with 3, too.
 
     Example: journal pull /mnt/old/jobs/ship-ca
     """

@@ -207,7 +207,7 @@ def _outcome_of_printed(ended: Outcome) -> Outcome:
 
 
 def _decoded(text: str) -> Any:
-    """The value of printed JSON. The numbers of its result keep their text."""
+    """The value of printed JSON. Numbers in the result of the row keep their text."""
     if nests_deeper_than(text.encode(), MAX_DEPTH - 1):
         raise ValueError(f"it nests more than {MAX_DEPTH - 1} deep")
     value = decode_json_exact(text)

@@ -37,7 +37,7 @@ ROW_VARIABLES = (
 RESULT_BYTES = 1 << 20
 # A command line with one of these needs a shell.
 _SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
-_FILES = 2 * MAX_COMMANDS  # two for each command
+_FILES = 2 * MAX_COMMANDS  # two files for each command
 
 
 class Commands:
@@ -141,7 +141,7 @@ class Commands:
                 return lost(error)
             try:
                 return self._ended(given, running, process.close(), output, errors)
-            except BaseException as error:  # noqa: BLE001  (such as an OSError: it may be done)
+            except BaseException as error:  # noqa: BLE001  (the command may be done)
                 return unread(error)
 
     def _ended(

@@ -62,7 +62,7 @@ class Template:
     - ``{#}`` is the row's number, and ``{id}`` is the row's id, unless a column has this name.
     - If the value is a path, ``{column.}`` is the path without its extension, ``{column/}`` is the
       file name, ``{column//}`` is the directory, and ``{column/.}`` is the file name without its
-      extension. If a column has such a name, the placeholder is this column.
+      extension. If a column has such a name, the placeholder stands for this column.
     - If the input has lines, ``{}`` is the line, and ``{.}``, ``{/}``, ``{//}`` and ``{/.}`` are
       these parts of the line.
     - Other text in braces isn't changed. If the text may be a misspelt placeholder, it is refused:

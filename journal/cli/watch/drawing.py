@@ -26,7 +26,7 @@ from journal.sets.shard_states import INTERRUPTED, PAUSED, UNREADABLE
 from journal.text import clock_text, counted, duration_text, escaped, shorten, spent_text
 
 _MAX_TEXT = 1000  # characters of an error: no terminal is wider
-_SLOW = 10  # an attempt is marked after this number of times the median
+_SLOW = 10  # an attempt is marked after this many times the median
 _MAX_BAR = 40
 _MIN_HEIGHT_WITH_GAPS = 18  # from this height on, empty lines stand before tables
 _MIN_TABLE = 4  # lines of a table that come before the lines of less valuable parts

@@ -15,7 +15,7 @@ from journal.store.list_jobs import state_of_job
 from journal.text import counted
 
 POLL_S = 0.1  # events must be shown within 0.5 s; a look takes only one or two system calls
-_SET_POLL_S = 1.0  # a look at a set takes a look at each shard
+_SET_POLL_S = 1.0  # a look at a set includes a look at each shard
 
 
 class Seen(NamedTuple):
@@ -79,7 +79,7 @@ def follow_set(
 ) -> Iterator[tuple[Whole, bool]]:
     """Yield a set about every second, and whether all its shards have ended or need a person.
 
-    In this case, the iteration ends. ``wait``: as in :func:`follow_job`.
+    If this is true, the iteration ends. ``wait``: as in :func:`follow_job`.
     """
     while True:
         whole = look_at_set(service, set_id)
@@ -91,7 +91,7 @@ def follow_set(
 
 
 def _is_awaited(service: JobService, part: Part) -> bool:
-    """Return whether a shard may go on without a person: see :func:`follow_job`.
+    """Return whether a shard may continue without a person: see :func:`follow_job`.
 
     A shard that isn't here may still be started.
     """

@@ -1,4 +1,4 @@
-"""Reads what a live view shows of a job or a set. It is drawn in ``drawing``."""
+"""Reads what a live view shows of a job or a set. The module ``drawing`` draws the view."""
 
 from __future__ import annotations
 
