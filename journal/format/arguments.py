@@ -54,7 +54,10 @@ def check_optional_text(value: object, where: str) -> str | None:
 
 
 def check_codes(value: object) -> set[str] | None:
-    """Check that the value is None, an error code, or a collection of these. Return the codes."""
+    """Check that the value is None, an error code, or a collection of error codes.
+
+    Return the codes.
+    """
     if value is None:
         return None
     codes = value if isinstance(value, Collection) and not isinstance(value, str) else (value,)
@@ -108,7 +111,7 @@ def check_optional_object(value: Any, where: str) -> dict[str, Any] | None:
 
 
 _MILLIONTH = Decimal("0.000001")
-_EXACT = Context(prec=40)  # instead of the caller's own context
+_EXACT = Context(prec=40)  # instead of the caller's decimal context
 
 
 def check_cost(value: object, where: str = "cost_cents") -> int | float | None:

@@ -1,9 +1,9 @@
 """Reads verified commits fast, from a whole journal or from the part between two positions.
 
 A commit ends with a seal, which is a chained CRC-32. The reader stops at the first commit that
-doesn't match its seal. ``torn_tail_or_damage.py`` finds out why. The reader needs constant memory.
-A commit that is larger than a chunk isn't held in memory. The reader reads this commit twice: first
-to verify the commit, then to yield its lines.
+doesn't match its seal. ``torn_tail_or_damage.py`` finds out why the commit doesn't match. The
+reader needs constant memory. A commit that is larger than a chunk isn't held in memory. The reader
+reads this commit twice: first to verify the commit, then to yield its lines.
 
 The errors name the line of the file. To count lines, the file must be read from its start. So lines
 are counted only when there is an error.
@@ -319,7 +319,7 @@ def has_seal(file: Readable, position: Position) -> bool:
 
     A seal is the chained CRC-32 at the end of a commit, and covers all bytes before the seal. So if
     two files have the same seal at the same offset, they have the same content up to this offset.
-    If the file ends there, the LF after the seal may be missing.
+    If the file ends at ``position``, the LF after the seal may be missing.
     """
     begin = position.offset - SEALED_END_BYTES
     if begin < 0:

@@ -134,9 +134,9 @@ def decode_record(line: bytes, *, exact: bool = True) -> Record:
         record = _extension(line, error)
     if not line.isascii():  # check UTF-8 here, since decoding skips unknown fields without a check
         _check_utf8(line)
-    # Most records have only the time ``at``. Their lines end with this time as writers write it,
-    # with or without a seal. A decoded time of this length that ends with Z has six digits of a
-    # fraction. This code runs for every row that is read. So it avoids calls, even isinstance().
+    # Most records have only the time ``at``. A writer ends their lines with this time, with or
+    # without a seal. A decoded time with a writer's length and a final Z has six fractional digits.
+    # This code runs for every row that is read. So it avoids calls, even isinstance().
     if type(record) is RowStatusRecord:
         has_one_time = record.origin is None and record.due is None and record.since is None
     else:
@@ -245,7 +245,7 @@ def time_of(line: bytes) -> datetime:
     try:
         at: datetime = _decode_time(line).at
         _check_times(line, None)
-    except DECODE_ERRORS as error:  # opening a job doesn't decode all times
+    except DECODE_ERRORS as error:  # the line may have been decoded without its time
         raise UndecodableError(str(error)) from None
     return at
 
@@ -272,8 +272,8 @@ def decode_header(head: bytes) -> JobRecord | None:
 def _extension(line: bytes, error: Exception) -> ExtensionRecord:
     """Decode a line that msgspec refused. It may be a record of an extension.
 
-    Otherwise the line is a record of a newer format, or isn't a record. Then this function raises
-    the errors of :func:`decode_record`.
+    Otherwise the line is a record of a newer format, or isn't a record. In both cases, this
+    function raises the errors of :func:`decode_record`.
     """
     _check_bounds(line)
     try:

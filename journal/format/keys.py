@@ -1,7 +1,7 @@
 """Makes keys: idempotency keys of rows and steps, and the keys that identify the rows of an input.
 
-A row's record has its complete idempotency key. So only writers use this module. The idempotency
-key of a new row is the first key in this list that exists:
+A row's record has the row's complete idempotency key. So only writers make idempotency keys of
+rows. The idempotency key of a new row is the first key in this list that exists:
 
 1. the key that the caller gave with the row;
 2. the value of the member that the job's ``idempotency_key`` names, unless this value is null or
@@ -15,9 +15,9 @@ key of a new row is the first key in this list that exists:
 6. ``JOB:ROW``, the row's id.
 
 JSON in keys has no white space and no unnecessary escapes. If the first key of a row is ``KEY``,
-its new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``) in
-three cases: ``KEY`` doesn't begin with ``JOB:``, the job has an ``idempotency_key``, or the job was
-repaired with losses.
+the row's new keys are ``KEY#2``, ``KEY#3``, and so on. Random digits are added (``KEY#2.DIGITS``)
+in three cases: ``KEY`` doesn't begin with ``JOB:``, the job has an ``idempotency_key``, or the job
+was repaired with losses.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def own_key_text(value: Any) -> str:
 
 
 def key_json(value: Any) -> str:
-    """Return a key as JSON text. 1 and 1.0 are one key: pandas turns ints beside gaps to floats."""
+    """Return a key as JSON text. 1 and 1.0 are one key: pandas may turn ints into floats."""
     return encode_json(_with_ints(read_back(value))).decode()
 
 
@@ -153,7 +153,10 @@ def check_key(key: object, where: str, or_columns: str = "") -> None:
 
 
 def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
-    """Return the key of a row as JSON text: 1 is 1.0, but not "1". Raises InvalidValueError."""
+    """Return the key of a row as JSON text: 1 and 1.0 are one key, "1" is another.
+
+    Raises InvalidValueError.
+    """
     if callable(key):
         value = key(data)
     else:
@@ -174,7 +177,10 @@ def key_of(key: Key, data: Data, where: str, what: str = "key") -> str:
 
 
 def untyped(key: str) -> str:
-    """Return a key in which each text of a number is replaced by the number. Both are JSON text."""
+    """Return a key in which each text of a number is replaced by the number.
+
+    ``key`` and the result are JSON text.
+    """
     parts, is_list = _parts(key)
     numbers = [number_in(part) if isinstance(part, str) else part for part in parts]
     return key_json(numbers if is_list else numbers[0])
@@ -218,7 +224,7 @@ class UniqueKeys:
     def __init__(self, key: Key, *, is_for_far_side: bool = False) -> None:
         """``is_for_far_side``: True for idempotency keys.
 
-        The keys are text, so 1 and "1" are equal.
+        Idempotency keys are text, so 1 and "1" are equal.
         """
         self._key = key
         self._is_for_far_side = is_for_far_side

@@ -61,7 +61,10 @@ def note_pruned(root: Path, job_id: str, pack: Path | None, end: Position) -> No
 
 
 def forget_pruned(root: Path, job_id: str) -> bool:
-    """Take back that a job was pruned. Returns False if no line says so. Raises StorageError."""
+    """Take back that a job was pruned.
+
+    Returns False if no line says that the job was pruned. Raises StorageError.
+    """
     if find_pruned(root, job_id) is None:
         return False
     _append(root, PrunedJob(job_id, time_text(now()), struck=True))
@@ -79,10 +82,10 @@ def find_pruned(root: Path, job_id: str) -> PrunedJob | None:
 
 
 def read_pruned(root: Path) -> dict[str, PrunedJob]:
-    """Return the lines about jobs that were pruned, by their directories.
+    """Return the lines about jobs that were pruned, by the jobs' directories.
 
-    A line counts only if the caller knows that this directory is missing. Lines that can't be read
-    are skipped, and a warning names them. Raises StorageError.
+    A line counts only if the caller knows that the job's directory is missing. Lines that can't be
+    read are skipped, and a warning names them. Raises StorageError.
     """
     path, found, unreadable = root / PRUNED_NAME, dict[str, PrunedJob](), list[str]()
     with refusals_of(path, "read"):
@@ -113,10 +116,10 @@ def check_not_pruned(root: Path, job_id: str) -> None:
 
 
 def check_may_be_made(root: Path, job_id: str) -> None:
-    """Raise JobPrunedError if the job was pruned, or if another pruned job may have had its rows.
+    """Raise JobPrunedError if the job was pruned, or if another pruned job may have had the rows.
 
     For a shard, the other job is a job with the name of the shard's set, or a shard of a set of
-    this name with another count.
+    this name with another count of shards.
     """
     check_not_pruned(root, job_id)
     if not is_shard_id(job_id):

@@ -17,8 +17,8 @@ To add a type of record:
    journals can be read.
 """
 
-# No ``from __future__ import annotations`` here. Otherwise, msgspec would compile the text of each
-# annotation when it makes the first decoder, which takes a millisecond.
+# No ``from __future__ import annotations`` here. Otherwise, msgspec would spend a millisecond on
+# compiling the text of each annotation when it makes the first decoder.
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -83,7 +83,7 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """The first row number, and the step from each row number to the next."""
+        """The first row number, and the distance from each row number to the next."""
         return (1, 1) if self.shard is None else self.shard.numbers
 
 
@@ -136,7 +136,7 @@ class InputRecord(msgspec.Struct, tag_field="type", tag="input", kw_only=True):
 
 
 class RunEndedRecord(msgspec.Struct, tag_field="type", tag="run_ended", kw_only=True):
-    """The last run ends before all rows are done. From this record on, it starts no row.
+    """The last run ends before all rows are done. From this record on, the run starts no row.
 
     ``kind``: the reason. ``message``: the reason in words, for people.
     """
@@ -190,7 +190,7 @@ class RowRecord(
     checksum: str
     data: dict[str, Any]
     key: str | None = None  # the row's idempotency key, if it isn't the row's id
-    place: RowNumber | None = None  # in a shard with a key: the position in the first input
+    place: RowNumber | None = None  # in a shard with a key: the row's first position in the input
     at: Moment
 
 
@@ -281,9 +281,10 @@ BY_OTHERS = (A_POLICY.by, "person")  # these authors may not know how the row's 
 
 
 def is_maybe_done_twice(record: RowStatusRecord) -> bool:
-    """Return whether a merge has put in review a row that is completed in one of the copies.
+    """Return whether this is a merge's review of a row that is completed in one of the copies.
 
-    The record has the outcome. Only a redo, or a person who settles it, may end the review.
+    The record has the outcome of that copy. Only a redo, or a person who settles the row, may end
+    the review.
     """
     is_review = record.status == "needs_review" and record.by == A_MERGE.by
     return is_review and record.error_code == MAYBE_DONE_TWICE
@@ -316,7 +317,7 @@ class CallRecord(msgspec.Struct, tag_field="type", tag="call", kw_only=True, omi
 
     The first record of a call has its ``rows``, which are in processing. While the call is
     "waiting", its rows in processing count as pending, and their attempts don't end. "started" ends
-    the wait. "ended": no record of the call follows.
+    the wait. "ended" removes the rows from the call.
 
     ``due``, ``after_s``, ``since``, ``reason``, ``by``, ``origin``: as in a row's status.
     """
@@ -407,7 +408,7 @@ class JobPauseRecord(
 ):
     """A person has paused the job, or with ``ended`` has resumed it.
 
-    The job's status doesn't matter.
+    The pause holds whatever the job's status is.
 
     ``person``: the name of the person, if it is known.
     """
@@ -444,7 +445,9 @@ class TuneRecord(msgspec.Struct, tag_field="type", tag="tune", kw_only=True, omi
 
 
 class TunedRecord(msgspec.Struct, tag_field="type", tag="tuned", kw_only=True, omit_defaults=True):
-    """The answer of a run to the ``tune`` with the same ``id``. From here on, the changes count.
+    """The answer of a run to the ``tune`` with the same ``id``.
+
+    From this record on, the changes count.
 
     - ``changes``: what was changed, from what to what. None: no limit.
     - ``reason``: why the run has not made all requested changes.
@@ -478,8 +481,8 @@ class JobErrorRecord(
 class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_defaults=True):
     """A message for people. A message has no effect on the job or its rows.
 
-    ``attempt``: the number of the attempt that has logged it. ``logged_at``: set if the message was
-    made before its commit.
+    ``attempt``: the number of the attempt that has logged the message. ``logged_at``: set if the
+    message was made before its commit.
     """
 
     message: str

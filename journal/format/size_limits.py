@@ -16,10 +16,10 @@ SANE_RECORD_BYTES = SANE_BYTES + 48
 MAX_RECORD_BYTES = MAX_LINE_BYTES - SEAL_BYTES  # the maximum that a writer may append
 MAX_REPR_BYTES = 1 << 20  # the maximum of the text of a result that isn't JSON
 MAX_COST_CENTS = 2**63 // 10**6
-MAX_USAGE_NAMES = 100  # names of a job; each summary and the hint hold all of them
+MAX_USAGE_NAMES = 100  # for one job, since each summary and the hint hold all names
 
 
 def too_long(subject: str, length: int) -> InvalidValueError:
-    """The error for a record that is too long. ``subject``: what has so many bytes."""
+    """The error for a record that is too long. ``subject`` names the record."""
     reason = f"must be at most {MAX_RECORD_BYTES} bytes as JSON"
     return InvalidValueError(subject, f"{length} bytes", reason)

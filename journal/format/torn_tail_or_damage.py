@@ -64,7 +64,7 @@ class Region(NamedTuple):
     - "bad": bytes that aren't part of a good commit. A line with a seal ends the region, and so
       does a line that is too long.
     - "bit_flip": a commit that is good if one bit, ``flip``, is restored. Or the LF of a good
-      commit became another byte. Then ``flip`` has all bits that differ.
+      commit became another byte. For the changed LF, ``flip`` has all bits that differ.
     - "inserted": lines that were inserted between two commits. The crc of the second commit
       continues the crc of the first.
     - "torn": a torn tail (an interrupted write).
@@ -132,8 +132,8 @@ def judged(file: Readable, region: Region, following: Iterable[Region]) -> Regio
     """Return a bad region with its verdict. ``following``: the next two regions, if there are any.
 
     The verdict is "torn" only if the region is a part of one unfinished commit at the end of the
-    file, in any state that a power cut can leave. Then the returned region reaches to the end. The
-    letters in comments name the conditions for damage on the page ``format``.
+    file, in any state that a power cut can leave. In this case, the returned region reaches to the
+    end of the file. The letters in comments name the conditions for damage on the page ``format``.
     """
     if region.reason == _TOO_LONG:  # f
         return region
@@ -182,10 +182,10 @@ def _find_flip(file: Readable, region: Region) -> Flip | None:
 
 
 def _was_changed(file: Readable, region: Region, end: int) -> bool:
-    """Return whether the lines of a bad region with a seal prove a change after the write.
+    """Return whether a bad region with a seal proves that the file was changed after the write.
 
     A disk writes a block of 512 bytes completely or not at all. So a block was written if it holds
-    a byte of a legible line, up to ``end``, or the middle of the seal. A power cut makes a line
+    the middle of the seal, or a byte of a legible line before ``end``. A power cut makes a line
     illegible only if a block of the line wasn't written. If all lines are legible, the commit is
     complete.
     """
@@ -229,7 +229,7 @@ def survey(file: Readable, size: int, start: Position = START, line: int = 1) ->
     """
     found = list(scan(file, without_padding(file, size, start.offset), start))
     regions: list[Region] = []
-    # The crc at the region's end, and the number of regions up to there.
+    # The crc at the end of the chain, and the number of regions up to this end.
     chain, after_chain = start.crc, 0
     judgements = 0
     for number, region in enumerate(found, 1):

@@ -47,7 +47,7 @@ _AS_BRACES = bytes.maketrans(b"[", b"{")
 _TOO_MANY = b"{" * (MAX_DEPTH + 1)
 _NO_BRACKETS = bytes(byte for byte in range(256) if not _STEP[byte])
 # A string without an end reaches to the end of the text. Otherwise, the search would begin again at
-# each of its escaped quotes.
+# each escaped quote of the string.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 # Matches about 1,000 strings at a time, because ``sub`` holds each part of its result in memory.
 _PIECE = re.compile(rb'(?:[^"]++|%b){1,2000}+' % _STRING.pattern, re.DOTALL)
@@ -86,7 +86,10 @@ def is_sane(line: bytes) -> bool:
 
 
 def are_sane(lines: Sequence[bytes], longest: int) -> bool:
-    """Return whether :func:`is_sane` is true for all lines. ``longest``: the longest length."""
+    """Return whether :func:`is_sane` is true for all lines.
+
+    ``longest``: the length of the longest line.
+    """
     return longest <= SANE_RECORD_BYTES or (
         longest <= MAX_NUMBER_BYTES
         and _TOO_MANY not in b"\n".join(lines).translate(_AS_BRACES, _NEITHER_OPENING_NOR_LF)
@@ -218,7 +221,10 @@ def _checked_key(key: Any, item: Any, where: str) -> str:
 
 
 def encode_value(value: Any, where: str) -> bytes:
-    """Encode ``value`` as JSON text, as :func:`as_json_value` converts it. Raises its errors."""
+    """Encode ``value`` as JSON text, as :func:`as_json_value` converts it.
+
+    Raises the errors of that function.
+    """
     return _json_text(value) or encode_json(as_json_value(value, where))
 
 
@@ -381,8 +387,8 @@ def rows_of_frame(frame: Any) -> Iterator[dict[str, Any]] | None:
     """Yield the rows of a data frame of pandas, polars or pyarrow as dicts.
 
     If ``frame`` isn't a data frame, returns None instead. Missing values are None. Names of columns
-    are text. An index, or a level of an index, becomes a column if it has a name. Otherwise, it is
-    left out. Raises ValueError if two columns have the same name.
+    are text. An index, or a level of an index, becomes a column if it has a name. An index or level
+    without a name is left out. Raises ValueError if two columns have the same name.
     """
     kind = type(frame)
     of_index: list[Any] = []

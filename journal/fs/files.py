@@ -92,7 +92,9 @@ class ScratchFile:
         self.size_bytes = size_bytes
 
     def lines(self, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """Yield the lines from one value of ``size_bytes`` to another. Don't write meanwhile.
+        """Yield the lines from one value of ``size_bytes`` to another.
+
+        Don't write to the file during an iteration.
 
         Several iterations may take turns.
         """
@@ -145,8 +147,8 @@ def replace_derived(path: Path, chunks: Callable[[int], Iterable[bytes | memoryv
 
     ``chunks(inode)`` returns the content. ``inode`` is the inode of the new file.
 
-    If another process is replacing ``path`` at the moment, this function does nothing. So use it
-    only for files that can be derived again. Raises ``OSError`` and StorageError.
+    If another process is replacing ``path`` at the moment, this function does nothing. So use this
+    function only for files that can be derived again. Raises ``OSError`` and StorageError.
     """
     new = path.with_name(f"{path.name}.new")
     try:
@@ -301,7 +303,7 @@ def append_line(path: Path, line: bytes, timeout_s: float) -> None:
                 with contextlib.suppress(PermissionError):
                     system.os.fchown(fd, owner, directory.st_gid)
             system.os.fchmod(fd, FILE_MODE | directory.st_mode & 0o066)
-        # The last line has no end if its process died while it appended the line.
+        # The last line has no LF if a process died while it appended the line.
         begin = b"" if not size or system.os.pread(fd, 1, size - 1) == b"\n" else b"\n"
         try:
             if system.os.pwrite(fd, data := begin + line + b"\n", size) < len(data):

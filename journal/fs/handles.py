@@ -32,7 +32,7 @@ _READ_ONLY_ERRNOS = frozenset((errno.EPERM, errno.EACCES, errno.EROFS))
 # long.
 _MAX_LINE_BYTES = 128 << 20
 _PIECE_BYTES = 1 << 20
-_SPARE_FILES = 200  # files that a process opens beside the shards of a set
+_SPARE_FILES = 200  # files that a process opens in addition to the shards of a set
 # A file with holes beyond this size isn't a journal, and reading the holes would take forever.
 _MAX_HOLES_BYTES = 1 << 30
 _NOT_REGULAR = "it is not a regular file: move it away"
@@ -472,8 +472,8 @@ def _changed_ns(stat: system.os.stat_result) -> int:
 def open_journal(path: Path, job: str) -> JournalFile:
     """Open the journal at ``path``.
 
-    If the journal is missing, raises JobNotFoundError with ``job`` as the id. If the system refuses
-    for any other reason, raises StorageError.
+    If the journal is missing, raises JobNotFoundError with ``job`` as the id. If the journal can't
+    be opened for any other reason, raises StorageError.
     """
     try:
         return JournalFile(path)
@@ -558,7 +558,7 @@ class _Refusals:
 
 
 def allow_open_files(count: int) -> None:
-    """Let this process open this number of files, and some more, as far as the system allows it."""
+    """Let this process open ``count`` files, and some more, as far as the system allows this."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415  (few commands need it)
 

@@ -15,7 +15,7 @@ LOCK_TIMEOUT_S = 10.0  # how long a call waits for a lock by default
 # since a commit takes less than a millisecond. The later pauses are longer. With short pauses
 # alone, the lock would pass to another process after nearly each commit. That process would have to
 # wake up, and to read the commits of other processes. Processes that commit all the time would take
-# four times as long. The pauses don't grow further. Otherwise a process that has waited for long
+# four times as long. The later pauses don't grow. If they grew, a process that has waited for long
 # would get the lock less often than processes that came later.
 _FIRST_PAUSE_NS = 100_000
 _PAUSE_NS = 5_000_000

@@ -4,7 +4,7 @@ On a network file system, locks aren't enough. A server may forget the locks of 
 its connection. On some file systems, the locks of a node are invisible to the other nodes. So each
 run **claims** the job: the run creates the file ``claims/NNNNNN`` in the job's directory,
 exclusively, with the next number. The run with the highest number has the job. A run keeps its
-claim locked until the run ends. If other nodes see this lock, they start no run meanwhile.
+claim locked until the run ends. Nodes that see this lock start no run.
 
 After each synced commit, a run lists the claims (see :meth:`Claim.why_lost`). If there is a later
 claim, or the run's own claim is missing, another run has the job. In this case, the other run may
@@ -55,8 +55,8 @@ _known: dict[int, str] = {}  # see `network_of`
 def network_of(device: int, *, anew: bool = False) -> str:
     """Return the type of the network file system with this ``st_dev``, such as "nfs4".
 
-    Each run looks ``anew``. Callers that only open a journal or make a job use the last answer,
-    since a look takes half as long as opening a journal.
+    Each run passes ``anew`` to look the type up again. Callers that only open a journal or make a
+    job use the last answer, since a look-up takes half as long as opening a journal.
 
     Returns "" for a local file system, or if the system doesn't report the type. Raises
     ``OSError``.
@@ -67,7 +67,7 @@ def network_of(device: int, *, anew: bool = False) -> str:
     if sys.platform == "win32":
         return ""
     network = _known.get(device)
-    # A number without a block device (major 0) may be that of another file system after a mount.
+    # After a mount, a number without a block device (major 0) may belong to another file system.
     if network is None or (anew and not system.os.major(device)):
         network = _network_of(f"{system.os.major(device)}:{system.os.minor(device)}")
         _known[device] = network
@@ -105,7 +105,7 @@ class Claim(Guard):
         self.path = self.directory / f"{number:06}"
         self.lost = ""
         self.is_over = self.is_writing = False
-        self.file: Descriptor  # of the run's own process
+        self.file: Descriptor  # opened by the run's own process
 
     @property
     def new_journal(self) -> Path:
@@ -130,7 +130,8 @@ class Claim(Guard):
         claim = None
         while claim is None:
             earlier = sorted(_numbers(look(claims)))
-            # If a claim is gone, or there is a new claim, another run was faster. Then look again.
+            # If a claim is gone, or there is a new claim, another run was faster. In this case,
+            # look again.
             with suppress(FileNotFoundError, FileExistsError):
                 for number in earlier:
                     with closing(_open(claims / f"{number:06}")) as file:
@@ -214,7 +215,10 @@ class Claim(Guard):
             system.os.fsync(file.fd)
 
     def release(self) -> None:
-        """End the claim. Errors are ignored: then the next run replaces the journal needlessly."""
+        """End the claim.
+
+        Errors are ignored: after an error, the next run replaces the journal needlessly.
+        """
         self.is_over = True
         if self.file.fd >= 0:
             if not (self.lost or self.is_writing):

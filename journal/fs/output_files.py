@@ -55,8 +55,8 @@ def whole_file(
     _check_free(path, target, force=force, refused_beside=refused_beside)
     output = _beside(target)
     try:
-        # The file is made before the block. So if that fails, our error is raised, not the error of
-        # a library.
+        # The file is made before the block. So if the file can't be made, our error is raised, not
+        # the error of a library.
         is_there = files.exists(target)
         output.make(private=private or is_there)  # the file that is replaced may be private
         yield output

@@ -26,7 +26,8 @@ _MAX_TRIES = 100  # a try fails if another process has changed the set meanwhile
 class Staging(Descriptor):
     """The open staging directory of a store. The methods raise ``OSError``.
 
-    All names are looked up in the open directory. It doesn't matter what happens to its path.
+    All names are looked up in the open directory. It doesn't matter what happens to the path of
+    this directory.
     """
 
     def __init__(self, root: Path) -> None:

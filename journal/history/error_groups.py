@@ -29,7 +29,7 @@ def where_of(traceback: str | None) -> str:
 
 
 _MAX_MESSAGE_CHARACTERS = 1000  # limits the memory, since there may be many long messages
-_MAX_MESSAGES = 100  # different messages of a group that are counted
+_MAX_MESSAGES = 100  # how many different messages of a group are counted
 _SHOWN_MESSAGES = 3
 # Numbers differ from row to row. But 422 and 503 are different errors, since they may be HTTP
 # statuses.
@@ -75,7 +75,9 @@ class ErrorGroup:
         return cents_of(self._millionths)
 
     def messages(self) -> list[tuple[str, int]]:
-        """The three most frequent messages with their counts. The last pair may count all others.
+        """The three most frequent messages with their counts.
+
+        The last pair may count all other messages.
 
         Messages that differ only in numbers count as one message, unless the numbers may be HTTP
         statuses.

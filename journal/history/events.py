@@ -78,7 +78,7 @@ _HIGHEST_LEVELS = {
     b"row_step": _STEP_LEVELS,
 }
 _DECISION_KINDS = {"retry": "retried", "redo": "redone"}
-_MAX_RANGES = 20  # ranges of rows in a text
+_MAX_RANGES = 20  # how many ranges of rows a text names
 _JOB_LEVELS = {"failed": "ERROR", "cancelled": "WARNING", "paused": "WARNING"}
 
 

@@ -40,7 +40,7 @@ from journal.store.store import Store
 _LATE = datetime.max.replace(tzinfo=UTC)
 # The beginning of a line as this package writes it. Other writers may order members differently.
 LINE = b'{"type":"'
-# The start of a run, or a record about several rows, such as those of a call.
+# The start of a run, or a record about several rows, such as a record of a call.
 _A_RUN_OR_ROWS = re.compile(rb'"type"\s*:\s*"run"|"rows"\s*:\s*\[')
 _PIECE_BYTES = 1 << 18
 Found = TypeVar("Found", bound=KnownRecord)

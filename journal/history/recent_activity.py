@@ -39,7 +39,8 @@ class Recent:
 
     - ``first_bytes``: how much of the end of the journal is read at first. Default: FIRST_BYTES.
     - ``took_s``: how long the last attempts took, in the order of their ends.
-    - ``quiet_since``: when the last attempt ended, or a run, a hold or a pause began or ended.
+    - ``quiet_since``: the last time when an attempt ended, or a run, a hold or a pause began or
+      ended.
     - ``ended``: the number of rows that have ended since ``since``, in the part of the journal that
       was read. ``since``: when the last run, hold or pause began or ended, or when the first of
       these rows ended.
@@ -69,7 +70,7 @@ class Recent:
         return median_s(sorted(self.took_s)) if self.took_s else None
 
     def stalled_s(self, oldest: datetime, now: datetime) -> float | None:
-        """The seconds since an attempt has ended, if :func:`is_stalled` calls this time too long.
+        """The seconds in which no attempt ended, if :func:`is_stalled` calls this time too long.
 
         ``oldest``: when the oldest attempt in flight began.
         """

@@ -228,7 +228,7 @@ def read_row_history(history: History, row: JobRow, steps: tuple[RowStep, ...]) 
     ``row`` and ``steps`` must be as they were after the last commit of ``history``. Raises the
     errors of :meth:`History.blocks`.
     """
-    number, reader, spent = row.row_number, AttemptReader(), 0  # in millionths of a cent
+    number, reader, spent = row.row_number, AttemptReader(), 0  # spent: in millionths of a cent
     attempts, logs, changes = list[RowAttempt](), list[LogEntry](), list[Event]()
     choice, data = Choice([range(number, number + 1)]), dict[str, Any]()
     for block in history.blocks_about(number):

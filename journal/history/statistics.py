@@ -63,8 +63,8 @@ class SpanReader:
     def read(self, history: Iterable[Entry], until: datetime | None = None) -> Iterator[Entry]:
         """Yield the entries of a history, and collect its spans.
 
-        ``until``: the present time if a run works on the job. Open spans end at this time, or
-        without ``until`` with the last record.
+        ``until``: the present time if a run works on the job. Open spans end at this time. Without
+        ``until``, open spans end with the last record.
         """
         worked_at = last_at = None  # times of the last run's last status, and of the last record
         for entry in history:
@@ -166,7 +166,7 @@ def quantile_s(took_s: Sequence[float], share: float) -> float | None:
 
 
 # The records that become events of the job. The status "running" becomes no event, since the record
-# of the run does.
+# of the run becomes an event.
 _OF_JOB = (
     *(JobRecord, RunRecord, RunEndedRecord, JobReopenedRecord, JobPauseRecord, JobStatusRecord),
     *(HoldRecord, JobErrorRecord, MergeRecord, TunedRecord),
@@ -179,8 +179,8 @@ class JobStatistics:
     - ``buckets``: all attempts that ended, including repeated attempts, in at most MAX_BUCKETS
       buckets of ``width_s`` seconds. The buckets also cover all spans. A row that was settled
       without a start, for example by a person, counts only if the job records no starts.
-    - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`. They are ordered by
-      their begin.
+    - ``attempts``: how many attempts ended. ``spans``: see :class:`SpanReader`. The spans are
+      ordered by ``begin``.
     - ``repeated``: how many attempts failed and were followed by another attempt.
     - ``took_s``: how long attempts took, in ascending order.
     - ``events``: the last events of the job as a whole, at most MAX_EVENTS.

@@ -53,7 +53,7 @@ class Columns:
     stored: Any
 
     def __init__(self) -> None:
-        self.has_more = False  # whether a column that may be None was needed
+        self.has_more = False  # whether a column of OPTIONAL was needed
         self.statuses = bytearray()
         self.row_offsets = array("Q")
         self.status_offsets = array("Q")  # 0: no row_status record yet (offset 0 is the job record)
@@ -175,7 +175,7 @@ class Columns:
         return 0 if self.calls is None else self.calls[position]
 
     def set_call(self, position: int, call: int) -> None:
-        """Put a row into a call. 0 takes it out."""
+        """Put a row into a call. With 0, take the row out of its call."""
         if self.calls is None:
             self.calls = self._zeros("Q")
         self.calls[position] = call

@@ -213,9 +213,10 @@ def written_ns(at: datetime) -> int:
 
 
 class _StoredColumns(Columns):
-    """The columns of a hint. A part of them is read when one of its columns is first used.
+    """The columns of a hint. A part of the hint is read when a column of the part is first used.
 
-    Until then, its columns have no value. So a change of the index can't precede the reading.
+    Before this use, the columns of the part have no value. So a change of the index can't precede
+    the reading.
     """
 
     __slots__ = ()
@@ -234,7 +235,8 @@ class _StoredColumns(Columns):
         with stored.mutex:
             if not _has(self, name):  # another thread may have read it
                 for column, values in stored.read(name).items():
-                    # After an interrupt, some columns may be here already, and be changed.
+                    # After an interrupted read, some columns may exist already, and may have
+                    # changed since.
                     if not _has(self, column):
                         setattr(self, column, values)
             if all(_has(self, column) for column in ("statuses", *stored.lengths)):
@@ -347,7 +349,7 @@ def _synced_end(directory: Path, file: JournalFile) -> Position:
 
 
 def remove_hint(directory: Path, file: JournalFile) -> None:
-    """Remove the hint before the journal is replaced, unless it proves that the journal was cut.
+    """Remove the hint before the journal is replaced, unless the hint proves a cut of the journal.
 
     The inode that the hint names may become the inode of a later journal. Errors are ignored.
     """

@@ -176,7 +176,8 @@ class Index:
     def apply_one(self, record: Any, offset: int) -> int:
         """Apply one record, as :meth:`apply` does.
 
-        The usual change of a row is made by hand here, since each call makes a commit slower.
+        The code for the usual change of a row is inline here, since each call makes a commit
+        slower.
         """
         columns = self.columns
         if type(record) is not RowStatusRecord or record.reset:
@@ -323,7 +324,10 @@ class Index:
         return found if count and len(set(found)) == count else None
 
     def leave_call(self, position: int) -> None:
-        """Take a row out of its call. If it was waiting in the call, it is in processing again."""
+        """Take a row out of its call.
+
+        If the row was waiting in the call, the row is in processing again.
+        """
         self.calls.leave(position, self.columns, self.status_counts)
 
     def _set_calls(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
@@ -350,7 +354,7 @@ class Index:
                 return positions
         numbers = [record.row for record in records]
         if known is not None and self.ascending and max(numbers) <= self.highest_number:
-            # One search for each row takes less time than a call of position_of().
+            # For each row, this search takes less time than a call of position_of().
             positions = [bisect_left(known, number) for number in numbers]
             if [known[position] for position in positions] == numbers:
                 return positions

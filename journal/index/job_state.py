@@ -328,7 +328,9 @@ class Calls(dict[int, OpenCall]):
             self[call] = OpenCall(known.first, offset, known.waited if moved else 0)
 
     def restore(self, call: int, known: OpenCall | None) -> None:
-        """Undo a change of a call. ``known``: its earlier state, or None if it hadn't begun.
+        """Undo a change of a call.
+
+        ``known``: the call's earlier state, or None if the call hadn't begun.
 
         The rows must be restored, too.
         """

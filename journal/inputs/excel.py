@@ -73,7 +73,7 @@ def _with_values(
 ) -> Iterator[tuple[int, Cells]]:
     """Yield the numbers and cells of the rows that aren't empty, with the values of formulas.
 
-    ``load``: loads the sheet with values. It is called only if there are formulas.
+    ``load``: loads the sheet with values. ``load`` is called only if there are formulas.
     """
     values: Iterator[Cells] | None = None
     for number, row in enumerate(_rows_of(sheet), 1):

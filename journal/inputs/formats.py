@@ -88,7 +88,7 @@ class _XzStreams:
                     raise EOFError
                 return b""
             if not self._is_begun:
-                data = data.lstrip(b"\0")  # padding, as gzip ignores it
+                data = data.lstrip(b"\0")  # skip padding, as gzip does
                 self._is_begun = bool(data)
             if found := self._current.decompress(data, size):
                 return bytes(found)
@@ -106,7 +106,7 @@ class _Inflated(io.RawIOBase):
         try:
             # Read only one piece, since a pipe may be slow.
             data: bytes = self._data.read1(len(buffer))
-        except Exception as error:  # of the library, for damaged data, or of the system
+        except Exception as error:  # an error of the library, for damaged data, or of the system
             if getattr(error, "errno", None) is not None:
                 raise
             why = "cut short" if isinstance(error, EOFError) else f"damaged ({error})"
@@ -118,7 +118,7 @@ class _Inflated(io.RawIOBase):
 
 # --- formats ----------------------------------------------------------------------------------
 
-Columns = list[str] | None  # None if each row has its own
+Columns = list[str] | None  # None if each row has its own columns
 Reader = Callable[[Source, io.BufferedReader, ExitStack], tuple[Columns, Rows]]
 
 HEAD_BYTES = 512  # enough to see what an input is
@@ -131,7 +131,7 @@ class Format(NamedTuple):
 
     - ``name``: the name that a person types. ``words``: the name in messages.
     - ``first_bytes``: a regular expression for the first bytes, if they show the format.
-    - ``options``: those of encoding, delimiter and sheet that have a meaning.
+    - ``options``: which of encoding, delimiter and sheet have a meaning.
     - ``needs``: a library, and the extra that installs the library. None if the input is text.
     - ``at_any_offset``: whether the reader seeks. Then the input can't be compressed, and can't be
       a pipe.

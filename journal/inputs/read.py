@@ -39,8 +39,8 @@ def read_rows(
       Files in gzip, xz or zstd are decompressed while they are read.
     - ``format``: "csv", "tsv", "json" (an array of objects), "jsonl", "lines", "parquet", "arrow"
       (also Feather) or "xlsx". Default: the format for the file's extension. If the extension is
-      unknown, the first bytes show JSON, JSON Lines, Parquet, Arrow and Excel. Any other file is
-      read as CSV.
+      unknown, JSON, JSON Lines, Parquet, Arrow and Excel are recognized by the first bytes. Any
+      other file is read as CSV.
     - ``encoding``: the encoding of text. Default: the encoding of the byte order mark, else UTF-8.
     - ``delimiter``: the separator of cells in CSV: one character, or "tab". Default: a comma.
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.

@@ -152,7 +152,7 @@ def exact_line(data: dict[str, Any]) -> str:
     """Return the line of a row. Bytes that aren't UTF-8 become surrogates, as in ``os.fsdecode``."""
     line = as_text(data[LINE_COLUMN])
     if data.keys() == {LINE_COLUMN, BYTES_COLUMN}:
-        with suppress(TypeError, ValueError):  # a table with columns of these names
+        with suppress(TypeError, ValueError):  # the row is of a table with columns of these names
             found = base64.b64decode(data[BYTES_COLUMN], validate=True)
             if _shown(found) == line:
                 return found.decode(errors="surrogateescape")

@@ -172,7 +172,7 @@ class Salvage:
         self._outcomes_lost = outcomes_lost or not is_known
 
     def _rows_that_changed(self, hinted: Index, end: int) -> Iterator[int]:
-        """Yield the rows that differ in the hint, or had a record after byte ``end``."""
+        """Yield the hint's rows that differ from those here or have a record after byte ``end``."""
         index, columns = self._journal.index, hinted.columns
         lost = {
             id_
@@ -388,8 +388,8 @@ class Salvage:
         """
         record, index = line.record, self._journal.index
         if isinstance(record, RowRecord):
-            # The checksum doesn't cover the number. So the number must fit the rows before and
-            # after this one.
+            # The checksum doesn't cover the number of the row. So the number must fit the rows
+            # before and after this row.
             shard = split_shard_name(self._directory.name)
             step = 1 if shard is None else shard[1]
             fits = (above is None or above == record.row - step) and (

@@ -26,7 +26,7 @@ class _HeldExit:
     """
 
     def __get__(self, batch: Batch | None, owner: type[Batch]) -> Callable[..., None]:
-        if batch is None:  # contextlib.ExitStack looks it up in the class, and holds the batch
+        if batch is None:  # ExitStack looks up __exit__ in the class, and holds the batch
             return Batch.end
         leave = partial(Batch.end, batch)
         batch.held = weakref.ref(leave)

@@ -1,4 +1,6 @@
-"""Calls: recorded calls of a handler with many rows. The record keeps these rows together.
+"""Calls: recorded calls of a handler with many rows.
+
+The record of a call keeps the call's rows together.
 
 A run may call a handler with many rows at once. In three cases, the rows must stay together from
 then on, and the call is recorded: the call begins its first step, asks for the key of a step, or
@@ -94,12 +96,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_lost_rows(self) -> bool:
-        """Whether some rows of the call aren't open. A list of answers may still have all rows."""
+        """Whether some rows of the call aren't open.
+
+        The answers to the call may still be about all rows.
+        """
         return self.rows != self.open
 
 
 def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
-    """Record a call of rows that are in processing, and return it.
+    """Record a call of rows that are in processing, and return the call.
 
     ``attempts``: the number of each row and of its attempt, in order. A row is left out if somebody
     has settled the row, so that its attempt isn't in progress.
@@ -123,7 +128,7 @@ def begin_call(journal: Journal, attempts: Iterable[tuple[int, int]]) -> Call:
 
 
 def get_call(journal: Journal, id_: int) -> Call:
-    """Return a call that hasn't ended. Raises InvalidValueError if there is none."""
+    """Return a call that hasn't ended. Raises InvalidValueError if there is no such call."""
     return _call_of(journal, id_, _known(journal, id_))
 
 
@@ -141,7 +146,10 @@ def call_of_row(journal: Journal, number: int) -> Call | None:
 
 
 def open_calls(journal: Journal) -> list[Call]:
-    """Return the calls with rows that are pending or in processing, in the order of their begin."""
+    """Return the calls with rows that are pending or in processing.
+
+    The call that began first is first.
+    """
     index = journal.index
     statuses, calls = index.columns.statuses, index.calls
     is_open = bytes(code in _OPEN for code in range(256))
@@ -206,7 +214,7 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
 
     Waiting rows continue their attempts. Rows that are pending for another reason begin a new
     attempt. But if the other rows have done a step without the pending row, the pending row fails,
-    because no turn could be right for all of them. The caller must check the due time.
+    because no turn could be right for all rows. The caller must check the due time.
 
     Raises InvalidStateTransition if the job has ended, or if a row of the call is in processing.
     """
@@ -310,8 +318,8 @@ def begin_step(
 
     Raises InvalidStateTransition if the turn is over: the worker must stop. Raises
     InvalidValueError if this turn has already done the step, because a later turn couldn't
-    distinguish the two steps. Raises InvalidValueError if a row of the call has itself done or
-    begun a step of this name. Raises StepInDoubtError. ``logs`` are recorded as messages of the
+    distinguish the two steps. Raises InvalidValueError if a step of this name is done or begun for
+    a single row of the call. Raises StepInDoubtError. ``logs`` are recorded as messages of the
     call's first open row.
     """
     call = get_call(journal, id_)

@@ -158,8 +158,8 @@ def may_resume(store: Store, row: JobRow) -> bool:
 def _is_of_steps(journal: Journal, position: int, run: Run | None) -> bool:
     """Return whether each side effect of a row's attempt in progress is a step.
 
-    This is true if the last run has begun the attempt under the policy "resume". If another
-    program has begun the attempt, before or beside the run, nobody knows.
+    This is true if the last run has begun the attempt under the policy "resume". If another program
+    has begun the attempt, before or during the run, this isn't known.
     """
     if run is None or run.on_interrupted != "resume":
         return False

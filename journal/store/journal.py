@@ -292,9 +292,9 @@ class Journal:
 
         If the journal syncs, changes that several threads request during a commit share the next
         commit. One of the threads calls all these changes while the other threads wait. So
-        ``change`` must be quick. A thread that finds no commit open makes its own commit. But after
-        a shared commit, other threads can join this commit, too, because the threads of a shared
-        commit are about to request more changes.
+        ``change`` must be quick. A thread that finds no commit open makes its own commit. If the
+        previous commit was shared, other threads can join this new commit, too, because the threads
+        of a shared commit are about to request more changes.
         """
         group = self._group
         is_busy = self.log.syncs and (self.depth or group.open.requests or group.was_shared)
@@ -440,7 +440,7 @@ class Journal:
         self.mutex.release()
 
     def at_end(self, call: Callable[[bool], None]) -> None:
-        """Call ``call(written)`` when the open commit ends."""
+        """Call ``call(was_written)`` when the open commit ends."""
         self._at_end.append(call)
 
     def _call_at_end(self, first: int, written: bool) -> None:

@@ -36,7 +36,7 @@ from journal.store.store import Store
 OnError = Callable[[JournalError], object]
 Head = tuple[datetime, str, str]  # creation time, id, and status ("": not known)
 
-_END_BYTES = 1 << 12  # at both ends: enough for most job records
+_END_BYTES = 1 << 12  # read at each end of a journal; enough for most job records
 _RECORD = b'{"type":"'  # the beginning of a line of this package; another writer may order members in another way
 _OF_JOB = b'{"type":"job'
 

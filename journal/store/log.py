@@ -30,7 +30,7 @@ from journal.ids import id_of_directory
 from journal.index.hint import find_cut, remove_hint
 
 _WINDOW_BYTES = 4096
-# Matches the end of a commit that has a flipped bit in `SEAL_HEAD`, or a line end of text mode.
+# Matches the end of a commit with a flipped bit in its `SEAL_HEAD`, or with CR LF (text mode).
 _LIKE_SEALED_END = re.compile(rb'(?:[0-9a-f]{8}"}|}\r)\n\Z')
 
 
@@ -63,7 +63,7 @@ class Log:
         # A commit begins with ``written = end``.
         self.written = START  # the position after the written part of the open commit
         self.is_foreign = False  # True if another program wrote to the file during the open commit
-        self.known_ns = 0  # a later ctime of the file means that somebody edited the file
+        self.known_ns = 0  # if the file's ctime is later, somebody edited the file
         self.hint_end = 0  # the end of the last commit that the hint covers, as far as known
 
     @property
@@ -111,8 +111,8 @@ class Log:
     def _check_claim(self) -> None:
         """If another run has claimed the job, close the file, and raise StorageError.
 
-        This method lists the claims once. Each later run's journal has all data that was synced
-        before.
+        This method lists the claims once. The journal of a run that claims the job after the
+        listing has all data that was synced before the listing.
         """
         claim = self.claim
         assert claim is not None
@@ -172,7 +172,7 @@ class Log:
         return not self.is_new and size >= self.end.offset and has_seal(self.file, self.end)
 
     def is_still_torn(self, size: int) -> bool:
-        """Return whether the known torn tail or padding after the last commit needs no new reading.
+        """Return whether the known tail or padding after the last commit needn't be read again.
 
         A torn tail is an interrupted write. A large commit is written in parts, and only its end
         has a seal (a CRC-32). So a torn tail that has grown by bytes without a seal is still a torn
@@ -213,8 +213,8 @@ class Log:
             tail = judge_tail(file, size, self.end)
             if tail.kind in ("torn", "padding"):
                 self.torn_end = size
-                # The rest of the commit may replace padding after the commit's first lines. If a
-                # seal has lost its LF, later bytes may show that it is a seal.
+                # Padding may follow the first lines of a commit, and be replaced by the rest of the
+                # commit. If a seal has lost its LF, later bytes may show that it is a seal.
                 is_fickle = tail.end < size or seal_after(file, self.end.offset, size, SEAL)
                 head_bytes = 0 if is_fickle else min(_WINDOW_BYTES, size - self.end.offset)
                 self._torn_head = file.read_at(self.end.offset, head_bytes)
@@ -306,7 +306,8 @@ class Log:
         """Append the last part of a commit with its seal, and sync the file.
 
         ``check``: whether another program may have written to the file since the commit began.
-        Raises StorageError if nothing of the commit is recorded, else CommitOutcomeUnknownError.
+        After a failure, raises StorageError if nothing of the commit is recorded, else
+        CommitOutcomeUnknownError.
         """
         if self.claim is not None:
             self.claim.is_writing = True
@@ -357,7 +358,7 @@ class Log:
             except StorageError as error:  # the next use finds a torn tail and saves it
                 operation = "roll back a half-written commit of"
                 raise StorageError(self.path, operation, error.errno, error.reason) from error
-            self.is_synced = False  # the truncated blocks may appear inside the next commit
+            self.is_synced = False  # a power cut may put the cut blocks inside the next commit
 
     def cut_back(self, position: Position, length: int) -> bytes:
         """Cut off what was written of the open commit after ``position``.
@@ -482,7 +483,7 @@ class Log:
         self._window = 0, b""
         self.hint_end = 0
         self.known_ns = new.size_and_change()[1]
-        files.remove_file(self.directory / HINT_NAME)  # until now, it proved any cut
+        files.remove_file(self.directory / HINT_NAME)  # until now, the hint proved any cut
         old.unlock()
         if mark is None:
             return

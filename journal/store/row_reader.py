@@ -335,7 +335,7 @@ class RowSequence(_Base):
 
     def _rows(self, numbers: range) -> Iterator[JobRow]:
         # In the file, rows are near other rows, and statuses are near other statuses. So rows are
-        # read through one window of the file, and statuses through a second.
+        # read through one window of the file, and statuses through a second window.
         rows, statuses = self.reader(), self.reader()
         job_id, columns = self.id_of_rows, self.view.columns
         row_numbers, codes = columns.numbers, columns.statuses
@@ -383,7 +383,8 @@ class RowSequence(_Base):
         outcome = self._outcome
         if outcome is None:
             return window_reader(self.file)
-        # The rows were read inside a batch. The batch's records aren't in the file before it ends.
+        # The rows were read inside a batch. The batch's records aren't in the file before the batch
+        # ends.
         window = window_reader(self.file)
 
         def read(offset: int) -> bytes:

@@ -237,8 +237,8 @@ def has_ended(journal: Journal) -> bool:
 def has_run(journal: Journal) -> bool:
     """Return whether the last run still works on the job, or waits for a pause to end."""
     holder, run = run_holder(journal.directory), journal.index.state and journal.index.state.run
-    # A process that took the run lock later only settles rows, compares an input, or copies the
-    # job.
+    # A process that took the run lock after this run's start only settles rows, compares an input,
+    # or copies the job.
     return bool(holder and run and holder.started_at <= time_text(run.started_at))
 
 
@@ -285,7 +285,10 @@ def run_holder(directory: Path) -> RunHolder | None:
 
 
 def _claim(directory: Path, holder: bytes, network: str, lock_timeout_s: float) -> Claim | None:
-    """Claim the job for ``holder``. With ``b""``, only raise JobBusyError if a run has the job."""
+    """Claim the job for ``holder``.
+
+    With ``b""`` as ``holder``, only raise JobBusyError if a run has the job.
+    """
     if not holder:
         with suppress(OSError):  # a full disk must not hinder a deletion
             network_claims.look(directory / CLAIMS_NAME)  # else a cached list may lack a claim

@@ -46,7 +46,7 @@ def latest_records(journal: Journal, position: int) -> dict[str, RowStepRecord]:
     The first record with the state "done" decides. Without such a record, the last record decides.
     """
     heads = journal.index.columns.step_heads
-    if heads is None or not heads[position]:  # no step began, as before each first step
+    if heads is None or not heads[position]:  # the row has no step, as before its first step
         return {}
     return deciding_records(records_of_steps(journal, position))
 
@@ -116,8 +116,8 @@ def _records(
 def deciding_records(records: Iterable[Any]) -> dict[str, Any]:
     """Return the deciding record of each step: see :func:`latest_records`.
 
-    ``records`` are all records of a row's steps, in order, or the changes made from them. Dropped
-    steps, and the steps that began after a dropped step, are left out.
+    ``records`` are all records of a row's steps, in order, or the changes that were made from these
+    records. Dropped steps, and the steps that began after a dropped step, are left out.
     """
     latest: dict[str, Any] = {}  # in the order in which the steps began
     for record in records:
@@ -358,7 +358,7 @@ def end(
 
 
 def _forgotten(journal: Journal, position: int) -> int:
-    """Return the last attempt that has lost steps, by a redo or a drop."""
+    """Return the number of the row's last attempt that has lost steps, by a redo or a drop."""
     columns, file = journal.index.columns, journal.file
     records = _records(columns, file, journal.read_line, position, exact=journal.exact)
     dropped = [record.attempt for record in records if record.state == "dropped"]
@@ -455,9 +455,9 @@ def _put_for_call(journal: Journal, record: RowStepRecord, known: RowStepRecord 
 def fail_step(journal: Journal, number: int, name: str, message: str) -> RowStep:
     """Record that a step in doubt was not done, so that it may begin again. Return the step.
 
-    If a call has begun the step, the record says so for all rows of the call. Raises
-    RowNotFoundError. Raises InvalidStateTransition while the row is in flight, and
-    InvalidValueError if the step isn't in doubt.
+    If a call has begun the step, the record is about all rows of the call. Raises RowNotFoundError.
+    Raises InvalidStateTransition while the row is in flight, and InvalidValueError if the step
+    isn't in doubt.
     """
     position = position_of(journal, number)
     steps = latest_records(journal, position)

@@ -70,7 +70,7 @@ class Store:
         self._latest: tuple[str, Journal] | None = None
         self.runs = RunLocks(root, lock_timeout_s)
         self._holders = set[tuple[str, int]]()  # jobs, and the threads that hold their run locks
-        # The number of shards of each known set. A job has 0.
+        # The number of shards of each known set. For a job, the number is 0.
         self._shard_counts: dict[str, int] = {}
         self._closed = False
         self._root_synced = False  # True if the root's own name survives a power cut
@@ -333,7 +333,7 @@ class Store:
 
     def _leave_witness(self, job_id: str) -> None:
         """Write a hint after the end of a run: see :meth:`Journal.leave_witness`."""
-        with suppress(JournalError):  # the run has ended all the same
+        with suppress(JournalError):  # the run has ended in any case
             self.journal(job_id).leave_witness()
 
     # --- finding jobs
@@ -378,7 +378,7 @@ class Store:
     # --- making and deleting jobs
 
     def create(self, job_id: str, fill: Callable[[Journal], None], *, anew: bool = False) -> None:
-        """Create a job, completely or not at all. ``fill`` commits its first records.
+        """Create a job, completely or not at all. ``fill`` commits the job's first records.
 
         If the store syncs, the job survives a power cut after this method has returned. Raises
         JobPrunedError if the job was pruned, unless ``anew`` is given.
@@ -393,7 +393,7 @@ class Store:
 
         self.make(job_id, build, anew=anew)
         if anew:
-            with suppress(StorageError):  # if the job exists, its line doesn't count
+            with suppress(StorageError):  # a line about an existing job doesn't count
                 forget_pruned(self.root, job_id)
 
     def make(self, job_id: str, build: Callable[[Path], None], *, anew: bool) -> None:
@@ -403,8 +403,8 @@ class Store:
             directory = made
             self._check_free(target, job_id, anew=anew)
             if target.parent != self.root:
-                # The parent of a shard becomes the directory of the set if the set has none yet. So
-                # a set is never empty, and a job of the same name can't take its place.
+                # The parent of a shard becomes the directory of the set if the set has no directory
+                # yet. So a set is never empty, and a job of the same name can't take its place.
                 directory = made / target.name
                 files.make_directory(directory)
             build(directory)
@@ -457,7 +457,7 @@ class Store:
             try:
                 # On btrfs, the new name may be lost although the parent was synced, as in Linux
                 # 6.18 (https://lkml.iu.edu/hypermail/linux/kernel/2510.3/01018.html).
-                with suppress(FileNotFoundError):  # another process has already removed it
+                with suppress(FileNotFoundError):  # another process has removed the directory
                     files.sync_directory(moved)
                 if target.parent != self.root:  # the directory of a shard
                     with suppress(FileNotFoundError):
@@ -476,7 +476,7 @@ class Store:
             raise InvalidValueError("job_id", job_id, reason)
         # On Windows, a deletion that died may leave an empty directory.
         if files.exists(target) and not files.is_empty(target):
-            if files.exists(target / JOURNAL_NAME):  # it may have been made meanwhile
+            if files.exists(target / JOURNAL_NAME):  # the job may have been made meanwhile
                 raise JobExistsError(job_id)
             reason = f"{target} exists but has no journal: move it away, or restore the journal"
             raise InvalidValueError("job_id", job_id, reason)

@@ -523,7 +523,7 @@ def put_back(journal: Journal, position: int, by: By) -> None:
 
 
 def retry_failed(journal: Journal, codes: set[str] | None, by: By) -> int:
-    """Set failed rows back to pending. Returns their number. An ended job is reopened.
+    """Set failed rows back to pending. Returns the number of these rows. An ended job is reopened.
 
     With ``codes``, only rows that failed with one of these codes are changed. With None, all failed
     rows are changed, except rows whose outcome is unknown.

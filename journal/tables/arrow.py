@@ -61,7 +61,7 @@ class Arrays:
         }
 
     def make(self, values: Sequence[Any], form: int) -> Any:
-        """Make an array of values, which are as they are in rows or in a decoded chunk."""
+        """Make an array of values, in the form that values have in rows or in a decoded chunk."""
         make, pool, kind = self._pa.array, self.pool, self.types[form]
         if form == JSON:
             lines = _encode_lines(values).split(b"\n")

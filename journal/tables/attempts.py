@@ -55,7 +55,7 @@ class AttemptColumns:
         """``history`` is the job's history up to the commit at which ``rows`` were read."""
         columns = rows.view.columns
         size = len(columns.statuses)
-        self._view = rows.view  # its columns don't change as long as it exists
+        self._view = rows.view  # the columns don't change as long as the view exists
         status_at = columns.status_offsets
         self._started_s = starts_s = array("d", [_NEVER]) * size
         # The offset of the record that ended the last attempt.
@@ -114,12 +114,12 @@ class AttemptColumns:
 
 
 def attempts_of(rows: RowSequence, history: History) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of each attempt at some rows in :data:`ATTEMPT_COLUMNS`.
+    """For each attempt at some rows, yield the values of :data:`ATTEMPT_COLUMNS`.
 
-    Attempts are in the order in which they ended. Those in progress are last, in the order of rows.
-    A cost that was recorded without the end of an attempt is yielded by itself. The outcome "spent"
-    marks the cost of an attempt that has another outcome, or no outcome, in this journal. So the
-    sum of all costs is the job's cost. ``history``: as for :class:`AttemptColumns`.
+    Attempts are in the order in which they ended. Attempts in progress are last, in the order of
+    rows. A cost that was recorded without the end of an attempt is yielded by itself. The outcome
+    "spent" marks the cost of an attempt that has another outcome, or no outcome, in this journal.
+    So the sum of all costs is the job's cost. ``history``: as for :class:`AttemptColumns`.
     """
     columns = rows.view.columns
     position_of = _position_finder(columns.numbers)

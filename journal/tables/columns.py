@@ -60,10 +60,10 @@ STEP_COLUMNS = {"job_id": TEXT, "row_number": INT, "step": TEXT}
 STEP_COLUMNS |= _declared(RowStep, RowStep.__struct_fields__[1:])
 ATTEMPT_COLUMNS = {"job_id": TEXT, "row_number": INT, "attempt": INT}
 ATTEMPT_COLUMNS |= _declared(RowAttempt, RowAttempt.__struct_fields__[1:])
-del ATTEMPT_COLUMNS["traceback"]  # it has many lines, unlike the values of tables
+del ATTEMPT_COLUMNS["traceback"]  # a traceback has many lines, unlike the values of tables
 # The values that mean "unused" in columns that are never null.
 EMPTY: dict[str, Any] = {"earlier_attempts": 0, "unknown": False}
-# A table leaves out such a column if all of its values are null, 0 or false.
+# A table leaves out each of these columns if all values of the column are null, 0 or false.
 IF_USED = frozenset(name for name, if_used in ROW_COLUMNS.items() if if_used)
 NESTED = ("usage", "result")  # the columns of the journal that may hold objects
 # The values of these columns of the journal have different kinds. All other columns have one kind.

@@ -99,7 +99,9 @@ def export_rows(
     columns: Sequence[str] | None = None,
     force: bool = False,
 ) -> int:
-    """Write the rows of jobs in the order of ``job_ids`` and row numbers. Returns their number.
+    """Write the rows of jobs in the order of ``job_ids`` and row numbers.
+
+    Returns the number of rows.
 
     The id of a set stands for all of its shards. The rows of a set are sorted by their places in
     the input. If a shard isn't here, JobNotFoundError is raised. To write the other shards, name
@@ -118,7 +120,7 @@ def export_rows(
     - ``statuses``: write only rows with one of these statuses. ``where``: a function of a row. Only
       rows for which the function returns a true value are written.
     - ``table``: "rows". With "steps" or "attempts", a record is written for each step of the rows,
-      or for each attempt at them. Their columns are those in
+      or for each attempt at the rows. The columns of these records are those in
       :data:`journal.tables.columns.STEP_COLUMNS` and ``ATTEMPT_COLUMNS``. The function then returns
       the number of records. Attempts are in the order in which they ended.
     - ``data_only``: leave out the journal's columns.
@@ -365,7 +367,7 @@ class Collected:
 
 
 def _shards_in(service: journal.JobService, job_id: str) -> list[str]:
-    """Return the ids of all shards of a set, absent ones too, or the job's own id."""
+    """Return the ids of all shards of a set, even of absent shards, or the job's own id."""
     is_one = "/" in job_id or service.store.holds_job(job_id)
     count = 0 if is_one else service.store.count_shards(job_id)
     return [f"{job_id}/{shard_name(index, count)}" for index in range(count)] or [job_id]

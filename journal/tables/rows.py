@@ -108,7 +108,7 @@ class Rows(RowSequence):
         """Raise TypeError. Otherwise, ``pandas.DataFrame(rows)`` would be one column of objects."""
         raise TypeError("pandas and NumPy can't read these rows themselves: use rows.to_pandas()")
 
-    if not TYPE_CHECKING:  # checkers must not take any name for known
+    if not TYPE_CHECKING:  # type checkers must not accept every name
 
         def __getattr__(self, name: str) -> NoReturn:
             raise no_attribute(self, name, {})

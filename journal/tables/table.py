@@ -189,7 +189,7 @@ class Table:
     """
 
     def __init__(self, options: Options, known: Mapping[str, int] = JOURNAL_COLUMNS) -> None:
-        """``known``: the journal's columns of this table, and their kinds if empty."""
+        """``known``: the journal's columns of this table, with the kinds of empty columns."""
         self.options = options
         self.count = 0
         self.columns: dict[str, int] = {}

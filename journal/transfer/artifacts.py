@@ -85,7 +85,7 @@ class Artifacts:
         return bool(self._missing)
 
     def _check_place(self, name: str) -> None:
-        """Raise NotADirectoryError if a file or a link here is in the place of a directory there."""
+        """Raise NotADirectoryError if a file or link here has the name of a directory there."""
         for parent in parents_of(name):
             if self._ours.exists(parent) and not self._ours.is_directory(parent):
                 reason = "it is a directory in the other copy: rename it here, then pull again"
@@ -176,8 +176,8 @@ class Artifacts:
     def _free_name(self, name: str, word: str) -> str:
         """Return a name for a backup.
 
-        Either neither copy has a file of this name, or the name is of a backup here that has the
-        same content as the file.
+        The name is unused in both copies, or belongs to a backup here that has the same content as
+        the file.
         """
         directory, _, last = name.rpartition("/")
         last = last.encode()[:_MAX_NAME_BYTES].decode(errors="ignore")

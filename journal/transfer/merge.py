@@ -378,7 +378,7 @@ class MergeWriter:
 
     @staticmethod
     def _steps(side: Side, row: Row) -> list[Change]:
-        """Return the records that decide the states of the steps since the copies diverged."""
+        """Return the records after the fork that decide the states of the steps."""
         changes = side.changes.get(row.number, ())
         return list(deciding_records(c for c in changes if c.what == STEP).values())
 
@@ -406,7 +406,7 @@ class CallImports:
         self._rows: dict[tuple[int, str], dict[int, int]] = {}
 
     def add(self, row: Row, change: Change, id_: str, later: Sequence[Change]) -> bool:
-        """Let a row take a change there. Returns False if the row needs its own record.
+        """Let a row here take a change from there. Returns False if the row needs its own record.
 
         A row needs its own record of a step if a later change forgets the step, because
         records about several rows are written last.
@@ -436,7 +436,7 @@ class CallImports:
     def _set_call(self, record: CallRecord, rows: dict[int, int]) -> None:
         """Convert a record of a call there to a record of the call here.
 
-        ``rows``: the rows that take the record, from their numbers there to their numbers here.
+        ``rows``: for the rows that take the record, a dict from numbers there to numbers here.
         """
         there, call = self._there, int(record.id, 16)
         began = there.read(Change("", there.index.calls[call].first, CALL, ""))

@@ -481,7 +481,7 @@ def read_pack(read: Callable[[int], bytes], path: str | PathLike[str]) -> tuple[
     """Read a pack: return the job's id, and an iterator over the files.
 
     ``read(n)`` must return the next bytes of the pack, at most ``n``. The iterator ends after the
-    whole stream was read and checked. Raises PackError if it isn't a complete pack.
+    whole stream was read and checked. Raises PackError if the stream isn't a complete pack.
     """
     stream = _Inflated(read, path)
     name, size = _next_name(stream) or ("", 0)

@@ -151,7 +151,7 @@ def _ids(store: Store) -> Iterator[tuple[str, str]]:
             try:
                 if not (status := _job(store, shard_id).status).is_ended:
                     why_left = f"shard {shard_id} is {status}"
-            except JobNotFoundError:  # another process has deleted it
+            except JobNotFoundError:  # another process has deleted the shard
                 continue
             except JournalError:
                 why_left = f"shard {shard_id} can't be read"

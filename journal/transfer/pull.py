@@ -154,7 +154,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
                 artifacts.install(relation)
                 return _pulled(job_id, relation, artifacts)
             pulled = _forward(journal, ours, theirs, artifacts)
-        with suppress(JournalError):  # the commits are here all the same
+        with suppress(JournalError):  # the commits are here in any case
             journal.leave_witness()  # the hint of the old journal is gone
         return pulled
     except OSError as error:
@@ -287,8 +287,8 @@ def _merge(
 def _forward(journal: Journal, ours: Copy, theirs: Copy, artifacts: Artifacts) -> Pulled:
     """Replace the journal with a new file, which has the missing commits, too.
 
-    A power cut must not damage more than the last commit. So the commits aren't appended in place:
-    there, each commit would have to be synced before the write of the next commit. Artifacts are
+    A power cut must not damage more than the last commit. So the commits aren't appended in place,
+    where each commit would have to be synced before the write of the next commit. Artifacts are
     installed only after the new file is written, because a full disk usually refuses this write.
     """
     commits = 0

@@ -414,7 +414,7 @@ def _outcome_of(record: RowStatusRecord | None) -> Any:
 
 
 def is_only_logged(row: Row, status_there: str) -> bool:
-    """Whether the copy there has logged work of a third copy that the row's status doesn't show."""
+    """Whether work of a third copy is logged there, and isn't shown by the row's status."""
     statuses = [at for at, change in enumerate(row.new) if change.is_status]
     later = row.new[max(statuses, default=-1) + 1 :]
     return any(c.what == LOGGED and c.weight == "work" and c.state != status_there for c in later)

@@ -727,8 +727,8 @@ WRITES += [
     Patch(
         "a spilled commit that is taken back is synced away",
         "store/log",
-        "            self.is_synced = False  # the truncated blocks",
-        "            pass  # the truncated blocks",
+        "            self.is_synced = False  # a power cut may put",
+        "            pass  # a power cut may put",
         "tests/store/test_guards.py::test_what_is_taken_back_is_gone_for_sure_before_more_is_written",
     ),
     Patch(

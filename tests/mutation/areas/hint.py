@@ -148,7 +148,7 @@ PATCHES = [
     Patch(
         "the hint of a cut journal goes after what was cut off is back",
         "store/log",
-        "        files.remove_file(self.directory / HINT_NAME)  # until now, it proved any cut\n",
+        "        files.remove_file(self.directory / HINT_NAME)  # until now, the hint proved any cut\n",
         "",
         "tests/store/test_cut_journals.py::test_the_hint_of_a_cut_journal_is_gone_once_what_was_cut_off_is_back",
     ),
