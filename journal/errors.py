@@ -78,7 +78,7 @@ class InvalidInputError(JournalError):
 
 
 class RefusedError(JournalError):
-    """The jobs, rows or steps that are there don't allow the change. Nothing was changed."""
+    """The existing jobs, rows or steps don't allow the change. Nothing was changed."""
 
     exit_code = 4
 
@@ -513,7 +513,7 @@ class StepInDoubtError(RefusedError):
 
 
 class StepRepeatedError(RefusedError):
-    """Two attempts have done the same step. One result counts. The other result is in the log.
+    """Two attempts have done the same step. One result counts, and the other result is in the log.
 
     For example, the first attempt was given up, and its result came after the result of the second
     attempt. Or another copy of the job has also done the step. Attributes: ``row_id``, ``step``

@@ -27,7 +27,7 @@ _SLUG_CHARACTERS = 40
 def is_job_id(text: str) -> bool:
     """Whether ``text`` may be a job id.
 
-    A job id is a directory name that all file systems allow, and not the name of a shard.
+    A job id is a directory name that all file systems allow, and that isn't the name of a shard.
     """
     return (
         _JOB_ID.fullmatch(text) is not None

@@ -33,7 +33,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_ended(self) -> bool:
-        """Whether the pass has ended."""
+        """Whether the job's pass has ended."""
         return self in _ENDED_JOBS
 
     @property
@@ -163,7 +163,7 @@ class Shard(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def numbers(self) -> tuple[int, int]:
-        """The first row number of the shard, and the step from each row number to the next."""
+        """The first row number of the shard, and the distance between row numbers."""
         return self.index + 1, self.count
 
 
@@ -173,8 +173,8 @@ class InputSeen(msgspec.Struct, frozen=True):
     - ``rows``: how many rows the input has.
     - ``digest``: a digest of the keys, whatever their order is. Without a key, a digest of the rows
       in the order of the input. Inputs with equal digests are the same.
-    - ``at``: when a start first saw this input. If other shards saw another input later, ``at`` is
-      the time when a start saw this input again.
+    - ``at``: when a start first saw this input. If other shards have seen another input since then,
+      ``at`` is when a start saw this input again.
     """
 
     rows: int
@@ -239,7 +239,9 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldState(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold: the run starts no row until ``until``, then one row at a time. See :class:`Hold`.
+    """A hold: the run starts no row until ``until``, and after that one row at a time.
+
+    See :class:`Hold`.
 
     ``reason``: why the run holds. ``since``: when the first hold of an unbroken series of holds began.
     """
@@ -318,9 +320,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     - ``key``: the column that identifies rows, chosen when the job was created.
     - ``idempotency_key``: the column with the idempotency keys of the rows, or "" if each row was
       added with an idempotency key of its own.
-    - ``repaired``: True if a repair has lost lines. Rows may be missing then.
+    - ``repaired``: True if a repair has lost lines. In this case, rows may be missing.
     - ``hosts``: the hosts of the runs; the latest is last. ``last_run``: the last run.
-    - ``pause``: the pause of a job of any status. None if no person has paused the job.
+    - ``pause``: a person's pause of the job, whatever the job's status is. None if no person has
+      paused the job.
     - ``hold``: the hold of the last run. None if this run doesn't hold. If the run has died, the hold
       stays until the next run.
     - ``shard``: the part of an input that the job has. None if the job has all rows.

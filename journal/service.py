@@ -229,8 +229,8 @@ class JobService:
         - ``row_data``: the first rows, as in :meth:`create_rows`.
         - ``key``: the member of the data that identifies a row. The rows' idempotency keys are made
           from this member.
-        - ``idempotency_key``: the member of the data that *is* the idempotency key. With "", the
-          data has no member for the key. Give each row its own ``idempotency_key`` when you add the
+        - ``idempotency_key``: the member of the data that *is* the idempotency key. With "", no
+          member of the data is used: give each row its own ``idempotency_key`` when you add the
           row.
         - ``anew``: make the job even if a job with this id was pruned from the store.
 
@@ -367,10 +367,11 @@ class JobService:
     def pause_job(self, job_id: str) -> Job:
         """Pause a job of any status until :meth:`resume_job`. Returns the job.
 
-        Until then, no run starts: each start raises JobPausedError. If a run works on the job, the
-        job's status becomes paused. The run then starts no more rows, and waits. Outcomes are still
-        recorded, and :meth:`start_row` still starts rows. If a person has already paused the job,
-        nothing changes. If this service has the run lock, the lock is released.
+        Until :meth:`resume_job`, no run starts: each start raises JobPausedError. If a run works on
+        the job, the job's status becomes paused. The run then starts no more rows, and waits.
+        Outcomes are still recorded, and :meth:`start_row` still starts rows. If a person has
+        already paused the job, nothing changes. If this service has the run lock, the lock is
+        released.
         """
         with self.store.committing_run(job_id, "no") as (journal, _):
             transitions.pause(journal, self._by)
@@ -409,7 +410,7 @@ class JobService:
         """Change the limits of the run that works on the job. Returns what the run has changed.
 
         Any process, any thread and any handler of the run may call this method. Rows in flight end
-        as usual. Rows that wait for a worker start by the new limits. The next start of the job
+        as usual. Rows that wait for a worker start under the new limits. The next start of the job
         doesn't use the new limits.
 
         - ``workers``, ``rate``, ``limit_per``, ``max_cost_cents``: as in :meth:`JobRun.run`. "none"
@@ -907,7 +908,7 @@ class JobService:
         return self._change_reopening(job_id, change, record, number=number)
 
     def _as_read(self, made: Made) -> Made:
-        """Return ``made`` (a row or a step) with its result as a reader of the journal gets it."""
+        """Return ``made`` (a row or a step) with the result that a reader of the journal gets."""
         if type(made.result) in (NoneType, str, int, bool):
             return made
         return msgspec.structs.replace(made, result=self._read_back(made.result))
@@ -1132,7 +1133,7 @@ class JobService:
     def artifacts_dir(self, job_id: str) -> Path:
         """The directory for files that belong to the job, such as labels.
 
-        The call makes it if needed.
+        The call makes the directory if needed.
 
         The directory is part of the job: it is copied, packed and deleted with the job.
         """

@@ -222,7 +222,9 @@ def row_ranges(text: str) -> list[range]:
 
 
 def rows_of(job_id: str, rows: RowSequence, ranges: list[range]) -> Iterator[JobRow]:
-    """Yield the rows of a job in ``ranges``. Raises RefusedError if one of them doesn't exist.
+    """Yield the rows of a job in ``ranges``.
+
+    Raises RefusedError if a row in ``ranges`` doesn't exist.
 
     All numbers are checked before the first row is yielded. The check reads no rows.
     """
@@ -265,7 +267,7 @@ def missing_rows(job_id: str, rows: RowSequence, ranges: list[range]) -> str | N
 
 
 def _places(rows: RowSequence, numbers: range) -> range:
-    """The positions in ``rows`` of the rows with these numbers."""
+    """The positions, in ``rows``, of the rows that have these numbers."""
     begin, end = (
         bisect_left(range(len(rows)), number, key=rows.view.row_number)
         for number in (numbers.start, numbers.stop)

@@ -83,7 +83,7 @@ def verify_job(directory: Path, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Repor
         check = _Check(file)
         end, line = check.add_commits(START, size)
         if end.offset < size or not size or find_cut(directory, file) is not None:
-            # A writer may be writing. So the rest is read with the commit lock held.
+            # A writer may be writing. So the rest of the journal is read with the commit lock held.
             locked = wait_for_lock(file, lock_timeout_s)
             try:
                 size = file.size_bytes()
@@ -241,7 +241,8 @@ class _Check:
     ) -> None:
         """Check lines one by one.
 
-        ``bad``: the error from applying all lines at once, or None if the caller hasn't tried that.
+        ``bad``: the error from applying all lines at once, or None if the caller hasn't applied
+        them.
         """
         last_at = self._index.last_at
         if self._applies and bad is None:

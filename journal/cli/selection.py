@@ -51,7 +51,7 @@ def value_of(row: JobRow, name: str) -> Any:
 
     The value is searched in the row's data, then in its result or usage, then in the journal's
     columns of the row. ``journal_NAME`` is the column ``NAME`` of the journal, whatever the data
-    has. Columns of the history are MISSING: an export has them.
+    has. Columns of the history are MISSING: an export has these columns.
     """
     found = member_of_row(row, name)
     own = own_name(name, _OWN)
@@ -223,7 +223,7 @@ class Where:
 
     def holds(self, row: JobRow) -> bool:
         self._columns.look(row)
-        met = [each.holds(row) for each in self._conditions.values()]  # all must see the row
+        met = [each.holds(row) for each in self._conditions.values()]  # all are asked
         return all(met)
 
     def unmet(self) -> list[str]:

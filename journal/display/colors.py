@@ -13,7 +13,8 @@ HTML = {
 }
 
 _RED, _GREEN, _YELLOW, _MAGENTA, _CYAN = 31, 32, 33, 35, 36
-# The statuses of jobs and rows, and the events of a log (SGR). Others have no color.
+# The statuses of jobs and rows, and the events of a log (SGR). Other statuses and events have no
+# color.
 TERMINAL = {
     "completed": _GREEN,
     "processing": _CYAN,

@@ -66,8 +66,8 @@ class Progress:
         - ``progress``: None shows a bar on a terminal, and HTML in a notebook. True also shows
           lines elsewhere.
         - ``pace``: returns a text about what the run waits for, or "" if the run doesn't wait.
-        - ``in_shell``: True if a command prints the outcome. Then, if progress is shown as lines,
-          no line is printed at the end.
+        - ``in_shell``: True if a command prints the outcome. In this case, if progress is shown as
+          lines, no line is printed at the end.
         """
         self._job = job
         self._progress = progress

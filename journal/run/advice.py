@@ -56,8 +56,7 @@ class HowTo(NamedTuple):
         return f"{skip} skips such rows, {keep} runs them"
 
     def gone(self, undone: list[int], *, is_empty: bool) -> str:
-        """The reason for refusing a start, because rows that aren't done are no longer in the
-        input.
+        """The reason why a start is refused: rows that aren't done are no longer in the input.
 
         ``is_empty``: whether the input has no rows. An empty input is more likely a mistake than an
         order to skip all rows.
@@ -149,7 +148,7 @@ def pasted(numbers: Numbers) -> str:
 
 
 def who_else(job: Job) -> str:
-    """Who may have left rows in flight, although no run is active.
+    """Who may have left rows in flight in a job without an active run.
 
     "" if the last run has left them.
     """

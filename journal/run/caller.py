@@ -86,7 +86,7 @@ class _Driver:
             assert self.report is not None
             return self.report
         finally:
-            del error  # its traceback would keep this frame and the job's files open
+            del error  # its traceback has this frame, which keeps the job's files open
 
 
 class CallersThread:
@@ -204,7 +204,7 @@ class CallersLoop:
                 raise cancelled
             return report
         finally:
-            del cancelled  # its traceback would keep this frame and the job's files open
+            del cancelled  # its traceback has this frame, which keeps the job's files open
 
     async def _until(self, ended: asyncio.Future[Any]) -> asyncio.CancelledError | None:
         """Wait for ``ended``, even if this task is cancelled. Returns the last cancellation."""

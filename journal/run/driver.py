@@ -77,8 +77,8 @@ class Run:
         self.bounds = Bounds(limits, job.settings.how_to)
         self._brake = self.bounds.brake
         self._holds = Holds(limits, job, workers.count)
-        # Text about waiting rows, if no row was in flight at the latest poll, else "". None before
-        # the first such text.
+        # At the latest poll: text about waiting rows if no row was in flight, else "". None until
+        # there was a first text.
         self._waits_text: str | None = None
         self._in_flight = InFlight(workers, results, limits, StepStore(job.service, job.id))
         self._stalls = Stalls(job, self._in_flight)
@@ -95,7 +95,7 @@ class Run:
         self._locked = ""  # set after a second stop: why the latest commit was not made
         self.has_begun = False  # set by the thread that calls ``work``
         self._is_closed = False  # set before the workers are closed
-        self._why_lost = ""  # the message, if another job or run is at the path of this job
+        self._why_lost = ""  # why this run no longer has the job, as a message
         self._counts = {"started": 0, "completed": 0, "failed": 0, "skipped": 0}
         self._problems: list[str] = []
         self._polled_s = 0.0
@@ -147,7 +147,7 @@ class Run:
             if met is not None:
                 raise met
         finally:
-            del met  # its traceback would keep this frame and the job's files open
+            del met  # its traceback has this frame, which keeps the job's files open
         return RunReport(
             job=job,
             **self._counts,
@@ -310,7 +310,7 @@ class Run:
         return self._held.hold_text() or rate or self._waits_text or ""
 
     def _tick(self) -> None:
-        """Show the state of the job at the last look, once.
+        """Show the caller, once, the state of the job at the last look.
 
         Called by the caller, who may be slow.
         """
@@ -402,7 +402,7 @@ class Run:
                 self._starts.free_calls(job),
                 self._starts.free_slots,
                 # After each hold, try a row other than the one that raised Hold. A row that always
-                # raises Hold must not stop the others.
+                # raises Hold must not stop other rows.
                 fresh_first=self._brake.is_undecided or self._holds.count > 0,
             )
             self._to_dispatch = deque(started)

@@ -40,5 +40,5 @@ def run_exit_code(job: Job, *, reason: str | None, signal: int | None, is_lost: 
         if signal is not None:
             return 128 + signal
         if reason is None:
-            return EXIT_OPEN  # another process has paused it
+            return EXIT_OPEN  # another process has paused the job
     return job_exit_code(job)

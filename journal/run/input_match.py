@@ -161,7 +161,7 @@ def match_rows(
     """Compare the input with the job's rows, add the new rows and apply the changed data.
 
     All changes are one commit. This commit reopens a job that has ended. If ``unwritten`` is given,
-    the changes are put into ``unwritten``, and nothing is written. The caller holds the run lock.
+    the changes are put into ``unwritten``, and nothing is written. The caller has the run lock.
 
     The input is compared with the data that each row last got from an input. Changes that a person
     has made to the data don't matter. If damage has lost the record or the data of a row, the row

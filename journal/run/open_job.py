@@ -153,9 +153,9 @@ def open_job(
     ``sync`` and ``lock_timeout_s`` (seconds) are the arguments of :class:`JobService`.
 
     On return, the job and its rows are on the disk. If this call raises an exception, nothing has
-    changed. This rule has one exception: a start of another shard contradicts this start at the
-    same moment. Then a shard made by this call is deleted again, but rows added to an existing
-    shard stay. Raises:
+    changed. This rule has one exception: at the same moment, a start of another shard contradicts
+    this start. In this case, a shard made by this call is deleted again, but rows added to an
+    existing shard stay. Raises:
 
     - JobNotFoundError if there is no such job, and ``rows`` is None or ``existing`` is given;
     - JobPrunedError if the job was pruned, unless ``anew`` is given;
@@ -240,7 +240,7 @@ _PLACES = {"job.job": Job, "job.rows()": Rows, "job.service": JobService}
 class JobRun:
     """An open job, as :func:`open_job` returns it. A ``with`` block closes the job at its end.
 
-    - ``service``: the :class:`JobService`, for explicit calls.
+    - ``service``: the :class:`JobService`, for calls of its methods.
     - ``id``: the job's id.
     - ``matched``: how many rows are new, changed or gone in the input: see :class:`Matched`.
     """
@@ -267,9 +267,9 @@ class JobRun:
     def close(self) -> None:
         """Close the job and its files.
 
-        If a run is in progress, this method stops the run as :meth:`stop` does. Then the files are
-        closed at the end of the run. If the last run was left after a fourth signal, the files stay
-        open.
+        If a run is in progress, this method stops the run as :meth:`stop` does. In this case, the
+        files are closed at the end of the run. If the last run was left after a fourth signal, the
+        files stay open.
         """
         self._is_closing = True
         if not (self._ask_to_stop("job.close() was called") or self._last_stops.is_left):
@@ -352,7 +352,7 @@ class JobRun:
           :meth:`JobService.retry_row`. At least one of the rows must have a step of this name.
 
         Without arguments, all failed rows are retried, except rows that may have taken effect
-        (:attr:`JobRow.unknown`). To retry these, give ``rows`` or ``error_code``. ``rows`` and
+        (:attr:`JobRow.unknown`). To retry these rows, give ``rows`` or ``error_code``. ``rows`` and
         ``status`` may also name skipped rows. If ``rows`` is the only argument, each of the rows
         must be failed or skipped. With further arguments, rows of other statuses are left out. A
         job that has ended is reopened. If a run works on the job, this run does the rows.
@@ -507,9 +507,9 @@ class JobRun:
         - ``retry_failed``: at the start, make failed rows pending again, except rows that may have
           taken effect (:attr:`JobRow.unknown`). The retried rows run after the rows that were
           never started.
-        - ``max_attempts``: the maximum number of attempts at a row that fails with one of
-          ``retry_on``. Attempts of earlier runs count, unless a person has retried the row since. A
-          pending row gets at least one attempt.
+        - ``max_attempts``: the maximum number of attempts at a row that fails with one of the
+          errors in ``retry_on``. Attempts of earlier runs count, unless a person has retried the
+          row since then. A pending row gets at least one attempt.
         - ``retry_on``: an exception class, an error code, or a collection of these. A class
           includes its subclasses. A code is compared with the row's error code (the name of the
           exception's own class, or the code of a :class:`Fail`).
@@ -553,7 +553,7 @@ class JobRun:
         - ``limit_per``: the maximum number of rows in flight for each value of a column, such as
           ``{"carrier": 2}``. The dict has one column. Rows without the column, or with null, have
           no limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another
-          attempt don't count. After an attempt was given up, it counts until it ends.
+          attempt don't count. An attempt that was given up counts until it ends.
         - ``where``: a function of a row, the condition. The run takes only rows for which the
           function returns a true value. The other rows stay pending or failed, even with
           ``retry_failed``. When only rows that don't meet the condition are left, the run pauses.
@@ -643,7 +643,7 @@ class JobRun:
                 if "retried" in held.changes:  # the run has begun: later runs lack these changes
                     self._matched = Matched()
                 held.post(functools.partial(shown.__exit__, type(error), error, None))
-                del error  # its traceback would keep this frame and the job's files open
+                del error  # its traceback has this frame, which keeps the job's files open
         self._report_end(held, report, run.bounds)
         return report
 
@@ -692,7 +692,7 @@ class JobRun:
             raise TypeError(
                 "arun() has no executor: write await asyncio.to_thread(job.run, handler, executor)"
             )
-        run: Any = self.run  # with the loop in place of an executor, it returns a coroutine
+        run: Any = self.run  # with a loop as the executor, run() returns a coroutine
         options["handle_signals"] = handle_signals
         report: RunReport = await run(handler, CallersLoop(Stops()), **options)
         return report

@@ -132,8 +132,8 @@ class Retry(_Later):
     ``counts=False``: this one call was throttled, for example by a limit of calls a second. The
     attempt doesn't count for ``max_attempts``. The row is attempted until a call isn't throttled.
     Other rows continue. But many successive throttled calls mean that the whole account has reached
-    a limit. So a hold begins, as with :class:`Hold`, when the number of these calls reaches 10
-    and the number of workers.
+    a limit. So a hold begins, as with :class:`Hold`, when the number of these calls has reached
+    both 10 and the number of workers.
 
     ``after_s``: seconds until the next attempt, up to 366 days. This is a number, or the text of a
     header Retry-After (seconds or a date). Text that can't be read is ignored, and the row's log
@@ -266,7 +266,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
       :func:`may_have_taken_effect`.
     - ``after_s``: seconds until the next attempt, or for "held", seconds for which the run holds.
       None: the run's backoff decides.
-    - ``usage``: {} for a row of a call whose usage is recorded with the first row.
+    - ``usage``: {} if the usage of the row's call is recorded with the first row of the call.
     - ``from_step``: the step from which the next attempt does its steps again, or "".
     - ``elapsed_s``: how long the handler took; 0 for all rows of a call except the first.
     - ``logs``: messages of the row that aren't recorded yet.
@@ -346,8 +346,8 @@ def with_fields(outcome: Outcome, given: dict[str, Any]) -> Outcome:
     """The outcome with the fields of ``given`` that can be recorded.
 
     If a field can't be recorded, the row needs a review. The message of the review names the field.
-    A text field or a result then gets the repr of its value. If the field is the cost or the usage,
-    the message shows the value instead.
+    If the field is a text or the result, it gets the repr of the value. If the field is the cost or
+    the usage, the message shows the value instead.
     """
     fields: dict[str, Any] = {}
     problems: list[str] = []

@@ -86,8 +86,8 @@ class Matched(msgspec.Struct):
     - ``updated``: changed rows that got their new data and became pending.
     - ``done``: the row numbers of changed rows that are completed and keep their old data.
     - ``gone``: rows that are no longer in the input. They stay in the job. ``gone_open``: the gone
-      rows that are, and stay, pending or in flight. ``gone_settled``: the gone rows that were
-      skipped or sent to review.
+      rows that stay pending or in flight. ``gone_settled``: the gone rows that were skipped or sent
+      to review.
     - ``back``: the numbers of rows that were skipped because they were gone, and are in the input
       again. They stay skipped.
     - ``lost``: rows of the input that the job has lost by damage. They aren't added again, because

@@ -43,7 +43,8 @@ _MAX_WAITING = 100_000
 _FOUND_AT_ONCE = 100
 # After the last row: the time between two searches for rows that other processes have made pending.
 _LOOK_AGAIN_S = 0.5
-# Each row that was parked or passed over adds this time. A look at a row takes about 1 µs.
+# Each row that was parked or passed over adds this time to the time between two searches. A look at
+# a row takes about 1 µs.
 _LOOK_AGAIN_EACH_S = 1e-5
 # The maximum number of rows that can't start and are looked at in one turn. Workers and other
 # processes wait until the turn ends.
@@ -188,14 +189,17 @@ class RowQueue:
 
     @property
     def _half(self) -> int:
-        """The number of workers for rows and calls that have waited. A single worker alternates."""
+        """The number of workers for rows and calls that have waited.
+
+        A single worker also takes other rows, in turn.
+        """
         return self.workers // 2 or int(not self._only_polls)
 
     def start(self, count: int, job: Job, *, fresh_first: bool = False) -> list[JobRow]:
         """Start up to ``count`` rows: set their status to processing. Returns the rows.
 
         Rows that were never started come first, then rows of earlier runs. A row that waits for
-        another attempt starts as soon as it is due. With ``fresh_first``, this row also waits for
+        another attempt starts as soon as it is due. With ``fresh_first``, such a row also waits for
         the rows that were never started. ``job`` is the present job.
         """
         if not count:
@@ -350,7 +354,7 @@ class RowQueue:
     def waits_text(self, job: Job) -> str:
         """Text with the number of waiting rows and the next due time.
 
-        "" if a row is due, or none waits.
+        "" if a row is due, or no row waits.
         """
         count = job.waiting_count if self.calls else min(len(self._waits), job.waiting_count)
         next_s = min(self._waits.next_due_s, self.calls.next_due_s) - monotonic()

@@ -305,7 +305,7 @@ class Settling:
     def _from_step(self, row: JobRow, outcome: Outcome) -> Outcome:
         """Drop the row's steps from ``from_step`` on.
 
-        If the row has no such step, the outcome says so.
+        If the row has no such step, the outcome's message reports this.
         """
         try:
             self._journal().change(drop_steps, row.row_number, outcome.from_step)

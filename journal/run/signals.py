@@ -38,7 +38,7 @@ class Stops:
     - 3 or more: end the rows in flight by force. A fourth signal or interrupt leaves the run.
 
     ``can_be_left``: whether the caller can leave the run in this way. An event loop can't.
-    ``is_left``: whether the caller has left the run. The driver of the run may still work then.
+    ``is_left``: whether the caller has left the run. The driver of the run may continue to work.
     """
 
     def __init__(self) -> None:

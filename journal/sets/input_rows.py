@@ -4,7 +4,7 @@ With a key, the SHA-256 of a row's key, without its type, chooses the shard of t
 1 and "1" belong to the same shard, and the shard sees that a key has changed its type. Without a
 key, the row's position chooses the shard. Each start also takes a digest of the whole input, to
 name the shards that have seen another input. Without a key, another input may put a row into two
-shards, or into none. So the start is refused.
+shards, or into none. So without a key, a start with another input is refused.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def checksum_at(data: Data, place: int) -> str:
 class Split:
     """Takes the rows of ``shard`` from an input.
 
-    Set after the last row: ``seen``, the record of the whole input, and ``others``, the ids of the
-    shards that have seen another input.
+    These attributes are set after the last row: ``seen``, the record of the whole input, and
+    ``others``, the ids of the shards that have seen another input.
     """
 
     def __init__(
@@ -188,9 +188,9 @@ class Split:
     def check_meanwhile(self, *, is_new: bool) -> None:
         """Raise an error if another start at the same time contradicts this start.
 
-        Each start looks for others after its own commit. So at least one of two starts sees the
-        other. ``is_new``: whether this start has made the shard. In this case, the shard is removed
-        before the error is raised, unless another start has begun one of its rows.
+        Each start looks for other starts after its own commit. So at least one of two starts sees
+        the other. ``is_new``: whether this start has made the shard. In this case, the shard is
+        removed before the error is raised, unless another start has begun one of its rows.
         """
 
         def check_not_begun(_: Path) -> None:
@@ -207,7 +207,10 @@ class Split:
             raise
 
     def _shards(self, given: Key | None) -> tuple[list[Job], Key | None]:
-        """Return the shards that can be read, and the key. Without a key, all must be readable."""
+        """Return the shards that can be read, and the key.
+
+        Without a key, all shards must be readable.
+        """
         self._store.count_shards(self._set_id)  # raises RefusedError if there are two sets
         unread: dict[str, str] = {}
         found = list(read_shards(self._store, self._set_id, unread))

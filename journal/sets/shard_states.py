@@ -66,7 +66,7 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def is_paused(self) -> bool:
-        """Whether a person has paused the shard. Then no run starts."""
+        """Whether a person has paused the shard, so that no run starts."""
         return self.job is not None and self.job.pause is not None
 
     @property

@@ -102,8 +102,8 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
 def cancel_command(job: FoundJob) -> None:
     """Cancel a job: end it before all of its rows are done.
 
-    The job's run finishes the rows in flight, and starts no more rows. A row that would be tried
-    again stays pending. To run a cancelled job again, use `journal resume` first.
+    The job's run finishes the rows in flight, and starts no more rows. A row that would be
+    attempted again stays pending. To run a cancelled job again, use `journal resume` first.
 
     Example: journal cancel ship-orders
     """
@@ -171,9 +171,9 @@ _TUNE_WAIT_S = 10.0  # a run looks for changes five times a second, but may wait
 def tune_command(job: FoundJob, **asked: Any) -> None:
     """Change the limits of the run that works on a job, and print what the run has changed.
 
-    The run may have been started by `journal run` or by a program, on any terminal. Its rows in
-    flight end as usual. Limits whose options are left out stay as they are. The next start doesn't
-    use these changes: it has its own limits.
+    The run may have been started by `journal run` or by a program, on any terminal. The run's rows
+    in flight end as usual. Limits whose options are left out stay as they are. The next start
+    doesn't use these changes: it has its own limits.
 
     The exit code is 4 if no run works on the job, if the run changes nothing, or if the run doesn't
     answer within 10 seconds.

@@ -77,8 +77,8 @@ def export_command(
     is the cost of these rows.
 
     The rows of a set of shards are sorted by their places in the input. Rows are missing if shards
-    aren't here, and may be missing if shards have not seen the last input. Then the other rows are
-    written, and the exit code is 4.
+    aren't here, and may be missing if shards have not seen the last input. In both cases, the other
+    rows are written, and the exit code is 4.
 
     Example: journal export ship-ca failed.csv --status failed --status needs_review
     """

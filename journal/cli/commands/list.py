@@ -26,7 +26,7 @@ _BAR_CELLS = 8
 
 
 class Listed(NamedTuple):
-    """A job, its status in the listing, its duration so far in seconds, and whether it stalls."""
+    """A job, its status in the listing, its duration so far in seconds, and whether it has stalled."""
 
     job: Job
     state: str

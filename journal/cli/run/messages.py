@@ -1,7 +1,7 @@
 """The messages of `journal run` about a job and its input, before and after a run.
 
-With ``--quiet``, there are only messages about problems, and none if all rows are done. Advice is
-printed last.
+With ``--quiet``, there are only messages about problems, and no message if all rows are done.
+Advice is printed last.
 """
 
 from __future__ import annotations

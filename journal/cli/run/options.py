@@ -45,7 +45,7 @@ _DECLARED = {
 
 
 def _option(words: str, sentence: str, **more: Any) -> Option:
-    """An option: see :func:`option`. Python's setting has the type and default."""
+    """An option: see :func:`option`. Its type and default are those of the setting in Python."""
     names = [word for word in words.split() if not word[0].isupper()]
     field = _DECLARED.get(names[-1].lstrip("-").replace("-", "_"))
     if field is not None and field.type is not bool:

@@ -106,8 +106,8 @@ class Statuses(msgspec.Struct, frozen=True):
     def outcome(self, code: str, message: str, *, was_ended: bool) -> Outcome:
         """The outcome of a command that has ended with the status ``code``, which isn't 0.
 
-        ``was_ended``: True if the run has ended the command. Then ``--on`` doesn't apply to
-        ``code``.
+        ``was_ended``: True if the run has ended the command. In this case, ``--on`` doesn't apply
+        to ``code``.
         """
         word = None if was_ended else self.others.get(code)
         if word is None:

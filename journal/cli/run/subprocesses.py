@@ -35,7 +35,7 @@ ROW_VARIABLES = (
     "JOURNAL_CLAIM",
 )
 RESULT_BYTES = 1 << 20
-# A command line with one of these needs a shell.
+# A command line with one of these characters needs a shell.
 _SHELL_SIGNS = re.compile(r"[|><;&$`*\n]")
 _FILES = 2 * MAX_COMMANDS  # two files for each command
 

@@ -79,7 +79,7 @@ def follow_set(
 ) -> Iterator[tuple[Whole, bool]]:
     """Yield a set about every second, and whether all its shards have ended or need a person.
 
-    If this is true, the iteration ends. ``wait``: as in :func:`follow_job`.
+    The iteration ends when they have ended or need a person. ``wait``: as in :func:`follow_job`.
     """
     while True:
         whole = look_at_set(service, set_id)

@@ -97,7 +97,10 @@ class SeenShard(msgspec.Struct, frozen=True):
 
 
 class SeenSet(msgspec.Struct, frozen=True):
-    """A set at one moment. ``rate``: the sum of its shards. ``shards``: by their index."""
+    """A set at one moment. ``rate``: the sum of the rates of its shards.
+
+    ``shards``: by their index.
+    """
 
     whole: Whole
     now: datetime

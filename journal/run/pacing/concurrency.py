@@ -92,7 +92,7 @@ class Starts:
         self._may_queue = self._workers.queues and is_plain and not ends_soon
 
     def next_s(self, job: Job, now_s: float) -> float:
-        """The time, by ``monotonic``, at which the next row may start if no attempt ends before."""
+        """The time, by ``monotonic``, at which the next row may start if no attempt ends first."""
         if not (self._room(job) or (self._queue.calls and self.free_calls(job))):
             return math.inf
         allowed_s, until_s = now_s, math.inf

@@ -24,8 +24,8 @@ Key = str
 Queue = tuple[int, Key]  # the rank of the queue's rows, and their key
 Offered = tuple[int, int, bool]  # a row's number and rank, and whether the row was parked
 
-# The ranks of parked rows, in the order of their starts. First are rows that have waited for
-# somebody else, then rows that were due for another attempt, then rows that were never started,
+# The ranks of parked rows, in the order in which the rows start. First are rows that have waited
+# for somebody else, then rows that were due for another attempt, then rows that were never started,
 # then rows of earlier runs.
 WAITED, RETRIED, FRESH, STARTED = RANKS = range(4)
 _FIRST_ROWS = 1000  # how many rows are read to find out whether a column exists
@@ -214,8 +214,8 @@ class PerKey:
     def _key_of(self, data: Mapping[str, Any]) -> Key | None:
         """The key of a row with this data. None if the column is missing or null.
 
-        The key of a text is a quote and the text. The key of another value is its canonical JSON,
-        which never begins with a quote.
+        The key of a text is a quote, followed by the text. The key of another value is its
+        canonical JSON, which never begins with a quote.
         """
         value = data.get(self._column)
         if value is None:

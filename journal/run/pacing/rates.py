@@ -54,7 +54,7 @@ class Rate:
         return cls(number / unit_s, min(batch, max(1, int(number))))
 
     def follow(self, former: Rate | None) -> None:
-        """Take the place of another rate in a run. Recent starts by the other rate count."""
+        """Take the place of another rate in a run. Recent starts under that rate count."""
         if former is not None:
             used, self._at_s = former.used
             self._tokens = max(0.0, self._tokens - used)
@@ -93,7 +93,7 @@ _READ_BYTES = 4 << 20  # how much of the journal a starting run reads to find us
 _ROUNDED = 1 + 1e-9  # sums of floats have errors
 _SHOWN_S = 1.0  # people see only longer waits
 _NOT_FAILED = ("completed", "skipped", "waiting")  # kinds of outcomes, and statuses in records
-_MISSING = 3  # after this number of answers without a usage, a message says so
+_MISSING = 3  # after this number of answers without a usage, a message reports them
 _OTHER = 10  # after this number of answers that name only other usages, the run ends
 
 
@@ -173,10 +173,10 @@ class Window:
 
 
 class UsageRates:
-    """Decides which rows may start. Only the driver uses it.
+    """Decides which rows may start. Only the driver uses this class.
 
     The estimate of a row is what ``estimate`` of :meth:`JobRun.run` says, or else the estimate of
-    its :class:`Window`. As long as few usages are known, the number of calls in flight is limited
+    the :class:`Window`. As long as few usages are known, the number of calls in flight is limited
     to the number of known usages. One call is always allowed.
 
     ``wait_s``: after a turn, the seconds until the row that had to wait may start, or 0.

@@ -79,7 +79,9 @@ def _attempts_since_reset(row: JobRow) -> int:
 
 
 def backoff_s(attempts: int, limits: Limits) -> float:
-    """Seconds to wait after this number of attempts. The wait doubles each time, with jitter.
+    """Seconds to wait after this number of attempts.
+
+    The wait doubles with each attempt, with jitter.
 
     Half of the wait is random, so rows that failed together are not retried together. Calls with
     many rows have no jitter, since jitter would make their rows come back in calls of a few rows.

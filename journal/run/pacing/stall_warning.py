@@ -21,7 +21,7 @@ _MAX_CALLS, _MAX_RANGES = 3, 3  # named in the message
 class Stalls:
     """Says once that the run has stalled, and again only after rows have ended.
 
-    Calls that were named before are no reason to say it again.
+    Calls that were named before are no reason to report the stall again.
     """
 
     def __init__(self, job: RunningJob, in_flight: InFlight) -> None:

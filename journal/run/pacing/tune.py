@@ -96,7 +96,7 @@ class Tuning:
         return count, most, f"the executor has {workers}, and no run uses more"
 
     def _tuned(self, name: str, asked: Any) -> tuple[Any, Any, str]:
-        """The value of a limit before and after the change, and the reason for a deviation, or ""."""
+        """The value of a limit before and after the change, and why it isn't as requested, or ""."""
         was = self._limits.tunable.get(name)
         now, reason = None if asked == NONE else asked, ""
         if name == "rate":

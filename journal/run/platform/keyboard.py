@@ -89,12 +89,15 @@ else:
             self._is_open = sys.stdin.isatty()
 
         def begin(self) -> None:
-            """Let each key be read at once. Call this in the foreground: see :func:`is_foreground`."""
+            """Let keys be read when they are pressed.
+
+            Call this in the foreground: see :func:`is_foreground`.
+            """
             if self._before is None and self._is_open:
                 with suppress(termios.error):
                     self._before = termios.tcgetattr(0)
                     changed = termios.tcgetattr(0)
-                    changed[3] &= ~(termios.ICANON | termios.ECHO)  # signals of keys stay on
+                    changed[3] &= ~(termios.ICANON | termios.ECHO)  # keys still send signals
                     termios.tcsetattr(0, termios.TCSADRAIN, changed)
 
         def end(self) -> None:

@@ -131,7 +131,7 @@ def is_lack_of_resources(error: Exception) -> bool:
 def keep_exit_statuses() -> None:
     """Stop ignoring SIGCHLD. For the main thread only.
 
-    While it is ignored, the system discards exit statuses.
+    While SIGCHLD is ignored, the system discards exit statuses.
     """
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from journal.run.outcome import Outcome
 from journal.run.workers.handler import Rows
 
-_GATHER_S = 0.001  # how long a result may wait for others; a kill meanwhile leaves its row in doubt
+_GATHER_S = 0.001  # how long a result may wait for others; its row is in doubt after a kill
 
 
 class Call:

@@ -65,7 +65,7 @@ class LoopWorkers(Workers):
                 with suppress(BaseException):
                     self._loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self._loop)  # of rows that were given up, and of handlers
+            tasks = asyncio.all_tasks(self._loop)  # tasks of given-up rows and of handlers
             for task in tasks:
                 task.cancel()
             with suppress(BaseException):

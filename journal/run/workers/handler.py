@@ -199,7 +199,7 @@ def with_unrecorded(row: AttemptedRow, outcome: Outcome) -> Outcome:
 
 
 class Target(NamedTuple):
-    """The handler of a run. It can be sent to another process.
+    """The handler of a run. A Target can be sent to another process.
 
     ``is_batch``: whether the handler gets a :class:`Batch` instead of a row.
     """
@@ -230,7 +230,10 @@ class Target(NamedTuple):
 
 
 def _unread(rows: Rows, failure: Exception) -> list[Outcome]:
-    """Reviews of rows whose handler has ended: making their outcomes has raised ``failure``."""
+    """Reviews of rows whose handler has ended.
+
+    Making the outcomes of these rows has raised ``failure``.
+    """
     text = f"the handler has ended, but how it ended can't be read: {type(failure).__name__}"
     return [Outcome(kind="review", error_code=INVALID_RESULT, error_message=text)] * len(rows)
 
@@ -399,8 +402,8 @@ def outcomes_of_answer(rows: Sequence[AttemptedRow], value: Any, retry_on: Error
 
     A row needs a review if the value has no outcome for it. The first of these reviews keeps the
     part of the value that belongs to no row, and what this part has cost. A RowOutcome as the value
-    counts as if the call had raised this RowOutcome. In a RowResult, the result has the outcomes,
-    and the cost counts once, with the first row.
+    counts as if the call had raised this RowOutcome. If the value is a RowResult, its result has
+    the outcomes, and its cost counts once, with the first row.
     """
     try:
         if issubclass(type(value), RowOutcome):

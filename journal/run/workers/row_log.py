@@ -65,9 +65,10 @@ class RowLog:
             self._entries[:0] = entries
 
     def take(self) -> tuple[LogEntry, ...]:
-        """Return the entries that are not recorded yet, oldest first. No other call returns them.
+        """Return the entries that are not recorded yet, oldest first.
 
-        If they can't be recorded, pass them to :meth:`put_back`.
+        No other call returns these entries. If they can't be recorded, pass them to
+        :meth:`put_back`.
         """
         with self._lock:
             taken, self._entries = tuple(self._entries), []

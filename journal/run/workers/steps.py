@@ -362,7 +362,7 @@ class HasSteps:
           such as KeyboardInterrupt or asyncio.CancelledError. In a later attempt, the step in doubt
           raises :class:`NeedsReview`. `journal resolve --step` records what happened to the step.
         - If the function raises any other exception, the step has failed, and the exception is
-          raised again. A later attempt may call the function again. So raise another exception only
+          raised again. A later attempt may call the function again. So raise such an exception only
           if nothing has happened.
         - ``idempotent=True``: the function may be called again when the step is in doubt. The start
           of the step isn't recorded, which saves one of the step's two commits.

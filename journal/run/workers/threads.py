@@ -47,7 +47,7 @@ class ThreadWorkers(Workers):
         self._started = [thread for thread in self._started if thread.is_alive()]
         for _ in range(min(count - threads, self._calls.qsize())):
             self._start_thread()
-        nothing = Call((), 0)  # for an idle thread, which ends if there are too many
+        nothing = Call((), 0)  # for an idle thread, which ends if there are too many threads
         nothing.cancel()
         for _ in range(threads - count):
             self._calls.put(nothing)
