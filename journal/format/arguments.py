@@ -67,7 +67,7 @@ def check_codes(value: object) -> set[str] | None:
 def check_words(value: object, where: str) -> tuple[str, ...]:
     """Check that the value is a sequence of words, such as an argv, and return the words.
 
-    Bytes that are no UTF-8 are escaped: see :func:`journal.text.as_utf8`.
+    Bytes of a word that aren't UTF-8 are escaped: see :func:`journal.text.as_utf8`.
     """
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InvalidValueError(where, value, "must be a list of words, such as ['python', 'a.py']")
@@ -143,7 +143,7 @@ def check_usage(value: object) -> dict[str, int | float] | None:
     """Return the usage (numbers by name) as the journal records it. An empty mapping becomes None.
 
     For None, returns None. Services report parts of a number in a dict, or report null. The number
-    ``b`` in a dict ``a`` is named "a.b". None is left out.
+    ``b`` in a dict ``a`` is named "a.b". A value None is left out.
     """
     if value is None:
         return None
@@ -223,7 +223,7 @@ def new_row(place: int, item: Any, next_number: int, job: JobRecord, nonce: str 
     If the item has no row number, the row gets ``next_number``. ``nonce``: see :func:`row_key`. The
     caller must check that the row's number isn't in use. Raises InvalidValueError.
     """
-    if type(item) is not dict and not isinstance(item, Mapping):  # in this order for speed
+    if type(item) is not dict and not isinstance(item, Mapping):  # the faster check is first
         raise InvalidValueError(f"row_data, element {place}", item, "must be a mapping")
     number, checksum, key = next_number, None, None
     if len(item) > 1 or "data" not in item:
@@ -302,7 +302,7 @@ _ROW_KEYS = frozenset(("row_number", "row_checksum", "idempotency_key", "place",
 
 # --- limits of runs
 
-ROWS = "rows"  # in a dict of rates: the rate of starts
+ROWS = "rows"  # in a dict of rates: names the rate of starts
 NONE = "none"  # in place of a limit: removes the limit
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*(s|m|h)")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600}
@@ -412,7 +412,7 @@ _OTHER_NAMES = {
     "delimiter": "sep separator",
 }
 _MEANT = {other: name for name, others in _OTHER_NAMES.items() for other in others.split()}
-# What to write for the names of other libraries and of `journal errors`.
+# What to write in place of names from other libraries and from `journal errors`.
 _ATTRIBUTES = dict.fromkeys(("errors", "failed", "failures"), "job.rows('failed')") | {
     "results": "job.rows('completed')",
     "to_df": "rows.to_pandas()",

@@ -43,7 +43,8 @@ from journal.format.size_limits import MAX_LINE_BYTES
 from journal.fs.file_names import HINT_NAME
 from journal.fs.handles import JournalFile
 
-# The fastest of the sizes 2^15 to 2^20, since the lines stay in the CPU cache between the passes.
+# The fastest of the sizes 2^15 to 2^20, since the lines stay in the CPU cache while they are
+# processed.
 CHUNK_BYTES = 1 << 16
 
 # Slices for map(). Each slice object is made once, and not for each line.
@@ -79,7 +80,7 @@ class Block(NamedTuple):
     - ``ends``: True if the last line of the block ends at ``after``. False if that line belongs to
       a large commit whose lines continue in the next block.
     - ``commits``: how many commits end in this block.
-    - ``ascii``: True if all bytes are ASCII. Then they need no check for valid UTF-8.
+    - ``ascii``: True if all bytes are ASCII. Such lines need no check for valid UTF-8.
     """
 
     offset: int
@@ -268,7 +269,7 @@ def record_in(file: JournalFile, block: Block, number: int, *, exact: bool) -> R
         return decode_record(line, exact=exact)
     except (UndecodableError, UnknownRecordError):
         offset = block.offset + sum(len(line) + 1 for line in block.lines[:number])
-        return record_at(file, offset, line)  # raises, with the line's number
+        return record_at(file, offset, line)  # raises the error, with the line's number
 
 
 def record_at(file: JournalFile, offset: int, line: bytes, *, exact: bool = True) -> Record:

@@ -175,7 +175,8 @@ def _check_times(line: bytes, record: Record | None) -> None:
 def is_legible(line: bytes) -> bool:
     """Return whether a line (without its LF) is a JSON object in UTF-8 with a text ``type``.
 
-    The object has at most ``MAX_DEPTH`` levels and ``MAX_LINE_BYTES``. It need not be a record.
+    The object has at most ``MAX_DEPTH`` levels and ``MAX_LINE_BYTES``. The line need not be a
+    record.
     """
     try:
         _check_bounds(line)
@@ -270,7 +271,7 @@ def decode_header(head: bytes) -> JobRecord | None:
 
 
 def _extension(line: bytes, error: Exception) -> ExtensionRecord:
-    """Decode a line that msgspec refused. It may be a record of an extension.
+    """Decode a line that msgspec refused. The line may be a record of an extension.
 
     Otherwise the line is a record of a newer format, or isn't a record. In both cases, this
     function raises the errors of :func:`decode_record`.

@@ -32,7 +32,7 @@ from journal.text import encode_json, encode_json_into, time_text
 
 FORMAT = 1
 REPAIRED = "repaired"  # error code of a job and of rows that lost something in a repair
-# Error code of the other open rows after a repair: a lost line may be about them.
+# Error code of the other open rows after a repair: a lost line may be about these rows.
 REPAIRED_UNKNOWN = "repaired_unknown"
 BOTH_COPIES = "both_copies"  # error code of rows that two copies worked on
 # Error code of rows in review that are completed in at least one of the copies.
@@ -73,12 +73,12 @@ class JobRecord(msgspec.Struct, tag_field="type", tag="job", kw_only=True, omit_
     metadata: dict[str, Any] | None = None
     key: str | None = None
     idempotency_key: str | None = None
-    shard: Shard | None = None  # ``id`` is then the id of the set
+    shard: Shard | None = None  # in a shard, ``id`` is the id of the set
     at: Moment
 
     @property
     def job_id(self) -> str:
-        """The id of the job: ``id``, or of a shard ``SET/003-of-064``."""
+        """The id of the job: ``id``, or ``SET/003-of-064`` for a shard."""
         return self.id if self.shard is None else f"{self.id}/{self.shard.name}"
 
     @property
@@ -100,13 +100,13 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
     - ``id``: random digits. So if each of two copies of a job has had a run, the copies differ.
     - ``host``, ``user``, ``pid``: the run's process. ``package``: the version of this package.
     - ``argv``: the words that a person types in ``directory`` to run the job again. If
-      ``is_command`` is true, they are a `journal run`.
+      ``is_command`` is true, these words are a `journal run`.
     - ``version``: the version of the run's attempts.
     - ``on_interrupted``: the run's policy. "resume" states that each side effect of the run's
       attempts is a step.
     - ``added``, ``changed``, ``retried``: how many rows the start has added, has given new data,
       and has retried after a failure. ``gone``: how many rows are no longer in the input.
-    - ``limits``: the limits that the run begins with, by the names of a ``tune``.
+    - ``limits``: the limits that the run begins with, with the names that a ``tune`` uses.
     """
 
     id: RandomId
@@ -482,7 +482,7 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
     """A message for people. A message has no effect on the job or its rows.
 
     ``attempt``: the number of the attempt that has logged the message. ``logged_at``: set if the
-    message was made before its commit.
+    message was made before the commit of this record.
     """
 
     message: str
@@ -495,13 +495,13 @@ class LogRecord(msgspec.Struct, tag_field="type", tag="log", kw_only=True, omit_
 
 
 class ExtensionRecord(msgspec.Struct, kw_only=True):
-    """A record of another program. Its ``type`` begins with "x_". It has no effect."""
+    """A record of another program. Its ``type`` begins with "x_". The record has no effect."""
 
     type: str
     at: Moment
 
 
-EXTENSION = "x_"  # begins the types of such records
+EXTENSION = "x_"  # the type of such a record begins with this text
 
 JobLevelRecord = (
     JobRecord

@@ -74,8 +74,8 @@ class Region(NamedTuple):
     The other fields:
 
     - ``offset``, ``end``: where the region begins and ends, in bytes.
-    - ``start``, ``crc``: the crc in the seal before the region's commits, and in their last seal.
-      For bytes without a commit, both are the crc in the last good seal before the region.
+    - ``start``, ``crc``: the crc in the seal before the region's commits, and the crc in their last
+      seal. For bytes without a commit, both are the crc in the last good seal before the region.
     - ``reason``: what is wrong with the region.
     - ``commits``: how many commits of the region match their seals.
     - ``sealed_end``: where the seal of a bad region ends, or 0 if the region has no seal.
@@ -111,7 +111,7 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     - "torn": everything after ``last`` is a torn tail (an interrupted write).
     - "padding": everything after ``last`` is padding.
     - "unended": one more commit follows, which lacks its LF.
-    - "newer": the file has a newer format. ``reason`` names it.
+    - "newer": the file has a newer format. ``reason`` names the format.
     - All other kinds are damage. ``reason`` says what was found.
     """
     offset, crc = last.offset, last.crc
@@ -358,7 +358,9 @@ def _lines(
 def _lost_line_end(
     text: bytes, offset: int, candidates: list[_Candidate], *, ended: bool
 ) -> tuple[int, int] | None:
-    """Find the end of a commit within a line. The LF after its seal was lost or changed.
+    """Find the end of a commit within a line.
+
+    The LF after the seal of this commit was lost or changed.
 
     Returns the indexes after the seal and after the changed LF, if there is one. A seal within a
     line ends a commit in two cases: the commit matches the seal, or a legible line with an LF
@@ -386,7 +388,7 @@ def _lost_line_end(
 def _commit(commit: _Candidate, end: int, ending: bytes, crc: int, *, is_last: bool) -> Region:
     """Return the region of a commit that matches its seal.
 
-    ``ending`` is the LF after the seal, or what is left of it. ``is_last``: nothing follows.
+    ``ending`` is the LF after the seal, or what is left of the LF. ``is_last``: nothing follows.
     """
     kind: Kind = "unended" if is_last else "joined"
     flip = None
@@ -408,8 +410,8 @@ def _next_candidates(
 ) -> list[_Candidate]:
     """Return the guesses after a line that doesn't end a good commit. The line ends at ``end``.
 
-    - If the line is legible and has no seal, the commits that began before it continue. If the line
-      has a part of a seal, one of these commits may also have ended here.
+    - If the line is legible and has no seal, the commits that began before the line continue. If
+      the line has a part of a seal, one of these commits may also have ended here.
     - Otherwise a commit has ended here, or the line was inserted after the last good commit, whose
       seal has ``crc``.
     """
@@ -469,10 +471,10 @@ def lines_of(file: Readable, offset: int, end: int) -> Iterator[tuple[int, bytes
 
 
 def without_padding(file: Readable, size: int, last: int) -> int:
-    """Return where the padding of a file begins: the spaces after the last LF.
+    """Return where the padding of a file (the spaces after the last LF) begins.
 
     Returns ``size`` if there is no padding. ``last`` is the end of the last good commit. Nothing
-    before it is padding.
+    before this end is padding.
     """
     end = size
     while end > last:

@@ -67,7 +67,7 @@ def load_filelock() -> ModuleType:
     filelock registers fork handlers.
     """
     if sys.platform == "win32":
-        return system.fcntl  # filelock would lock the first byte, so others couldn't read it
+        return system.fcntl  # filelock would lock the first byte, so others couldn't read that byte
     else:  # noqa: RET505  (mypy needs the branch)
         try:
             import filelock  # noqa: PLC0415
@@ -122,7 +122,10 @@ def open_regular(
 
 
 def open_in(directory: int | None, path: Path, flags: int) -> int:
-    """Open ``path``. With the descriptor ``directory``, open the last part of ``path`` in it."""
+    """Open ``path``.
+
+    With the descriptor ``directory``, open the last part of ``path`` in this directory.
+    """
     if directory is None:
         return system.os.open(path, flags, FILE_MODE)
     return system.os.open(path.name, flags, FILE_MODE, dir_fd=directory)
@@ -278,13 +281,12 @@ class JournalFile(Descriptor):
             and system.os.lseek(fd, 0, system.os.SEEK_HOLE) < stat.st_size
         ):
             raise OSError(errno.EINVAL, "it is sparse, with more than 1 GiB of holes")
-        self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
+        self._path_text = system.os.fspath(path)  # stat of a Path takes 50% longer than of text
         self.inode, self.device = stat.st_ino, stat.st_dev
         self.is_shared = False  # whether the file got a second hard link after it was opened
         if stat.st_nlink > 1:
             self._refuse_writing(why_not_written(path, stat.st_nlink))
-        # On a network file system: the claim of the run that keeps other nodes from changing the
-        # file.
+        # On a network file system: the run's claim, which keeps other nodes from changing the file.
         self.guard: Guard | None = None
         # Usually -1. If the last commit lacks only its LF, ``unended_at`` is the real size of the
         # file. In this case, reads return the file as if it ended with the LF.
@@ -394,7 +396,7 @@ class JournalFile(Descriptor):
     def count_lines(self, end: int) -> int:
         """Return the number of LFs before ``end``.
 
-        This method reads all bytes before ``end``. Use it only to report errors.
+        This method reads all bytes before ``end``. Use this method only to report errors.
         """
         return sum(piece.count(b"\n") for piece in self.pieces(0, end))
 
@@ -437,7 +439,7 @@ class JournalFile(Descriptor):
 
         When a file is opened, an NFS client asks the server for the size of the file. But the
         client keeps its cached pages if a program on this node has the file open for writing. Then
-        the rest of the last page reads as NULs.
+        the part of the last page after the file's old end reads as NULs.
         """
         flags = system.os.O_RDONLY | system.os.O_NOFOLLOW | system.os.O_NONBLOCK
         with contextlib.suppress(OSError):  # the next call of the caller raises the error

@@ -9,13 +9,13 @@ claim locked until the run ends. Nodes that see this lock start no run.
 After each synced commit, a run lists the claims (see :meth:`Claim.why_lost`). If there is a later
 claim, or the run's own claim is missing, another run has the job. In this case, the other run may
 continue a journal without the commit. So the commit counts as in doubt. If the commit has started
-rows or steps, they don't begin.
+rows or steps, these rows and steps don't begin.
 
 If an earlier run may still work, the run that claims the job replaces the journal with a copy
 (``Log.take_over``). Nobody reads the records that the earlier run then appends to the old file.
 
-The earlier run may itself be about to replace the journal. So each run writes its copy under its
-own name, ``claims/NNNNNN.new``, and lists the claims before it renames the copy. The next run
+The earlier run may itself be about to replace the journal. So each run writes its copy under a name
+of this run, ``claims/NNNNNN.new``, and lists the claims before it renames the copy. The next run
 removes the copies of all other runs before it opens the journal. After this removal, the rename of
 an earlier run fails.
 

@@ -37,8 +37,8 @@ class Staging(Descriptor):
         ``_is_private``), ``.staging-UID`` is used instead. Raises FileExistsError if neither
         directory is private.
 
-        On a network file system, other nodes don't see the lock of a directory. They would remove
-        the jobs that this node is making. So each node has its own directory there,
+        On a network file system, other nodes don't see the lock of a directory. Other nodes would
+        remove the jobs that this node is making. So each node has its own directory there,
         ``.staging-HOST``.
         """
         first = JOB_STAGING_NAME

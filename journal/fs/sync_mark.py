@@ -59,7 +59,7 @@ class SyncMark(Descriptor):
         if text:
             fd, stat = _replace(path, text)
         super().__init__(path, fd)
-        self._path_text = system.os.fspath(path)  # stat of a Path would take 50% longer
+        self._path_text = system.os.fspath(path)  # stat of a Path takes 50% longer than of text
         self._stat = (stat.st_ino, stat.st_dev, 1)  # with one hard link
         if not stat.st_size:
             # If root works on a user's job, the mark still belongs to the user.
@@ -142,6 +142,6 @@ def _doubtful_from(text: bytes, boot: bytes) -> int | None:
     if not text.strip(_CLEAR + b"\0"):  # a power cut may leave zeros
         return None
     found = re.fullmatch(_SET, text[:_BYTES])
-    if found is None:  # another version of this package has set it
+    if found is None:  # another version of this package has set the mark
         return 0
     return int(found[1]) if found[2] == boot else None

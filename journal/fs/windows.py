@@ -5,7 +5,8 @@
 - A lock covers one byte, far after the end of the file. Windows enforces locks. So if a lock
   covered bytes with data, as a lock of filelock does, other processes couldn't read these bytes.
 - The descriptor of a directory is really a descriptor of the null device, and only stands for the
-  path of the directory. So another program may replace a directory while it is open.
+  path of the directory. So another program may replace a directory while the directory is open
+  here.
 - There are no modes and no owners. Directories aren't synced. Instead, each rename is written to
   the disk at once.
 """

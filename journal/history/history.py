@@ -122,7 +122,7 @@ class History:
     ) -> Iterator[Block]:
         """Yield the lines that may be about row ``number`` or start a run, each as a block.
 
-        The file is searched for such lines. Only their commits are verified.
+        The file is searched for such lines. Only the commits of these lines are verified.
         """
         end = self.end if end is None else end
         known = begin  # up to here, nothing is left to be verified

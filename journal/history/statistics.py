@@ -152,7 +152,8 @@ _WIDTHS_MS = (
 class Bucket(NamedTuple):
     """The attempts that ended from ``begin`` until the next bucket begins.
 
-    ``ended``: the number of attempts by outcome. ``took_s``: their durations, in ascending order.
+    ``ended``: the number of attempts by outcome. ``took_s``: the durations of these attempts, in
+    ascending order.
     """
 
     begin: datetime

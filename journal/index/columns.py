@@ -114,7 +114,7 @@ class Columns:
         )
 
     def restore(self, position: int, cells: Iterable[int]) -> None:
-        """Set a row to the values that :meth:`cells` returned, or to the first few of them."""
+        """Set a row to the values that :meth:`cells` returned, or to the first few values."""
         for column, cell in zip(_cells_of(self), cells, strict=False):
             if column is not None:
                 column[position] = cell

@@ -15,9 +15,9 @@ A hint is used only if all of this holds:
 - The journal is still the same file, by inode. (The journal of a copied job is read completely.)
 - The journal contains the last commit that the hint covers.
 - The first line of the journal is the same as when the hint was written.
-- Nobody has edited the journal since the hint was written. The ctime of the file shows this. If the
-  journal still ends with the last commit that the hint covers, the ctime must be the same as in the
-  hint. If commits were added, the ctime must agree with the time of the journal's last commit.
+- Nobody has edited the journal since the hint was written. The ctime of the file shows an edit. If
+  the journal still ends with the last commit that the hint covers, the ctime must be the same as in
+  the hint. If commits were added, the ctime must agree with the time of the journal's last commit.
 - The ctime and the time of the last commit aren't ahead of the clock. Times that are ahead of the
   clock can't show whether somebody edited the journal.
 - All commits that the hint covers were synced, or the system wasn't restarted since the hint was
@@ -70,7 +70,7 @@ MIN_BYTES = 1 << 18
 GROWTH_BYTES = 64 << 20
 _TYPES = OF_ROWS | OF_STEPS  # the columns of the second part, in the order of the file
 _PIECE_BYTES = 1 << 16  # a piece stays in the CPU's cache while its crc is computed
-_MAX_HEADER_BYTES = 1 << 24  # some 100,000 open calls
+_MAX_HEADER_BYTES = 1 << 24  # enough for some 100,000 open calls
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _WRITING_NS = 2_000_000_000
@@ -121,7 +121,7 @@ class _NotAHintError(Exception):
 def read_hint(
     directory: Path, file: JournalFile, *, is_cut: bool = False
 ) -> tuple[Index, Position] | None:
-    """Return the hint's index, and the position in ``file`` after the last commit that it covers.
+    """Return the hint's index, and the position in ``file`` after the last commit in the index.
 
     Returns None if there is no usable hint. If a part of the hint is broken when it is first used,
     the columns are rebuilt from the journal. With ``is_cut``, the hint of a cut journal is used,
@@ -321,10 +321,10 @@ def identity(directory: Path) -> tuple[int, int]:
 def find_cut(directory: Path, file: JournalFile) -> Position | None:
     """Return the end of a commit that was on the disk and isn't in the journal any more, or None.
 
-    The hint proves this only if it was made of this very file. The journal was cut, or an older
-    copy was written into the file. A journal that lacks only the LF of the commit isn't cut.
+    The hint proves this only if the hint was made of this very file. The journal was cut, or an
+    older copy was written into the file. A journal that lacks only the LF of the commit isn't cut.
 
-    Call this with the commit lock held before you rely on the answer. Raises StorageError.
+    To rely on the answer, call this with the commit lock held. Raises StorageError.
     """
     synced = _synced_end(directory, file)
     return None if has_seal(file, synced) else synced
@@ -333,7 +333,7 @@ def find_cut(directory: Path, file: JournalFile) -> Position | None:
 def _synced_end(directory: Path, file: JournalFile) -> Position:
     """Return the end of the last commit that was on the disk, according to the hint.
 
-    Returns START if there is no hint, if the hint wasn't made of this very file, or if it was
+    Returns START if there is no hint, if the hint wasn't made of this very file, or if the hint was
     copied.
     """
     try:

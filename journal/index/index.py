@@ -53,7 +53,10 @@ SUMS = (
 
 
 class Index:
-    """The index of one job: see the module. It isn't thread-safe. Hold the journal's mutex."""
+    """The index of one job: see the module.
+
+    The index isn't thread-safe. Hold the journal's mutex.
+    """
 
     def __init__(self, columns: Columns | None = None) -> None:
         self.state: JobState | None = None
@@ -142,11 +145,11 @@ class Index:
     # --- changes
 
     def apply(self, records: Sequence[Any], offsets: Sequence[int]) -> int:
-        """Apply successive records of one type, and stop at the first that can't be applied.
+        """Apply successive records of one type, up to the first record that can't be applied.
 
         A record changes the index only here, both when it is appended and when it is read. The
-        records may lack members that the index doesn't need. ``offsets``: where they are in the
-        file. These records can't be applied: a record about a row that doesn't exist, a new row
+        records may lack members that the index doesn't need. ``offsets``: where the records are in
+        the file. These records can't be applied: a record about a row that doesn't exist, a new row
         with the number of another row, and a job record after the first job record. Returns how
         many records were applied.
         """

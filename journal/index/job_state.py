@@ -82,7 +82,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     input: InputSeen | None = None  # for a shard: the whole input
     passes: int = 1
     reopened_at: Moment | None = None  # when the current pass began, from the second pass on
-    pass_started_at: Moment | None = None  # when the current pass was first set to running
+    pass_started_at: Moment | None = None  # when the job was first set to running in this pass
     worked_s: float = 0.0  # the time from start to end, summed over all passes that ended
     version: str | None = None  # the version of the last run in this pass
     has_versions: bool = False  # whether any run had a version

@@ -130,7 +130,7 @@ def _what_is_wrong_with(line: bytes, index: Index) -> UndecodableError:
 
 
 def _utf8(lines: list[bytes]) -> list[bytes]:
-    """Return the lines before the first that isn't UTF-8.
+    """Return the lines before the first line that isn't UTF-8.
 
     msgspec doesn't check the encoding of fields that it skips.
     """

@@ -133,8 +133,8 @@ class Format(NamedTuple):
     - ``first_bytes``: a regular expression for the first bytes, if they show the format.
     - ``options``: which of encoding, delimiter and sheet have a meaning.
     - ``needs``: a library, and the extra that installs the library. None if the input is text.
-    - ``at_any_offset``: whether the reader seeks. Then the input can't be compressed, and can't be
-      a pipe.
+    - ``at_any_offset``: whether the reader seeks. If so, the input can't be compressed, and can't
+      be a pipe.
     """
 
     name: str

@@ -46,12 +46,12 @@ def read_rows(
     - ``sheet``: the name of a sheet of a workbook. Default: the only sheet that isn't empty.
 
     The values are JSON values, or Decimals of Parquet and Arrow: see `journal help inputs`. Numbers
-    of JSON that aren't integers are floats. A job records them with all the digits of the file,
-    unless you change the row. The attribute ``columns`` has the names of the columns in the order
-    of the file. For JSON, ``columns`` is None, because each row may have its own names.
+    of JSON that aren't integers are floats. A job records these numbers with all the digits of the
+    file, unless you change the row. The attribute ``columns`` has the names of the columns in the
+    order of the file. For JSON, ``columns`` is None, because each row may have its own names.
 
-    The header is read in this call. The rows are read while you iterate. They need bounded memory,
-    except that an array of JSON and the texts of a workbook are in memory as a whole. Each
+    The header is read in this call. The rows are read while you iterate. The rows need bounded
+    memory, except that an array of JSON and the texts of a workbook are in memory as a whole. Each
     iteration reads the file from its beginning. Standard input can be iterated only once.
 
     Raises InvalidValueError, in this call or while you iterate, if an argument is invalid or if the

@@ -219,7 +219,8 @@ class Salvage:
         A row is put in review only if it is pending, processing or failed according to the kept
         records. If no outcomes were lost, rows must also meet one more condition: the data of the
         row is lost (the row is a placeholder), or a lost line is known to be about the row. Rows
-        that meet this condition get the error code REPAIRED, and all others get REPAIRED_UNKNOWN.
+        that meet this condition get the error code REPAIRED, and all other rows get
+        REPAIRED_UNKNOWN.
         """
         for action in self.actions:
             action.rows[:] = sorted(set(action.rows))

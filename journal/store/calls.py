@@ -5,19 +5,20 @@ The record of a call keeps the call's rows together.
 A run may call a handler with many rows at once. In three cases, the rows must stay together from
 then on, and the call is recorded: the call begins its first step, asks for the key of a step, or
 waits for somebody else, such as the batch endpoint of a provider. (Any other call needs no record.
-Its rows may be tried again with other rows.) In this module, "call" means a recorded call.
+Its rows may be tried again together with other rows.) In this module, "call" means a recorded call.
 
 - The rows of a call are in processing when the call begins. The attempt of a row continues until
   the row gets its own outcome, even if the call waits and is resumed many times. So a wait adds no
   attempt, and takes one short record for any number of rows.
 - A call **waits** (:func:`wait_call`): the call's rows in processing become pending, like rows that
-  wait alone. The index has the code WAITING for them, and they have the due time of the call.
+  wait alone. The index has the code WAITING for these rows, and the rows have the due time of the
+  call.
 - A call is **resumed** (:func:`resume_call`): the waiting rows are in processing again. Rows that
-  are pending for another reason (``Retry``, a retry by a person) begin a new attempt. Each begin
-  and each resumption of a call has a new **turn**, a unique number. Only a worker with the present
-  turn may begin a step.
+  are pending for another reason (``Retry``, a retry by a person) begin a new attempt. Each
+  beginning and each resumption of a call has a new **turn**, a unique number. Only a worker with
+  the present turn may begin a step.
 - The **open** rows of a call are pending or in processing. :func:`open_calls` returns the calls
-  with open rows. Only :func:`resume_call` starts these rows: ``start_rows`` passes over them, and
+  with open rows. Only :func:`resume_call` starts these rows: ``start_rows`` skips them, and
   ``start_row`` refuses them.
 - A completed, failed or skipped row, or a row in review, stays in its call. If the row is retried,
   the row is open again, and the call is resumed with its id and its steps.
@@ -239,7 +240,7 @@ def resume_call(journal: Journal, id_: int, by: By = A_RUN) -> tuple[Call, list[
 
 
 def _fail_rows_left_behind(journal: Journal, call: Call, by: By) -> None:
-    """Fail pending rows of a call whose other rows have done a step of the call without them.
+    """Fail pending rows of a call if its other rows have done a step of the call without them.
 
     A pending row of this kind had ended when the other rows did the step, and was retried later.
     The row alone would do the step under the key of the other rows. A service that recognizes the
@@ -283,7 +284,8 @@ def end_call(journal: Journal, id_: int) -> bool:
     """End a call if each of its rows is completed. Returns whether the call has ended.
 
     A row that isn't completed may be retried, and then needs the call with its steps. Call this
-    function in the commit that records the outcomes of a call. It looks at each row of the call.
+    function in the commit that records the outcomes of a call. This function looks at each row of
+    the call.
     """
     statuses = journal.index.columns.statuses
     if id_ in journal.index.calls:
@@ -354,8 +356,8 @@ def end_step(
     """Record the end of a step of a call: like :func:`journal.store.steps.end_step`.
 
     ``rows``: the rows of the turn in which the step began. A result is recorded even if the turn is
-    over. It is recorded for each of these rows, except rows whose step is done already or was
-    forgotten by a redo. If another turn or copy has done the step for all rows, the result is
+    over. The result is recorded for each of these rows, except rows whose step is done already or
+    was forgotten by a redo. If another turn or copy has done the step for all rows, the result is
     recorded as a log message, and the recorded step is returned. An error is recorded only by the
     present turn.
     """

@@ -75,8 +75,8 @@ class GroupCommit:
         """Call ``change`` in a ``with commit:`` block. Returns its result, or raises its error.
 
         Another thread may call ``change``. If ``change`` raises a JournalError, it must have undone
-        what it did. The thread that calls ``run`` must not have a commit open. If the call is
-        interrupted while it waits, its change may or may not be recorded.
+        what it did. The thread that calls ``run`` must not have a commit open. If ``run`` is
+        interrupted while it waits, the change may or may not be recorded.
         """
         deadline_s = time.monotonic() + self._timeout_s
         request = _Request(change)

@@ -1,4 +1,6 @@
-"""The journal file of one job. A :class:`Log` reads it verified, appends to it, and truncates it.
+"""The journal file of one job.
+
+A :class:`Log` reads the file's verified commits, appends to the file, and truncates the file.
 
 Readers take no lock. They use only commits that end with a valid seal (a chained CRC-32). The bytes
 after the last such commit are a commit that is being written, or a torn tail (an interrupted
@@ -52,7 +54,7 @@ class Log:
         self.is_new = not create  # True if the file at the path was not read yet
         self.is_synced = create  # False if the file may contain commits that nobody has synced
         # True if the names of the file and its directories are synced. The code that moves a new
-        # job into place syncs them.
+        # job into place syncs these names.
         self.are_names_synced = create
         self.end = START  # the position after the last commit that was read
         self.seal = b""  # the seal of this commit, as in the file
@@ -295,7 +297,10 @@ class Log:
     # --- writing, with the commit lock
 
     def append(self, data: bytearray) -> None:
-        """Append a part of a commit, without a seal. Readers ignore it until the seal follows."""
+        """Append a part of a commit, without a seal.
+
+        Readers ignore this part until the seal follows.
+        """
         if self.claim is not None:
             self.claim.is_writing = True
         self._check_end()

@@ -60,7 +60,7 @@ def _cut_torn_tail(log: Log) -> None:
     if without_padding(log.file, log.torn_end, end) > end:
         with handles.refusals_of(target, "save the torn tail in"):
             files.save_copy(log.file, end, log.torn_end, target, sync=log.syncs)
-            if log.syncs:  # sync before the truncation, so that a power cut can't lose both
+            if log.syncs:  # sync before truncating, so that a power cut can't lose tail and copy
                 files.sync_directory(log.directory)
     log.file.truncate(end)
     log.torn_end = 0

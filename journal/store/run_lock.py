@@ -149,7 +149,7 @@ class RunLocks:
             self.release(job_id)
 
     def take(self, job_id: str, held: Held) -> None:
-        """Take the job's run lock. Raises JobBusyError if it is taken, even by this store."""
+        """Take the job's run lock. Raises JobBusyError if the lock is taken, even by this store."""
         if self.holds(job_id):
             raise busy_error(self.root / job_id)
         directory = self.root / job_id
@@ -194,7 +194,7 @@ class RunLocks:
         return None if held is None else held.lock
 
     def release(self, job_id: str) -> bool:
-        """Release the lock. Returns False if this store doesn't have it."""
+        """Release the lock. Returns False if this store doesn't have the lock."""
         held = self._held.get(job_id)
         if held is not None:
             self._let_go(job_id, held)

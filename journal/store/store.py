@@ -127,7 +127,8 @@ class Store:
     def count_shards(self, set_id: str) -> int:
         """Return how many shards a set has, or 0 if there is no such set.
 
-        Raises RefusedError if its directory has shards of two sets: a row may be in both sets.
+        Raises RefusedError if the set's directory has shards of two sets: a row may be in both
+        sets.
         """
         # The first shard of each count.
         examples = {each.rpartition("-")[2]: each for each in sorted(self.shards(set_id))[::-1]}
@@ -421,7 +422,7 @@ class Store:
                     raise JobExistsError(job_id) from None
                 raise
         with suppress(StorageError):  # if the check is refused, the job counts as made
-            if not files.exists(target / JOURNAL_NAME):  # another process has already deleted it
+            if not files.exists(target / JOURNAL_NAME):  # another process has deleted the job
                 raise JobNotFoundError(job_id)
         self.forget(job_id)
         self._sync_names(target, target)

@@ -262,7 +262,7 @@ def change_row(journal: Journal, record: RowStatusRecord, *, redoes: bool = Fals
         _refuse_row(journal, position, RowStatus.PENDING, _NOT_IN_FLIGHT)
     if record.usage:
         _check_usage(index, record.usage)
-    # Read the row first. If it can't be read, nothing must be changed.
+    # Read the row first. If the row can't be read, nothing may be changed.
     offset = columns.row_offsets[position]
     row = read_row(journal.log.file, journal.row_line(offset), offset, number, exact=journal.exact)
     if row.checksum == LOST_CHECKSUM and record.decision:

@@ -1,8 +1,10 @@
-"""One table of columns and rows. All formats, and the tables of all libraries, are made from it.
+"""One table of columns and rows.
+
+All formats, and the tables of all libraries, are made from this table.
 
 Rows are read in chunks. A chunk has the data of some rows, and lists with their values in the
-journal's columns. A :class:`Table` collects the columns, and the kinds of their values. It knows
-all columns only after all chunks were read.
+journal's columns. A :class:`Table` collects the columns, and the kinds of their values. The
+:class:`Table` knows all columns only after all chunks were read.
 """
 
 from __future__ import annotations

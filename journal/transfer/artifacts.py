@@ -137,7 +137,7 @@ class Artifacts:
             for name in make_way:
                 if not self._ours.exists(self.backups[name]):
                     self._ours.rename(name, self.backups[name])
-            # Between the two renames, a name is missing. If the process dies there, the next pull
+            # Between the two renames, a name is missing. If the process dies then, the next pull
             # copies the other copy's file.
             for name, place in places.items():
                 if place is not None:
@@ -160,7 +160,7 @@ class Artifacts:
             self.new.append(name)
             return name
         if relation == "behind":
-            # Compare again, since another program may have written to our file meanwhile.
+            # Compare again, since another program may have written to our file after :meth:`look`.
             staged = f"{PULL_STAGING_NAME}/{name}"
             if _likeness(self._ours, name, self._ours, staged) == "different":
                 self.backups[name] = self._free_name(name, "before")

@@ -15,8 +15,8 @@ and undamaged.
 - ``place`` makes a job from its files, also for a pull from a directory.
 
 A journal only grows, so the bytes up to the end of a commit stay the same. Artifacts belong to the
-user, and may change while they are read. If an artifact has grown, the copy has the bytes up to its
-earlier size.
+user, and may change while they are read. If an artifact has grown, the copy has the bytes up to the
+artifact's earlier size.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ def pack_job(directory: str | os.PathLike[str], write: Callable[[bytes], object]
     and for the names of the files.
 
     Raises InvalidValueError if there are more artifacts than a pack can name. Raises StorageError,
-    for example if an artifact was truncated while it was packed. (Bytes that are appended meanwhile
-    are left out.) Also raises JobNotFoundError, JournalDamagedError, FormatVersionError, and the
-    errors of ``write``.
+    for example if an artifact was truncated while it was packed. (Bytes that are appended during
+    the packing are left out.) Also raises JobNotFoundError, JournalDamagedError,
+    FormatVersionError, and the errors of ``write``.
     """
     snapshot = Snapshot(open_copy(Path(directory)))
     return _write(snapshot, write)
@@ -517,7 +517,8 @@ def _next_name(stream: _Inflated) -> tuple[str, int] | None:
         if not block.strip(b"\0") and long_name is None:
             return None
         try:
-            # A header has only the first 100 bytes of a long name. They may end within a character.
+            # A header has only the first 100 bytes of a long name. These bytes may end within a
+            # character.
             info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
             if info.type == tarfile.GNUTYPE_LONGNAME and 0 < info.size <= _MAX_MEMBER_BYTES:
                 long_name = b"".join(stream.pieces(info.size)).rstrip(b"\0").decode()

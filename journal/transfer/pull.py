@@ -145,7 +145,7 @@ def _pull(store: Store, theirs: Copy, *, merge: bool) -> Pulled:
             assert journal.index.state is not None
             header, end = journal.index.state.header, journal.log.end
             ours = Copy(os.fspath(directory), directory, journal.file, header, end)
-            relation, fork = relate(ours, theirs)  # another process may have committed since then
+            relation, fork = relate(ours, theirs)  # again: another process may have committed
             if relation == "diverged" and not merge:
                 relation = _merged_before(ours, theirs, fork)
             if relation == "diverged":

@@ -117,7 +117,8 @@ class Side:
       because damage has destroyed their data.
     - ``costs``: a dict from the id of each record with a cost to the cost.
     - ``merges``: for each merge, the position up to which the other copy was merged.
-    - ``extensions``: how many records of extensions there are. A merge doesn't import them.
+    - ``extensions``: how many records of extensions there are. A merge doesn't import these
+      records.
     - ``news_at``: the offset of the last record, except records of merges, of starts of runs and of
       extensions.
 
@@ -501,7 +502,7 @@ class Merge:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the merge writes nothing. Then the other copy's journal needn't be kept."""
+        """Whether the merge writes nothing. If so, the other copy's journal needn't be kept."""
         merged = (at.offset for at in self.here.merges if holds(self.there.copy, at))
         has_news = self.there.news_at >= max(merged, default=0)
         changes = any(verdict != "keep" for _, verdict in self.rows)
