@@ -178,7 +178,7 @@ SYNCS = [
     Patch(
         "the name of a saved torn tail is synced before it is cut off",
         "store/recovery",
-        "            if log.syncs:  # sync before the truncation, so that a power cut can't lose both\n                files.sync_directory(log.directory)\n",
+        "            if log.syncs:  # sync before truncating, so that a power cut can't lose tail and copy\n                files.sync_directory(log.directory)\n",
         "",
         "tests/crash/test_explorer.py::test_no_state_that_a_power_cut_may_leave_has_lost_what_was_acknowledged",
     ),

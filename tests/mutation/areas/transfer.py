@@ -78,7 +78,7 @@ PATCHES = [
     Patch(
         "what others have committed meanwhile is looked at again under the lock",
         "transfer/pull",
-        "            relation, fork = relate(ours, theirs)  # another process may have committed since then\n",
+        "            relation, fork = relate(ours, theirs)  # again: another process may have committed\n",
         "",
         "tests/transfer/test_pull.py::test_what_others_do_to_the_job_while_it_is_pulled_is_looked_at_again",
     ),
