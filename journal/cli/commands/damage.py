@@ -121,8 +121,8 @@ def repair_command(job: FoundJob, json_output: bool) -> int:
 
     All other damaged lines are lost. A lost line may have recorded the outcome of a row. So if
     lines are lost, rows that look pending, failed or in flight are put under review. If repeating
-    their work does no harm, `journal resolve JOB --status needs_review --retry` makes these rows
-    pending again.
+    the work of these rows does no harm, `journal resolve JOB --status needs_review --retry` makes
+    these rows pending again.
 
     The exit code is 0 if nothing is lost, and 3 if lines are lost.
 

@@ -29,7 +29,7 @@ from journal.text import Numbers, counted
 )
 @selection_options
 @option(
-    "--data-only", "Write only the columns of the data, so that the file can be an input again."
+    "--data-only", "Write only the columns of the data, so that a run can read the file as input."
 )
 @columns_option("Write only these columns, in the order given. Example: zip,status,result.price.")
 @option(

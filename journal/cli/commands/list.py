@@ -205,8 +205,7 @@ _SHARD_FIELDS = (
 @found_job_or_set
 @option(
     "--open is_open",
-    "Print only the indexes of the shards that another start would work on, such as 1-2,5-10, for "
-    "the array of a scheduler.",
+    "Print only the indexes of open shards, such as 1-2,5-10, for the array of a scheduler.",
 )
 @option("--here", "Leave out absent shards, which may have been started elsewhere.")
 @listing_options
@@ -220,7 +219,7 @@ def shards_command(*, job: FoundJob, is_open: bool, here: bool, output: str) -> 
     shard is open if it is absent or interrupted, has open rows, or has seen another input. Failed
     rows don't make a shard open: `journal retry` makes these rows pending. If no shard is open,
     nothing is printed. Standard error names the printed shards that are absent. Standard error also
-    names shards that `journal pause` has paused. These shards are left out, because their start
+    names shards that `journal pause` has paused. Paused shards are left out, because their start
     would be refused. If a shard can't be read, or its journal was cut, standard error names this
     shard, too, and the exit code is 6.
 

@@ -39,13 +39,13 @@ def report_command(job: FoundJob, out: str | None, every_s: float | None, force:
     """Write a report about JOB as one HTML page. You can send the page: it loads no other files.
 
     The page shows counts, and throughput and latency over time. The page also shows when runs
-    worked, when rows waited, and when the job was paused. It lists the errors by code, the reasons
-    why rows were skipped, and the rows that failed or need a review.
+    worked, when rows waited, and when the job was paused. The page lists the errors by code, the
+    reasons why rows were skipped, and the rows that failed or need a review.
 
     With --every, a browser that shows the page reloads it. The command ends when `journal watch`
-    would end, with the same exit code. The pause between two versions is at least ten times as long
-    as the writing of the last version. After Ctrl-C, the last version stays, and says that it is
-    old.
+    would end, with the same exit code. The pause between two versions of the page is at least ten
+    times as long as the writing of the last version. After Ctrl-C, the last version stays, and says
+    that it is old.
 
     The report of a set of shards is about all shards that are here. If a shard can't be read,
     standard error names this shard, and the exit code is 6.

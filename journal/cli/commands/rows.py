@@ -173,7 +173,8 @@ def errors_command(job: FoundJob, selection: Selection, output: str) -> None:
     --csv, the example is the message of the first row. ROWS lists the numbers of all rows of the
     group, in the form that --row accepts.
 
-    `journal export JOB OUT --attempts` also has the errors of attempts at rows that are completed now.
+    `journal export JOB OUT --attempts` also writes the errors of earlier attempts of rows that are
+    completed now.
 
     Example: journal errors ship-ca
     """

@@ -54,14 +54,14 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     ROWS is a file (CSV, TSV, JSON, Parquet, Arrow, Excel, or lines of text) or a query of a SQLite
     database: 'sqlite:FILE?SELECT ...'. If ROWS is -, standard input is read. See `journal help
     inputs`. The first run makes the job. Later runs continue the job: new rows are added, and
-    completed rows are never run again.
+    completed rows are not run again, unless you give --on-changed redo and their data has changed.
 
     COMMAND may contain placeholders. {column} is the row's value in that column. {#} is the row's
     number and {id} is the row's id, unless a column is called # or id. If a value is a path,
     {column.} is the path without its extension, {column/} its file name, {column//} its directory,
     and {column/.} its file name without extension. With --lines, {} is the line, and {.} {/} {//}
-    {/.} are the same parts of it. Other braces, as in awk '{print $1}', stay as they are. {{ and }}
-    stand for single braces.
+    {/.} are these parts of the line. Other braces, as in awk '{print $1}', stay as they are. {{ and
+    }} stand for single braces.
 
     No shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
     A-Z' sh {column}
@@ -72,9 +72,9 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
 
     Exit status 0 completes the row, and the output of COMMAND is the row's result. Any other status
     fails the row: the status is the error code, and the end of standard error is the message. With
-    --max-attempts, failed rows are retried. --on STATUSES=OUTCOME gives other statuses an outcome,
-    as in --on 75=retry --on 70,SIGTERM=review. With --stdout json, COMMAND can print the row's
-    outcome. See `journal help outcomes`. These are the outcomes:
+    --max-attempts, failed rows are retried. --on STATUSES=OUTCOME gives such statuses another
+    outcome, as in --on 75=retry --on 70,SIGTERM=review. With --stdout json, COMMAND can print the
+    row's outcome. See `journal help outcomes`. OUTCOME is one of these words:
 
     \b
     retry      The row is retried, up to --max-attempts. If no status has this

@@ -122,7 +122,7 @@ def retry_command(job: FoundJob, selection: Selection, from_step: str | None) ->
     again.
 
     Some failed rows may have taken effect, for example after --on-interrupted fail. These rows are
-    retried only if --row or --error-code selects them. Before you retry them, find out what
+    retried only if --row or --error-code selects them. Before you retry such rows, find out what
     happened.
 
     The active run processes the rows. Without an active run, the next run processes them.
@@ -195,8 +195,8 @@ def redo_command(
     The rows keep their idempotency keys. A service that recognizes repeated calls by these keys
     returns its old answer and does nothing. Use --new-key if the service must do the work again.
 
-    The rows forget their steps. With --from-step, the rows keep the steps that began before this
-    step.
+    The rows forget their steps. With --from-step NAME, the rows keep the steps that began before
+    step NAME.
 
     The command asks for confirmation. Without a terminal, give --yes.
 
@@ -280,7 +280,7 @@ def _check_not_cancelled(job: Job) -> None:
 @reason_option("Why the rows are skipped. The reason is kept with the rows.")
 @_of_shards
 def skip_command(job: FoundJob, selection: Selection, reason: str | None) -> _Done:
-    """Skip pending or failed rows, so that they are not run. They count as done.
+    """Skip pending or failed rows, so that they are not run. Skipped rows count as done.
 
     --row and --status may also name rows that need a review. With --row alone, no row is skipped if
     one of the named rows is completed, skipped or in flight. With further options, rows that can't
@@ -354,7 +354,7 @@ def _report_completed(job: FoundJob, before: Job) -> None:
 )
 @option(
     "--cost-cents CENTS",
-    "With --completed: the cost of each of the rows, added to what its attempts have cost.",
+    "With --completed: the cost of each of the rows, added to the cost of the row's attempts.",
     parse_cents,
 )
 @option("--label-path PATH", "With --completed: the label path that each of the rows gets.")
@@ -387,9 +387,9 @@ def resolve_command(
     is changed if one of the named rows needs no review. If the job has ended, --retry reopens it.
     Before the next run starts, you can also settle the rows that a dead run left in flight: name
     these rows by --row or --status. Commands of a `journal run` that was killed may still be
-    running: look first, for example with `ps`.
+    running: first look for them, for example with `ps`.
 
-    With --step, only the named step is settled. If the row has no other step in doubt, it becomes
+    With --step, only the named step is settled. If a row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
     the review has another cause. For example, the handler asked for a review, or the run died and
     did not have --on-interrupted resume.
@@ -399,10 +399,10 @@ def resolve_command(
     the row. In a job without --key, the column row_number names the row. With --completed, the
     columns tracking_number, cost_cents, label_path and result have the values of the row. With
     --failed, the column error_message has the message of the row. If a cell is empty, the option
-    with the name of the column counts. Other columns are not used, and a message names them. Nothing
-    is changed if one of them may have a misspelt name, or if a row of FILE isn't in the job, needs
-    no review, occurs twice, or has an invalid value or no value. --status needs_review,processing
-    leaves out rows that need no review.
+    with the name of the column counts. Other columns are not used, and a message names them.
+    Nothing is changed if such a column may have a misspelt name, or if a row of FILE isn't in the
+    job, needs no review, occurs twice, or has an invalid value or no value. --status
+    needs_review,processing leaves out rows that need no review.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or
     none. The job's log records who has settled each row, on which host, and the --reason.

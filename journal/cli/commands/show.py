@@ -175,10 +175,10 @@ def show_command(job: FoundJob, row_number: int | None, json_output: bool) -> in
     """Show the state, the speed and the errors of a job, and advice.
 
     The rate of a running job is the number of rows per second that were lately completed, failed or
-    skipped. It is computed from the last 256 KiB of the journal.
+    skipped. The rate is computed from the last 256 KiB of the journal.
 
     The errors come from the first 10,000 rows that failed or need a review. If rows are large,
-    fewer rows are read. In each shard of a set, the first 2,000 of these rows are read. `journal
+    fewer rows are read. For a set, the first 2,000 such rows of each shard are read. `journal
     errors` reads all rows that failed or need a review.
 
     For a set, the command shows the sums, and which shards are absent, open or failed.

@@ -44,14 +44,15 @@ _OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 )
 @click.pass_context
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
-    """Run COMMAND as the step NAME of a row. Use this inside the command of `journal run`.
+    """Run COMMAND as the step NAME of a row. Use `journal step` inside the command of `journal
+    run`.
 
     With `journal run -n`, the step belongs to all rows of the command, and these rows stay together
     from then on.
 
     The start and the result are recorded in the job. The result is the standard output of COMMAND,
-    up to 1 MiB, without its last line end. It is printed after it is recorded. If the step was done
-    in an earlier attempt, COMMAND isn't run, and the recorded result is printed.
+    up to 1 MiB, without its last line end. The result is first recorded, and then printed. If the
+    step was done in an earlier attempt, COMMAND isn't run, and the recorded result is printed.
 
     If COMMAND exits with a status other than 0, the step has failed, and `journal step` exits with
     the same status. A later attempt may run COMMAND again.
@@ -67,8 +68,8 @@ def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempo
 
     If the step has been in doubt since an earlier attempt, COMMAND isn't run, and the exit code is
     4. The same is true if the present attempt has already ended: its run has died, or has given up
-    the attempt. If the present attempt has already done a step NAME, COMMAND isn't run, the exit
-    code is 2, and the row needs a review.
+    the attempt. If the present attempt has already done a step called NAME, COMMAND isn't run, the
+    exit code is 2, and the row needs a review.
 
     In a shell script: id=$(journal step charge -- ./charge "$order") || exit
 

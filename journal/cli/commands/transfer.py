@@ -55,7 +55,7 @@ def pack_command(job: FoundJob, output: str | None) -> None:
     machines process its rows. Leave the job here paused, so that no run starts here.
 
     The pack contains the journal (up to its last commit) and the artifacts (the job's other files).
-    `journal unpack` checks all files. During the packing, a run may work on the job.
+    `journal unpack` checks all files. While the job is packed, a run may work on it.
 
     To send the pack to another machine: journal pack ship-ca -o - | ssh other journal unpack -
 
@@ -176,7 +176,7 @@ def pull_command(ctx: click.Context, /, source: str, job: str | None, **given: A
 
     If the other copy has all commits of the job here and also further commits, the further commits
     are appended. Missing artifacts are copied. If the copies have diverged, give --merge-outcomes.
-    Without this option, nothing is changed. The exit code is then 3, except if the other copy was
+    Without this option, nothing is changed, and the exit code is 3, unless the other copy was
     merged before and has nothing new.
 
     With --merge-outcomes, rows on which only the other copy worked get their outcomes, retries,

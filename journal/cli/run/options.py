@@ -87,7 +87,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--shard I/N",
             "Run only the rows of shard I of N: see `journal help clusters`. The first shard is 0. "
-            "auto/N takes I from the variable of a scheduler.",
+            "auto/N takes I from an environment variable of the scheduler.",
         ),
         where_option("Run only rows"),
         rows_option("Run only these rows"),
@@ -105,12 +105,12 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--anew",
             "Make the job anew and run all of its rows again, even if the job was pruned, or if "
-            "a scheduler has restarted the task and its job is gone.",
+            "a scheduler has restarted the task and the task's job is gone.",
         ),
         _option(
             "--existing",
-            "Only continue a job, and never make a job. Use this if the job may exist on another "
-            "disk.",
+            "Only continue a job, and never make a job. Use this option if the job may exist on "
+            "another disk.",
         ),
     ),
     "Command": (
@@ -133,8 +133,8 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--timeout DURATION timeout_s",
-            "End a command and all its processes after this time. --on-interrupted then decides "
-            "about the row, unless you give --on TimeoutError=retry.",
+            "End a command and all its processes after this time. --on-interrupted decides about the "
+            "row of such a command, unless you give --on TimeoutError=retry.",
         ),
         _option(
             "--version V",
@@ -151,7 +151,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         _option(
             "--on-interrupted",
             "The policy for rows that were in flight when an earlier run died: they need a "
-            "review, are retried, fail, or resume after their steps.",
+            "review, are retried, fail, or resume after their finished steps.",
         ),
         _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
         _option(
@@ -189,15 +189,16 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--max-backoff DURATION max_backoff_s",
-            "The longest wait between attempts or holds, unless the command sets the wait.",
+            "The longest wait between two attempts, and the longest hold, unless the command sets "
+            "the time.",
         ),
     ),
     "When to stop": (
         _option(
             "--halt WHEN",
             "first: stop early if the first 10 rows fail alike. 10: also after 10 successive failures. 20%: also "
-            "if 20% of at least 50 rows fail. now,10 and now,20% then end the commands in flight. never: run "
-            "all rows.",
+            "if 20% of at least 50 rows fail. now,10 and now,20%: also end the commands in flight at this stop. "
+            "never: run all rows.",
             parse=_halt,
         ),
         _option(
@@ -207,7 +208,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--max-wait DURATION max_wait_s",
-            "A row that has waited (--on ...=wait) this long fails (WaitedTooLong).",
+            "A row that has waited (--on ...=wait) this long fails, with the code WaitedTooLong.",
         ),
         _option(
             "--no-wait",
@@ -221,7 +222,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
     "Messages": (
         _option(
             "--dry-run",
-            "Print the commands that would run, with reasons, and counts. Write nothing.",
+            "Print counts, and the commands that would run, with reasons. Write nothing.",
         ),
         _option("-q --quiet", "Print only problems. If all rows are done, print nothing."),
     ),
