@@ -513,12 +513,12 @@ class StepInDoubtError(RefusedError):
 
 
 class StepRepeatedError(RefusedError):
-    """Two attempts have done the same step. One result counts, and the other result is in the log.
+    """Two attempts have done the same step. The step keeps one result; the other is in the log.
 
     For example, the first attempt was given up, and its result came after the result of the second
     attempt. Or another copy of the job has also done the step. Attributes: ``row_id``, ``step``
-    (the step's name), ``attempt`` (the attempt whose result counts), ``repeated_by`` (the attempt
-    whose result is in the log).
+    (the step's name), ``attempt`` (the attempt whose result the step keeps), ``repeated_by`` (the
+    attempt whose result is in the log).
     """
 
     row_id: str

@@ -49,7 +49,7 @@ class RowStatus(StrEnum):
     """The status of a row.
 
     ``processing`` means that an attempt is in progress. If the process of the attempt dies, nobody
-    knows whether the side effect happened. So by default, the row becomes ``needs_review``.
+    knows whether the attempt took effect. So by default, the row becomes ``needs_review``.
     ``completed`` is final, so that no row is done twice: only :meth:`JobService.redo_row` resets a
     completed row.
     """
@@ -465,8 +465,8 @@ class JobRow(msgspec.Struct, frozen=True):
       in the key column.
     - ``attempts``: how often the row was started.
     - ``earlier_attempts``: how many attempts don't count for ``max_attempts``. Attempts before the
-      last retry or redo don't count. Attempts that did nothing don't count either, such as attempts
-      that ended with :class:`Hold`.
+      last retry or redo don't count. Attempts that did nothing, such as attempts that ended with
+      :class:`Hold`, don't count either.
     - ``processed_at``: when the row was completed, failed or skipped. ``updated_at``: when the
       status last changed.
     - ``error_code``, ``error_message``: the error of the failure. A pending row has the error of

@@ -688,7 +688,7 @@ class JobService:
     def retry_row(self, row_id: str, *, from_step: str | None = None) -> JobRow:
         """Make a failed, skipped, processing or needs_review row pending again. Returns the row.
 
-        ``from_step``: the name of a step of the row. The next attempt does this step again, and all
+        ``from_step``: the name of a step of the row. The next attempt repeats this step and all
         steps that began after this step.
 
         Earlier attempts no longer count for the limit of attempts and the backoff. A completed or

@@ -220,7 +220,7 @@ def input_options(what: str) -> tuple[Option, ...]:
         ),
         option(
             "--encoding NAME",
-            "The encoding of text, such as cp1252. Default: by its byte order mark, else UTF-8.",
+            "The encoding of text, such as cp1252. Default: by the byte order mark, else UTF-8.",
         ),
         option(
             "--delimiter CHARACTER",

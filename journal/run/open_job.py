@@ -107,7 +107,7 @@ def open_job(
       new idempotency keys. "retry" and "redo" need a key.
     - Rows that are no longer in the input stay in the job. If such a row isn't done, ``on_gone``
       decides. "keep" runs the open rows, and the start reports their number. "skip" skips pending
-      and failed rows, but rows in flight and rows with steps go to review, and failed rows that may
+      and failed rows. But rows in flight and rows with steps go to review. Failed rows that may
       have taken effect stay failed. "error" raises RowChangedError.
 
     :attr:`JobRun.matched` has the numbers of new, changed and gone rows.
@@ -126,7 +126,7 @@ def open_job(
     shards may run on 64 machines. ``path`` is the directory of the set (all shards), and the shard
     is the job ``path/003-of-064``. Each start reads the whole input. The SHA-256 of a row's key
     chooses the row's shard. Without ``key``, the row's position chooses the shard. "auto/64" takes
-    the index from the environment variable of a scheduler, modulo 64. If the environment has
+    the index, modulo 64, from the environment variable of a scheduler. If the environment has
     several such variables, name one ("RANK/64"). In three cases, the start is refused
     (RefusedError):
 
@@ -518,14 +518,14 @@ class JobRun:
         - ``timeout_s``: seconds after which an attempt is ended, with the error code TimeoutError.
           A coroutine is cancelled. If a handler has a method ``cancel(row_id, *, force) -> bool``,
           this method is called. In both cases, the attempt may have taken effect, so
-          ``on_interrupted`` decides what becomes of the row. No other handler can be cancelled, so
-          its row needs a review. But if ``retry_on`` has TimeoutError, the attempt counts as failed
-          with any handler.
+          ``on_interrupted`` decides what becomes of the row. Other handlers can't be cancelled, so
+          their rows need a review. But if ``retry_on`` has TimeoutError, the attempt counts as
+          failed with every kind of handler.
         - ``rate``: the maximum number of starts per second, minute or hour: ``"50/s"``,
           ``"100/m"``, ``"9/h"``. A dict also limits the usage of calls, by the names in ``usage``:
           ``{"rows": "50/s", "input_tokens": "200000/m"}``. See `journal help outages`.
-        - ``estimate``: a function of a row, which returns the expected usage of the row's call:
-          ``{"input_tokens": 900}``. Without this function, a rate by usage estimates from earlier
+        - ``estimate``: a function that gets a row and returns the expected usage of the row's call:
+          ``{"input_tokens": 900}``. Without this function, the usage is estimated from earlier
           calls.
         - ``halt``: when to stop early.
 
@@ -554,8 +554,8 @@ class JobRun:
           ``{"carrier": 2}``. The dict has one column. Rows without the column, or with null, have
           no limit. Values are compared as JSON: 1 and "1" differ. Rows that wait for another
           attempt don't count. An attempt that was given up counts until it ends.
-        - ``where``: a function of a row, the condition. The run takes only rows for which the
-          function returns a true value. The other rows stay pending or failed, even with
+        - ``where``: the condition, a function that gets a row. The run takes only rows for which
+          the function returns a true value. The other rows stay pending or failed, even with
           ``retry_failed``. When only rows that don't meet the condition are left, the run pauses.
           For each of these rows, the function is called only once. The thread of the run calls this
           function, so the function must be fast. If the function raises an exception, the run ends

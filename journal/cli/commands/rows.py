@@ -97,9 +97,9 @@ def rows_command(
 ) -> int:
     """List the rows of a job by number, with their status, outcome and data.
 
-    --where compares numbers as numbers, even if they are text in the data, like all values from
-    CSV. Text that isn't a number, such as 4,50, is neither below nor above a number. A message names
-    the first row with such text.
+    --where compares numbers as numbers, even if they are text in the data, as all values from CSV
+    are. Text that isn't a number, such as 4,50, is neither below nor above a number. A message
+    names the first row with such text.
 
     --where and --columns take columns of the data, members of objects in the data, and members of
     the result (result.price). Both also take these columns of the journal: traceback, updated_at,

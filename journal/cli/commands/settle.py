@@ -101,7 +101,7 @@ def _of_shards(command: Callable[..., _Done]) -> Callable[..., None]:
 
 
 _from_step_option = option(
-    "--from-step NAME", "Do this step of the rows again, and all later steps."
+    "--from-step NAME", "Do this step and all later steps of the rows again."
 )
 
 
@@ -399,7 +399,7 @@ def resolve_command(
     the row. In a job without --key, the column row_number names the row. With --completed, the
     columns tracking_number, cost_cents, label_path and result have the values of the row. With
     --failed, the column error_message has the message of the row. If a cell is empty, the option
-    with the name of the column counts. Other columns are not used, and a message names them.
+    with the name of the column applies. Other columns are not used, and a message names them.
     Nothing is changed if such a column may have a misspelt name, or if a row of FILE isn't in the
     job, needs no review, occurs twice, or has an invalid value or no value. --status
     needs_review,processing leaves out rows that need no review.

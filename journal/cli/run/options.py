@@ -155,7 +155,8 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option("--retry-failed", "First make failed rows pending again.", is_flag=True),
         _option(
-            "--max-attempts N", "Try a row up to N times. Attempts of earlier runs count, too."
+            "--max-attempts N",
+            "Make up to N attempts at a row, including attempts of earlier runs.",
         ),
     ),
     "Pace": (
@@ -203,7 +204,7 @@ _OPTIONS: dict[str, tuple[Option, ...]] = {
         ),
         _option(
             "--limit N max_rows",
-            "Start at most N rows, first the rows that were never started. Each row gets all its "
+            "Start at most N rows. Rows that were never started come first. Each row gets all its "
             "attempts.",
         ),
         _option(

@@ -18,7 +18,7 @@ from journal.verbs import check_where
 
 _HALT = re.compile("(?:(now|soon),)?([1-9][0-9]{0,8})(%?)")
 
-# A function of a row, which returns numbers by the names of usages.
+# A function that gets a row and returns numbers by the names of usages.
 Estimate = Callable[[JobRow], Mapping[str, float]]
 
 

@@ -278,8 +278,8 @@ class Batch(HasSteps, Sequence[AttemptedRow]):
     """The rows of one call, as a handler gets them: see ``batch`` of :meth:`JobRun.run`.
 
     :meth:`step` records one side effect for all rows of the call. From the first step on, the rows
-    stay together. After a crash, a pause or a :class:`Wait`, the handler gets all rows that are
-    still open as one batch. A Batch can be sent to another process.
+    stay together. After a crash, a pause or a :class:`Wait`, the handler gets one batch with all
+    rows that are still open. A Batch can be sent to another process.
     """
 
     __slots__ = ("_begun", "_call", "_rows", "_store", "_turn", "is_whole")
