@@ -172,7 +172,7 @@ def tune_command(job: FoundJob, **asked: Any) -> None:
     """Change the limits of the run that works on a job, and print what the run has changed.
 
     The run may have been started by `journal run` or by a program, on any terminal. The run's rows
-    in flight end as usual. Limits whose options are left out stay as they are. These changes don't
+    in flight end as usual. Limits whose options are left out stay as they are. The new limits don't
     apply to the next run, which has its own limits.
 
     The exit code is 4 if no run works on the job, if the run changes nothing, or if the run doesn't

@@ -60,8 +60,8 @@ def run_command(ctx: click.Context, /, **_: Any) -> int:
     number and {id} is the row's id, unless a column is called # or id. If a value is a path,
     {column.} is the path without its extension, {column/} its file name, {column//} its directory,
     and {column/.} its file name without extension. With --lines, {} is the line, and {.} {/} {//}
-    {/.} are these parts of the line. Other braces, as in awk '{print $1}', stay as they are. {{ and
-    }} stand for single braces.
+    {/.} are the corresponding parts of the line. Other braces, as in awk '{print $1}', stay as they
+    are. {{ and }} stand for single braces.
 
     No shell is involved. A shell script must take the values as arguments: sh -c 'echo "$1" | tr a-z
     A-Z' sh {column}

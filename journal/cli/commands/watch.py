@@ -39,8 +39,8 @@ def _until_end(command: Callable[..., Any]) -> Callable[..., Any]:
 def watch_command(job: FoundJob, timeout_s: float | None) -> int:
     """Show a job live until it ends.
 
-    The view has the progress, rate and forecast, the rows in flight and their steps, holds, waits,
-    the last errors and messages, the cost, and advice.
+    The view has these parts: the progress, rate and forecast; the rows in flight and their steps;
+    holds and waits; the last errors and messages; the cost; advice.
 
     The view is drawn in place, and fits the terminal. The age of a row is shown beside the median
     duration of recent attempts. The key q or Ctrl-C ends only the view, with exit code 130. The
