@@ -263,7 +263,7 @@ def _members(
 
 
 def _row_data(data: Any, where: str, job: JobRecord) -> dict[str, Any]:
-    """Return the data of a row as a JSON value, which may be exact."""
+    """Return the data of a row as a JSON value, which may be exact (see ``values.py``)."""
     if data is None:
         data = {}
     elif not isinstance(data, dict):
@@ -337,7 +337,7 @@ def rates_of(given: str | Mapping[str, str] | None, *, or_none: bool = False) ->
 
 
 def check_count(value: Any, where: str) -> None:
-    """Raise InvalidValueError unless ``value`` is an int from 1."""
+    """Raise InvalidValueError unless ``value`` is an int of at least 1."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise InvalidValueError(where, value, "must be an int from 1")
 
@@ -425,12 +425,13 @@ _ARGUMENTS: dict[
 def names_unknown_keywords(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Let a call with an unknown keyword raise a TypeError that says what to write.
 
-    Don't use this for functions that are called for each row, because the check costs time.
+    Don't use this decorator for functions that are called for each row, because the check costs
+    time.
     """
     code = function.__code__
     known = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-    # The methods that choose rows of a job have arguments of the same names as `open_job`.
+    # Leave out the methods that choose rows of a job: `open_job` has arguments of the same names.
     if "error_code" not in known:
         _ARGUMENTS[name] = known
 

@@ -92,13 +92,14 @@ def crc_of(file: Readable, offset: int, end: int, crc: int) -> int:
 def flipped_bit(difference: int, length: int) -> tuple[int, int] | None:
     """Find the bit in ``length`` bytes that changes their crc by ``difference``.
 
-    Returns the index of the byte and the mask of the bit in this byte, or None if no bit does so.
+    Returns the index of the byte and the mask of the bit in this byte, or None if there is no such
+    bit.
 
     The search is in strides. ``marks`` has the differences that bits in the last byte of each
     stride make. If a byte is appended, the difference changes in a known way. So after less than a
     stride of appended bytes, the difference is one of the marks.
     """
-    stride = isqrt(8 * length) + 1  # as many steps as there are marks
+    stride = isqrt(8 * length) + 1  # as many strides as there are marks
     marks: dict[int, tuple[int, int]] = {}
     for bit in (1 << number for number in range(8)):
         mark = crc32(bytes([bit])) ^ crc32(b"\0")

@@ -167,7 +167,7 @@ def _hex(crcs: list[int]) -> bytes:
 
 
 def end_of_commit(file: Readable, start: Position, size: int) -> Position | None:
-    """Return the end of the commit that begins at ``start``, or None if it is invalid.
+    """Return the end of the commit that begins at ``start``, or None if the commit is invalid.
 
     A commit of any size is verified in constant memory.
     """

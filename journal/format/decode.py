@@ -50,7 +50,7 @@ class _TimeRecord(msgspec.Struct):
 
 
 class _Times(msgspec.Struct):
-    """The written times of a record: all members that are times."""
+    """The times of a record, as they are written: all members that are times."""
 
     at: Any
     created_at: Any = None
@@ -69,7 +69,10 @@ class _Kind(msgspec.Struct):
 
 
 def _slim(kind: Any) -> Any:
-    """Make a struct of the indexed members of a record type. If there are none, return the type."""
+    """Make a struct of the indexed members of a record type.
+
+    If none are indexed, return the type.
+    """
     members = [
         (member.name, member.type, *([] if member.required else [member.default]))
         for member in msgspec.structs.fields(kind)
@@ -121,8 +124,9 @@ class UnknownRecordError(Exception):
 def decode_record(line: bytes, *, exact: bool = True) -> Record:
     """Decode a line, and check all of its content.
 
-    With ``exact``, numbers in the caller's JSON keep their text (see :func:`own_number`). Such a
-    record can be written again without a change. Without ``exact``, these numbers become floats.
+    With ``exact``, numbers in JSON that callers have recorded keep their text (see
+    :func:`own_number`). Such a record can be written again without a change. Without ``exact``,
+    these numbers become floats.
 
     Raises :class:`UndecodableError` and :class:`UnknownRecordError`.
     """
@@ -215,7 +219,7 @@ def decode_lines(lines: list[bytes], *, is_ascii: bool) -> list[Record]:
                         continue
                 elif line[-3] == _Z and line[-19] == _T and line[_AT_AT_END] == _AT:
                     continue
-            decode_record(line, exact=False)  # the rules for the rarer records
+            decode_record(line, exact=False)  # this call checks the rarer records
             decode_slim(line)
     except DECODE_ERRORS as error:
         raise UndecodableError(str(error)) from None
@@ -304,7 +308,7 @@ def _words(kind: Any) -> Iterator[str]:
 
 
 def newer_format(line: bytes) -> str | None:
-    """Return a message if ``line``, the first of a journal, states a newer format, else None."""
+    """Return a message if ``line``, a journal's first line, states a newer format, else None."""
     number = _decode_kind(line).format if is_legible(line) else None
     return _newer_format(number) if isinstance(number, int) and number > FORMAT else None
 

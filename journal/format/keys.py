@@ -198,7 +198,7 @@ def number_in(text: str) -> int | float | str:
         return text
     try:
         number: int | float = msgspec.json.decode(text)
-    except DECODE_ERRORS:  # out of range
+    except DECODE_ERRORS:  # the number is out of range
         return text
     return number
 

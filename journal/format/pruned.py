@@ -61,7 +61,7 @@ def note_pruned(root: Path, job_id: str, pack: Path | None, end: Position) -> No
 
 
 def forget_pruned(root: Path, job_id: str) -> bool:
-    """Take back that a job was pruned.
+    """Record that a job doesn't count as pruned any more.
 
     Returns False if no line says that the job was pruned. Raises StorageError.
     """

@@ -106,7 +106,7 @@ class RunRecord(msgspec.Struct, tag_field="type", tag="run", kw_only=True, omit_
       attempts is a step.
     - ``added``, ``changed``, ``retried``: how many rows the start has added, has given new data,
       and has retried after a failure. ``gone``: how many rows are no longer in the input.
-    - ``limits``: the limits that the run begins with, with the names that a ``tune`` uses.
+    - ``limits``: the run's limits at its start, with the names that a ``tune`` uses.
     """
 
     id: RandomId

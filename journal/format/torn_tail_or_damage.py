@@ -79,8 +79,8 @@ class Region(NamedTuple):
     - ``reason``: what is wrong with the region.
     - ``commits``: how many commits of the region match their seals.
     - ``sealed_end``: where the seal of a bad region ends, or 0 if the region has no seal.
-    - ``line``, ``lines``: the number of the region's first line (1-based), and of its lines. Only
-      :func:`survey` counts lines.
+    - ``line``, ``lines``: the number of the region's first line (1-based), and how many lines the
+      region has. Only :func:`survey` counts lines.
     """
 
     kind: Kind
@@ -119,7 +119,7 @@ def judge_tail(file: Readable, size: int, last: Position) -> Region:
     if end == offset < size:
         return Region("padding", offset, size, crc, crc)
     regions = scan(file, end, last)
-    nothing = Region("bad", offset, offset, crc, crc, "nothing")  # a writer has cut the file
+    nothing = Region("bad", offset, offset, crc, crc, "nothing")  # if a writer has cut the file
     first = next(regions, nothing)
     if first.kind == "bad":
         return judged(file, first, islice(regions, 2))
@@ -372,7 +372,7 @@ def _lost_line_end(
         at, end = match.span()
         is_alone = end + 1 == len(text)
         if ended:
-            is_exempt = is_alone and text[end:] == b"\r"  # text mode
+            is_exempt = is_alone and text[end:] == b"\r"  # CR LF (text mode)
         else:  # the block with the LF may never have been written
             is_unwritten = (offset + end) % _BLOCK_BYTES == 0
             is_exempt = is_unwritten and (is_alone or _SPACES.fullmatch(text, end) is not None)

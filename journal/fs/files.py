@@ -155,7 +155,7 @@ def replace_derived(path: Path, chunks: Callable[[int], Iterable[bytes | memoryv
         file = NewFile(new)
     except FileExistsError:
         leftover = DerivedFile(new)
-        if leftover.try_lock():  # its writer died; free the name for the next call
+        if leftover.try_lock():  # the file's writer died; free the name for the next call
             system.os.unlink(new)
         leftover.close()
         return
@@ -284,9 +284,9 @@ _MAX_LINES_BYTES = 1 << 26
 def append_line(path: Path, line: bytes, timeout_s: float) -> None:
     """Append a line to a file to which several processes may append. Make the file if needed.
 
-    The file gets the owner and the group of its directory, if the system allows this. Others may
-    read and write the file if they may read and write the directory. ``line`` has no line end. On
-    return, the line survives a power cut.
+    The file gets the owner and the group of its directory, if the system allows this. Other users
+    may read and write the file if they may read and write the directory. ``line`` has no line end.
+    On return, the line survives a power cut.
 
     If this function raises ``OSError``, nothing was appended. It also raises ``OSError`` for a file
     with a second hard link, or if another process keeps the file locked for ``timeout_s`` seconds.

@@ -447,7 +447,7 @@ class JournalFile(Descriptor):
         self.forget_cached()
 
     def forget_cached(self) -> None:
-        """Let the next reads ask the server of a network file system.
+        """Let the next reads get the data from the server of a network file system.
 
         Locking the file would have the same effect, but not if the file system has only local
         locks.

@@ -50,7 +50,7 @@ class DirectoryLock(Descriptor):
                 to_rename
             ):  # a directory with an open file can't be renamed, so the file is beside it
                 path = directory.with_name(f"{directory.name}.lock")
-                flags |= system.os.O_TEMPORARY  # deleted when it is closed
+                flags |= system.os.O_TEMPORARY  # the file is deleted when it is closed
         super().__init__(path, system.os.open(path, flags, FILE_MODE))
 
 

@@ -14,10 +14,10 @@ rows or steps, these rows and steps don't begin.
 If an earlier run may still work, the run that claims the job replaces the journal with a copy
 (``Log.take_over``). Nobody reads the records that the earlier run then appends to the old file.
 
-The earlier run may itself be about to replace the journal. So each run writes its copy under a name
-of this run, ``claims/NNNNNN.new``, and lists the claims before it renames the copy. The next run
-removes the copies of all other runs before it opens the journal. After this removal, the rename of
-an earlier run fails.
+The earlier run may itself be about to replace the journal. So each run writes its copy to
+``claims/NNNNNN.new``, with the number of its claim, and lists the claims before it renames the
+copy. The next run removes the copies of all other runs before it opens the journal. After this
+removal, the rename of an earlier run fails.
 
 A claim holds the name of its run. The claim becomes empty when the run has ended and everything
 that the run has written is on the server.

@@ -88,7 +88,10 @@ class Staging(Descriptor):
                 lock.close()
 
     def make(self, name: str) -> DirectoryLock:
-        """Make a directory, and return it locked. Hold the lock of the staging directory."""
+        """Make a directory, and return it locked.
+
+        The caller must hold the lock of the staging directory.
+        """
         system.os.mkdir(name, DIRECTORY_MODE, dir_fd=self.fd)
         lock = DirectoryLock(self.path / name, to_rename=True)
         lock.try_lock()

@@ -88,7 +88,7 @@ class Columns:
         return new
 
     def add_next(self, offsets: array[int]) -> None:
-        """Add pending rows with the numbers that follow. The columns must not have ``numbers``."""
+        """Add pending rows with the next row numbers. The columns must not have ``numbers``."""
         count = len(offsets)
         self.statuses.extend(bytes(count))  # the code of pending is 0
         self.row_offsets.extend(offsets)

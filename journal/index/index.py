@@ -261,7 +261,7 @@ class Index:
                 before_attempt.pop(position, None)
             cost_cents = record.cost_cents
             if cost_cents:
-                if type(cost_cents) is int:  # most costs: one multiplication for their sum
+                if type(cost_cents) is int:  # most costs; the sum takes one multiplication
                     whole_cents += cost_cents
                 else:
                     self.cost_millionths += millionths(cost_cents)

@@ -1,7 +1,7 @@
 """Jobs on disk: reading, recovering, changing, locking and listing them. Commits happen here.
 
 - ``store``: makes, finds and deletes jobs in the directory of all jobs. ``list_jobs``: lists jobs.
-- ``journal``: the open journal of one job, which is a log and an index. Makes commits. ``log``: the
+- ``journal``: the open journal of one job (a log and an index), which makes commits. ``log``: the
   file, with the commit lock. ``recovery``: puts the file in order before a commit.
 - ``group_commit``: makes one commit of the changes of several threads. ``batch``: makes one commit
   of all changes in a ``with`` block.

@@ -1,7 +1,8 @@
 """Adds, starts or completes many rows in one commit.
 
 The records and rules are the same as in ``transitions.py``. For many rows, these functions are
-faster, because they do less for each row and read rows through a window of the file.
+faster than those there, because they do less for each row and read rows through a window of the
+file.
 
 Call each function in a separate ``with journal:`` block, like the functions of ``transitions.py``.
 """
@@ -125,7 +126,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
     at, end, end_with_key = index.last_at, b"", b""
     sha256, depth = load_sha256(), journal.depth
     for place, item in enumerate(row_items(row_data), 1):
-        if journal.depth > depth:  # if the iterable's batch failed, the row would be undone
+        if journal.depth > depth:  # a failure of the iterable's open batch would undo the row
             raise InvalidValueError(
                 "row_data",
                 f"element {place}",
@@ -136,7 +137,7 @@ def add_rows(journal: Journal, row_data: Any) -> View:
         given = item.get("data") if type(item) is dict and len(item) == 1 else None
         data = plain_json(given) if type(given) is dict and not has_keys else None
         is_plain = data is not None and number <= MAX_ROW_NUMBER
-        if data is not None and is_plain:  # the same as new_row(), in less time
+        if data is not None and is_plain:  # does the same as new_row(), in less time
             checksum, key, seen = sha256(encode_sorted(given)).hexdigest(), None, None
         else:
             number, checksum, data, key, seen = new_row(place, item, number, header, nonce)

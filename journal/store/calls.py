@@ -2,8 +2,8 @@
 
 The record of a call keeps the call's rows together.
 
-A run may call a handler with many rows at once. In three cases, the rows must stay together from
-then on, and the call is recorded: the call begins its first step, asks for the key of a step, or
+A run may call a handler with many rows at once. In three cases, the call is recorded, and the rows
+must stay together from then on: the call begins its first step, asks for the key of a step, or
 waits for somebody else, such as the batch endpoint of a provider. (Any other call needs no record.
 Its rows may be tried again together with other rows.) In this module, "call" means a recorded call.
 

@@ -71,8 +71,8 @@ def start_run(
     - ``keep``: hold the run lock until :meth:`Store.release_run`, even if the job ends or is
       paused. Then no other run starts while rows are in flight.
     - ``is_command``: ``argv`` is a `journal run`.
-    - ``changes``: changes the job before it starts, in the same commit. Returns the changes for
-      :func:`put_run`.
+    - ``changes``: changes the job before the start, in the commit of the start. Returns the changes
+      for :func:`put_run`.
     """
     if keep and store.journal(job_id).in_own_commit:
         raise InvalidValueError(

@@ -233,7 +233,10 @@ class Journal:
         return self.log.file.read_line(offset)
 
     def row_line(self, offset: int) -> bytes:
-        """Return what :meth:`read_line` returns. This is faster for lines near each other."""
+        """Return what :meth:`read_line` returns.
+
+        This method is faster for lines near each other.
+        """
         log = self.log
         return log.row_line(offset) if offset < log.end.offset else self.read_line(offset)
 

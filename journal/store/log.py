@@ -96,7 +96,7 @@ class Log:
             self.claim = claim
 
     def _guard(self, file: JournalFile) -> None:
-        """On a network file system, let a file ask the server unless this process has the job.
+        """Let a file on a network file system ask for changes, unless this process has the job.
 
         Each commit is synced there, because other nodes see only the data on the server.
         """
@@ -168,8 +168,9 @@ class Log:
     def continues(self, size: int) -> bool:
         """Return whether the first ``size`` bytes of the file begin with all that was read.
 
-        The size isn't enough: somebody may have overwritten the file with a diverged copy. So the
-        seal of the last commit is compared. Each seal covers all bytes before the seal.
+        Comparing the size isn't enough: somebody may have overwritten the file with a diverged
+        copy. So the seal of the last commit is compared. Each seal covers all bytes before the
+        seal.
         """
         return not self.is_new and size >= self.end.offset and has_seal(self.file, self.end)
 
@@ -199,8 +200,8 @@ class Log:
 
         ``locked``: whether the caller holds the commit lock. If the bytes are neither a torn tail
         nor padding, the result depends on the lock. Without the lock, a writer may have truncated
-        the file meanwhile, and the method returns False: try again with the lock. With the lock,
-        the method raises JournalDamagedError or FormatVersionError.
+        the file during this call, and the method returns False: try again with the lock. With the
+        lock, the method raises JournalDamagedError or FormatVersionError.
         """
         file = self.file
         self.torn_end = 0

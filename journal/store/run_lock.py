@@ -1,8 +1,8 @@
 """The run lock of a job. A run holds the lock while it works, so a job has one run at a time.
 
-The run lock is the lock of the job's directory. If the process dies, the system releases the lock.
-The file ``run.lock`` only names the holder, for messages. On a network file system, the process
-that takes the lock also claims the job: see :mod:`journal.fs.network_claims`.
+The run lock is the lock of the job's directory. If the run's process dies, the system releases the
+lock. The file ``run.lock`` only names the holder, for messages. On a network file system, the
+process that takes the lock also claims the job: see :mod:`journal.fs.network_claims`.
 """
 
 from __future__ import annotations

@@ -485,7 +485,10 @@ class Store:
             check_may_be_made(self.root, job_id)
 
     def _check_set(self, set_id: str, shard: str) -> None:
-        """Raise InvalidValueError if a job has the set's name, or if the set has another count."""
+        """Raise InvalidValueError if the shard doesn't fit.
+
+        A job may have the set's name, or the set may have another count of shards.
+        """
         if self.holds_job(set_id):
             reason = f"{self.directory(set_id)} is a job, and not a set of shards"
             raise InvalidValueError("shard", shard, reason)
