@@ -45,8 +45,8 @@ class Recent:
       was read. ``since``: when the last run, hold or pause began or ended, or when the first of
       these rows ended.
     - ``errors``: the last attempts that failed or need a review, the oldest first. Rows that a
-      person has settled since are left out. ``events``: the last messages, and the last changes of
-      the job as a whole, the oldest first.
+      person has settled since then are left out. ``events``: the last messages, and the last
+      changes of the job as a whole, the oldest first.
     """
 
     def __init__(self, first_bytes: int | None = None) -> None:

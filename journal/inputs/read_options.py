@@ -20,8 +20,8 @@ Rows = Iterator[dict[str, Any]]
 class Source(msgspec.Struct, frozen=True):
     """The arguments of :func:`journal.read_rows`.
 
-    ``argument``: a command's name for the path, such as ROWS. With an ``argument``, messages name
-    options of the command. "" if the arguments come from Python.
+    ``argument``: a command's name for the path, such as ROWS, or "" if the arguments come from
+    Python. With such a name, messages name options of the command.
     """
 
     path: str

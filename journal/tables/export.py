@@ -104,8 +104,8 @@ def export_rows(
     Returns the number of rows.
 
     The id of a set stands for all of its shards. The rows of a set are sorted by their places in
-    the input. If a shard isn't here, JobNotFoundError is raised. To write the other shards, name
-    them.
+    the input. If a shard isn't here, JobNotFoundError is raised. To write only the other shards,
+    give their ids.
 
     Each row becomes one flat record: first the columns of its data, then the columns in
     :data:`journal.tables.columns.JOURNAL_COLUMNS`. If the data has a column with one of these

@@ -1,7 +1,7 @@
 """Moves jobs between machines: packs, unpacks, pulls and merges them.
 
-- ``pack``, ``pull``, ``prune``: define the public functions. This ``__init__`` exports them.
-  ``pack`` also decides which files a pack holds, and opens a copy that is to be read.
+- ``pack``, ``pull``, ``prune``: define the public functions. This ``__init__`` exports these
+  functions. ``pack`` also decides which files a pack holds, and opens a copy that is to be read.
 - ``copies``: opens two copies of a job, and finds their last common commit.
 - ``artifacts``: installs the other copy's artifacts in a pull.
 - ``three_way``: matches and judges the rows of two diverged copies. ``merge``: writes the

@@ -7,7 +7,7 @@ written.
 - Rows that only the other copy has are added. A row gets a new number if another row has its
   number.
 - Each cost counts once, by the id of its record.
-- The job's status doesn't change.
+- The job's status doesn't change, except from failed to completed if all rows are done.
 """
 
 from __future__ import annotations
@@ -344,7 +344,7 @@ class MergeWriter:
         self._journal.append(record)
 
     def _put_error(self) -> None:
-        """If a repair of the other copy had losses, record this as the error of the job here."""
+        """If a repair of the other copy had losses, record the losses as the error of the job."""
         ours, theirs = self._journal.index.state, self._there.index.state
         assert ours is not None
         assert theirs is not None

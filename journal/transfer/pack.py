@@ -1,6 +1,6 @@
 """Writes a job into a pack, which is one file or stream, and makes a job from a pack.
 
-A pack is a tar of regular files only, which any ``tar`` can read, compressed by gzip::
+A pack is a gzipped tar with regular files only. Any ``tar`` can read a pack::
 
     ID/journal.jsonl      the journal up to its last seal
     ID/artifacts/...
@@ -79,9 +79,9 @@ class Packed(msgspec.Struct, frozen=True):
       packed (0 for an unpacked job).
     - ``offset``: the end of the journal's last commit in bytes.
     - ``files``: the names of the job's other files in the pack.
-    - ``left_out``: the artifacts that aren't in the pack. The files were removed while the job was
-      packed, or no pack can hold them. A pack holds no links and no pipes. A pack holds no files
-      whose names aren't UTF-8 or have more than 64 parts.
+    - ``left_out``: the artifacts that aren't in the pack. These files were removed while the job
+      was packed, or no pack can hold them. A pack holds no links and no pipes. A pack holds no
+      files whose names aren't UTF-8 or have more than 64 parts.
     """
 
     job_id: str
@@ -237,7 +237,7 @@ class Snapshot:
 
         With ``backups``, the files of the job include its backups.
 
-        This needs memory for the names of the files, and for the index of the job. Raises
+        This call needs memory for the names of the files, and for the index of the job. Raises
         JournalDamagedError, FormatVersionError, StorageError, and InvalidValueError if there are
         more files than a copy can have.
         """

@@ -77,13 +77,13 @@ def prune_jobs(
     - ``dry_run``: change nothing.
     - ``to``: a directory. Each job is first packed into ``to/JOB_ID.tar.gz``, with its backups.
 
-    Before a job is deleted, a line about it is appended to ``.pruned.jsonl`` in the store, and
+    Before a job is deleted, a line about the job is appended to ``.pruned.jsonl`` in the store, and
     synced. From then on, :meth:`JobService.create_job` refuses to make the job anew, unless
     ``anew`` is given.
 
-    Before a job is deleted, its pack is synced, and its files are compared with the job's files by
-    SHA-256. The run lock and the commit lock are held from the packing to the deletion. So after a
-    ``kill -9`` or a power cut at any moment, the job or its pack is complete, or both are.
+    Before a job is deleted, its pack is synced, and the pack's files are compared with the job's
+    files by SHA-256. The run lock and the commit lock are held from the packing to the deletion. So
+    after a ``kill -9`` or a power cut at any moment, the job or its pack is complete, or both are.
 
     No file is overwritten. If a file ``JOB_ID.tar.gz`` exists, the pack is ``JOB_ID.2.tar.gz``, and
     so on. A job with files that a pack can't hold is not deleted.

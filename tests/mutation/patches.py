@@ -978,8 +978,8 @@ HINTS = [
     Patch(
         "a leftover of a hint is removed only if its writer is dead",
         "fs/files",
-        "        if leftover.try_lock():  # its writer died; free the name",
-        "        if True:  # its writer died; free the name",
+        "        if leftover.try_lock():  # the file's writer died; free the name",
+        "        if True:  # the file's writer died; free the name",
         "tests/index/test_hint_files.py::test_a_new_hint_of_a_living_writer_is_left_alone",
     ),
 ]

@@ -183,7 +183,7 @@ PATCHES = [
     Patch(
         "a verification checks all of the rarer records",
         "format/decode",
-        "            decode_record(line, exact=False)  # the rules for the rarer records\n",
+        "            decode_record(line, exact=False)  # this call checks the rarer records\n",
         "",
         "tests/format/test_corpus.py::test_verify_says_what_the_corpus_says",
     ),
