@@ -111,7 +111,7 @@ class JobService:
       also been synced to the disk.
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
       recorded. The same is true after an exception that isn't a :class:`JournalError`, such as
-      KeyboardInterrupt, because Python may raise this exception after the write. After each other
+      KeyboardInterrupt, because Python may raise this exception after the write. After any other
       :class:`JournalError`, nothing has changed.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
       ends.
@@ -158,9 +158,9 @@ class JobService:
         InvalidValueError if ``root`` is a file, or the directory of a job.
 
         ``sync``: "commit" syncs each commit to the disk, so that the commit survives a power cut.
-        "none" leaves syncing to the system. A commit then survives the death of the process, but a
-        power cut may lose the commits of the last seconds, or damage the journal. ``journal
-        verify`` reports such damage.
+        "none" leaves syncing to the system: a commit survives the death of the process, but a power
+        cut may lose the commits of the last seconds, or damage the journal. ``journal verify``
+        reports such damage.
 
         ``lock_timeout_s`` (seconds): how long a change waits for another writer's commit or batch.
 

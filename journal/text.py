@@ -181,7 +181,7 @@ def usage_text(usage: dict[str, int | float]) -> str:
 def duration_text(duration_s: float | None) -> str:
     """A duration in at most two units: ``0.25ms``, ``8.2s``, ``12m03s``, ``3h04m``, ``2d03h``.
 
-    A duration can be negative if the clocks of two hosts differ. It is then ``0ms``.
+    If the clocks of two hosts differ, a duration can be negative. The text is then ``0ms``.
     """
     if duration_s is None:
         return ""

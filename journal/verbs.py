@@ -135,7 +135,7 @@ def chosen_rows(
     statuses: Collection[RowStatus] = (),
     matches: Callable[[JobRow], bool] | None = None,
 ) -> Iterator[JobRow]:
-    """The chosen rows of a job whose status allows a change.
+    """The chosen rows whose status allows a change.
 
     - ``ranges``: only rows with these numbers. ``statuses``: only rows of these statuses.
     - ``matches``: only rows for which this function returns True.

@@ -37,8 +37,9 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
 def status_text(job: Job, state: str = "") -> str:
     """The status of a job (or its ``state``) in words.
 
-    A job without failed rows counts as failed, too, if some rows need a review. The text then says
-    how many rows need a review. A person's pause and the hold of a working run are named, too.
+    A job without failed rows counts as failed, too, if some rows need a review. In this case, the
+    text says how many rows need a review. A person's pause and the hold of a working run are named,
+    too.
     """
     reviews, text = job.needs_review_count, state or job.status.value
     if job.status is JobStatus.FAILED and not job.failed_rows and reviews:

@@ -161,7 +161,8 @@ def _find(
 ) -> dict[str, tuple[int, RowStatus]]:
     """The number and status of each wanted row. ``is_unique``: the job has no key in two rows.
 
-    A key may be text in the file and a number in the job, or the reverse, if no other row has it.
+    A key may be text in the file and a number in the job, or the reverse, if no other row has this
+    key.
     """
     found: dict[str, tuple[int, RowStatus]] = {}
     untyped_keys = {untyped(text): text for text in wanted}

@@ -377,7 +377,8 @@ class JobRun:
         new_key: bool = False,
         from_step: str | None = None,
     ) -> int:
-        """Make completed, failed or skipped rows pending, as `journal redo`. Returns their number.
+        """Make completed, failed or skipped rows pending, as `journal redo` does. Returns their
+        number.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
         ``reason`` and ``new_key``: see :meth:`JobService.redo_row`. ``from_step``: see
@@ -397,7 +398,8 @@ class JobRun:
         where: Where | None = None,
         reason: str | None = None,
     ) -> int:
-        """Skip pending or failed rows, as `journal skip`: they count as done. Returns their number.
+        """Skip pending or failed rows: they count as done, as with `journal skip`. Returns their
+        number.
 
         The arguments that choose rows are those of :meth:`retry`, and at least one is needed.
         ``rows`` and ``status`` may also name rows that need a review.

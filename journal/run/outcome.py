@@ -301,7 +301,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_given_back(self) -> bool:
-        """Whether the attempt doesn't count, because it has done nothing."""
+        """Whether the attempt has done nothing, so that it doesn't count."""
         return self.kind in ("unstarted", "held", "throttled")
 
     @property

@@ -132,7 +132,8 @@ def _is_paused(job: Job) -> bool:
 def _has_ended(service: JobService, job: Job) -> bool:
     """Return whether the job has ended, and no run still has rows in flight.
 
-    A job without open rows whose run has died counts as ended, too: the next start ends it.
+    If no row is open and the run has died, the job counts as ended, too: the next start ends the
+    job.
     """
     if job.status.is_ended:
         return not (job.processing_count and service.run_holder(job.id))

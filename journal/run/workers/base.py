@@ -120,7 +120,7 @@ class Workers:
     def cancel(self, call: Call, *, force: bool) -> bool:  # noqa: ARG002
         """Ask a call to end now.
 
-        Returns False if the call can't be asked. Then the call may never end.
+        Returns False if the call can't be asked. Such a call may never end.
         """
         return False
 
