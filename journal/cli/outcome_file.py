@@ -49,8 +49,8 @@ class _Named(NamedTuple):
 def from_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--from`` and its options to `journal resolve`.
 
-    The command gets the rows of the file as ``selection``, and their values as ``values``. This is
-    a dict from a row number to the row's values, by the names of the options.
+    The command gets the rows of the file as ``selection``, and their values as ``values``.
+    ``values`` is a dict from a row number to the row's values, by the names of the options.
     """
 
     @wraps(command)

@@ -102,7 +102,7 @@ class Resolution:
     def settle_step(self, row: JobRow) -> bool:
         """Settle one step of the row. If the row has no other step in doubt, it becomes pending.
 
-        A step of a call is settled for all of its rows.
+        A step of a call is settled for all rows of the call.
         """
         service, name = self._job.service, self._step
         if row.row_number in self.settled:
@@ -155,7 +155,10 @@ class Resolution:
         log(self._job.id, message, row_number=row.row_number, details=details)
 
     def report(self, before: Job, count: int) -> tuple[int, str]:
-        """Report what becomes of the rows. Returns how many are pending, and how."""
+        """Report what becomes of the rows.
+
+        Returns how many rows are pending, and the end of the message about these rows.
+        """
         job, how = self._job, self._how
         if self._is_cut and how != "completed" and (warning := what_may_run(before)):
             job.say(warning)
