@@ -1,4 +1,4 @@
-"""The rows that `retry`, `redo`, `skip` and `resolve` may change, and the names of rows."""
+"""The rows that `retry`, `redo`, `skip` and `resolve` may change, and text that names rows."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def duration_s(job: Job, state: str, now: datetime) -> float | None:
     """The duration of a job's passes so far, in seconds.
 
     The time of a pass begins with its first run, and lasts until the job ends. If the pass hasn't
-    ended, its time counts up to ``now`` while the job is running, and otherwise up to the job's
-    last record.
+    ended, its time lasts up to ``now`` for a running job, and up to the job's last record for any
+    other job.
     """
     if job.started_at is None:
         return None

@@ -608,8 +608,8 @@ def later(
 ) -> Outcome:
     """The outcome of an attempt that another attempt may follow, after ``after_s``.
 
-    If ``after_s`` is text that can't be read, the row's log gets a warning. The message of a row
-    that waits is the reason.
+    If ``after_s`` is text that can't be read, the row's log gets a warning. If the row waits for
+    somebody else, ``message`` is the reason.
     """
     waits = kind == "waiting"
     logs: tuple[LogEntry, ...] = ()

@@ -46,7 +46,8 @@ from journal.store.steps import (
 )
 from journal.store.transitions import change_row, put_logs, put_record
 
-# The status of a row, by the kind of its outcome. After other kinds, the row isn't done.
+# The status of a row, by the kind of its outcome. After an outcome of any other kind, the row isn't
+# done.
 _STATUSES = {
     "completed": RowStatus.COMPLETED,
     "skipped": RowStatus.SKIPPED,

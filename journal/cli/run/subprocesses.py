@@ -94,8 +94,8 @@ class Commands:
     def cancel(self, row_id: str, *, force: bool) -> bool:
         """Terminate the row's command and all processes of its group; with ``force``, kill them.
 
-        If the command hasn't begun, it is never started. Otherwise, the end of the command still
-        decides the row's outcome. May be called in a signal handler of the main thread.
+        If the command hasn't begun, it is never started. Otherwise, the way in which the command
+        ends still decides the row's outcome. May be called in a signal handler of the main thread.
         """
         with self._lock:
             running = self._running.setdefault(row_id, _Running())

@@ -169,7 +169,7 @@ def _is_failure(outcome: Outcome) -> bool:
 
 
 class Bounds:
-    """The bounds of one run."""
+    """The bounds at which one run ends early."""
 
     def __init__(self, limits: Limits, how_to: HowTo) -> None:
         self.brake = Brake(is_on=limits.halt != "never")
