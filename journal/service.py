@@ -454,7 +454,7 @@ class JobService:
     def _wait_for_answer(self, job_id: str, tune: TuneRecord, wait_s: float) -> TunedRecord | None:
         until_s = time.monotonic() + wait_s
         while True:
-            is_held = self.run_holder(job_id) is not None  # first, since the run may answer and then end
+            is_held = self.run_holder(job_id) is not None  # first: a run may answer, and end
             with self.store.reading(job_id) as journal:
                 state = transitions.state_of(journal)
             for answer in state.answers:
