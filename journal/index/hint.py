@@ -173,7 +173,7 @@ def _check(header: _Header, file: JournalFile) -> JobRecord:
         or (size == header.offset and changed_ns != header.changed_ns)
         or (size > header.offset and not _was_written_at(changed_ns, file, size))
         or (header.boot_id and header.boot_id != system.boot_id())
-        or header.last_at.tzinfo is not UTC  # later records may get this time
+        or header.last_at.tzinfo is not UTC  # later records may get this time, which must be UTC
     ):
         raise _NotAHintError
     return _first_record(header, file)

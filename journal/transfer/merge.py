@@ -7,7 +7,7 @@ written.
 - Rows that only the other copy has are added. A row gets a new number if another row has its
   number.
 - Each cost counts once, by the id of its record.
-- The job's status doesn't change, except from failed to completed if all rows are done.
+- The job's status changes only if no row is open: a started job then ends.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Merged(msgspec.Struct, frozen=True):
     - ``added``: rows that only the other copy had.
     - ``review``: rows that the merge has changed, and that need a review now.
     - ``twice``: rows in ``review`` that are completed in at least one of the copies.
-    - ``job_status``: the job's status in this copy. A merge changes this status only from failed to
-      completed, if all rows are done.
+    - ``job_status``: the job's status in this copy. A merge changes this status only if no row is
+      open: a started job then ends as completed or failed.
     - ``their_job_status``: the job's status in the other copy.
     - ``left_open``: if the job has ended here, the number of rows that are still open, else 0.
     - ``renumbered``: a dict from the number in this copy to the number in the other copy, for the
