@@ -204,7 +204,7 @@ PATCHES = [
     Patch(
         "a time that no journal may hold is not taken from a hint",
         "index/hint",
-        "        or header.last_at.tzinfo is not UTC  # later records may get this time\n",
+        "        or header.last_at.tzinfo is not UTC  # later records may get this time, which must be UTC\n",
         "",
         "tests/index/test_hint_files.py::test_a_time_that_no_journal_may_hold_is_not_taken_from_a_hint",
     ),
