@@ -541,8 +541,8 @@ def _signal(cell: Cell, running: Running, stack: ExitStack) -> None:
             if count == 3 and cell.job == "paused":  # else the process may end before the run's end
                 _until_row(running, "needs_review", WORKERS, is_paused=True)
         elif is_in_callback or cell.state == "lock":
-            # What would answer is interrupted or waits. After the last signal, the process may end.
-            if count < len(names) or is_in_callback:
+            # What would answer is interrupted or waits. After a second signal, the process may end.
+            if count < len(names) or is_in_callback or len(names) == 1:
                 wait_until_it_has_looked(running.process.pid)
         elif count < len(names) or (cell.state == "in flight" and len(names) == 1):
             running.awaits(("pausing", "ending the rows in flight")[count - 1])

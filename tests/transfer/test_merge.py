@@ -146,9 +146,13 @@ def test_what_both_did_alike_without_an_attempt_is_done_once(here: Path) -> None
     change(there, lambda service: service.complete_row(f"{JOB}:7"))
     redo(there, 7)
     skip(there, 7)  # it ends alike, but more was done
+    skip(here, 9)
+    change(there, lambda service: service.fail_row(f"{JOB}:9", "E", "no"))
+    retry(there, 9)
+    skip(there, 9)
     before = total_cost(here)
     found = merged(here, there)
-    assert (found.twice, found.review, found.applied) == ([6], [6, 7, 8], [])
+    assert (found.twice, found.review, found.applied) == ([6], [6, 7, 8, 9], [])
     assert total_cost(here) == before + 2  # each cost counts
     merged(there, here)
     assert total_cost(there) == total_cost(here)
