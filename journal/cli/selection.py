@@ -346,7 +346,7 @@ def rows_option(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     """The option ``--row ROWS``. The command gets ``ranges``, or None if the option isn't given."""
     return option(
         "--row ROWS ranges",
-        f"{what}, such as 5,12-40. - reads the numbers from standard input. Repeatable.",
+        f"{what}, such as 5,12-40, or - to read the numbers from standard input. Repeatable.",
         _parse_rows,
         multiple=True,
     )

@@ -1,4 +1,4 @@
-"""The seal at the end of a commit: its length, and functions that write and check the seal.
+"""The seal at a commit's end: the seal's length, and functions to write and check seals.
 
 A **seal** is a CRC-32 of the commit. The computation starts with the value of the previous commit's
 seal. So each seal also covers all commits before it.

@@ -9,7 +9,7 @@ MAX_LINE_BYTES = 64 << 20  # the maximum of a line, with its LF
 MAX_DEPTH = 100  # the maximum depth of nested objects and arrays in a record
 MAX_NUMBER_BYTES = 4300  # Python refuses to print longer integers
 # A record up to this length can't nest deeper than MAX_DEPTH. Other text of this length can nest
-# deeper, but not dangerously deep for decoding.
+# deeper, but is still safe to decode.
 SANE_BYTES = 2 * MAX_DEPTH
 # The same for a line that was decoded as a record: its type and its time take at least 48 bytes.
 SANE_RECORD_BYTES = SANE_BYTES + 48

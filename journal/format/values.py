@@ -1,4 +1,4 @@
-"""Encodes JSON values from callers. Converts values of Python and of other libraries to JSON values.
+"""Encodes JSON values from callers. Converts values of Python and of libraries to JSON values.
 
 Refuses values that would be different when read back. No library is imported here: values of
 libraries are recognized by methods of their classes.

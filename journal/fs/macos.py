@@ -1,4 +1,4 @@
-"""macOS: replaces the module ``os``, so that syncs reach the disk. Also reads the boot id."""
+"""For macOS: a replacement of ``os`` whose syncs reach the disk. Also reads the boot id."""
 
 from __future__ import annotations
 

@@ -342,7 +342,7 @@ def _synced_end(directory: Path, file: JournalFile) -> Position:
         _first_record(header, file)
     except (OSError, _NotAHintError, ValueError, *DECODE_ERRORS):
         return START
-    # Some file systems have no inodes. There, all inodes are 0.
+    # On file systems without inodes, all inode numbers are 0.
     if not header.inode or (header.inode, header.own_inode) != (file.inode, hint.inode):
         return START
     return Position(header.synced, header.synced_crc)

@@ -140,9 +140,8 @@ class Retry(_Later):
     gets a warning. With ``None``, the run's backoff decides. If no attempt is left, the row fails
     with ``code`` and ``message``.
 
-    ``from_step``: the next attempt does the step of this name and all later steps again. If the row
-    is in a call of a :class:`Batch`, the row leaves the call, and also does the steps of the call
-    again.
+    ``from_step``: the next attempt does the step of this name and all later steps again. A row in
+    a call of a :class:`Batch` leaves this call, and does this call's steps again, too.
 
     The constructor raises ValueError if ``after_s`` is neither text nor a number in these bounds.
     It raises TypeError if the code isn't text.

@@ -3,7 +3,7 @@
 A change is checked against the index, then appended.
 
 Call each function in a separate ``with journal:`` block. If a change is refused, the function
-raises, and the block undoes the change. So a batch around the block can continue.
+raises, and the block undoes the change. So a surrounding batch can continue.
 """
 
 from __future__ import annotations
