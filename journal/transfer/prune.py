@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Collection, Iterator
+from contextlib import closing
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from journal.errors import InvalidValueError, JobNotFoundError, JournalError
 from journal.format.pruned import note_pruned
 from journal.fs import files
 from journal.fs.file_names import ARTIFACTS_NAME, DERIVED
-from journal.fs.handles import refusals_of
+from journal.fs.handles import Stream, refusals_of
 from journal.fs.locks import LOCK_TIMEOUT_S
 from journal.fs.output_files import whole_file
 from journal.index.summary import job_of
@@ -244,9 +245,11 @@ def _packed(copy: Copy, target: Path, job_id: str, *, dry_run: bool) -> Path:
     with whole_file(path, private=True) as output:
         with output.stream() as file:
             write_pack(file.write, job_id, snapshot.contents())
-        _, contents = Source(output.path).pack()
-        if _digests(contents) != _digests(snapshot.contents()) or snapshot.left_out:
-            raise _Left("its files differ from those in its pack: somebody writes to them")
+        # An error must not keep the pack open: not all systems delete an open file at once.
+        with closing(Stream(output.path)) as stream:
+            _, contents = Source(output.path, stream.read).pack()
+            if _digests(contents) != _digests(snapshot.contents()) or snapshot.left_out:
+                raise _Left("its files differ from those in its pack: somebody writes to them")
     return path
 
 

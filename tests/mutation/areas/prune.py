@@ -36,8 +36,8 @@ PATCHES = [
     Patch(
         "a pack is checked before its job is deleted",
         "transfer/prune",
-        "        if _digests(contents) != _digests(snapshot.contents()) or snapshot.left_out:\n",
-        "        if False:\n",
+        "            if _digests(contents) != _digests(snapshot.contents()) or snapshot.left_out:\n",
+        "            if False:\n",
         "tests/transfer/test_prune.py::test_a_pack_that_reads_back_differently_is_no_reason_to_delete",
     ),
     Patch(
