@@ -48,8 +48,9 @@ DERIVED = frozenset(
 # Files that an output must not replace. Case is ignored, since some file systems ignore it.
 OWN_FILE = r"(?i)journal\.(jsonl(\.new)?|backup\.new)|index\.hint.*|run\.lock|sync\.mark(\.new)?|journal\.(damaged|torn|other)-.*"
 
-# On Windows, a name of this form means a device, another directory, or a stream of another file.
-_NO_NAME_FOR_WINDOWS = r'(?is).*[<>:"\\|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?'
+# On Windows, a name of this form means a device, another directory, or a stream of another file,
+# or is too long.
+_NO_NAME_FOR_WINDOWS = r'(?is).*[<>:"\\|?*\x00-\x1f].*|.*[. ]|.{256,}|(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?'
 
 
 def no_name_for_windows(name: str) -> str | None:

@@ -128,7 +128,7 @@ class Below:
         try:
             if sys.platform == "win32" and (refused := no_name_for_windows(name)):
                 why = f"Windows allows no file of the name {refused!r}"
-                raise OSError(errno.EINVAL if make else errno.ENOENT, why)
+                raise OSError(errno.EILSEQ if make else errno.ENOENT, why)
             with self._directory(name.rpartition("/")[0], make=make) as directory:
                 yield directory
         except OSError as error:

@@ -355,7 +355,7 @@ def place(
         except OSError as error:
             if error.errno not in _OF_NAMES:
                 raise
-            reason = f"one of its files can't be made here: {os.strerror(error.errno)}"
+            reason = f"one of its files can't be made here: {error.strerror}"
             raise PackError(name, reason) from error
     try:
         copy = open_copy(directory, name)

@@ -118,7 +118,8 @@ def test_a_file_that_others_read_is_replaced_and_they_read_on(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["aux", "Con.txt", "LPT1.a.b", "nul ", "a:b", "a?", 'a"b', "dot.", "space ", "a\tb"]
+    "name",
+    ["aux", "Con.txt", "LPT1.a.b", "nul ", "a:b", "a?", 'a"b', "dot.", "space ", "a\tb", "x" * 256],
 )
 def test_a_name_that_means_something_else_to_windows_is_refused(tmp_path: Path, name: str) -> None:
     below = safe_paths.Below(tmp_path)
