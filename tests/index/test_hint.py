@@ -503,7 +503,8 @@ def another_boot(_real: Any, *_arguments: Any) -> bytes:
     return b"another-boot\n"
 
 
-@pytest.mark.parametrize("sync", [pytest.param("none", marks=needs_boot_ids), "commit"])
+@needs_boot_ids
+@pytest.mark.parametrize("sync", ["none", "commit"])
 def test_a_hint_over_commits_that_nobody_has_synced_ends_with_the_system(
     tmp_path: Path, disk: CountingOs, sync: str
 ) -> None:
@@ -548,7 +549,7 @@ def test_what_breaks_in_a_hint_after_opening_is_read_from_the_journal(
 
 
 def test_a_hint_that_breaks_after_a_retry_that_was_taken_back_is_rebuilt(tmp_path: Path) -> None:
-    with JobService(tmp_path, sync="none") as service:
+    with JobService(tmp_path) as service:
         service.create_job("Plain", job_id=JOB, row_data=[{}])
         with suppress(KeyError), service.batch(JOB):
             service.start_row(f"{JOB}:1")

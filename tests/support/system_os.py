@@ -18,6 +18,9 @@ def path_of(fd: int) -> Path:
         import ctypes  # noqa: PLC0415
         import msvcrt  # noqa: PLC0415
 
+        directory = SYSTEM_OS._directories.get(fd)  # whose descriptor is of the null device
+        if directory is not None:
+            return Path(directory)
         text = ctypes.create_unicode_buffer(1 << 15)
         handle = ctypes.c_void_p(msvcrt.get_osfhandle(fd))
         ctypes.windll.kernel32.GetFinalPathNameByHandleW(handle, text, len(text), 0)

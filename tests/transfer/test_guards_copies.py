@@ -238,7 +238,7 @@ def link_to_it(kept: Path, whole: Path) -> None:
     kept.symlink_to(whole)
 
 
-@pytest.mark.parametrize("leave", [half_of_it, link_to_it])
+@pytest.mark.parametrize("leave", [half_of_it, pytest.param(link_to_it, marks=needs_links)])
 def test_a_history_is_kept_whole_and_on_the_disk_whatever_was_left_of_it(
     here: Path, trail: Trail, tmp_path: Path, leave: Callable[[Path, Path], None]
 ) -> None:

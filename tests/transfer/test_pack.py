@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from support.platforms import (
     needs_links,
     needs_modes,
     needs_shell,
+    not_under_wine,
     only_long,
 )
 
@@ -158,8 +160,11 @@ def test_an_artifact_with_a_second_hard_link_is_refused_and_named(
         lambda: pull_job(there, here / JOB),
         lambda: pull_job(tmp_path / "new", here / JOB),
     ]
+    copy = "copy" if IS_WINDOWS else "cp -p"
     for act in acts:
-        with pytest.raises(StorageError, match=r"laid: it has 2 hard links.* cp -p laid laid\.own"):
+        with pytest.raises(
+            StorageError, match=rf"laid: it has 2 hard links.* {copy} laid laid\.own"
+        ):
             act()
     assert not (tmp_path / "pack").exists()
     assert not (tmp_path / "new" / JOB).exists()
@@ -474,13 +479,18 @@ def test_a_pack_that_is_not_as_journal_pack_makes_it_is_refused_and_leaves_nothi
 ) -> None:
     with pytest.raises((PackError, StorageError)):
         unpack_job(there, Source("hostile", io.BytesIO(HOSTILE[name]).read))
-    left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
-    assert left <= {Path("there"), Path("there/.staging")}
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    if IS_WINDOWS:  # where the lock of a directory is a file in it
+        left.discard("there/.staging/run.lock")
+    if not_under_wine.args[0]:  # where a deleted file that is still open keeps its directory
+        left = {name for name in left if not re.fullmatch(r"there/\.staging/moved\.\w+", name)}
+    assert left <= {"there", "there/.staging"}
 
 
 def test_a_pack_with_a_name_that_the_system_refuses_is_named(there: Path) -> None:
     pack = pack_of(JOURNAL, evil("artifacts/" + "x" * 256))
-    with pytest.raises(PackError, match="one of its files can't be made here: File name too long"):
+    why = "Windows allows no file of the name" if IS_WINDOWS else "File name too long"
+    with pytest.raises(PackError, match=f"one of its files can't be made here: {why}"):
         unpack_job(there, Source("long", io.BytesIO(pack).read))
 
 
