@@ -176,8 +176,8 @@ PATCHES = [
     Patch(
         "a job isn't deleted whose pack lacks a file that has just gone",
         "transfer/prune",
-        ' or snapshot.left_out:\n            raise _Left("its',
-        ' :\n            raise _Left("its',
+        ' or snapshot.left_out:\n                raise _Left("its',
+        ' :\n                raise _Left("its',
         "tests/transfer/test_prune.py::test_a_job_whose_artifact_grows_or_goes_while_it_is_packed_is_left",
     ),
 ]
