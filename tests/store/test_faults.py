@@ -392,7 +392,7 @@ def test_a_service_marks_no_file_that_another_has_replaced(
     service.complete_row(f"{JOB}:8")
     mark, new = path.with_name("sync.mark"), path.with_name("new")
     new.write_bytes(mark.read_bytes())
-    new.replace(mark)
+    journal.fs.system.os.rename(new, mark)  # Windows' own call refuses, since the mark is open
     leave_in_doubt(service, faulty)
     assert is_marked(path)
 
