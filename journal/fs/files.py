@@ -415,8 +415,11 @@ def scratch_directory() -> Iterator[Path]:
 
     with refusals_of(Path("TMPDIR"), "make a directory in"):
         made = tempfile.TemporaryDirectory(prefix="journal-", ignore_cleanup_errors=True)
-    with made as path:
-        yield Path(path)
+    try:
+        yield Path(made.name)
+    finally:
+        with contextlib.suppress(OSError):  # on Windows, another process may have a file open
+            made.cleanup()
 
 
 def open_directory(path: Path | str, directory: int | None = None) -> int:
