@@ -51,7 +51,7 @@ def follow_job(
     job = service.get_job(job_id)
     while job is not None:
         try:
-            state = _sure_state(service, job)
+            state = _sure_state(service, job, state_of_job(service.store, job))
             if state != last:
                 service.store.check_uncut(job_id)
             is_left = JobStatus.PAUSED in reported and _is_left_paused(service, job)
@@ -65,7 +65,7 @@ def follow_job(
         elif state == JobStatus.RUNNING and last in reported:
             say(f"{job_id}: is running again")
         last = state
-        ended = _has_ended(service, job)
+        ended = _has_ended(service, job, state)
         yield Seen(job, ended, state)
         if ended:
             return
@@ -100,7 +100,8 @@ def _is_awaited(service: JobService, part: Part) -> bool:
     if part.job is None:
         return part.state == ABSENT
     try:
-        return not (_has_ended(service, part.job) or _is_left_paused(service, part.job))
+        state = _sure_state(service, part.job, part.state)
+        return not (_has_ended(service, part.job, state) or _is_left_paused(service, part.job))
     except JobNotFoundError:  # it was deleted meanwhile
         return True
 
@@ -110,8 +111,7 @@ def gone(job_id: str) -> RefusedError:
     return RefusedError(f"job {job_id} is no longer there: it was deleted or moved")
 
 
-def _sure_state(service: JobService, job: Job) -> str:
-    state = state_of_job(service.store, job)
+def _sure_state(service: JobService, job: Job, state: str) -> str:
     if state == "interrupted":  # but the run may just have ended, after the job was read
         return state_of_job(service.store, existing_job(service, job.id))
     return state
@@ -129,7 +129,7 @@ def _is_paused(job: Job) -> bool:
     return job.status is JobStatus.PAUSED or (job.pause is not None and not job.status.is_ended)
 
 
-def _has_ended(service: JobService, job: Job) -> bool:
+def _has_ended(service: JobService, job: Job, state: str) -> bool:
     """Return whether the job has ended, and no run still has rows in flight.
 
     If no row is open and the run has died, the job counts as ended, too: the next start ends the
@@ -137,7 +137,7 @@ def _has_ended(service: JobService, job: Job) -> bool:
     """
     if job.status.is_ended:
         return not (job.processing_count and service.run_holder(job.id))
-    return not job.open_rows and _sure_state(service, job) == "interrupted"
+    return not job.open_rows and state == "interrupted"
 
 
 def _in_words(state: str, job: Job) -> str:

@@ -42,11 +42,7 @@ class Halt(msgspec.Struct):
     def parse(cls, given: Any) -> Halt | None:
         """Make the condition from ``halt``: see :func:`parse_halt`."""
         rule = parse_halt(given)
-        if rule is None:
-            return None
-        if rule.is_percent:
-            return cls(rule.now, percent=rule.number)
-        return cls(rule.now, rule.number)
+        return None if rule is None else cls(*rule)
 
     def hear(self, ticket: int, *, failed: bool) -> None:
         """Count a row that has ended. ``ticket``: the number of the row's last attempt in this run.

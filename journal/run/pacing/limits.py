@@ -119,8 +119,8 @@ class HaltRule(NamedTuple):
     """The condition on which a run gives up: see :class:`Halt`."""
 
     now: bool
-    number: int
-    is_percent: bool
+    failures: int
+    percent: int
 
 
 def parse_halt(given: Any) -> HaltRule | None:
@@ -141,7 +141,8 @@ def parse_halt(given: Any) -> HaltRule | None:
             "must be 'first', 'never', successive failures, such as '10', or a percentage of at "
             "least 50 rows, such as '20%'; 'now,10' also ends the rows in flight",
         )
-    return HaltRule(match[1] == "now", number, bool(match[3]))
+    failures, percent = (0, number) if match[3] else (number, 0)
+    return HaltRule(match[1] == "now", failures, percent)
 
 
 def _kinds(retry_on: RetryOn) -> tuple[Repeated, ...]:

@@ -302,8 +302,8 @@ PATCHES = [
     Patch(
         "a job without open rows whose run has died is waited for no longer",
         "cli/watch/follow",
-        "    return not job.open_rows and _sure_state",
-        "    return False and _sure_state",
+        "    return not job.open_rows and state ==",
+        "    return False and state ==",
         "tests/cli/test_log_command.py::test_a_job_whose_run_died_after_its_last_row_is_waited_for_no_longer",
     ),
 ]
