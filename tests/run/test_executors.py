@@ -284,14 +284,15 @@ def test_a_ctrl_c_that_reaches_a_worker_process_is_left_to_the_driver(
     assert [row.result for row in work.outcomes()] == ["goes on"] * 3
 
 
+# "wait_once" is before "hold", which takes back an attempt that has not begun.
 SAID = {
     "raise": (RowStatus.FAILED, "ValueError", "no street 1"),
     "time_out": (RowStatus.NEEDS_REVIEW, "TimeoutError", "slow; the call may have taken effect"),
     "skip": (RowStatus.SKIPPED, None, None),
     "fail": (RowStatus.FAILED, "E7", "no such address"),
     "retry": (RowStatus.COMPLETED, None, None),
-    "hold": (RowStatus.COMPLETED, None, None),
     "wait_once": (RowStatus.COMPLETED, None, None),
+    "hold": (RowStatus.COMPLETED, None, None),
     "review": (RowStatus.NEEDS_REVIEW, "Unclear", "was it sent?"),
     "row_result": (RowStatus.COMPLETED, None, None),
     "own_class": (RowStatus.COMPLETED, None, None),
@@ -318,7 +319,7 @@ def test_what_a_handler_raises_and_returns_means_the_same_everywhere(
     assert "object can't be written as JSON" in rows["not_json"].error_message
     assert str(rows["not_json"].result).startswith("<object object at ")
     assert rows["skip"].reason == "nothing to do"
-    again = ("retry", "hold", "wait_once")
+    again = ("retry", "wait_once", "hold")
     assert [rows[said].result for said in again] == ["at last"] * 3
     assert rows["own_class"].result == {"a": 1}
     row = rows["row_result"]
