@@ -110,9 +110,9 @@ class JobService:
     - When the method returns, the change is in the journal. With ``sync="commit"``, the journal has
       also been synced to the disk.
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
-      recorded. The same is true after an exception that isn't a :class:`JournalError`, such as
-      KeyboardInterrupt, because Python may raise this exception after the write. After any other
-      :class:`JournalError`, nothing has changed.
+      recorded. After any other :class:`JournalError`, nothing has changed. After an exception that
+      isn't a :class:`JournalError`, such as KeyboardInterrupt, the change may be recorded, because
+      Python may raise it after the write.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
       ends.
     - If threads change rows of one job at the same time, their calls share a commit and a sync.
@@ -234,8 +234,9 @@ class JobService:
           row.
         - ``anew``: make the job even if a job with this id was pruned from the store.
 
-        Raises JobPrunedError if a job with this id was pruned. Raises JobExistsError if a job with
-        this id exists, even if another process has created that job during the call.
+        Without ``anew``, raises JobPrunedError if a job with this id was pruned. Raises
+        JobExistsError if a job with this id exists, even if another process has created that job
+        during the call.
         """
         record = new_header(
             "",
@@ -381,8 +382,8 @@ class JobService:
         """End the pause of :meth:`pause_job`. Returns the job. No run is started.
 
         - If a run waits because the job was paused, the status becomes running again.
-        - A cancelled job, and a failed job that still has rows pending or in flight, are reopened,
-          as by :meth:`reopen_job` with ``reason``.
+        - A cancelled job is reopened, as by :meth:`reopen_job` with ``reason``. So is a failed job
+          with rows pending or in flight.
         - Otherwise the job keeps its status, and the next start continues it.
 
         Raises JobBusyError if the job has ended but its run still waits for rows in flight.

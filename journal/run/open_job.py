@@ -704,7 +704,7 @@ class JobRun:
 
         The run starts no more rows, waits for the rows in flight, and pauses the job. With
         ``end_rows``, the rows in flight are ended, as by a second Ctrl-C. The next call with
-        ``end_rows`` ends these rows by force. All other repeated calls have no effect.
+        ``end_rows`` ends these rows by force. Any other later call has no effect.
 
         The call returns at once. Any thread, task, handler or signal handler of this process may
         call this method. If a handler raises :class:`Hold` after this call, the handler's row

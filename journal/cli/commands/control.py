@@ -68,8 +68,7 @@ def resume_command(job: FoundJob, reason: str | None) -> None:
     code is 4.
 
     Only a job that was cancelled, or paused by `journal pause`, needs this command to continue.
-    Other jobs become pending by `journal retry`, by `journal redo`, and by a run with new or
-    pending rows.
+    `journal retry`, `journal redo`, and a run with new or pending rows make other jobs pending.
 
     Example: journal resume ship-orders --reason "the warehouse is back"
     """

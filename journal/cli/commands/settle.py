@@ -386,23 +386,23 @@ def resolve_command(
     Give exactly one of --completed, --failed, --retry, --skip and --step. With --row alone, nothing
     is changed if one of the named rows needs no review. If the job has ended, --retry reopens it.
     Before the next run starts, you can also settle the rows that a dead run left in flight: name
-    these rows by --row or --status. Commands of a `journal run` that was killed may still be
-    running: first look for them, for example with `ps`.
+    these rows by --row or --status. Commands of a killed `journal run` may still be running: first
+    look for them, for example with `ps`.
 
     With --step, only the named step is settled. If a row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
-    the review has another cause. For example, the handler asked for a review, or the run died and
-    did not have --on-interrupted resume.
+    the review has another cause. For example, the handler asked for a review, or a run without
+    --on-interrupted resume died.
 
     With --from, FILE names rows as --row does: `journal resolve ship-orders --completed --from
     portal.csv`. FILE has any format of `journal help inputs`. The column of the job's --key names
     the row. In a job without --key, the column row_number names the row. With --completed, the
     columns tracking_number, cost_cents, label_path and result have the values of the row. With
-    --failed, the column error_message has the message of the row. If a cell is empty, the option
-    with the name of the column applies. Other columns are not used, and a message names them.
-    Nothing is changed if such a column may have a misspelt name, or if a row of FILE isn't in the
-    job, needs no review, occurs twice, or has an invalid value or no value. --status
-    needs_review,processing leaves out rows that need no review.
+    --failed, the column error_message has the message of the row. For an empty cell, the option
+    named like the column applies. Other columns are not used, and a message names them. Nothing is
+    changed if such a column may have a misspelt name, or if a row of FILE isn't in the job, needs
+    no review, occurs twice, or has an invalid value or no value. --status needs_review,processing
+    leaves out rows that need no review.
 
     The rows of a job or shard are settled in one commit: after a crash, all of them are settled, or
     none. The job's log records who has settled each row, on which host, and the --reason.
