@@ -112,7 +112,7 @@ class JobService:
     - If the method raises :class:`CommitOutcomeUnknownError`, the change may or may not be
       recorded. After any other :class:`JournalError`, nothing has changed. After an exception that
       isn't a :class:`JournalError`, such as KeyboardInterrupt, the change may be recorded, because
-      Python may raise it after the write.
+      Python may raise the exception after the write.
     - In a ``with`` block of :meth:`batch`, all changes of the job become one commit when the block
       ends.
     - If threads change rows of one job at the same time, their calls share a commit and a sync.

@@ -106,14 +106,14 @@ def test_a_run_has_not_stalled_if_(
     with open_job(path, 4) as job:
         first = 1 if why == "no row has ended yet" else 2
         run = HangingRun(job, clock, first, {2})
-        hangs = threading.Event()
+        second_has_begun = threading.Event()
 
         def handler(row: AttemptedRow) -> Any:
             if why == "hold" and row.data["n"] == 3:
-                assert hangs.wait(60)  # a hold takes back a row that has not begun
+                assert second_has_begun.wait(60)  # a hold takes back a row that has not begun
                 raise Hold("Down", "503", after_s=3600)
             if row.data["n"] == 2:
-                hangs.set()
+                second_has_begun.set()
             run.handler(row)
 
         def look(found: Job) -> None:

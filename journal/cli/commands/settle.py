@@ -391,8 +391,8 @@ def resolve_command(
 
     With --step, only the named step is settled. If a row has no other step in doubt, it becomes
     pending again. Its next attempt doesn't repeat steps that are done. The row stays in review if
-    the review has another cause. For example, the handler asked for a review, or a run without
-    --on-interrupted resume died.
+    the review has another cause. For example, the handler asked for a review, or the run died
+    without --on-interrupted resume.
 
     With --from, FILE names rows as --row does: `journal resolve ship-orders --completed --from
     portal.csv`. FILE has any format of `journal help inputs`. The column of the job's --key names

@@ -39,8 +39,8 @@ _OF_A_CALL = ("JOURNAL_JOB", "JOURNAL_CALL", "JOURNAL_CLAIM")
 @click.option(
     "--idempotent",
     is_flag=True,
-    help="COMMAND may be repeated if nobody knows whether it took effect. No start is recorded, which "
-    "saves a commit.",
+    help="COMMAND may be repeated if nobody knows whether it took effect. The step's start isn't "
+    "recorded, which saves a commit.",
 )
 @click.pass_context
 def step_command(ctx: click.Context, name: str, command: tuple[str, ...], idempotent: bool) -> int:
